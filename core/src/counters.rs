@@ -1,0 +1,127 @@
+//! What a shard counts: one writer (the shard), any reader (the control thread merges).
+//!
+//! A counter is a relaxed load and store, never a read-modify-write: the shard is the only writer.
+//! Not here: gauges that several shards write (`gauges`), names for people (the root package's
+//! registry). Invariant: counters never go down.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::histogram::Histogram;
+use crate::snapshot::{FrontendId, ServerId, Snapshot};
+
+/// A number that only grows and only one thread writes.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning shard may call this.
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed) + n, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// All counters of one shard.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct ShardCounters {
+    /// Loop iterations.
+    pub turns: Counter,
+    /// Completions reaped from the kernel.
+    pub completions: Counter,
+    /// Completions whose operation was gone; dropped.
+    pub completions_stale: Counter,
+    /// Times that a receive found no buffer and had to wait.
+    pub buffers_exhausted: Counter,
+    /// Times that accepting paused because a limit was reached.
+    pub accepts_paused: Counter,
+    /// Accepts that failed for want of a descriptor or memory.
+    pub accepts_failed: Counter,
+    /// Connections handed to a less loaded shard right after accept.
+    pub handed_over: Counter,
+    /// Connections taken from a more loaded shard.
+    pub taken_over: Counter,
+    /// Directions that moved from copying to splicing.
+    pub splice_entered: Counter,
+    /// Directions that moved back from splicing to copying.
+    pub splice_left: Counter,
+    /// Access-log records dropped because the queue was full.
+    pub log_dropped: Counter,
+    /// Session durations, microseconds.
+    pub session_duration: Histogram,
+    /// Times for a server to accept, microseconds.
+    pub connect_time: Histogram,
+    frontends: Vec<FrontendCounters>,
+    servers: Vec<ServerCounters>,
+}
+
+/// Counters of one frontend on one shard.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct FrontendCounters {
+    /// Sessions begun.
+    pub sessions: Counter,
+    /// Sessions that ended by anything but both sides finishing.
+    pub sessions_failed: Counter,
+    /// Sessions ended.
+    pub sessions_ended: Counter,
+    /// Bytes from clients.
+    pub bytes_in: Counter,
+    /// Bytes to clients.
+    pub bytes_out: Counter,
+}
+
+/// Counters of one server on one shard.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct ServerCounters {
+    /// Sessions that this server accepted.
+    pub sessions: Counter,
+    /// Connects that failed.
+    pub connects_failed: Counter,
+    /// Connects that timed out, which also count as failed.
+    pub connects_timed_out: Counter,
+    /// Sessions that the server reset, or that failed on its side.
+    pub sessions_failed: Counter,
+    /// Bytes to the server.
+    pub bytes_in: Counter,
+    /// Bytes from the server.
+    pub bytes_out: Counter,
+}
+
+impl ShardCounters {
+    /// Counters at zero for the frontends and servers of `snapshot`.
+    pub fn new(snapshot: &Snapshot) -> Self {
+        Self {
+            turns: Counter::default(),
+            completions: Counter::default(),
+            completions_stale: Counter::default(),
+            buffers_exhausted: Counter::default(),
+            accepts_paused: Counter::default(),
+            accepts_failed: Counter::default(),
+            handed_over: Counter::default(),
+            taken_over: Counter::default(),
+            splice_entered: Counter::default(),
+            splice_left: Counter::default(),
+            log_dropped: Counter::default(),
+            session_duration: Histogram::default(),
+            connect_time: Histogram::default(),
+            frontends: snapshot.frontends.iter().map(|_| FrontendCounters::default()).collect(),
+            servers: snapshot.servers.iter().map(|_| ServerCounters::default()).collect(),
+        }
+    }
+
+    /// The counters of a frontend.
+    pub fn frontend(&self, id: FrontendId) -> &FrontendCounters {
+        &self.frontends[id.0 as usize]
+    }
+
+    /// The counters of a server.
+    pub fn server(&self, id: ServerId) -> &ServerCounters {
+        &self.servers[id.0 as usize]
+    }
+}

@@ -1,0 +1,194 @@
+//! What all shards share while serving: how many sessions each server, frontend and shard has.
+//!
+//! These are the only words that more than one shard writes, each on its own cache line. They are
+//! read for decisions (least_conn, limits, hand-over) and never for accounts; accounts are in
+//! `counters`, which have one writer each. Next: `balance`, which reads server gauges.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+
+use crate::snapshot::{FrontendId, ServerId, Snapshot};
+
+/// Milliseconds for which a server that failed a connect is not tried again, but by one session.
+pub const RETRY_FAILED_MS: u64 = 1000;
+
+/// The gauges of one running configuration.
+#[derive(Debug)]
+pub struct Gauges {
+    /// Live sessions of the process against `[global] max_connections`.
+    pub process: CachePadded<Gate>,
+    frontends: Vec<CachePadded<Gate>>,
+    servers: Vec<CachePadded<ServerGauge>>,
+    shards: Vec<CachePadded<AtomicU32>>,
+}
+
+impl Gauges {
+    /// Gauges at zero for `snapshot` on `shards` shards.
+    pub fn new(snapshot: &Snapshot, shards: usize) -> Self {
+        let gate = |max| CachePadded::new(Gate::new(max));
+        Self {
+            process: gate(snapshot.max_connections),
+            frontends: snapshot.frontends.iter().map(|f| gate(f.max_connections)).collect(),
+            servers: snapshot.servers.iter().map(|_| CachePadded::default()).collect(),
+            shards: (0..shards).map(|_| CachePadded::default()).collect(),
+        }
+    }
+
+    /// The gate of a frontend.
+    pub fn frontend(&self, id: FrontendId) -> &Gate {
+        &self.frontends[id.0 as usize]
+    }
+
+    /// The gauge of a server.
+    pub fn server(&self, id: ServerId) -> &ServerGauge {
+        &self.servers[id.0 as usize]
+    }
+
+    /// Live sessions that belong to each shard, those on their way to it included.
+    pub fn shards(&self) -> &[CachePadded<AtomicU32>] {
+        &self.shards
+    }
+}
+
+/// One server as all shards see it.
+#[derive(Debug, Default)]
+pub struct ServerGauge {
+    sessions: AtomicU32,
+    avoid_until_ms: AtomicU64,
+}
+
+impl ServerGauge {
+    /// Sessions that this server has now, those still connecting included.
+    pub fn sessions(&self) -> u32 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// A session chose this server.
+    pub fn enter(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A session left this server.
+    pub fn leave(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A connect failed at `now_ms`: leave the server alone for a while.
+    pub fn failed(&self, now_ms: u64) {
+        self.avoid_until_ms.store(now_ms + RETRY_FAILED_MS, Ordering::Relaxed);
+    }
+
+    /// A connect succeeded.
+    pub fn answered(&self) {
+        if self.avoid_until_ms.load(Ordering::Relaxed) != 0 {
+            self.avoid_until_ms.store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the last connect failed and none has succeeded since.
+    pub fn is_down(&self) -> bool {
+        self.avoid_until_ms.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a session may choose this server at `now_ms`: it is up, or its time-out is over.
+    pub fn is_usable(&self, now_ms: u64) -> bool {
+        self.avoid_until_ms.load(Ordering::Relaxed) <= now_ms
+    }
+
+    /// Claims the one trial that a failed server gets when its time-out is over; `true` for a
+    /// server that is up. Whoever gets `false` lost the race and should choose again.
+    pub fn claim(&self, now_ms: u64) -> bool {
+        let until = self.avoid_until_ms.load(Ordering::Relaxed);
+        until == 0
+            || (until <= now_ms
+                && self
+                    .avoid_until_ms
+                    .compare_exchange(
+                        until,
+                        now_ms + RETRY_FAILED_MS,
+                        Ordering::Relaxed,
+                        Ordering::Relaxed,
+                    )
+                    .is_ok())
+    }
+}
+
+/// A bounded number of places that all shards draw from.
+///
+/// Protocol: `try_enter`; on `false`, `wait` and then `try_enter` once more before sleeping, since
+/// a place may have become free in between. Whoever leaves asks `leave` whether shards must be woken.
+#[derive(Debug)]
+pub struct Gate {
+    max: u32,
+    live: AtomicU32,
+    waiting: AtomicBool,
+}
+
+impl Gate {
+    /// A gate with `max` places.
+    pub fn new(max: u32) -> Self {
+        Self { max, live: AtomicU32::new(0), waiting: AtomicBool::new(false) }
+    }
+
+    /// Takes a place if one is free.
+    pub fn try_enter(&self) -> bool {
+        if self.live.fetch_add(1, Ordering::SeqCst) < self.max {
+            return true;
+        }
+        self.live.fetch_sub(1, Ordering::SeqCst);
+        false
+    }
+
+    /// Gives a place back; `true` if somebody waits for one.
+    #[must_use]
+    pub fn leave(&self) -> bool {
+        self.live.fetch_sub(1, Ordering::SeqCst);
+        self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst)
+    }
+
+    /// Says that the caller waits for a place.
+    pub fn wait(&self) {
+        self.waiting.store(true, Ordering::SeqCst);
+    }
+
+    /// Places taken.
+    pub fn live(&self) -> u32 {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Places in all.
+    pub fn max(&self) -> u32 {
+        self.max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_lets_max_in_and_tells_who_leaves_about_waiters() {
+        let gate = Gate::new(1);
+        assert!(gate.try_enter());
+        assert!(!gate.try_enter());
+        gate.wait();
+        assert!(gate.leave(), "somebody waits");
+        assert!(gate.try_enter());
+        assert!(!gate.leave(), "nobody waits any more");
+        assert_eq!(gate.live(), 0);
+    }
+
+    #[test]
+    fn a_failed_server_gets_one_trial_per_interval() {
+        let server = ServerGauge::default();
+        assert!(server.is_usable(0) && server.claim(0));
+        server.failed(10);
+        assert!(server.is_down() && !server.is_usable(11));
+        let later = 10 + RETRY_FAILED_MS;
+        assert!(server.is_usable(later) && server.claim(later), "the trial");
+        assert!(!server.is_usable(later), "only one");
+        server.answered();
+        assert!(!server.is_down() && server.claim(later));
+    }
+}

@@ -1,0 +1,21 @@
+//! The workbench of a shard: ring driver, executor, buffers, timers, balance, snapshot, counters.
+//!
+//! Not here: any protocol above TCP and UDP, TLS, file formats, threads of the control side.
+//! `unsafe` is allowed in `sys` alone. Read `reactor` first, then `snapshot` and `balance`.
+
+#![deny(unsafe_code)]
+
+pub mod balance;
+pub mod close;
+pub mod counters;
+pub mod gauges;
+pub mod histogram;
+pub mod limits;
+pub mod mailbox;
+pub mod prng;
+pub mod reactor;
+pub mod record;
+mod slab;
+pub mod snapshot;
+pub mod sys;
+mod wheel;

@@ -1,0 +1,62 @@
+//! Every bound of the data path, in one place where they can be summed.
+//!
+//! Not here: bounds that an operator sets (`max_connections`, timeouts), which live in the
+//! snapshot. At each bound the behaviour is named beside it, and counted where it can happen.
+
+/// Bytes in one receive buffer.
+pub const BUFFER_SIZE: usize = 16 * 1024;
+
+/// Receive buffers that a shard keeps offered to the kernel at any time. A power of two, as the
+/// ring's layout demands. More would spread small messages over more cache lines for nothing.
+pub const BUFFERS_OFFERED: usize = 128;
+
+/// Receive buffers that a shard may have in all: offered, filled and not yet sent, or free. Address
+/// space is reserved at start and memory is used on first touch only. At the bound a receive waits
+/// until a buffer comes back (`ringlane_shard_buffers_exhausted_total`).
+pub const BUFFERS_MAX: usize = 32 * 1024;
+
+/// Bytes that one armed receive may deliver before it must be armed again, where the kernel knows
+/// such a limit (Linux 6.17). It is what a stalled reader can hold per direction.
+pub const RECEIVE_WINDOW: usize = 64 * 1024;
+
+/// Completions that a receive may have waiting before it is cancelled (and armed again later), so
+/// that many tiny packets towards a stalled reader can't hold more buffers than large ones.
+pub const RECEIVE_QUEUE: usize = RECEIVE_WINDOW / BUFFER_SIZE;
+
+/// Entries in a shard's submission queue. When it is full the queue is submitted at once.
+pub const SUBMISSION_ENTRIES: u32 = 1024;
+
+/// Entries in a shard's completion queue. Beyond it the kernel keeps a list of its own
+/// (`IORING_FEAT_NODROP`), so nothing is lost.
+pub const COMPLETION_ENTRIES: u32 = 8 * 1024;
+
+/// Task runs between two visits to the kernel. What is left runs in the next turn.
+pub const TASKS_PER_TURN: usize = 1024;
+
+/// Messages waiting in one shard's mailbox. A full one refuses: a shard then keeps the connection
+/// that it wanted to hand over, and control tries again.
+pub const MAILBOX_MESSAGES: usize = 4096;
+
+/// Finished sessions waiting for the access log, per shard. A full queue drops the record and
+/// counts it (`ringlane_log_records_dropped_total`).
+pub const LOG_RECORDS: usize = 16 * 1024;
+
+/// Bytes asked for in a splice pipe; the kernel may give less to an unprivileged process.
+pub const PIPE_SIZE: usize = 1024 * 1024;
+
+/// Idle pipes that a shard keeps for the next bulk direction; more are closed.
+pub const PIPES_IDLE: usize = 64;
+
+/// Pipes that a shard may have in use. At the bound a direction goes on copying.
+pub const PIPES_MAX: usize = 1024;
+
+/// Bytes spliced for one direction before other sessions get their turn.
+pub const SPLICE_BUDGET: usize = 4 * 1024 * 1024;
+
+/// Shards in one process.
+pub const SHARDS_MAX: usize = 256;
+
+const _: () = assert!(BUFFERS_OFFERED.is_power_of_two() && BUFFERS_MAX.is_power_of_two());
+const _: () = assert!(BUFFERS_OFFERED <= BUFFERS_MAX);
+const _: () = assert!(BUFFERS_MAX <= 32 * 1024, "a buffer ring holds at most 2^15 entries");
+const _: () = assert!(RECEIVE_QUEUE >= 2, "one in flight and one ready keeps a stream moving");

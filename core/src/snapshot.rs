@@ -1,0 +1,179 @@
+//! The configuration as shards read it: immutable, numbered, published whole.
+//!
+//! Not here: the file format (the root package lowers a file into this), nor anything that changes
+//! while serving (`gauges`, `counters`). Invariants: ids are dense indices into the vectors of the
+//! same snapshot; names are for people and never looked up on the data path.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Index of a frontend in [`Snapshot::frontends`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FrontendId(pub u32);
+
+/// Index of a backend in [`Snapshot::backends`].
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct BackendId(pub u32);
+
+/// Index of a server in [`Snapshot::servers`], which counts through all backends.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ServerId(pub u32);
+
+/// Everything a shard must know to serve.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts published configurations, from 1.
+    pub generation: u64,
+    /// Sessions at once in the whole process.
+    pub max_connections: u32,
+    /// Whether sessions are recorded for the access log.
+    pub log_sessions: bool,
+    /// Client sides.
+    pub frontends: Vec<Frontend>,
+    /// Groups of servers.
+    pub backends: Vec<Backend>,
+    /// All servers of all backends; those of one backend are neighbours.
+    pub servers: Vec<Server>,
+}
+
+/// A client side: listeners, limits, and the backend that serves them.
+#[derive(Debug)]
+pub struct Frontend {
+    /// The operator's name for it.
+    pub name: String,
+    /// Where it listens.
+    pub bind: Vec<Address>,
+    /// Who serves its sessions.
+    pub backend: BackendId,
+    /// Sessions at once; above it new connections wait in the kernel's queue.
+    pub max_connections: u32,
+    /// When to give up.
+    pub timeout: Timeout,
+    /// Congestion control towards clients.
+    pub congestion: Congestion,
+    /// How bytes are relayed.
+    pub path: Path,
+}
+
+/// A group of servers that can stand in for one another.
+#[derive(Debug)]
+pub struct Backend {
+    /// The operator's name for it.
+    pub name: String,
+    /// How a server is chosen.
+    pub balance: BalanceKind,
+    /// Congestion control towards servers.
+    pub congestion: Congestion,
+    /// The first of its servers.
+    pub first_server: ServerId,
+    /// How many servers it has.
+    pub server_count: u32,
+}
+
+/// One member of a backend.
+#[derive(Debug)]
+pub struct Server {
+    /// The operator's name for it.
+    pub name: String,
+    /// The backend it belongs to.
+    pub backend: BackendId,
+    /// Where it listens.
+    pub address: Address,
+    /// Its share of sessions, relative to its neighbours; 0 takes none.
+    pub weight: u32,
+    /// Used only while no other server of the backend is usable.
+    pub backup: bool,
+}
+
+/// Where something listens.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Address {
+    /// TCP over IPv4 or IPv6.
+    Inet(SocketAddr),
+    /// A stream socket in the file system.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// When to give up waiting.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Timeout {
+    /// For one server to accept a connection.
+    pub connect: Duration,
+    /// For the client to send or to take bytes.
+    pub client: Duration,
+    /// For the server to send or to take bytes.
+    pub server: Duration,
+}
+
+/// Which congestion control a side uses.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Congestion {
+    /// The host's, but a loss-based one for bulk on paths under about a millisecond, where a
+    /// pacing one (bbr) would double the cost.
+    Auto,
+    /// The host's default, untouched.
+    Host,
+    /// This one.
+    Named(String),
+}
+
+/// How bytes are relayed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Path {
+    /// Small data by receive and send, bulk by splice; chosen per direction by what it carries.
+    #[default]
+    Auto,
+    /// Always receive and send.
+    Copy,
+    /// Always splice.
+    Splice,
+}
+
+/// How a server is chosen.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BalanceKind {
+    /// In turn, by weight, without bursts.
+    #[default]
+    RoundRobin,
+    /// Fewest sessions over weight, counted across all shards.
+    LeastConn,
+    /// The less loaded of two drawn at random.
+    RandomTwo,
+    /// By hash of the client's address.
+    Source,
+}
+
+impl Snapshot {
+    /// The frontend with this id.
+    pub fn frontend(&self, id: FrontendId) -> &Frontend {
+        &self.frontends[id.0 as usize]
+    }
+
+    /// The backend with this id.
+    pub fn backend(&self, id: BackendId) -> &Backend {
+        &self.backends[id.0 as usize]
+    }
+
+    /// The server with this id.
+    pub fn server(&self, id: ServerId) -> &Server {
+        &self.servers[id.0 as usize]
+    }
+
+    /// The servers of one backend, in the order of the configuration.
+    pub fn servers_of(&self, id: BackendId) -> &[Server] {
+        let backend = self.backend(id);
+        let first = backend.first_server.0 as usize;
+        &self.servers[first..first + backend.server_count as usize]
+    }
+}
