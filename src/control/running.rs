@@ -1,0 +1,155 @@
+//! What a running balancer shows to the rest of the program: the admin API, the access log, the demo.
+//!
+//! Not here: threads, sockets, start-up (`supervisor`). Everything in it is immutable, or written by
+//! the shards and only read here, but for the stage, which has one direction: starting, serving,
+//! draining, stopping. Invariant: `counters`, `cpus` and `mailboxes` have one entry per shard, at
+//! the shard's index; `bound` has one entry per frontend, at the frontend's id.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
+
+use ringlane_core::counters::ShardCounters;
+use ringlane_core::gauges::Gauges;
+use ringlane_core::mailbox::Mailbox;
+use ringlane_core::snapshot::{Address, Snapshot};
+use tokio::sync::Notify;
+
+/// The shared state of one running balancer.
+#[derive(Debug)]
+pub struct Running {
+    /// What is served.
+    pub snapshot: Arc<Snapshot>,
+    /// Live sessions.
+    pub gauges: Arc<Gauges>,
+    /// What each shard counted.
+    pub counters: Vec<Arc<ShardCounters>>,
+    /// The core that each shard is pinned to; `None` for one that the scheduler may move.
+    pub cpus: Vec<Option<usize>>,
+    /// How to speak to each shard.
+    pub mailboxes: Arc<[Mailbox]>,
+    /// Where each frontend listens, with the port that the kernel chose where the configuration
+    /// says port 0.
+    pub bound: Vec<Vec<Address>>,
+    started_at: Instant,
+    stage: AtomicU8,
+    asked_to_drain: Notify,
+}
+
+/// How far a balancer is in its life.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[repr(u8)]
+pub enum Stage {
+    /// Shards are coming up.
+    Starting,
+    /// All shards accept sessions.
+    Serving,
+    /// No session is accepted any more; those that live may finish.
+    Draining,
+    /// All sessions are being ended.
+    Stopping,
+}
+
+impl Running {
+    /// The state of a balancer of `cpus.len()` shards that is about to start.
+    ///
+    /// # Errors
+    /// When the process has no descriptor left for the mailboxes.
+    pub fn new(
+        snapshot: Snapshot,
+        cpus: Vec<Option<usize>>,
+        bound: Vec<Vec<Address>>,
+    ) -> io::Result<Self> {
+        let shards = cpus.len();
+        let mailboxes = (0..shards).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self {
+            gauges: Arc::new(Gauges::new(&snapshot, shards)),
+            counters: (0..shards).map(|_| Arc::new(ShardCounters::new(&snapshot))).collect(),
+            snapshot: Arc::new(snapshot),
+            cpus,
+            mailboxes: mailboxes.into(),
+            bound,
+            started_at: Instant::now(),
+            stage: AtomicU8::new(Stage::Starting as u8),
+            asked_to_drain: Notify::new(),
+        })
+    }
+
+    /// How many shards serve.
+    pub fn shards(&self) -> usize {
+        self.cpus.len()
+    }
+
+    /// Time since the start.
+    pub fn uptime(&self) -> Duration {
+        self.started_at.elapsed()
+    }
+
+    /// The stage now.
+    pub fn stage(&self) -> Stage {
+        Stage::from_u8(self.stage.load(Ordering::Relaxed))
+    }
+
+    /// Asks the control thread to drain and end, as SIGTERM does. May be called from any thread.
+    pub fn drain(&self) {
+        self.asked_to_drain.notify_one();
+    }
+
+    /// Completes when [`Running::drain`] was called.
+    pub(crate) async fn drain_asked(&self) {
+        self.asked_to_drain.notified().await;
+    }
+
+    /// Goes on to a later stage; never back.
+    pub(crate) fn enter(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::Relaxed);
+    }
+}
+
+impl Stage {
+    /// The word for people and for `/status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Serving => "serving",
+            Self::Draining => "draining",
+            Self::Stopping => "stopping",
+        }
+    }
+
+    fn from_u8(value: u8) -> Self {
+        [Self::Starting, Self::Serving, Self::Draining]
+            .into_iter()
+            .find(|stage| *stage as u8 == value)
+            .unwrap_or(Self::Stopping)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_only_go_forward() {
+        let snapshot = Snapshot {
+            generation: 1,
+            max_connections: 1,
+            log_sessions: false,
+            frontends: Vec::new(),
+            backends: Vec::new(),
+            servers: Vec::new(),
+        };
+        let running = Running::new(snapshot, vec![None, Some(1)], Vec::new()).unwrap();
+        assert_eq!((running.shards(), running.counters.len(), running.mailboxes.len()), (2, 2, 2));
+        assert_eq!(running.stage(), Stage::Starting);
+        for (enter, then) in [
+            (Stage::Serving, Stage::Serving),
+            (Stage::Stopping, Stage::Stopping),
+            (Stage::Draining, Stage::Stopping),
+        ] {
+            running.enter(enter);
+            assert_eq!(running.stage(), then);
+        }
+    }
+}
