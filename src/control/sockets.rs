@@ -1,0 +1,302 @@
+//! Makes the listening sockets of all frontends, and says clearly what is in the way.
+//!
+//! Not here: socket options (`ringlane_core::sys::listen`), accepting. A TCP address gets one
+//! SO_REUSEPORT socket per shard, so that the kernel spreads connections; a unix address has one
+//! socket, which one shard accepts from. Invariant: nothing listens before every address was found
+//! free, and a socket file that is left behind or removed is always our own or nobody's.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::libc;
+use ringlane_core::snapshot::{Address, Congestion, Frontend, FrontendId, Snapshot};
+use ringlane_core::sys::{self, ListenOptions};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+/// Connections that wait in the kernel until a shard accepts them; net.core.somaxconn caps it.
+const BACKLOG: u32 = 65_535;
+
+/// The listening sockets of a process.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    /// What each shard accepts from.
+    pub(super) shards: Vec<Vec<(FrontendId, OwnedFd)>>,
+    /// Where each frontend listens, ports resolved.
+    pub(super) bound: Vec<Vec<Address>>,
+    /// The socket files among them.
+    pub(super) files: SocketFiles,
+}
+
+/// How many listening sockets `snapshot` needs on this many shards.
+pub(super) fn count(snapshot: &Snapshot, shards: usize) -> usize {
+    let sockets = |address: &Address| match address {
+        Address::Inet(_) => shards,
+        Address::Unix(_) => 1,
+    };
+    snapshot.frontends.iter().flat_map(|frontend| &frontend.bind).map(sockets).sum()
+}
+
+/// Binds every address of every frontend.
+pub(super) fn bind(snapshot: &Snapshot, shards: usize) -> Result<Listeners, BindError> {
+    for frontend in &snapshot.frontends {
+        for address in &frontend.bind {
+            check_free(address).map_err(|problem| BindError::new(frontend, address, problem))?;
+        }
+    }
+    let mut listeners = Listeners {
+        shards: (0..shards).map(|_| Vec::new()).collect(),
+        bound: Vec::with_capacity(snapshot.frontends.len()),
+        files: SocketFiles::default(),
+    };
+    let mut unix_sockets = 0;
+    for (id, frontend) in (0..).map(FrontendId).zip(&snapshot.frontends) {
+        let mut bound = Vec::with_capacity(frontend.bind.len());
+        for address in &frontend.bind {
+            let add = match address {
+                Address::Inet(inet) => listeners.add_inet(id, frontend, *inet),
+                Address::Unix(path) => {
+                    unix_sockets += 1;
+                    listeners.add_unix(id, path, (unix_sockets - 1) % shards)
+                }
+            };
+            bound.push(add.map_err(|error| {
+                BindError::new(frontend, address, Problem::from_listen(error, &frontend.congestion))
+            })?);
+        }
+        listeners.bound.push(bound);
+    }
+    Ok(listeners)
+}
+
+impl Listeners {
+    /// One socket per shard. With port 0 the first one chooses the port for all.
+    fn add_inet(
+        &mut self,
+        id: FrontendId,
+        frontend: &Frontend,
+        mut address: SocketAddr,
+    ) -> io::Result<Address> {
+        let options = ListenOptions {
+            congestion: &frontend.congestion,
+            reuse_port: true,
+            backlog: BACKLOG,
+        };
+        for shard in &mut self.shards {
+            let socket = sys::listen(&Address::Inet(address), &options)?;
+            if address.port() == 0 {
+                let local = SockRef::from(&socket).local_addr()?.as_socket();
+                address.set_port(local.map_or(0, |local| local.port()));
+            }
+            shard.push((id, socket));
+        }
+        Ok(Address::Inet(address))
+    }
+
+    fn add_unix(&mut self, id: FrontendId, path: &Path, shard: usize) -> io::Result<Address> {
+        let address = Address::Unix(path.to_owned());
+        let options =
+            ListenOptions { congestion: &Congestion::Host, reuse_port: false, backlog: BACKLOG };
+        let socket = sys::listen(&address, &options)?;
+        self.files.add(path)?;
+        self.shards[shard].push((id, socket));
+        Ok(address)
+    }
+}
+
+/// Whether nobody listens at `address`.
+fn check_free(address: &Address) -> Result<(), Problem> {
+    match address {
+        Address::Inet(inet) if inet.port() == 0 => Ok(()),
+        Address::Inet(inet) => check_port(*inet).map_err(Problem::from_bind),
+        Address::Unix(path) => clear_stale(path),
+    }
+}
+
+/// Binds once without SO_REUSEPORT: with it, the kernel would let us share the port with another
+/// process of the same user, silently, and give each a part of the connections.
+fn check_port(address: SocketAddr) -> io::Result<()> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())
+}
+
+/// Removes a socket file that nobody listens at any more.
+pub(super) fn clear_stale(path: &Path) -> Result<(), Problem> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Problem::from_bind(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(Problem::NotASocket),
+        Ok(_) => {}
+    }
+    match try_connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(Problem::Stale)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // A listener whose queue is full, or a socket of another type.
+        Err(error)
+            if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EPROTOTYPE)) =>
+        {
+            Err(Problem::InUse)
+        }
+        Err(error) => Err(Problem::from_bind(error)),
+        Ok(()) => Err(Problem::InUse),
+    }
+}
+
+/// Connects without waiting for a place in the queue of whoever listens.
+fn try_connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)
+}
+
+/// Socket files of ours, removed when this is dropped.
+#[derive(Debug, Default)]
+pub(super) struct SocketFiles(Vec<SocketFile>);
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFiles {
+    /// Remembers a file that this process has just made.
+    pub(super) fn add(&mut self, path: &Path) -> io::Result<()> {
+        let metadata = fs::symlink_metadata(path)?;
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        self.0.push(SocketFile { path: path.to_owned(), device, inode });
+        Ok(())
+    }
+}
+
+impl Drop for SocketFiles {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            // While we drained, a new process may have put its own socket there.
+            let ours = fs::symlink_metadata(&file.path)
+                .is_ok_and(|found| (found.dev(), found.ino()) == (file.device, file.inode));
+            if ours {
+                // Without write access to the directory (privileges were given up) it stays, and
+                // the next start removes it.
+                let _ = fs::remove_file(&file.path);
+            }
+        }
+    }
+}
+
+/// A frontend can't listen where it should.
+#[derive(Debug)]
+pub struct BindError {
+    frontend: String,
+    address: Address,
+    problem: Problem,
+}
+
+impl BindError {
+    fn new(frontend: &Frontend, address: &Address, problem: Problem) -> Self {
+        Self { frontend: frontend.name.clone(), address: address.clone(), problem }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { frontend, address, problem } = self;
+        write!(f, "frontend \"{frontend}\" cannot listen on {address}: {problem}")
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// What is in the way of a listening socket.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// Somebody listens there.
+    InUse,
+    /// The path names a file of another kind.
+    NotASocket,
+    /// A socket file that nobody listens at could not be removed.
+    Stale(io::Error),
+    /// The kernel has no such congestion control, or doesn't allow it.
+    Congestion(String, io::Error),
+    /// The address is not one of this machine's.
+    NotLocal,
+    /// Not without more rights.
+    Denied,
+    /// Anything else.
+    Other(io::Error),
+}
+
+impl Problem {
+    /// Of an error met while binding.
+    fn from_bind(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EADDRINUSE) => Self::InUse,
+            Some(libc::EADDRNOTAVAIL) => Self::NotLocal,
+            Some(libc::EACCES) => Self::Denied,
+            _ => Self::Other(error),
+        }
+    }
+
+    /// Of an error met while making a socket listen, which sets the congestion control first.
+    fn from_listen(error: io::Error, congestion: &Congestion) -> Self {
+        match (error.raw_os_error(), congestion) {
+            (Some(libc::ENOENT | libc::EPERM), Congestion::Named(name)) => {
+                Self::Congestion(name.clone(), error)
+            }
+            _ => Self::from_bind(error),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InUse => write!(
+                f,
+                "another program listens there: stop it (`ss -lpn` shows who it is) or choose \
+                 another address"
+            ),
+            Self::NotASocket => write!(
+                f,
+                "a file that is no socket has this name: remove it yourself or choose another name"
+            ),
+            Self::Stale(error) => write!(
+                f,
+                "an old socket file is there, nobody listens at it, and it cannot be removed \
+                 ({error}): remove it"
+            ),
+            Self::Congestion(name, error) => write!(
+                f,
+                "congestion control \"{name}\" cannot be used ({error}): load it (`modprobe \
+                 tcp_{name}`) and see net.ipv4.tcp_available_congestion_control and \
+                 net.ipv4.tcp_allowed_congestion_control"
+            ),
+            Self::NotLocal => write!(
+                f,
+                "no interface of this machine has that address: correct it, or set \
+                 net.ipv4.ip_nonlocal_bind = 1 if it will come later"
+            ),
+            Self::Denied => write!(
+                f,
+                "permission denied: a port below 1024 needs root or CAP_NET_BIND_SERVICE, a \
+                 socket file needs write access to its directory"
+            ),
+            Self::Other(error) => error.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "sockets_tests.rs"]
+mod tests;
