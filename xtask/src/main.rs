@@ -1,0 +1,46 @@
+//! The only automation of this repository: `cargo xtask test | tidy | bench | docs`.
+//!
+//! Not here: anything that ships. Read `steps` for what `test` does and `tidy` for the promises of
+//! CONTRIBUTING.md that a program can check.
+
+#![forbid(unsafe_code)]
+
+mod packages;
+mod steps;
+mod tidy;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+  test           everything: set-up, format, lints, tidy, build, all tests, docs
+  tidy           check what CONTRIBUTING.md promises
+  bench          micro-benches
+  bench l4 [..]  CPU per round trip, GB and connection beside HAProxy and nginx
+  docs           build the API documentation; warnings are errors";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let result = match arguments.first().map(String::as_str) {
+        Some("test") if arguments.len() == 1 => steps::test(&root()),
+        Some("tidy") if arguments.len() == 1 => steps::tidy(&root()),
+        Some("bench") => steps::bench(&root(), &arguments[1..]),
+        Some("docs") if arguments.len() == 1 => steps::docs(&root()),
+        _ => Err(USAGE.to_owned()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.parent().unwrap_or(own).to_path_buf()
+}

@@ -1,0 +1,103 @@
+//! Sets a Debian machine up for the tests: installs what is missing, by name, and says why.
+//!
+//! Installed services are not started: the tests start their own copies on loopback. Invariant:
+//! a machine that has everything is left untouched, and no package list is fetched.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// Debian package and the reason for it. Bookworm's names.
+const NEEDED: &[(&str, &str)] = &[
+    ("postgresql", "the tests put pgbench through the balancer to a real server"),
+    ("postgresql-contrib", "pgbench and its companions"),
+    ("redis-server", "the tests put redis-benchmark through the balancer to a real server"),
+    ("haproxy", "the comparison"),
+    ("nginx", "the comparison"),
+    ("libnginx-mod-stream", "nginx relays TCP with it"),
+    ("openssl", "tests that speak TLS through the balancer"),
+    ("curl", "tests of the admin API on its unix socket"),
+    ("iproute2", "network namespaces for tests and the comparison"),
+];
+
+/// While this file says 101, package scripts start nothing (Debian policy, section 9.3.3.1).
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+/// Installs every needed package that is missing.
+pub(crate) fn install_missing() -> Result<(), String> {
+    if !runs("dpkg-query", &["--version"]) {
+        println!("  not a Debian system: install by other means what the tests need:");
+        NEEDED.iter().for_each(|(name, why)| println!("    {name:<20} {why}"));
+        return Ok(());
+    }
+    let missing: Vec<_> = NEEDED.iter().filter(|(name, _)| !is_installed(name)).collect();
+    if missing.is_empty() {
+        println!("  all {} Debian packages are there", NEEDED.len());
+        return Ok(());
+    }
+    println!("  installing {} Debian packages (their services are not started):", missing.len());
+    missing.iter().for_each(|(name, why)| println!("    {name:<20} {why}"));
+    let names: Vec<_> = missing.iter().map(|(name, _)| *name).collect();
+    let by_hand = format!("as root: apt-get update && apt-get install {}", names.join(" "));
+
+    as_root(&["apt-get", "update", "--quiet"], &by_hand)?;
+    let ours = !Path::new(POLICY).exists();
+    if ours {
+        let write = format!("printf '#!/bin/sh\\nexit 101\\n' > {POLICY} && chmod 755 {POLICY}");
+        as_root(&["sh", "-c", &write], &by_hand)?;
+    }
+    let mut install = vec!["apt-get", "install", "--yes", "--quiet", "--no-install-recommends"];
+    install.extend(names);
+    let installed = as_root(&install, &by_hand);
+    if ours {
+        as_root(&["rm", "-f", POLICY], &format!("as root: rm {POLICY}"))?;
+    }
+    installed
+}
+
+/// Adds the Rust components that a minimal toolchain lacks.
+pub(crate) fn add_rust_components() -> Result<(), String> {
+    for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if runs("cargo", &[subcommand, "--version"]) {
+            continue;
+        }
+        println!("  adding the Rust component {component}");
+        if !runs("rustup", &["component", "add", component]) {
+            return Err(format!(
+                "`cargo {subcommand}` is missing: rustup component add {component}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whether dpkg has the package, whole and configured.
+fn is_installed(name: &str) -> bool {
+    Command::new("dpkg-query")
+        .args(["--show", "--showformat=${db:Status-Abbrev}", name])
+        .output()
+        .is_ok_and(|output| output.stdout.starts_with(b"ii"))
+}
+
+/// Whether the program exists and succeeds. Its output is not shown.
+pub(crate) fn runs(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program)
+        .args(arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// Runs a command as root: directly, or through `sudo -n`, which never asks for a password.
+fn as_root(command: &[&str], by_hand: &str) -> Result<(), String> {
+    let is_root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
+    let mut all = if is_root { vec!["env"] } else { vec!["sudo", "-n", "env"] };
+    all.push("DEBIAN_FRONTEND=noninteractive");
+    all.extend(command);
+    let ok = Command::new(all[0]).args(&all[1..]).status().is_ok_and(|status| status.success());
+    if ok {
+        return Ok(());
+    }
+    let hint = if is_root { "" } else { " (this user may not become root without a password)" };
+    Err(format!("`{}` failed{hint}.\nDo it by hand, {by_hand}", command.join(" ")))
+}

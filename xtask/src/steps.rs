@@ -1,0 +1,107 @@
+//! What each `cargo xtask` command does, step by step.
+//!
+//! A step is named when it begins and timed when it ends; the first failure ends the run with the
+//! command that repeats it. The steps are ordered by how soon they can fail, and share what they
+//! build: one dependency graph for lints and docs, one for tests, one optimised.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::{packages, tidy};
+
+const WARNINGS_ARE_ERRORS: &str = "-D warnings";
+
+/// `cargo xtask test`.
+pub(crate) fn test(root: &Path) -> Result<(), String> {
+    let begin = Instant::now();
+    step("set-up", || {
+        packages::install_missing()?;
+        packages::add_rust_components()
+    })?;
+    step("format", || cargo(root, &["fmt", "--all", "--check"]))?;
+    tidy(root)?;
+    step("lints", || {
+        let lints = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        cargo(root, &lints)
+    })?;
+    docs(root)?;
+    step("build", || {
+        cargo(root, &["build", "--release", "-p", "ringlane", "-p", "ringlane-loadgen"])
+    })?;
+    step("tests", || cargo(root, &["test", "--workspace"]))?;
+    step("licences and bans", || {
+        if packages::runs("cargo", &["deny", "--version"]) {
+            return cargo(root, &["deny", "check", "bans", "licenses", "sources"]);
+        }
+        println!("  skipped: cargo-deny is not installed (cargo install cargo-deny)");
+        Ok(())
+    })?;
+    println!("\nall passed in {:.0} s", begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// `cargo xtask tidy`.
+pub(crate) fn tidy(root: &Path) -> Result<(), String> {
+    step("tidy", || {
+        let offences = tidy::check(root)?;
+        if offences.is_empty() {
+            return Ok(());
+        }
+        offences.iter().for_each(|offence| eprintln!("{offence}"));
+        Err(format!("{} offences; again: cargo xtask tidy", offences.len()))
+    })
+}
+
+/// `cargo xtask bench`.
+pub(crate) fn bench(root: &Path, arguments: &[String]) -> Result<(), String> {
+    if arguments.is_empty() {
+        return step("micro-benches", || cargo(root, &["bench", "-p", "ringlane-bench"]));
+    }
+    step("build", || {
+        let packages = ["-p", "ringlane", "-p", "ringlane-loadgen", "-p", "ringlane-bench"];
+        cargo(root, &[&["build", "--release"][..], &packages].concat())
+    })?;
+    let mut run = vec!["run", "--quiet", "--release", "-p", "ringlane-bench", "--"];
+    run.extend(arguments.iter().map(String::as_str));
+    step("comparison", || cargo(root, &run))
+}
+
+/// `cargo xtask docs`.
+pub(crate) fn docs(root: &Path) -> Result<(), String> {
+    step("docs", || {
+        let document = ["doc", "--workspace", "--no-deps"];
+        let again = format!("RUSTDOCFLAGS='{WARNINGS_ARE_ERRORS}' cargo {}", document.join(" "));
+        run(cargo_in(root, &document).env("RUSTDOCFLAGS", WARNINGS_ARE_ERRORS), &again)
+    })
+}
+
+/// Runs one step between its name and its duration.
+fn step(name: &str, body: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+    println!("── {name}");
+    let begin = Instant::now();
+    let result = body();
+    let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+    println!("── {name}: {verdict}, {:.1} s", begin.elapsed().as_secs_f64());
+    result.map_err(|message| format!("{name} failed: {message}"))
+}
+
+/// Runs cargo in the workspace; the error names the command that repeats it.
+fn cargo(root: &Path, arguments: &[&str]) -> Result<(), String> {
+    run(&mut cargo_in(root, arguments), &format!("cargo {}", arguments.join(" ")))
+}
+
+fn cargo_in(root: &Path, arguments: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(arguments).current_dir(root);
+    command
+}
+
+fn run(command: &mut Command, again: &str) -> Result<(), String> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{status}; again: {again}")),
+        Err(error) => Err(format!("{error}; again: {again}")),
+    }
+}

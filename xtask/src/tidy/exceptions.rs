@@ -1,0 +1,90 @@
+//! What may break a promise, and why. These lists may only shrink.
+//!
+//! Invariant: an exception that no check asked for is reported as an offence, so that the lists
+//! never outlive their reasons.
+
+use super::{Offence, offence};
+
+/// Files longer than [`super::size::FILE_LINES`]: path, lines at most, reason.
+const LONG_FILES: &[(&str, usize, &str)] = &[];
+
+/// Functions longer than [`super::size::FUNCTION_LINES`]: path, name, lines at most, reason.
+const LONG_FUNCTIONS: &[(&str, &str, usize, &str)] = &[];
+
+/// Names that hold a banned word: path, name, reason.
+const NAMES: &[(&str, &str, &str)] = &[];
+
+/// One exception and whether a check needed it.
+#[derive(Debug)]
+struct Exception {
+    file: &'static str,
+    item: &'static str,
+    lines: usize,
+    used: bool,
+}
+
+/// All exceptions.
+#[derive(Debug)]
+pub(super) struct Exceptions(Vec<Exception>);
+
+impl Exceptions {
+    /// Those of the lists above.
+    pub(super) fn listed() -> Self {
+        let entry = |file, item, lines| Exception { file, item, lines, used: false };
+        let files = LONG_FILES.iter().map(|&(file, lines, _)| entry(file, "", lines));
+        let functions = LONG_FUNCTIONS.iter().map(|&(file, f, lines, _)| entry(file, f, lines));
+        let names = NAMES.iter().map(|&(file, name, _)| entry(file, name, 0));
+        Self(files.chain(functions).chain(names).collect())
+    }
+
+    /// None at all.
+    #[cfg(test)]
+    pub(super) fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// One exception.
+    #[cfg(test)]
+    pub(super) fn one(file: &'static str, item: &'static str, lines: usize) -> Self {
+        Self(vec![Exception { file, item, lines, used: false }])
+    }
+
+    /// Whether `item` of `file` (the whole file if empty) may be `lines` long.
+    pub(super) fn allows(&mut self, file: &str, item: &str, lines: usize) -> bool {
+        let found =
+            self.0.iter_mut().find(|e| e.file == file && e.item == item && lines <= e.lines);
+        found.map(|e| e.used = true).is_some()
+    }
+
+    /// Whether `name` in `file` may hold a banned word.
+    pub(super) fn allows_name(&mut self, file: &str, name: &str) -> bool {
+        self.allows(file, name, 0)
+    }
+
+    /// Offences for the exceptions that no check asked for.
+    pub(super) fn unused(&self) -> Vec<Offence> {
+        let unused = self.0.iter().filter(|e| !e.used);
+        unused
+            .map(|e| {
+                let item = if e.item.is_empty() { "its length" } else { e.item };
+                let message = format!("exception for {item} is not needed (any more): remove it");
+                offence(e.file, 1, message)
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exception_holds_up_to_its_length_and_must_be_needed() {
+        let mut exceptions = Exceptions::one("a.rs", "run", 90);
+        assert_eq!(exceptions.unused().len(), 1);
+        assert!(!exceptions.allows("a.rs", "run", 91), "it may only shrink");
+        assert!(!exceptions.allows("b.rs", "run", 80));
+        assert!(exceptions.allows("a.rs", "run", 90));
+        assert!(exceptions.unused().is_empty());
+    }
+}
