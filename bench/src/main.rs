@@ -1,0 +1,3 @@
+//! Comes with its first commit.
+
+fn main() {}
