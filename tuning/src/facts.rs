@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::thread;
 
 use crate::sysctl::SYSCTLS;
 
@@ -39,9 +38,7 @@ pub struct Facts {
 impl Facts {
     /// Looks at this host. Reads files under /proc and /sys, and nothing else.
     pub fn look() -> Self {
-        let mut facts = Self::gather(|path| fs::read_to_string(path).ok());
-        facts.cpus = thread::available_parallelism().map_or(facts.cpus, usize::from);
-        facts
+        Self::gather(|path| fs::read_to_string(path).ok())
     }
 
     /// Collects facts from `read`, which gives a file's text by its absolute path.
@@ -52,7 +49,7 @@ impl Facts {
         Self {
             kernel: value("/proc/sys/kernel/osrelease"),
             processor: processor(&cpuinfo),
-            cpus: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
+            cpus: read("/proc/self/status").as_deref().map_or(0, cpus_allowed),
             cpu_quota: cpu_quota(&read),
             governor: value("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
             sysctls: SYSCTLS
@@ -80,6 +77,16 @@ fn squeeze(text: &str) -> String {
 fn processor(cpuinfo: &str) -> Option<String> {
     let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
     Some(squeeze(line.split_once(':')?.1))
+}
+
+/// How many CPUs the text of /proc/self/status allows, the cgroup's set included.
+fn cpus_allowed(status: &str) -> usize {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let count = |range: &str| match range.split_once('-') {
+        Some((low, high)) => (high.parse::<usize>().ok()? + 1).checked_sub(low.parse().ok()?),
+        None => range.parse::<usize>().ok().map(|_| 1),
+    };
+    list.map_or(0, |list| list.trim().split(',').filter_map(count).sum())
 }
 
 /// The hard limit of one row in the text of /proc/self/limits.
