@@ -14,7 +14,7 @@ use ringlane_core::limits;
 use crate::config::Shards;
 
 /// The core of each shard, in the order of the shards; `None` for a shard that is not pinned.
-pub(super) fn plan(shards: &Shards, pin: bool) -> nix::Result<Vec<Option<usize>>> {
+pub(super) fn plan(shards: Shards, pin: bool) -> nix::Result<Vec<Option<usize>>> {
     let read = |path: &Path| fs::read_to_string(path).ok();
     Ok(place(shards, pin, &Cores::read(&affinity()?, read)))
 }
@@ -30,9 +30,9 @@ fn affinity() -> nix::Result<Vec<usize>> {
 /// Shards are left to the scheduler when there are more of them than cores, and when a cgroup quota
 /// made their number smaller than that of the cores: the cores then belong to others too, and
 /// every container of the machine would crowd on the first ones.
-fn place(shards: &Shards, pin: bool, cores: &Cores) -> Vec<Option<usize>> {
+fn place(shards: Shards, pin: bool, cores: &Cores) -> Vec<Option<usize>> {
     let usable = cores.cpus.len();
-    let (count, alone) = match *shards {
+    let (count, alone) = match shards {
         Shards::Count(count) => (count, true),
         Shards::Auto => match cores.quota {
             Some(quota) if quota < usable => (quota, false),
@@ -247,7 +247,7 @@ mod tests {
     fn shards_are_pinned_where_the_cores_are_ours() {
         let cores = |quota| Cores { cpus: vec![2, 3, 6], quota };
         let check = |shards, pin, quota, expected: &[Option<usize>]| {
-            assert_eq!(place(&shards, pin, &cores(quota)), expected);
+            assert_eq!(place(shards, pin, &cores(quota)), expected);
         };
         check(Shards::Auto, true, None, &[Some(2), Some(3), Some(6)]);
         check(Shards::Auto, false, None, &[None; 3]);

@@ -13,7 +13,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::libc;
+use nix::errno::Errno;
 use ringlane_core::snapshot::{Address, Congestion, Frontend, FrontendId, Snapshot};
 use ringlane_core::sys::{self, ListenOptions};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
@@ -81,11 +81,8 @@ impl Listeners {
         frontend: &Frontend,
         mut address: SocketAddr,
     ) -> io::Result<Address> {
-        let options = ListenOptions {
-            congestion: &frontend.congestion,
-            reuse_port: true,
-            backlog: BACKLOG,
-        };
+        let options =
+            ListenOptions { congestion: &frontend.congestion, reuse_port: true, backlog: BACKLOG };
         for shard in &mut self.shards {
             let socket = sys::listen(&Address::Inet(address), &options)?;
             if address.port() == 0 {
@@ -143,9 +140,7 @@ pub(super) fn clear_stale(path: &Path) -> Result<(), Problem> {
         }
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         // A listener whose queue is full, or a socket of another type.
-        Err(error)
-            if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EPROTOTYPE)) =>
-        {
+        Err(error) if matches!(errno(&error), Errno::EAGAIN | Errno::EPROTOTYPE) => {
             Err(Problem::InUse)
         }
         Err(error) => Err(Problem::from_bind(error)),
@@ -240,23 +235,27 @@ pub(super) enum Problem {
 impl Problem {
     /// Of an error met while binding.
     fn from_bind(error: io::Error) -> Self {
-        match error.raw_os_error() {
-            Some(libc::EADDRINUSE) => Self::InUse,
-            Some(libc::EADDRNOTAVAIL) => Self::NotLocal,
-            Some(libc::EACCES) => Self::Denied,
+        match errno(&error) {
+            Errno::EADDRINUSE => Self::InUse,
+            Errno::EADDRNOTAVAIL => Self::NotLocal,
+            Errno::EACCES => Self::Denied,
             _ => Self::Other(error),
         }
     }
 
     /// Of an error met while making a socket listen, which sets the congestion control first.
     fn from_listen(error: io::Error, congestion: &Congestion) -> Self {
-        match (error.raw_os_error(), congestion) {
-            (Some(libc::ENOENT | libc::EPERM), Congestion::Named(name)) => {
+        match (errno(&error), congestion) {
+            (Errno::ENOENT | Errno::EPERM, Congestion::Named(name)) => {
                 Self::Congestion(name.clone(), error)
             }
             _ => Self::from_bind(error),
         }
     }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
 impl fmt::Display for Problem {

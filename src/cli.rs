@@ -1,0 +1,197 @@
+//! The command line: what `ringlane` can be asked to do.
+//!
+//! Not here: doing it. Results go to stdout, errors to stderr as whole sentences. Exit codes: 0
+//! when it was done, 1 when it was not, wrong use of the command line included.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Config, Report};
+use crate::control::Supervisor;
+use crate::control::log::say;
+use crate::demo;
+
+/// A load balancer for bare metal: one io_uring ring and one pinned shard per CPU core.
+#[derive(Debug, Parser)]
+#[command(name = "ringlane", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Balance what the configuration file says, until SIGTERM or SIGINT.
+    Run {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say whether a configuration file is right, and everything that is wrong with it.
+    Check {
+        /// The configuration file.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Show a balancer at work on this machine: three servers, steady load, one server that fails.
+    Demo {
+        /// End by itself after this time, such as 20s or 1m (otherwise: Ctrl-C).
+        #[arg(long = "for", value_name = "TIME", value_parser = time)]
+        time: Option<Duration>,
+    },
+    /// Look at this machine's settings and say which ones to change, and why. Changes nothing.
+    Tune,
+}
+
+/// Does what the arguments ask for; the first one is the program's name.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // To stdout for --help and --version, to stderr otherwise.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
+        }
+    };
+    match arguments.command {
+        Command::Run { config } => balance(&config),
+        Command::Check { config } => finish(check(&config)),
+        Command::Demo { time } => demo::run(time),
+        Command::Tune => finish(Ok::<_, Report>(ringlane_tuning::report())),
+    }
+}
+
+fn balance(file: &Path) -> ExitCode {
+    let config = match config::load(file) {
+        Ok(config) => config,
+        Err(report) => return finish(Err::<String, _>(report)),
+    };
+    match Supervisor::start(config) {
+        Ok(supervisor) => supervisor.serve(),
+        Err(error) => {
+            say(format_args!("{error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Checks a configuration file and touches nothing else; what to tell the operator if it is right.
+fn check(file: &Path) -> Result<String, Report> {
+    let Config { snapshot, .. } = config::load(file)?;
+    Ok(format!(
+        "{}: ok ({}, {}, {})\n",
+        file.display(),
+        count(snapshot.frontends.len(), "frontend"),
+        count(snapshot.backends.len(), "backend"),
+        count(snapshot.servers.len(), "server"),
+    ))
+}
+
+fn count(n: usize, noun: &str) -> String {
+    format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
+}
+
+/// Prints a result and turns it into an exit code.
+fn finish(outcome: Result<String, impl Display>) -> ExitCode {
+    // A reader that went away (`ringlane tune | head`) is no error.
+    match outcome {
+        Ok(text) => {
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(report) => {
+            let _ =
+                io::stderr().write_all(format!("{}\n", report.to_string().trim_end()).as_bytes());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Reads a time such as `20s` or `1m 30s`.
+fn time(text: &str) -> Result<Duration, String> {
+    let wrong = || "a time such as 20s or 1m is needed".to_owned();
+    let time: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
+    Duration::try_from(time).ok().filter(|time| !time.is_zero()).ok_or_else(wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    const GOOD: &str = r#"
+        [[frontend]]
+        name = "web"
+        bind = "127.0.0.1:0"
+        mode = "tcp"
+        backend = "app"
+
+        [[backend]]
+        name = "app"
+        server = [
+            { name = "one", address = "127.0.0.1:1001" },
+            { name = "two", address = "127.0.0.1:1002" },
+        ]
+    "#;
+
+    fn check_text(text: &str) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("test.toml");
+        std::fs::write(&file, text).unwrap();
+        let outcome = check(&file).map_err(|report| report.to_string());
+        outcome.map(|text| text.replace(&file.display().to_string(), "test.toml"))
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn check_counts_what_a_good_file_has() {
+        let expected = "test.toml: ok (1 frontend, 1 backend, 2 servers)\n";
+        assert_eq!(check_text(GOOD).as_deref(), Ok(expected));
+    }
+
+    #[test]
+    fn check_reports_what_is_wrong_with_file_and_line() {
+        let report = check_text(&GOOD.replace("backend = \"app\"", "upstream = \"app\""));
+        let report = report.unwrap_err();
+        assert!(report.contains("test.toml:6"), "{report}");
+        assert!(report.contains("upstream") && report.contains("backend"), "{report}");
+    }
+
+    #[test]
+    fn check_says_which_file_is_missing() {
+        let report = check(Path::new("no/such/file.toml")).unwrap_err().to_string();
+        assert!(report.contains("no/such/file.toml"), "{report}");
+    }
+
+    #[test]
+    fn times_need_a_unit_and_a_sense() {
+        assert_eq!(time("20s"), Ok(Duration::from_secs(20)));
+        assert_eq!(time("1m"), Ok(Duration::from_secs(60)));
+        for text in ["", "20", "-5s", "0s", "soon"] {
+            assert!(time(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn commands_are_told_apart() {
+        let parse = |words: &[&str]| Arguments::try_parse_from(words).map(|a| a.command);
+        assert!(matches!(
+            parse(&["ringlane", "demo", "--for", "20s"]),
+            Ok(Command::Demo { time: Some(time) }) if time == Duration::from_secs(20)
+        ));
+        assert!(matches!(parse(&["ringlane", "tune"]), Ok(Command::Tune)));
+        assert!(parse(&["ringlane", "run"]).is_err(), "--config is needed");
+        assert!(parse(&["ringlane"]).is_err());
+    }
+}

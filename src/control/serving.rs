@@ -1,0 +1,127 @@
+//! The control thread while shards serve: signals, the admin API, shards that end.
+//!
+//! ```text
+//! serving ──signal, drain()──▶ draining ──second signal──▶ stopping
+//!    │                            │ all shards have ended     │
+//!    └──a shard broke──▶ stopping ▼                           ▼
+//!                                end, code 0 (1 if a shard broke)
+//! ```
+//!
+//! Not here: start-up and what comes after the last shard (`supervisor`). Invariant: it returns
+//! when the last shard has ended, and only then.
+
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringlane_core::mailbox::Message;
+use sd_notify::NotifyState;
+
+use super::access_log::AccessLogThread;
+use super::log::{announce, say};
+use super::running::{Running, Stage};
+use super::shards::{Ended, Shards};
+use super::signals::{Signal, Signals};
+
+/// The control thread's state.
+pub(super) struct Serving<'a> {
+    running: Arc<Running>,
+    shards: Shards,
+    signals: Signals,
+    drain_timeout: Duration,
+    log: Option<&'a AccessLogThread>,
+    broken: bool,
+}
+
+impl<'a> Serving<'a> {
+    pub(super) fn new(
+        running: Arc<Running>,
+        shards: Shards,
+        signals: Signals,
+        drain_timeout: Duration,
+        log: Option<&'a AccessLogThread>,
+    ) -> Self {
+        Self { running, shards, signals, drain_timeout, log, broken: false }
+    }
+
+    /// Serves until the last shard has ended. `admin` is polled all the while.
+    pub(super) async fn run(mut self, ready: &str, admin: impl Future) -> ExitCode {
+        announce(ready);
+        notify(&[NotifyState::Ready, NotifyState::Status(ready)]);
+        let mut admin = pin!(admin);
+        let mut admin_ended = false;
+        while !self.shards.all_ended() {
+            tokio::select! {
+                signal = self.signals.next() => self.answer(signal),
+                () = self.running.drain_asked() => self.drain("drain asked for"),
+                ended = self.shards.next_ended() => self.account_for(ended),
+                _ = &mut admin, if !admin_ended => admin_ended = true,
+            }
+        }
+        say(format_args!("stopped"));
+        if self.broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    fn answer(&mut self, signal: Signal) {
+        match signal {
+            Signal::End(name) if self.running.stage() < Stage::Draining => self.drain(name),
+            Signal::End(name) => self.stop(format_args!("{name}: stopping at once")),
+            Signal::Reload => say(format_args!(
+                "SIGHUP: nothing to do, this version reads its configuration at start"
+            )),
+            Signal::Reopen => match self.log {
+                Some(log) => log.reopen(),
+                None => say(format_args!("SIGUSR1: nothing to do, there is no access log")),
+            },
+        }
+    }
+
+    /// Lets sessions finish, for a while. Does nothing when they are already at it.
+    fn drain(&mut self, why: &str) {
+        if self.running.stage() >= Stage::Draining {
+            return;
+        }
+        self.running.enter(Stage::Draining);
+        notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+        let timeout = self.drain_timeout;
+        say(format_args!(
+            "{why}: draining, {} sessions have up to {} s to finish; a second signal ends them",
+            self.running.gauges.process.live(),
+            timeout.as_secs_f64(),
+        ));
+        self.shards.tell_all(|| Message::Drain(timeout));
+    }
+
+    /// Ends everything now.
+    fn stop(&mut self, why: std::fmt::Arguments<'_>) {
+        if self.running.stage() == Stage::Stopping {
+            return;
+        }
+        self.running.enter(Stage::Stopping);
+        notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+        say(why);
+        self.shards.tell_all(|| Message::Stop);
+    }
+
+    /// A shard may end when it was asked to, and never by a panic.
+    fn account_for(&mut self, Ended { index, panicked }: Ended) {
+        let how = if panicked {
+            "panicked"
+        } else if self.running.stage() < Stage::Draining {
+            "ended although nobody asked it to"
+        } else {
+            return;
+        };
+        self.broken = true;
+        say(format_args!("shard {index} {how}: this is a bug of ringlane, please report it"));
+        self.stop(format_args!("stopping the other shards"));
+    }
+}
+
+/// Tells systemd, where there is one to tell.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        say(format_args!("cannot tell systemd about the state (NOTIFY_SOCKET): {error}"));
+    }
+}

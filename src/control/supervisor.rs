@@ -1,0 +1,160 @@
+//! Starts a balancer step by step, and ends it: the life of the process around its shards.
+//!
+//! Not here: the steps themselves (`cores`, `descriptors`, `sockets`, `privileges`, `shards`) and
+//! what the control thread does while shards serve (`serving`). Invariant: every step that can fail
+//! comes before the first session is accepted, and a start that fails leaves nothing behind.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use ringlane_core::record::SessionRecord;
+use ringlane_core::snapshot::Snapshot;
+use ringlane_core::{limits, sys};
+use tokio::runtime::{Builder, Runtime};
+
+use super::access_log::{self, AccessLogThread};
+use super::descriptors::{self, Room};
+use super::privileges::Identity;
+use super::running::{Running, Stage};
+use super::serving::Serving;
+use super::shards::Shards;
+use super::signals::Signals;
+use super::sockets::{self, SocketFiles};
+use super::start_error::StartError;
+use super::{admin, cores};
+use crate::config::{self, Config};
+
+/// A balancer whose shards serve. Dropping it stops them at once; [`Supervisor::serve`] is the
+/// ordinary way on.
+#[derive(Debug)]
+pub struct Supervisor {
+    running: Arc<Running>,
+    shards: Shards,
+    admin: admin::Bound,
+    log: Option<AccessLogThread>,
+    files: SocketFiles,
+    drain_timeout: Duration,
+    room: Room,
+    signals: Signals,
+    runtime: Runtime,
+}
+
+impl Supervisor {
+    /// Starts the shards and returns when all of them accept sessions.
+    ///
+    /// From here on the process answers SIGTERM, SIGINT, SIGHUP and SIGUSR1 through
+    /// [`Supervisor::serve`].
+    ///
+    /// # Errors
+    /// A sentence for the operator; nothing is left running or listening then.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let Config { global, mut snapshot } = config;
+        sys::probe().map_err(StartError::Kernel)?;
+        let identity = Identity::find(global.user.as_deref(), global.group.as_deref())
+            .map_err(StartError::Privileges)?;
+        let cpus = cores::plan(global.shards, global.pin).map_err(StartError::Cores)?;
+        let room = descriptors::make_room(
+            global.max_connections,
+            cpus.len(),
+            sockets::count(&snapshot, cpus.len()),
+        )
+        .map_err(StartError::Descriptors)?;
+        snapshot.max_connections = room.max_connections;
+
+        let listeners = sockets::bind(&snapshot, cpus.len()).map_err(StartError::Bind)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::system("the control thread's event loop"))?;
+        let inside = runtime.enter();
+        let admin =
+            admin::bind(&global.admin).map_err(|error| StartError::Admin(error.to_string()))?;
+        if let Some(identity) = identity {
+            identity.assume().map_err(StartError::Privileges)?;
+        }
+        let signals = Signals::catch().map_err(StartError::system("signal handlers"))?;
+        drop(inside);
+
+        let queues = log_queues(&snapshot, cpus.len());
+        let running = Running::new(snapshot, cpus, listeners.bound)
+            .map_err(StartError::system("the mailboxes of the shards"))?;
+        let running = Arc::new(running);
+        let log = start_log(global.access_log.as_ref(), &running, &queues)?;
+        let shards = Shards::start(&running, listeners.shards, &queues)?;
+        running.enter(Stage::Serving);
+        Ok(Self {
+            running,
+            shards,
+            admin,
+            log,
+            files: listeners.files,
+            drain_timeout: global.drain_timeout,
+            room,
+            signals,
+            runtime,
+        })
+    }
+
+    /// What the admin API and the demo read while shards serve.
+    pub fn shared(&self) -> Arc<Running> {
+        Arc::clone(&self.running)
+    }
+
+    /// Turns the calling thread into the control thread, until a signal or [`Running::drain`] has
+    /// ended every shard. The code is 0 after an orderly end and 1 after a shard broke.
+    pub fn serve(self) -> ExitCode {
+        let Self { running, shards, admin, log, files, drain_timeout, room, signals, runtime } =
+            self;
+        let ready = ready_line(&running, room);
+        let admin = admin::serve(admin, Arc::clone(&running));
+        let serving = Serving::new(running, shards, signals, drain_timeout, log.as_ref());
+        let code = runtime.block_on(serving.run(&ready, admin));
+        if let Some(log) = log {
+            log.stop();
+        }
+        drop(files);
+        code
+    }
+}
+
+/// Where shards put finished sessions. Without an access log nothing ever does.
+fn log_queues(snapshot: &Snapshot, shards: usize) -> Vec<Arc<ArrayQueue<SessionRecord>>> {
+    let places = if snapshot.log_sessions { limits::LOG_RECORDS } else { 1 };
+    (0..shards).map(|_| Arc::new(ArrayQueue::new(places))).collect()
+}
+
+fn start_log(
+    configured: Option<&config::AccessLog>,
+    running: &Arc<Running>,
+    queues: &[Arc<ArrayQueue<SessionRecord>>],
+) -> Result<Option<AccessLogThread>, StartError> {
+    let Some(configured) = configured else { return Ok(None) };
+    access_log::start(configured, Arc::clone(running), queues.to_vec())
+        .map(Some)
+        .map_err(StartError::AccessLog)
+}
+
+/// The line that tells people and programs that sessions are accepted, and where.
+fn ready_line(running: &Running, room: Room) -> String {
+    let shards = running.shards();
+    let mut line = format!(
+        "ringlane {} ready: {shards} shard{}, frontends ",
+        env!("CARGO_PKG_VERSION"),
+        if shards == 1 { "" } else { "s" },
+    );
+    for (i, (frontend, bound)) in running.snapshot.frontends.iter().zip(&running.bound).enumerate()
+    {
+        let separator = if i == 0 { "" } else { ", " };
+        let addresses: Vec<_> = bound.iter().map(ToString::to_string).collect();
+        // Writing to a string can't fail.
+        let _ = write!(line, "{separator}{} on {}", frontend.name, addresses.join(" and "));
+    }
+    let _ = write!(line, "; max_connections {}", room.max_connections);
+    if let Some(limit) = room.derived_from {
+        let _ = write!(line, " (from the limit of {limit} open files)");
+    }
+    line
+}
