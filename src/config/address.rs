@@ -1,0 +1,257 @@
+//! Addresses as people write them: `10.0.0.1:5432`, `[::1]:5432`, `unix:/run/x.sock`, `name:port`.
+//!
+//! A listener needs an address of its own; a server may be given by name, which is looked up once,
+//! here, so that a session never waits for a resolver. Not here: whether an address can be bound
+//! or reached.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+
+use ringlane_core::snapshot::Address;
+
+use super::report::quoted;
+
+/// Bytes in the longest path of a unix socket: `sun_path` without its final zero.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Looks up `name:port`.
+pub(super) type Resolver = fn(&str) -> io::Result<Vec<SocketAddr>>;
+
+/// The machine's own resolver.
+pub(super) fn system_resolver(name: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(name.to_socket_addrs()?.collect())
+}
+
+/// Why a text can't be used as an address, and what to do about it.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) struct Problem {
+    pub(super) why: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Problem {
+    fn new(why: impl Into<String>) -> Self {
+        Self { why: why.into(), hint: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// Names that were looked up, each once.
+#[derive(Debug)]
+pub(super) struct Names {
+    resolver: Resolver,
+    known: HashMap<String, Result<SocketAddr, String>>,
+}
+
+impl Names {
+    /// Nothing looked up yet.
+    pub(super) fn new(resolver: Resolver) -> Self {
+        Self { resolver, known: HashMap::new() }
+    }
+
+    /// The first address of `name:port`.
+    fn resolve(&mut self, name: &str) -> Result<SocketAddr, String> {
+        let resolver = self.resolver;
+        let known = self.known.entry(name.to_owned()).or_insert_with(|| match resolver(name) {
+            Ok(found) => found.first().copied().ok_or_else(|| "it has no address".to_owned()),
+            Err(error) => Err(error.to_string()),
+        });
+        known.clone()
+    }
+}
+
+/// Reads the address of a listener.
+pub(super) fn listener(text: &str) -> Result<Address, Problem> {
+    if let Some(address) = literal(text)? {
+        return Ok(address);
+    }
+    let (name, port) = name_and_port(text)?;
+    let problem = Problem::new("a listener needs an IP address, not a name");
+    if name == "localhost" {
+        return Err(problem.hint(format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\"")));
+    }
+    Err(problem.hint("write the address of this machine that clients connect to"))
+}
+
+/// Reads the address of a server, looking up a name.
+pub(super) fn server(text: &str, names: &mut Names) -> Result<Address, Problem> {
+    let address = match literal(text)? {
+        Some(address) => address,
+        None => {
+            let (name, _) = name_and_port(text)?;
+            Address::Inet(names.resolve(text).map_err(|error| {
+                Problem::new(format!("can't resolve {}: {error}", quoted(name)))
+                    .hint("names are looked up once, at start; write the IP address if it is fixed")
+            })?)
+        }
+    };
+    match address {
+        Address::Inet(inet) if inet.port() == 0 => Err(Problem::new("its port must not be 0")),
+        address => Ok(address),
+    }
+}
+
+/// Reads an address that needs no look-up; `None` for what may be `name:port`.
+fn literal(text: &str) -> Result<Option<Address>, Problem> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return socket_path(path).map(|path| Some(Address::Unix(path))).map_err(Problem::new);
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(Some(Address::Inet(address)));
+    }
+    if text.is_empty() {
+        return Err(Problem::new("it is empty"));
+    }
+    if text.starts_with(['/', '.', '@']) {
+        return Err(Problem::new("this looks like the path of a unix socket")
+            .hint("write unix: before the absolute path: \"unix:/run/x.sock\""));
+    }
+    if let Some((scheme, _)) = text.split_once("://") {
+        let scheme = quoted(&format!("{scheme}://"));
+        return Err(Problem::new("an address has no scheme").hint(format!("remove {scheme}")));
+    }
+    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+        let why = "the port is missing";
+        return Err(match ip {
+            IpAddr::V4(ip) => Problem::new(why).hint(format!("write \"{ip}:PORT\"")),
+            IpAddr::V6(ip) => Problem::new(why)
+                .hint(format!("an IPv6 address stands in brackets: \"[{ip}]:PORT\"")),
+        });
+    }
+    let bare = text.strip_prefix('*').unwrap_or(text);
+    let bare = bare.strip_prefix(':').unwrap_or(bare);
+    if let Ok(port) = bare.parse::<u16>() {
+        return Err(Problem::new("the address is missing before the port").hint(format!(
+            "for all IPv4 and all IPv6 addresses write both: \"0.0.0.0:{port}\", \"[::]:{port}\""
+        )));
+    }
+    Ok(None)
+}
+
+/// Splits `name:port`, both plausible.
+fn name_and_port(text: &str) -> Result<(&str, u16), Problem> {
+    let not_an_address = || {
+        Problem::new("this is not an address")
+            .hint("write \"10.0.0.1:5432\", \"[::1]:5432\" or \"unix:/run/x.sock\"")
+    };
+    let Some((name, port)) = text.rsplit_once(':') else {
+        let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
+        return Err(if is_name {
+            Problem::new("the port is missing").hint(format!("write \"{text}:PORT\""))
+        } else {
+            not_an_address()
+        });
+    };
+    let is_name = !name.is_empty()
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
+    // What is all digits and dots was meant as an address, and the resolver would guess at it.
+    if !is_name || name.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        return Err(not_an_address());
+    }
+    match port.parse::<u16>() {
+        Ok(port) => Ok((name, port)),
+        Err(_) => Err(Problem::new("its port must be a number from 1 to 65535")),
+    }
+}
+
+/// Reads an absolute path.
+pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+    if text.contains('\0') {
+        return Err("a path can't contain a zero byte".to_owned());
+    }
+    if !Path::new(text).is_absolute() {
+        return Err("it must be an absolute path, beginning with /".to_owned());
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// Reads the absolute path of a unix socket.
+pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
+    if text.len() > SOCKET_PATH_MAX {
+        return Err("the path of a unix socket has at most 107 bytes".to_owned());
+    }
+    absolute_path(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolver(name: &str) -> io::Result<Vec<SocketAddr>> {
+        match name {
+            "db:5432" => Ok(vec![SocketAddr::from(([10, 0, 0, 7], 5432))]),
+            "empty:1" => Ok(Vec::new()),
+            _ => Err(io::Error::other("unknown name")),
+        }
+    }
+
+    #[test]
+    fn prints_what_it_read() {
+        for text in ["0.0.0.0:5432", "127.0.0.1:0", "[::]:5432", "[fe80::1%2]:1", "unix:/run/x"] {
+            assert_eq!(listener(text).map(|address| address.to_string()), Ok(text.to_owned()));
+        }
+        let mut names = Names::new(resolver);
+        for (text, printed) in [
+            ("10.0.0.1:5432", "10.0.0.1:5432"),
+            ("[::1]:5432", "[::1]:5432"),
+            ("unix:/run/pg", "unix:/run/pg"),
+            ("db:5432", "10.0.0.7:5432"),
+        ] {
+            let address = server(text, &mut names).map(|address| address.to_string());
+            assert_eq!(address, Ok(printed.to_owned()));
+        }
+    }
+
+    #[track_caller]
+    fn refused(address: Result<Address, Problem>, complaint: &str) {
+        let problem = address.expect_err(complaint);
+        let said = format!("{} / {}", problem.why, problem.hint.unwrap_or_default());
+        assert!(said.contains(complaint), "{said}");
+    }
+
+    #[test]
+    fn refuses_listeners_with_a_reason() {
+        for (text, complaint) in [
+            ("", "empty"),
+            (":5432", "\"0.0.0.0:5432\", \"[::]:5432\""),
+            ("*:5432", "\"0.0.0.0:5432\", \"[::]:5432\""),
+            ("5432", "\"0.0.0.0:5432\", \"[::]:5432\""),
+            ("10.0.0.1", "\"10.0.0.1:PORT\""),
+            ("::1", "\"[::1]:PORT\""),
+            ("[::1]", "\"[::1]:PORT\""),
+            ("::1:5432", "in brackets"),
+            ("localhost:80", "127.0.0.1:80"),
+            ("db.example:80", "not a name"),
+            ("10.0.0.1:99999", "not an address"),
+            ("10.0.0.256:80", "not an address"),
+            ("tcp://10.0.0.1:80", "remove \"tcp://\""),
+            ("/run/x.sock", "\"unix:/run/x.sock\""),
+            ("unix:x.sock", "absolute"),
+            ("unix:/a\0b", "zero byte"),
+            ("what is this", "not an address"),
+        ] {
+            refused(listener(text), complaint);
+        }
+        refused(listener(&format!("unix:/{}", "x".repeat(107))), "107 bytes");
+    }
+
+    #[test]
+    fn refuses_servers_with_a_reason() {
+        let mut names = Names::new(resolver);
+        for (text, complaint) in [
+            ("10.0.0.1:0", "port must not be 0"),
+            ("nowhere:80", "can't resolve \"nowhere\": unknown name"),
+            ("empty:1", "can't resolve \"empty\": it has no address"),
+            ("db", "\"db:PORT\""),
+            ("db:http", "number from 1 to 65535"),
+            ("db example:80", "not an address"),
+        ] {
+            refused(server(text, &mut names), complaint);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Durations as people write them: `500ms`, `2s`, `1m30s`, `1h`, `1d`.
+//!
+//! Whole numbers with units, largest unit first. Not here: which durations a key accepts beyond
+//! that; every timeout is more than nothing and at most a year, so that sums never overflow.
+
+use std::time::Duration;
+
+/// The longest duration that is accepted.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Units with their milliseconds, largest first.
+const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
+
+/// What people write elsewhere, and the unit that they mean.
+const FOREIGN_UNITS: [(&str, &str); 12] = [
+    ("msec", "ms"),
+    ("millis", "ms"),
+    ("sec", "s"),
+    ("secs", "s"),
+    ("second", "s"),
+    ("seconds", "s"),
+    ("min", "m"),
+    ("mins", "m"),
+    ("minute", "m"),
+    ("minutes", "m"),
+    ("hours", "h"),
+    ("days", "d"),
+];
+
+/// Reads a duration; the error says what is wrong with it.
+pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    let mut rest = text;
+    let mut total_ms: u64 = 0;
+    let mut units = UNITS.iter();
+    if rest.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    while !rest.is_empty() {
+        let (digits, after) = split(rest, |c| c.is_ascii_digit());
+        let (unit, after) = split(after, |c| !c.is_ascii_digit());
+        if digits.is_empty() || unit.starts_with(['.', ',']) {
+            return Err("it must be whole numbers with units, such as 500ms, 2s, 1m30s".to_owned());
+        }
+        if unit.is_empty() {
+            return Err(format!("the unit is missing: {digits}s, {digits}ms or {digits}m?"));
+        }
+        let Some((_, unit_ms)) = units.find(|(name, _)| *name == unit) else {
+            return Err(wrong_unit(unit));
+        };
+        let part = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(*unit_ms));
+        let Some(sum) = part.and_then(|part| total_ms.checked_add(part)) else {
+            return Err("it is longer than a year (365d)".to_owned());
+        };
+        total_ms = sum;
+        rest = after;
+    }
+    match Duration::from_millis(total_ms) {
+        Duration::ZERO => Err("it must be more than nothing".to_owned()),
+        total if total > LONGEST => Err("it is longer than a year (365d)".to_owned()),
+        total => Ok(total),
+    }
+}
+
+/// Why `unit` can't stand where it does.
+fn wrong_unit(unit: &str) -> String {
+    if UNITS.iter().any(|(name, _)| *name == unit) {
+        return "its units must go from large to small, each at most once: 1h30m".to_owned();
+    }
+    let meant = FOREIGN_UNITS.iter().find(|(foreign, _)| *foreign == unit.trim());
+    match meant {
+        Some((_, meant)) => format!("its unit is written {meant}"),
+        None => "its units must be d, h, m, s or ms, without spaces".to_owned(),
+    }
+}
+
+/// `text` cut where `accept` first fails.
+fn split(text: &str, accept: impl Fn(char) -> bool) -> (&str, &str) {
+    text.split_at(text.find(|c| !accept(c)).unwrap_or(text.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_people_write() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("2s", 2000),
+            ("1m30s", 90_000),
+            ("1h", 3_600_000),
+            ("1d", 86_400_000),
+            ("1d2h3m4s5ms", 93_784_005),
+            ("90s", 90_000),
+        ] {
+            assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_the_rest() {
+        for (text, complaint) in [
+            ("", "empty"),
+            ("0s", "more than nothing"),
+            ("0h0m", "more than nothing"),
+            ("30", "the unit is missing: 30s"),
+            ("1m30", "the unit is missing: 30s"),
+            ("s", "whole numbers"),
+            ("-1s", "whole numbers"),
+            ("1.5s", "whole numbers"),
+            ("30s1m", "large to small"),
+            ("1s1s", "large to small"),
+            ("5min", "written m"),
+            ("5 seconds", "written s"),
+            ("5 parsecs", "d, h, m, s or ms"),
+            ("1s ", "d, h, m, s or ms"),
+            ("366d", "longer than a year"),
+            ("99999999999999999999s", "longer than a year"),
+            ("18446744073709551615d", "longer than a year"),
+        ] {
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(complaint), "{text:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! The reader of one `[[frontend]]`.
+//!
+//! Not here: whether its backend exists and its addresses are its own (`lower`).
+
+use std::time::Duration;
+
+use ringlane_core::snapshot::{Address, Congestion, Path, Timeout};
+
+use super::address::{self, Problem};
+use super::table::{At, Table};
+use super::words::Place;
+
+/// How long a server may take to accept a connection where nothing is said.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a side may be silent where nothing is said.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// What other balancers call what this one can't carry yet, or calls differently.
+const FOREIGN_MODES: [(&str, &str); 3] = [("stream", "tcp"), ("layer4", "tcp"), ("l4", "tcp")];
+
+/// What other balancers call the ways to relay.
+const FOREIGN_PATHS: [(&str, &str); 3] =
+    [("zero_copy", "splice"), ("kernel", "splice"), ("read_write", "copy")];
+
+/// One `[[frontend]]` as the file has it.
+#[derive(Debug)]
+pub(super) struct Frontend<'a> {
+    /// The table, for later complaints.
+    pub(super) table: Table<'a>,
+    pub(super) name: Option<At<&'a str>>,
+    pub(super) bind: Vec<At<Address>>,
+    pub(super) backend: Option<At<&'a str>>,
+    pub(super) max_connections: u32,
+    pub(super) timeout: Timeout,
+    pub(super) congestion: Congestion,
+    pub(super) path: Path,
+}
+
+/// Reads one frontend.
+pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
+    let name = table.name("name");
+    if let Some(name) = &name {
+        table.call(format!("frontend {}", super::report::quoted(name.value)));
+    }
+    table.require(&["name", "bind", "backend"]);
+    check_mode(&table);
+    let paths = [("auto", Path::Auto), ("copy", Path::Copy), ("splice", Path::Splice)];
+    let frontend = Frontend {
+        name,
+        bind: bind(&table),
+        backend: table.string("backend"),
+        max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
+        timeout: timeout(&table),
+        congestion: table.congestion(),
+        path: table.choice("path", &paths, &FOREIGN_PATHS).unwrap_or_default(),
+        table,
+    };
+    frontend.table.refuse_unknown_keys();
+    frontend
+}
+
+/// This version knows one mode; the others of the dictionary are named as such.
+fn check_mode(table: &Table<'_>) {
+    let mode = table.value("mode").and_then(|value| value.as_str());
+    if let Some(At { value: mode @ ("udp" | "http"), span }) = mode {
+        let why = "this version carries tcp";
+        let hint = match mode {
+            "http" => "mode = \"tcp\" carries HTTP too, without looking into it",
+            _ => "remove this frontend",
+        };
+        table.report(table.unusable("mode", span, why).hint(hint));
+        return;
+    }
+    let _: Option<()> = table.choice("mode", &[("tcp", ())], &FOREIGN_MODES);
+}
+
+fn bind(table: &Table<'_>) -> Vec<At<Address>> {
+    let Some(value) = table.value("bind") else { return Vec::new() };
+    let expected = "an address or an array of addresses, as strings";
+    let mut texts = Vec::new();
+    if let Some(text) = value.as_str() {
+        texts.push(text);
+    } else if let Some(array) = value.as_array() {
+        if array.is_empty() {
+            table.report(table.unusable("bind", value.span, "at least one address is needed"));
+        }
+        for element in array {
+            match element.as_str() {
+                Some(text) => texts.push(text),
+                None => table.wrong_type("bind", &element, expected),
+            }
+        }
+    } else {
+        table.wrong_type("bind", &value, expected);
+    }
+    let read = |At { value: text, span }: At<&str>| match address::listener(text) {
+        Ok(value) => Some(At { value, span }),
+        Err(Problem { why, hint }) => {
+            let diagnostic = table.unusable("bind", span, &why);
+            table.report(match hint {
+                Some(hint) => diagnostic.hint(hint),
+                None => diagnostic,
+            });
+            None
+        }
+    };
+    texts.into_iter().filter_map(read).collect()
+}
+
+fn timeout(table: &Table<'_>) -> Timeout {
+    let mut timeout =
+        Timeout { connect: CONNECT_TIMEOUT, client: IDLE_TIMEOUT, server: IDLE_TIMEOUT };
+    let Some(mut inner) = table.table("timeout", Place::Timeout) else { return timeout };
+    inner.call(format!("timeout of {}", table.called()));
+    let idle = inner.duration("idle").unwrap_or(IDLE_TIMEOUT);
+    timeout.connect = inner.duration("connect").unwrap_or(CONNECT_TIMEOUT);
+    timeout.client = inner.duration("client").unwrap_or(idle);
+    timeout.server = inner.duration("server").unwrap_or(idle);
+    inner.refuse_unknown_keys();
+    timeout
+}

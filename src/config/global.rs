@@ -1,0 +1,142 @@
+//! The reader of `[global]`, with `admin` and `access_log` in it.
+//!
+//! Not here: anything that depends on the machine, such as how many shards `auto` means.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringlane_core::limits;
+use ringlane_core::snapshot::Address;
+
+use super::address;
+use super::lower::Claims;
+use super::report::Diagnostic;
+use super::table::{At, Table};
+use super::words::Place;
+use super::{AccessLog, Admin, Global, LogDestination, LogFormat, Shards};
+
+/// How long a drain waits where nothing is said.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+impl Default for Global {
+    fn default() -> Self {
+        Self {
+            shards: Shards::Auto,
+            pin: true,
+            admin: Admin::default(),
+            user: None,
+            group: None,
+            max_connections: None,
+            drain_timeout: DRAIN_TIMEOUT,
+            access_log: None,
+        }
+    }
+}
+
+/// Reads `[global]`; everything has a default.
+pub(super) fn read(table: Option<Table<'_>>, claims: &mut Claims) -> Global {
+    let default = Global::default();
+    let Some(table) = table else { return default };
+    let admin = table.table("admin", Place::Admin);
+    let access_log = table.table("access_log", Place::AccessLog);
+    let global = Global {
+        shards: shards(&table),
+        pin: table.boolean("pin").unwrap_or(default.pin),
+        admin: admin.map(|table| read_admin(&table, claims)).unwrap_or_default(),
+        user: table.name("user").map(|name| name.value.to_owned()),
+        group: table.name("group").map(|name| name.value.to_owned()),
+        max_connections: table.integer("max_connections", 1..=u32::MAX),
+        drain_timeout: table.duration("drain_timeout").unwrap_or(default.drain_timeout),
+        access_log: access_log.map(|table| read_access_log(&table)),
+    };
+    table.refuse_unknown_keys();
+    global
+}
+
+fn shards(table: &Table<'_>) -> Shards {
+    let Some(value) = table.value("shards") else { return Shards::Auto };
+    let expected = format!("\"auto\" or a whole number from 1 to {}", limits::SHARDS_MAX);
+    if let Some(number) = value.as_integer() {
+        let count = number.and_then(|number| usize::try_from(number).ok());
+        if let Some(count) = count.filter(|count| (1..=limits::SHARDS_MAX).contains(count)) {
+            return Shards::Count(count);
+        }
+        let why = format!("it must be {expected}");
+        table.report(table.unusable("shards", value.span, &why));
+    } else if value.as_str().is_none_or(|word| word.value != "auto") {
+        table.wrong_type("shards", &value, &expected);
+    }
+    Shards::Auto
+}
+
+fn read_admin(table: &Table<'_>, claims: &mut Claims) -> Admin {
+    let mut admin = Admin::default();
+    if let Some(At { value, span }) = table.string("socket") {
+        match address::socket_path(value) {
+            Ok(path) => {
+                claims.claim(table, &Address::Unix(path.clone()), span);
+                admin.socket = Some(path);
+            }
+            Err(why) => {
+                let hint = "write the path alone: socket = \"/run/ringlane/admin.sock\"";
+                table.report(table.unusable("socket", span, &why).hint(hint));
+            }
+        }
+    }
+    if let Some(At { value, span }) = table.string("http") {
+        match value.parse::<SocketAddr>() {
+            Ok(inet) => {
+                claims.claim(table, &Address::Inet(inet), span);
+                admin.http = Some(inet);
+            }
+            Err(_) => {
+                let why = "it must be an IP address with a port";
+                let hint = "write it like this: http = \"127.0.0.1:9000\"";
+                table.report(table.unusable("http", span, why).hint(hint));
+            }
+        }
+    }
+    table.refuse_unknown_keys();
+    admin
+}
+
+fn read_access_log(table: &Table<'_>) -> AccessLog {
+    let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+    let format = table.choice("format", &formats, &[("plain", "text")]).unwrap_or_default();
+    let destination = match table.string("to") {
+        Some(to) => match destination(to.value) {
+            Ok(destination) => destination,
+            Err(why) => {
+                table.report(unusable_destination(table, to, &why));
+                LogDestination::default()
+            }
+        },
+        None => LogDestination::default(),
+    };
+    table.refuse_unknown_keys();
+    AccessLog { format, destination }
+}
+
+fn destination(text: &str) -> Result<LogDestination, String> {
+    if text == "stderr" {
+        return Ok(LogDestination::Stderr);
+    }
+    if let Some(path) = text.strip_prefix("file:") {
+        return address::absolute_path(path).map(LogDestination::File);
+    }
+    if let Some(path) = text.strip_prefix("syslog:") {
+        return address::socket_path(path).map(LogDestination::Syslog);
+    }
+    Err("it must be stderr, file:/path or syslog:/path".to_owned())
+}
+
+fn unusable_destination(table: &Table<'_>, to: At<&str>, why: &str) -> Diagnostic {
+    let diagnostic = table.unusable("to", to.span, why);
+    match to.value {
+        "syslog" => diagnostic.hint("name the socket of the syslog daemon: \"syslog:/dev/log\""),
+        path if path.starts_with('/') => {
+            diagnostic.hint("say what is there: \"file:/path\" or \"syslog:/path\"")
+        }
+        _ => diagnostic,
+    }
+}

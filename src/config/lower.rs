@@ -1,0 +1,203 @@
+//! From what the tables say to one [`Snapshot`]: references become ids, and nothing is there twice.
+//!
+//! Not here: the form of single values, which the readers have checked. Where something is missing
+//! or was reported, a placeholder takes its place so that the rest can be checked too; the module
+//! above lets no snapshot out once anything was reported.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
+
+use ringlane_core::snapshot::{self, Address, BackendId, ServerId, Snapshot};
+
+use super::Global;
+use super::backend::Backend;
+use super::frontend::Frontend;
+use super::report::{Diagnostic, Sink, quoted};
+use super::table::{At, Table};
+use super::words;
+
+/// Names that a hint lists at most.
+const LISTED_MAX: usize = 5;
+
+/// The generation of what a file says; later ones are counted by whoever publishes them.
+const FIRST_GENERATION: u64 = 1;
+
+/// Who listens where, so that no address is given away twice.
+#[derive(Debug, Default)]
+pub(super) struct Claims(HashMap<Address, (Range<usize>, String)>);
+
+impl Claims {
+    /// Records that `table` listens at `address`, or that somebody else already does.
+    pub(super) fn claim(&mut self, table: &Table<'_>, address: &Address, span: Range<usize>) {
+        // With port 0 the kernel picks a free one each time.
+        if matches!(address, Address::Inet(inet) if inet.port() == 0) {
+            return;
+        }
+        if let Some((first, owner)) = self.0.get(address) {
+            let title = format!("{address} is bound twice");
+            table.report(
+                Diagnostic::at(span, title)
+                    .label(format!("again by {}", table.called()))
+                    .also(first.clone(), format!("first by {owner}"))
+                    .hint("each address belongs to one listener"),
+            );
+            return;
+        }
+        self.0.insert(address.clone(), (span, table.called().to_owned()));
+    }
+}
+
+/// Names of one kind, to find the second of two equal ones.
+#[derive(Debug, Default)]
+struct Seen<'a>(HashMap<&'a str, Range<usize>>);
+
+impl<'a> Seen<'a> {
+    fn insert(&mut self, sink: &Sink, name: &At<&'a str>, plural: &str) {
+        if let Some(first) = self.0.get(name.value) {
+            sink.add(
+                Diagnostic::at(
+                    name.span.clone(),
+                    format!("two {plural} are called {}", quoted(name.value)),
+                )
+                .label("again here")
+                .also(first.clone(), "first here")
+                .hint("give each a name of its own"),
+            );
+            return;
+        }
+        self.0.insert(name.value, name.span.clone());
+    }
+}
+
+/// Makes the snapshot; what is wrong goes to `sink`.
+pub(super) fn snapshot(
+    sink: &Sink,
+    text: &str,
+    global: &Global,
+    frontends: Vec<Frontend<'_>>,
+    backends: Vec<Backend<'_>>,
+    claims: &mut Claims,
+) -> Snapshot {
+    let mut snapshot = Snapshot {
+        generation: FIRST_GENERATION,
+        max_connections: global.max_connections.unwrap_or(u32::MAX),
+        log_sessions: global.access_log.is_some(),
+        frontends: Vec::with_capacity(frontends.len()),
+        backends: Vec::with_capacity(backends.len()),
+        servers: Vec::new(),
+    };
+    if frontends.is_empty() {
+        let title = "there is no frontend, so there is nothing to serve";
+        let hint = "add a [[frontend]] with name, bind and backend";
+        sink.add(Diagnostic::at(text.len()..text.len(), title).hint(hint).absence());
+    }
+    lower_backends(sink, backends, &mut snapshot);
+    lower_frontends(sink, frontends, &mut snapshot, claims);
+    snapshot
+}
+
+fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapshot) {
+    let mut seen = Seen::default();
+    for backend in backends {
+        if let Some(name) = &backend.name {
+            seen.insert(sink, name, "backends");
+        }
+        let id = BackendId(id(snapshot.backends.len()));
+        let first_server = ServerId(id_of_next_server(snapshot));
+        let plural = format!("servers of {}", backend.table.called());
+        let mut servers_seen = Seen::default();
+        let server_count = backend.servers.len();
+        for server in backend.servers {
+            if let Some(name) = &server.name {
+                servers_seen.insert(sink, name, &plural);
+            }
+            let nowhere = Address::Inet(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+            snapshot.servers.push(snapshot::Server {
+                name: owned(server.name.as_ref()),
+                backend: id,
+                address: server.address.unwrap_or(nowhere),
+                weight: server.weight,
+                backup: server.backup,
+            });
+        }
+        snapshot.backends.push(snapshot::Backend {
+            name: owned(backend.name.as_ref()),
+            balance: backend.balance,
+            congestion: backend.congestion,
+            first_server,
+            server_count: self::id(server_count),
+        });
+    }
+}
+
+fn lower_frontends(
+    sink: &Sink,
+    frontends: Vec<Frontend<'_>>,
+    snapshot: &mut Snapshot,
+    claims: &mut Claims,
+) {
+    let mut ids: HashMap<String, BackendId> = HashMap::new();
+    for (index, backend) in snapshot.backends.iter().enumerate() {
+        ids.entry(backend.name.clone()).or_insert_with(|| BackendId(id(index)));
+    }
+    let mut seen = Seen::default();
+    for frontend in frontends {
+        if let Some(name) = &frontend.name {
+            seen.insert(sink, name, "frontends");
+        }
+        for At { value, span } in &frontend.bind {
+            claims.claim(&frontend.table, value, span.clone());
+        }
+        let mut backend = BackendId(0);
+        if let Some(name) = &frontend.backend {
+            match ids.get(name.value) {
+                Some(id) => backend = *id,
+                None => sink.add(dangling(&frontend, name, snapshot)),
+            }
+        }
+        snapshot.frontends.push(snapshot::Frontend {
+            name: owned(frontend.name.as_ref()),
+            bind: frontend.bind.into_iter().map(|bind| bind.value).collect(),
+            backend,
+            max_connections: frontend.max_connections,
+            timeout: frontend.timeout,
+            congestion: frontend.congestion,
+            path: frontend.path,
+        });
+    }
+}
+
+/// The complaint about a backend that does not exist.
+fn dangling(frontend: &Frontend<'_>, name: &At<&str>, snapshot: &Snapshot) -> Diagnostic {
+    let title = format!(
+        "{} wants backend {}, which does not exist",
+        frontend.table.called(),
+        quoted(name.value)
+    );
+    let diagnostic =
+        Diagnostic::at(name.span.clone(), title).label("no [[backend]] has this name").absence();
+    let names = || snapshot.backends.iter().map(|backend| backend.name.as_str());
+    if let Some(near) = words::nearest(name.value, names()) {
+        return diagnostic.hint(format!("did you mean {}?", quoted(near)));
+    }
+    let there: Vec<String> =
+        names().filter(|name| !name.is_empty()).take(LISTED_MAX).map(quoted).collect();
+    if there.is_empty() {
+        return diagnostic.hint("add a [[backend]] with name and server");
+    }
+    diagnostic.hint(format!("there is {}", words::listed(&there)))
+}
+
+fn owned(name: Option<&At<&str>>) -> String {
+    name.map(|name| name.value.to_owned()).unwrap_or_default()
+}
+
+fn id_of_next_server(snapshot: &Snapshot) -> u32 {
+    id(snapshot.servers.len())
+}
+
+/// A dense index as an id. The largest file that is read has far fewer objects than ids.
+fn id(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}

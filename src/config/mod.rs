@@ -1,0 +1,191 @@
+//! The configuration file: TOML text in, a checked [`Snapshot`] out, or a report of all that is wrong.
+//!
+//! What this is not: it binds nothing, looks at nothing of the host but the name resolver (for
+//! servers given by name), and keeps nothing; a limit that depends on the host is derived by
+//! `control`. The way through the modules: `syntax` (what the TOML parser complains about) →
+//! `global`, `frontend`, `backend` (one reader per table, on `table`) → `lower` (references,
+//! duplicates, ids). `words` knows every key, `report` shows what went wrong.
+//!
+//! Invariant: a reader that can't use a value records a diagnostic and goes on with a placeholder,
+//! so that one run finds every error; a [`Config`] leaves this module only when no diagnostic was
+//! recorded, so no placeholder ever does. Next: `lower`.
+
+mod address;
+mod backend;
+mod duration;
+mod frontend;
+mod global;
+mod lower;
+mod report;
+mod syntax;
+mod table;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringlane_core::snapshot::Snapshot;
+use toml::de::DeTable;
+
+pub use report::Report;
+
+use address::Resolver;
+use report::{Diagnostic, Sink};
+use table::Table;
+use words::Place;
+
+/// Bytes in the largest configuration file that is read.
+const FILE_MAX: u64 = 16 * 1024 * 1024;
+
+/// A configuration that can be run.
+#[derive(Debug)]
+pub struct Config {
+    /// What concerns the process as a whole.
+    pub global: Global,
+    /// What the shards serve, with generation 1.
+    pub snapshot: Snapshot,
+}
+
+/// The `[global]` table.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Global {
+    /// How many shards run.
+    pub shards: Shards,
+    /// Whether each shard is pinned to a core.
+    pub pin: bool,
+    /// Where the admin interface listens.
+    pub admin: Admin,
+    /// The user to become once all sockets are bound.
+    pub user: Option<String>,
+    /// The group to become once all sockets are bound.
+    pub group: Option<String>,
+    /// Sessions at once in the whole process. `None`: as many as the descriptor limit allows, and
+    /// `Snapshot::max_connections` is `u32::MAX` until the supervisor has derived it.
+    pub max_connections: Option<u32>,
+    /// How long a drain waits for sessions to end by themselves.
+    pub drain_timeout: Duration,
+    /// Where finished sessions are written to, if anywhere.
+    pub access_log: Option<AccessLog>,
+}
+
+/// How many shards run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Shards {
+    /// One per core that this process may use.
+    #[default]
+    Auto,
+    /// This many.
+    Count(usize),
+}
+
+/// Where the admin interface listens.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Admin {
+    /// On a unix socket.
+    pub socket: Option<PathBuf>,
+    /// On a TCP address.
+    pub http: Option<SocketAddr>,
+}
+
+/// How and where finished sessions are written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AccessLog {
+    /// The shape of a line.
+    pub format: LogFormat,
+    /// Where lines go.
+    pub destination: LogDestination,
+}
+
+/// The shape of an access-log line.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LogFormat {
+    /// One JSON object per line.
+    Json,
+    /// `key=value` words.
+    #[default]
+    Text,
+}
+
+/// Where access-log lines go.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum LogDestination {
+    /// The standard error stream.
+    #[default]
+    Stderr,
+    /// Appended to this file.
+    File(PathBuf),
+    /// Sent to this syslog datagram socket, such as `/dev/log`.
+    Syslog(PathBuf),
+}
+
+/// Reads and checks the configuration file at `path`.
+///
+/// # Errors
+/// Everything that is wrong with it, or why it can't be read.
+pub fn load(path: &Path) -> Result<Config, Report> {
+    let name = path.display().to_string();
+    let text = match read(path) {
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => return Err(not_text(&name, &error)),
+        },
+        Err(error) => {
+            let title = format!("can't read the configuration file {name}: {error}");
+            let hint = "--config names a TOML file that this user may read";
+            return Err(Report::single(&name, "", Diagnostic::whole(title).hint(hint)));
+        }
+    };
+    parse(&name, &text)
+}
+
+/// Checks a configuration given as text; `name` is what the report calls it.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
+    parse_with(name, text, address::system_resolver)
+}
+
+/// [`parse`] with the name resolver as an argument.
+fn parse_with(name: &str, text: &str, resolver: Resolver) -> Result<Config, Report> {
+    let sink = Sink::default();
+    let (document, errors) = DeTable::parse_recoverable(text);
+    syntax::read(&sink, text, &errors);
+    let root = Table::root(&sink, document.get_ref());
+    let mut claims = lower::Claims::default();
+    let global = global::read(root.table("global", Place::Global), &mut claims);
+    let frontends = root.tables("frontend", Place::Frontend);
+    let frontends = frontends.into_iter().map(frontend::read).collect();
+    let backends = root.tables("backend", Place::Backend);
+    let mut names = address::Names::new(resolver);
+    let backends = backends.into_iter().map(|table| backend::read(table, &mut names)).collect();
+    root.refuse_unknown_keys();
+    let snapshot = lower::snapshot(&sink, text, &global, frontends, backends, &mut claims);
+    sink.finish(name, text).map(|()| Config { global, snapshot })
+}
+
+/// The bytes of a file, unless they are too many.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(io::Error::other(format!("it is larger than {} MiB", FILE_MAX >> 20)));
+    }
+    Ok(bytes)
+}
+
+/// The report for a file that is not UTF-8, with the first bad byte shown.
+fn not_text(name: &str, error: &std::string::FromUtf8Error) -> Report {
+    let text = String::from_utf8_lossy(error.as_bytes());
+    let at = error.utf8_error().valid_up_to();
+    let bad = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
+    let diagnostic = Diagnostic::at(bad, "the configuration file is not UTF-8 text")
+        .label("the first byte that is not")
+        .hint("save the file as UTF-8; a TOML file can be nothing else");
+    Report::single(name, &text, diagnostic)
+}

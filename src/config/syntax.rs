@@ -1,0 +1,90 @@
+//! What the TOML parser complains about, in an operator's words.
+//!
+//! The parser recovers and goes on, so there can be several. Not here: anything about keys and
+//! values that could be parsed.
+
+use std::ops::Range;
+
+use super::report::{Diagnostic, Sink, quoted};
+
+/// Lines that are looked through for the first of two equal keys.
+const LINES_SEARCHED: usize = 1000;
+
+/// Records every complaint of the parser.
+pub(super) fn read(sink: &Sink, text: &str, errors: &[toml::de::Error]) {
+    for error in errors {
+        let span = error.span().unwrap_or_default();
+        sink.add(explain(text, span, error.message()).syntax());
+    }
+}
+
+fn explain(text: &str, span: Range<usize>, message: &str) -> Diagnostic {
+    let word = text.get(span.clone()).unwrap_or_default();
+    let is_scalar = ["invalid float", "invalid boolean", "invalid integer", "string values must"]
+        .iter()
+        .any(|start| message.starts_with(start));
+    let lacks_value = message.starts_with("string values must")
+        || message.starts_with("invalid literal string")
+        || message.starts_with("invalid basic string");
+    if message == "duplicate key" {
+        let diagnostic = Diagnostic::at(span.clone(), format!("{} is there twice", quoted(word)))
+            .label("again here")
+            .hint("keep one of the two; a further frontend or backend begins with [[frontend]] or [[backend]]");
+        return match earlier(text, &span, word) {
+            Some(first) => diagnostic.also(first, "first here"),
+            None => diagnostic,
+        };
+    }
+    if word.is_empty() && lacks_value && preceded_by_equals(text, span.start) {
+        return Diagnostic::at(span, "the value is missing")
+            .label("expected a value after =")
+            .hint("text stands in double quotes, numbers, true and false without");
+    }
+    let diagnostic = Diagnostic::at(span, format!("this is not TOML: {message}"));
+    if is_scalar {
+        return diagnostic.hint("text stands in double quotes: bind = \"0.0.0.0:5432\"");
+    }
+    if message.starts_with("key with no value") {
+        return diagnostic.hint("a line is either [table], [[table]] or key = value");
+    }
+    diagnostic
+}
+
+/// Whether the last character before `at`, blanks aside, is an equals sign.
+fn preceded_by_equals(text: &str, at: usize) -> bool {
+    text.get(..at).is_some_and(|before| before.trim_end_matches([' ', '\t']).ends_with('='))
+}
+
+/// Where the line-leading key or header that the word at `span` repeats stands, if it is a plain one.
+fn earlier(text: &str, span: &Range<usize>, word: &str) -> Option<Range<usize>> {
+    let before = text.get(..span.start)?;
+    let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+    let line = text[line_start..].lines().next()?.trim();
+    let is_header = line.starts_with('[');
+    let mut end = line_start;
+    for _ in 0..LINES_SEARCHED {
+        if end == 0 {
+            break;
+        }
+        let start = text[..end - 1].rfind('\n').map_or(0, |at| at + 1);
+        let candidate = &text[start..end];
+        let content = candidate.trim();
+        let indent = candidate.len() - candidate.trim_start().len();
+        if is_header && content == line {
+            return Some(start + indent..start + indent + content.len());
+        }
+        if !is_header {
+            if content.starts_with('[') {
+                return None;
+            }
+            let repeats = content
+                .strip_prefix(word)
+                .is_some_and(|rest| rest.trim_start().starts_with(['=', '.']));
+            if repeats {
+                return Some(start + indent..start + indent + word.len());
+            }
+        }
+        end = start;
+    }
+    None
+}

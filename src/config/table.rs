@@ -1,0 +1,336 @@
+//! A table of the file as a reader sees it: take keys by type; what can't be used is recorded.
+//!
+//! Every getter returns `None` for a key that is absent and for one that was reported, so readers
+//! need not tell the two apart. Not here: what values mean. Invariant: a getter is only asked for
+//! keys that `words` lists for the table's place, which `refuse_unknown_keys` relies on.
+
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
+
+use ringlane_core::snapshot::Congestion;
+use toml::de::{DeTable, DeValue};
+
+use super::duration;
+use super::report::{Diagnostic, Sink, quoted};
+use super::words::{self, Place};
+
+/// Bytes in the longest name of an object.
+const NAME_MAX: usize = 128;
+
+/// Bytes in the longest name of a congestion control, as the kernel has it.
+const CONGESTION_NAME_MAX: usize = 15;
+
+/// A value and where it stands.
+#[derive(Clone, Debug)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) span: Range<usize>,
+}
+
+/// One table of the file.
+#[derive(Clone, Debug)]
+pub(super) struct Table<'a> {
+    sink: &'a Sink,
+    place: Place,
+    /// How it is called in a sentence: `frontend "pg-write"`.
+    called: String,
+    span: Range<usize>,
+    entries: &'a DeTable<'a>,
+}
+
+impl<'a> Table<'a> {
+    /// The file itself.
+    pub(super) fn root(sink: &'a Sink, entries: &'a DeTable<'a>) -> Self {
+        Self { sink, place: Place::Root, called: "the file".to_owned(), span: 0..0, entries }
+    }
+
+    /// How this table is called in a sentence.
+    pub(super) fn called(&self) -> &str {
+        &self.called
+    }
+
+    /// Says how this table is called in a sentence.
+    pub(super) fn call(&mut self, called: String) {
+        self.called = called;
+    }
+
+    /// Where it begins.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.span.clone()
+    }
+
+    /// Records a diagnostic.
+    pub(super) fn report(&self, diagnostic: Diagnostic) {
+        self.sink.add(diagnostic);
+    }
+
+    /// The value of a key, of whatever type.
+    pub(super) fn value(&self, key: &'static str) -> Option<Value<'a>> {
+        debug_assert!(self.place.keys().iter().any(|(name, _)| *name == key), "{key} is listed");
+        let value = self.entries.get(key)?;
+        Some(Value { inner: value.get_ref(), span: value.span() })
+    }
+
+    /// `"key" of frontend "name"`, for sentences.
+    fn key_called(&self, key: &str) -> String {
+        match self.place {
+            Place::Root => key.to_owned(),
+            _ => format!("{key} of {}", self.called),
+        }
+    }
+
+    /// Records that a value has the wrong type.
+    pub(super) fn wrong_type(&self, key: &'static str, value: &Value<'_>, expected: &str) {
+        let title = format!("{} must be {expected}", self.key_called(key));
+        let example = self.place.example(key);
+        self.report(
+            Diagnostic::at(value.span.clone(), title)
+                .label(format!("this is {}", value.type_name()))
+                .hint(format!("write it like this: {example}")),
+        );
+    }
+
+    /// Records that a value has the right type and is still unusable, and why.
+    pub(super) fn unusable(&self, key: &str, span: Range<usize>, why: &str) -> Diagnostic {
+        Diagnostic::at(span, format!("{} can't be used", self.key_called(key))).label(why)
+    }
+
+    /// Records which of the keys without default are absent.
+    pub(super) fn require(&self, keys: &[&'static str]) {
+        for key in keys {
+            if self.value(key).is_some() {
+                continue;
+            }
+            self.report(
+                Diagnostic::at(self.span(), format!("{} has no {key}", self.called))
+                    .label(format!("{key} is needed here"))
+                    .hint(format!("write it like this: {}", self.place.example(key)))
+                    .absence(),
+            );
+        }
+    }
+
+    /// A string.
+    pub(super) fn string(&self, key: &'static str) -> Option<At<&'a str>> {
+        let value = self.value(key)?;
+        let string = value.as_str();
+        if string.is_none() {
+            self.wrong_type(key, &value, "a string");
+        }
+        string
+    }
+
+    /// A string that is not empty and can be printed in one line: a name.
+    pub(super) fn name(&self, key: &'static str) -> Option<At<&'a str>> {
+        let At { value: name, span } = self.string(key)?;
+        let why = if name.trim().is_empty() {
+            "it is empty"
+        } else if name.len() > NAME_MAX {
+            "it is longer than 128 bytes"
+        } else if name.chars().any(char::is_control) {
+            "it contains control characters"
+        } else {
+            return Some(At { value: name, span });
+        };
+        self.report(self.unusable(key, span, why));
+        None
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&self, key: &'static str) -> Option<bool> {
+        let value = self.value(key)?;
+        if let DeValue::Boolean(boolean) = value.inner {
+            return Some(*boolean);
+        }
+        self.wrong_type(key, &value, "true or false");
+        None
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn integer(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        let value = self.value(key)?;
+        let Some(number) = value.as_integer() else {
+            let expected = format!("a whole number from {} to {}", range.start(), range.end());
+            self.wrong_type(key, &value, &expected);
+            return None;
+        };
+        let fitting = number.and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n));
+        if fitting.is_none() {
+            let why = format!("it must be from {} to {}", range.start(), range.end());
+            self.report(self.unusable(key, value.span, &why));
+        }
+        fitting
+    }
+
+    /// A duration.
+    pub(super) fn duration(&self, key: &'static str) -> Option<Duration> {
+        let value = self.value(key)?;
+        let Some(At { value: text, span }) = value.as_str() else {
+            self.wrong_type(key, &value, "a duration with its unit, in quotes");
+            return None;
+        };
+        match duration::parse(text) {
+            Ok(duration) => Some(duration),
+            Err(why) => {
+                self.report(self.unusable(key, span, &why));
+                None
+            }
+        }
+    }
+
+    /// One of several words; `foreign` are words of others with ours.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        key: &'static str,
+        choices: &[(&str, T)],
+        foreign: &[(&str, &str)],
+    ) -> Option<T> {
+        let At { value: word, span } = self.string(key)?;
+        let find = |word: &str| choices.iter().find(|(name, _)| *name == word);
+        if let Some((_, choice)) = find(word) {
+            return Some(*choice);
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        let why = format!("it must be {}", words::listed(&names));
+        let plain = word.to_lowercase().replace('-', "_");
+        let ours = foreign.iter().find(|(theirs, _)| *theirs == plain).map(|(_, ours)| *ours);
+        let near = || words::nearest(&plain, names.iter().copied());
+        let mut diagnostic = self.unusable(key, span, &why);
+        if let Some(ours) = ours {
+            diagnostic = diagnostic.hint(format!("this balancer says {}", quoted(ours)));
+        } else if let Some(near) = near() {
+            diagnostic = diagnostic.hint(format!("did you mean {}?", quoted(near)));
+        }
+        self.report(diagnostic);
+        None
+    }
+
+    /// The congestion control of a side; the host's choice with exceptions where nothing is said.
+    pub(super) fn congestion(&self) -> Congestion {
+        let Some(At { value: name, span }) = self.string("congestion") else {
+            return Congestion::Auto;
+        };
+        let fits = (1..=CONGESTION_NAME_MAX).contains(&name.len())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        match name {
+            "auto" => Congestion::Auto,
+            "host" => Congestion::Host,
+            _ if fits => Congestion::Named(name.to_owned()),
+            _ => {
+                let why = "it must be auto, host or a name that the kernel knows, such as cubic";
+                self.report(
+                    self.unusable("congestion", span, why).hint(
+                        "/proc/sys/net/ipv4/tcp_available_congestion_control lists the names",
+                    ),
+                );
+                Congestion::Auto
+            }
+        }
+    }
+
+    /// A table under a key.
+    pub(super) fn table(&self, key: &'static str, place: Place) -> Option<Self> {
+        let value = self.value(key)?;
+        if let DeValue::Table(entries) = value.inner {
+            return Some(self.inner(place, place.called().to_owned(), value.span, entries));
+        }
+        self.wrong_type(key, &value, "a table");
+        None
+    }
+
+    /// The tables of an array under a key.
+    pub(super) fn tables(&self, key: &'static str, place: Place) -> Vec<Self> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let Some(array) = value.as_array() else {
+            self.wrong_type(key, &value, "an array of tables");
+            return Vec::new();
+        };
+        let mut tables = Vec::new();
+        for (index, entry) in array.into_iter().enumerate() {
+            if let DeValue::Table(entries) = entry.inner {
+                let called = format!("{key} number {}", index + 1);
+                tables.push(self.inner(place, called, entry.span, entries));
+            } else {
+                self.wrong_type(key, &entry, "an array of tables");
+            }
+        }
+        tables
+    }
+
+    fn inner(
+        &self,
+        place: Place,
+        called: String,
+        span: Range<usize>,
+        entries: &'a DeTable<'a>,
+    ) -> Self {
+        Self { sink: self.sink, place, called, span, entries }
+    }
+
+    /// Records every key that this table can't have.
+    pub(super) fn refuse_unknown_keys(&self) {
+        for key in self.entries.keys() {
+            let word: &str = key.get_ref();
+            if self.place.keys().iter().any(|(name, _)| *name == word) {
+                continue;
+            }
+            let title = match self.place {
+                Place::Root => format!("unknown key {}", quoted(word)),
+                _ => format!("unknown key {} in {}", quoted(word), self.called),
+            };
+            let hint = words::hint_for_key(self.place, word);
+            self.report(Diagnostic::at(key.span(), title).hint(hint));
+        }
+    }
+}
+
+/// A value of the file.
+#[derive(Clone, Debug)]
+pub(super) struct Value<'a> {
+    inner: &'a DeValue<'a>,
+    /// Where it stands.
+    pub(super) span: Range<usize>,
+}
+
+impl<'a> Value<'a> {
+    /// The string that it is, if it is one.
+    pub(super) fn as_str(&self) -> Option<At<&'a str>> {
+        match self.inner {
+            DeValue::String(string) => Some(At { value: string, span: self.span.clone() }),
+            _ => None,
+        }
+    }
+
+    /// The integer that it is, if it is one; `Some(None)` for one beyond 64 bits.
+    pub(super) fn as_integer(&self) -> Option<Option<i64>> {
+        match self.inner {
+            DeValue::Integer(number) => {
+                Some(i64::from_str_radix(number.as_str(), number.radix()).ok())
+            }
+            _ => None,
+        }
+    }
+
+    /// The elements of the array that it is, if it is one.
+    pub(super) fn as_array(&self) -> Option<Vec<Self>> {
+        let DeValue::Array(array) = self.inner else { return None };
+        let value = |value: &'a toml::Spanned<DeValue<'a>>| Self {
+            inner: value.get_ref(),
+            span: value.span(),
+        };
+        Some(array.iter().map(value).collect())
+    }
+
+    /// Its type with an article.
+    pub(super) fn type_name(&self) -> &'static str {
+        match self.inner {
+            DeValue::String(_) => "a string",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a float",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date or time",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Every key of the configuration, table by table, and what is said about a word that is none.
+//!
+//! The only list of keys: readers take from it, hints quote its examples, and a test holds the
+//! documentation to it. The words of other balancers are known here so that they can be answered
+//! with ours; they are accepted nowhere.
+
+use strsim::damerau_levenshtein;
+
+use super::report::quoted;
+
+/// Words longer than this are not compared with others.
+const COMPARED_MAX: usize = 64;
+
+/// Candidates that a word is compared with.
+const CANDIDATES_MAX: usize = 1000;
+
+/// A table of the file.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    /// The file itself.
+    Root,
+    /// `[global]`.
+    Global,
+    /// `admin` in `[global]`.
+    Admin,
+    /// `access_log` in `[global]`.
+    AccessLog,
+    /// `[[frontend]]`.
+    Frontend,
+    /// `timeout` in `[[frontend]]`.
+    Timeout,
+    /// `[[backend]]`.
+    Backend,
+    /// One entry of `server` in `[[backend]]`.
+    Server,
+}
+
+/// A key and an example of its use.
+pub(super) type Key = (&'static str, &'static str);
+
+impl Place {
+    /// All tables.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Root,
+        Self::Global,
+        Self::Admin,
+        Self::AccessLog,
+        Self::Frontend,
+        Self::Timeout,
+        Self::Backend,
+        Self::Server,
+    ];
+
+    /// The keys that it may have.
+    pub(super) const fn keys(self) -> &'static [Key] {
+        match self {
+            Self::Root => {
+                &[("global", "[global]"), ("frontend", "[[frontend]]"), ("backend", "[[backend]]")]
+            }
+            Self::Global => &[
+                ("shards", "shards = \"auto\""),
+                ("pin", "pin = true"),
+                ("admin", "admin = { socket = \"/run/ringlane/admin.sock\" }"),
+                ("user", "user = \"ringlane\""),
+                ("group", "group = \"ringlane\""),
+                ("max_connections", "max_connections = 100000"),
+                ("drain_timeout", "drain_timeout = \"30s\""),
+                ("access_log", "access_log = { format = \"json\", to = \"stderr\" }"),
+            ],
+            Self::Admin => &[
+                ("socket", "socket = \"/run/ringlane/admin.sock\""),
+                ("http", "http = \"127.0.0.1:9000\""),
+            ],
+            Self::AccessLog => {
+                &[("format", "format = \"json\""), ("to", "to = \"file:/var/log/ringlane.log\"")]
+            }
+            Self::Frontend => &[
+                ("name", "name = \"pg-write\""),
+                ("bind", "bind = [\"0.0.0.0:5432\", \"[::]:5432\"]"),
+                ("mode", "mode = \"tcp\""),
+                ("backend", "backend = \"postgres\""),
+                ("max_connections", "max_connections = 10000"),
+                ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
+                ("congestion", "congestion = \"auto\""),
+                ("path", "path = \"auto\""),
+            ],
+            Self::Timeout => &[
+                ("connect", "connect = \"2s\""),
+                ("client", "client = \"10m\""),
+                ("server", "server = \"10m\""),
+                ("idle", "idle = \"1h\""),
+            ],
+            Self::Backend => &[
+                ("name", "name = \"postgres\""),
+                ("balance", "balance = \"least_conn\""),
+                ("congestion", "congestion = \"auto\""),
+                ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
+            ],
+            Self::Server => &[
+                ("name", "name = \"pg1\""),
+                ("address", "address = \"10.0.0.11:5432\""),
+                ("weight", "weight = 10"),
+                ("backup", "backup = true"),
+            ],
+        }
+    }
+
+    /// An example of one of its keys.
+    pub(super) fn example(self, key: &str) -> &'static str {
+        self.keys().iter().find(|(name, _)| *name == key).map_or("", |(_, example)| example)
+    }
+
+    /// How it is called in a sentence.
+    pub(super) const fn called(self) -> &'static str {
+        match self {
+            Self::Root => "the file",
+            Self::Global => "[global]",
+            Self::Admin => "admin in [global]",
+            Self::AccessLog => "access_log in [global]",
+            Self::Frontend => "[[frontend]]",
+            Self::Timeout => "timeout in [[frontend]]",
+            Self::Backend => "[[backend]]",
+            Self::Server => "a server of [[backend]]",
+        }
+    }
+
+    fn has(self, key: &str) -> bool {
+        self.keys().iter().any(|(name, _)| *name == key)
+    }
+}
+
+/// Words of other balancers with ours, most fitting first; one counts where its table has the key.
+const FOREIGN: &[(&[&str], &[&str])] = &[
+    (&["upstream", "cluster", "pool", "service", "target_group", "use_backend"], &["backend"]),
+    (&["default_backend", "proxy_pass", "to_backend"], &["backend"]),
+    (&["listener", "entrypoint", "proxy", "virtual_server", "vip"], &["frontend", "bind"]),
+    (&["listen", "port", "ports", "listen_on"], &["bind", "frontend", "address"]),
+    (
+        &["host", "target", "endpoint", "addr", "ip", "url", "node", "uri", "real", "peer"],
+        &["address", "bind", "server"],
+    ),
+    (
+        &["hosts", "targets", "endpoints", "nodes", "members", "member", "peers", "reals"],
+        &["server"],
+    ),
+    (&["maxconn", "max_conn", "max_conns", "max_clients", "connections"], &["max_connections"]),
+    (&["connection_limit", "worker_connections", "maxconnections"], &["max_connections"]),
+    (&["algorithm", "lb", "method", "lb_policy", "lb_method", "load_balancing"], &["balance"]),
+    (&["policy", "scheduler", "strategy", "load_balancer"], &["balance"]),
+    (&["protocol", "proto", "type", "kind"], &["mode"]),
+    (&["workers", "threads", "worker_processes", "nbthread", "nbproc", "cores"], &["shards"]),
+    (&["worker", "thread", "cpus", "concurrency", "processes"], &["shards"]),
+    (&["cpu_affinity", "cpu_map", "affinity", "worker_cpu_affinity"], &["pin"]),
+    (&["stats", "api", "metrics", "dashboard", "status"], &["admin", "http"]),
+    (&["uid", "run_as"], &["user"]),
+    (&["gid"], &["group"]),
+    (&["log", "logs", "logging", "accesslog"], &["access_log"]),
+    (&["graceful_timeout", "grace", "shutdown_timeout", "hard_stop_after"], &["drain_timeout"]),
+    (&["timeouts", "timeout_idle", "idle_timeout", "proxy_timeout"], &["timeout", "idle"]),
+    (&["connect_timeout", "timeout_connect", "proxy_connect_timeout"], &["timeout", "connect"]),
+    (&["timeout_client", "client_timeout"], &["timeout", "client"]),
+    (&["timeout_server", "server_timeout"], &["timeout", "server"]),
+    (&["file", "path", "destination", "output", "target"], &["to", "socket"]),
+    (&["unix", "sock"], &["socket"]),
+    (&["tcp", "listen", "bind", "address", "port"], &["http"]),
+    (&["id", "label", "title"], &["name"]),
+    (&["tcp_congestion", "congestion_control", "cc"], &["congestion"]),
+    (&["splice", "splicing", "option_splice"], &["path"]),
+    (&["priority", "share", "load"], &["weight"]),
+    (&["spare", "standby", "reserve", "fallback"], &["backup"]),
+    (&["settings", "main", "general", "process", "defaults"], &["global"]),
+];
+
+/// Words that this balancer will know, or that ask for what it does not do yet.
+const LATER: &[(&[&str], &str)] = &[
+    (&["check", "health_check", "healthcheck", "option_httpchk"], "check"),
+    (&["inter", "interval", "rise", "fall", "fails", "max_fails", "fail_timeout"], "check"),
+    (&["role", "on_role_change"], "role"),
+    (&["route", "routes", "rules", "acl", "match"], "route"),
+    (&["tls", "ssl", "cert", "certificate", "certificates", "key"], "tls"),
+    (&["accept_proxy", "proxy_protocol", "expect_proxy"], "accept_proxy"),
+    (&["send_proxy", "send_proxy_v2"], "send_proxy"),
+    (&["affinity", "sticky", "stick", "cookie", "stickiness"], "affinity"),
+    (&["slow_start", "slowstart", "warmup"], "slow_start"),
+    (&["max_queue", "maxqueue", "queue"], "max_queue"),
+    (&["outlier", "observe"], "outlier"),
+];
+
+/// What to say about a key that `place` does not have.
+pub(super) fn hint_for_key(place: Place, word: &str) -> String {
+    let plain = word.to_lowercase().replace('-', "_");
+    if place.has(&plain) {
+        return format!("this key is written {plain}");
+    }
+    let ours = FOREIGN
+        .iter()
+        .filter(|(words, _)| words.contains(&plain.as_str()))
+        .find_map(|(_, ours)| ours.iter().find(|key| place.has(key)));
+    if let Some(key) = ours {
+        let key = quoted(key);
+        return format!("this balancer says {key}: {}", place.example(key.trim_matches('"')));
+    }
+    if let Some(key) = nearest(&plain, place.keys().iter().map(|(name, _)| *name)) {
+        return format!("did you mean {}?", quoted(key));
+    }
+    let other = Place::ALL.into_iter().find(|other| *other != Place::Root && other.has(&plain));
+    if let Some(other) = other {
+        return format!("{plain} is a key of {}", other.called());
+    }
+    if let Some((_, ours)) = LATER.iter().find(|(words, _)| words.contains(&plain.as_str())) {
+        return format!("this version has no {ours}; remove the key");
+    }
+    let known: Vec<&str> = place.keys().iter().map(|(name, _)| *name).collect();
+    format!("{} may have {}", place.called(), listed(&known))
+}
+
+/// The candidate that `word` was most likely meant to be, if any is near.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
+    if word.len() > COMPARED_MAX {
+        return None;
+    }
+    let near = (word.chars().count() / 3).max(1);
+    candidates
+        .take(CANDIDATES_MAX)
+        .filter(|candidate| candidate.len() <= COMPARED_MAX && !candidate.is_empty())
+        .map(|candidate| (damerau_levenshtein(word, candidate), candidate))
+        .filter(|(distance, candidate)| *distance <= near && *distance < candidate.len())
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// `a, b or c`.
+pub(super) fn listed<S: AsRef<str>>(words: &[S]) -> String {
+    let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
+    match words.as_slice() {
+        [] => String::new(),
+        [word] => (*word).to_owned(),
+        [first @ .., last] => format!("{} or {last}", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_the_words_of_others_with_ours() {
+        for (place, word, hint) in [
+            (Place::Root, "upstream", "this balancer says \"backend\": [[backend]]"),
+            (Place::Root, "cluster", "this balancer says \"backend\": [[backend]]"),
+            (Place::Frontend, "pool", "says \"backend\""),
+            (Place::Frontend, "service", "says \"backend\""),
+            (Place::Frontend, "listen", "says \"bind\""),
+            (Place::Frontend, "port", "says \"bind\""),
+            (Place::Server, "host", "says \"address\""),
+            (Place::Server, "target", "says \"address\""),
+            (Place::Server, "endpoint", "says \"address\""),
+            (Place::Server, "addr", "says \"address\""),
+            (Place::Server, "node", "says \"address\""),
+            (Place::Backend, "node", "says \"server\""),
+            (Place::Frontend, "maxconn", "says \"max_connections\""),
+            (Place::Global, "max-conn", "says \"max_connections\""),
+            (Place::Backend, "algorithm", "says \"balance\""),
+            (Place::Backend, "lb", "says \"balance\""),
+            (Place::Backend, "method", "says \"balance\""),
+            (Place::Global, "workers", "says \"shards\""),
+            (Place::Frontend, "connect_timeout", "says \"timeout\""),
+        ] {
+            let found = hint_for_key(place, word);
+            assert!(found.contains(hint), "{word} in {place:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn finds_the_nearest_key_and_the_right_table() {
+        for (place, word, hint) in [
+            (Place::Frontend, "backnd", "did you mean \"backend\"?"),
+            (Place::Frontend, "Max-Connections", "written max_connections"),
+            (Place::Backend, "servers", "did you mean \"server\"?"),
+            (Place::Frontend, "balance", "balance is a key of [[backend]]"),
+            (Place::Backend, "bind", "bind is a key of [[frontend]]"),
+            (Place::Root, "shards", "shards is a key of [global]"),
+            (Place::Backend, "inter", "this version has no check"),
+            (Place::Frontend, "role", "this version has no role"),
+            (Place::Backend, "rise", "this version has no check"),
+            (Place::Admin, "xyzzy", "admin in [global] may have socket or http"),
+        ] {
+            let found = hint_for_key(place, word);
+            assert!(found.contains(hint), "{word} in {place:?}: {found}");
+        }
+    }
+}
