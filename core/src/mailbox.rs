@@ -74,6 +74,11 @@ impl Mailbox {
         self.queue.pop()
     }
 
+    /// Whether no message is there.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Announces that the shard is about to sleep; `false` if a message is there, so it must not.
     pub(crate) fn park(&self) -> bool {
         self.parked.store(true, Ordering::SeqCst);

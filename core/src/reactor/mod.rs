@@ -1,0 +1,314 @@
+//! A shard's loop: run the tasks that are ready, visit the kernel, wake who got something.
+//!
+//! Single-threaded: tasks are boxed futures in a slab, a wake is a push onto a queue, and every
+//! future that waits here is Ringlane's own. The `Waker` in a task's `Context` does nothing: an
+//! operation, timer or signal remembers the *task* that polled it. So only futures of this crate
+//! (and compositions of them that poll on the same task) may be awaited on a shard.
+//!
+//! Invariants: the clock is read once per turn; a task is in the queue at most once; a turn ends
+//! after a bounded number of tasks; when `run` returns, every task has been dropped. Read `stream`
+//! and `listener` for what can be awaited, `sys::driver` for what is under it.
+
+mod listener;
+mod stream;
+mod timer;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+pub use listener::Listener;
+pub use stream::{Receiver, Stream};
+pub use timer::{Elapsed, Signal, Sleep};
+
+use crate::counters::ShardCounters;
+use crate::limits::TASKS_PER_TURN;
+use crate::mailbox::{Mailbox, Message};
+use crate::slab::{Key, Slab};
+use crate::sys::{Driver, Look, Outcome, SetupError, Wait};
+use crate::wheel::Wheel;
+
+/// The handle to a shard's loop. Cloning it is cheap; it can't leave its thread.
+#[derive(Clone)]
+pub struct Reactor(Rc<Inner>);
+
+struct Inner {
+    driver: RefCell<Driver>,
+    tasks: RefCell<Slab<Task>>,
+    ready: RefCell<VecDeque<Key>>,
+    /// The task that is being polled.
+    current: Cell<Key>,
+    wheel: RefCell<Wheel>,
+    started: Instant,
+    now: Cell<Instant>,
+    mailboxes: Arc<[Mailbox]>,
+    index: usize,
+    /// The task that reads the mailbox.
+    reader: Cell<Key>,
+    counters: Arc<ShardCounters>,
+}
+
+struct Task {
+    /// Absent while it is being polled.
+    future: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    queued: bool,
+}
+
+impl fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Reactor(shard {})", self.0.index)
+    }
+}
+
+impl Reactor {
+    /// A loop for the calling thread, as shard `index` with the mailbox of that index.
+    ///
+    /// # Errors
+    /// When the kernel refuses a ring; one sentence for the operator.
+    pub fn new(
+        index: usize,
+        mailboxes: Arc<[Mailbox]>,
+        counters: Arc<ShardCounters>,
+    ) -> Result<Self, SetupError> {
+        let now = Instant::now();
+        Ok(Self(Rc::new(Inner {
+            driver: RefCell::new(Driver::new()?),
+            tasks: RefCell::new(Slab::new()),
+            ready: RefCell::new(VecDeque::new()),
+            current: Cell::new(Key::NOBODY),
+            wheel: RefCell::new(Wheel::new()),
+            started: now,
+            now: Cell::new(now),
+            mailboxes,
+            index,
+            reader: Cell::new(Key::NOBODY),
+            counters,
+        })))
+    }
+
+    /// Runs `main` and everything that it spawns, until `main` ends. Tasks that are left then are
+    /// dropped where they stand.
+    ///
+    /// # Errors
+    /// When the kernel fails the ring itself, which no session can survive.
+    pub fn run(&self, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
+        self.0.driver.borrow_mut().watch_mailbox(self.mailbox().event_fd())?;
+        let main = self.spawn_task(main);
+        let mut outcome = Ok(());
+        while outcome.is_ok() && self.0.tasks.borrow_mut().get_mut(main).is_some() {
+            outcome = self.turn();
+        }
+        let keys = self.0.tasks.borrow().keys();
+        for key in keys {
+            // Dropped outside the borrow: a task's drop may wake others.
+            let task = self.0.tasks.borrow_mut().remove(key);
+            drop(task);
+        }
+        outcome
+    }
+
+    /// Starts a task.
+    pub fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.spawn_task(future);
+    }
+
+    fn spawn_task(&self, future: impl Future<Output = ()> + 'static) -> Key {
+        let task = Task { future: Some(Box::pin(future)), queued: false };
+        let key = self.0.tasks.borrow_mut().insert(task);
+        self.wake(key);
+        key
+    }
+
+    /// The time at the beginning of this turn.
+    pub fn now(&self) -> Instant {
+        self.0.now.get()
+    }
+
+    /// Which shard this is.
+    pub fn shard(&self) -> usize {
+        self.0.index
+    }
+
+    /// What this shard counts.
+    pub fn counters(&self) -> &ShardCounters {
+        &self.0.counters
+    }
+
+    /// The mailboxes of all shards.
+    pub fn mailboxes(&self) -> &[Mailbox] {
+        &self.0.mailboxes
+    }
+
+    /// The next message to this shard. One task at a time may wait for it.
+    pub async fn mail(&self) -> Message {
+        std::future::poll_fn(|_| {
+            self.0.reader.set(self.0.current.get());
+            self.mailbox().take().map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+
+    /// Lets every other ready task run first.
+    pub async fn yield_now(&self) {
+        let mut yielded = false;
+        std::future::poll_fn(|_| {
+            if std::mem::replace(&mut yielded, true) {
+                return Poll::Ready(());
+            }
+            self.wake(self.0.current.get());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Operations that the kernel has not finished, and buffers that hold received bytes: both are
+    /// zero when nothing leaks and nothing is under way.
+    pub fn lent(&self) -> (usize, usize) {
+        let driver = self.0.driver.borrow();
+        (driver.in_flight(), driver.buffers_lent())
+    }
+
+    fn mailbox(&self) -> &Mailbox {
+        &self.0.mailboxes[self.0.index]
+    }
+
+    fn wake(&self, key: Key) {
+        if let Some(task) = self.0.tasks.borrow_mut().get_mut(key)
+            && !std::mem::replace(&mut task.queued, true)
+        {
+            self.0.ready.borrow_mut().push_back(key);
+        }
+    }
+
+    /// One turn: tasks, kernel, timers, mail.
+    fn turn(&self) -> io::Result<()> {
+        self.run_tasks();
+        let wait = self.wait();
+        let outcome = self.0.driver.borrow_mut().turn(wait, |task| self.wake(task));
+        self.mailbox().unpark();
+        let turn = outcome?;
+        self.0.now.set(Instant::now());
+        self.count(turn.completions);
+        if turn.mail {
+            self.mailbox().acknowledge();
+            self.0.driver.borrow_mut().watch_mailbox(self.mailbox().event_fd())?;
+        }
+        if !self.mailbox().is_empty() {
+            self.wake(self.0.reader.get());
+        }
+        let millis = self.millis_until(self.now());
+        self.0.wheel.borrow_mut().expire(millis, |task| self.wake(task));
+        Ok(())
+    }
+
+    fn run_tasks(&self) {
+        for _ in 0..TASKS_PER_TURN {
+            let Some(key) = self.0.ready.borrow_mut().pop_front() else { return };
+            let Some(mut future) = self.take_task(key) else { continue };
+            self.0.current.set(key);
+            let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            self.0.current.set(Key::NOBODY);
+            if polled.is_pending() {
+                if let Some(task) = self.0.tasks.borrow_mut().get_mut(key) {
+                    task.future = Some(future);
+                }
+            } else {
+                // The future is dropped before its slot goes, outside the borrow.
+                drop(future);
+                self.0.tasks.borrow_mut().remove(key);
+            }
+        }
+    }
+
+    fn take_task(&self, key: Key) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+        let mut tasks = self.0.tasks.borrow_mut();
+        let task = tasks.get_mut(key)?;
+        task.queued = false;
+        task.future.take()
+    }
+
+    /// How long the kernel may keep us: not at all with tasks or mail waiting, else until a timer.
+    fn wait(&self) -> Wait {
+        if !self.0.ready.borrow().is_empty() || !self.mailbox().park() {
+            return Wait::No;
+        }
+        match self.0.wheel.borrow().next() {
+            None => Wait::Completion,
+            Some(millis) => {
+                let at = self.0.started + Duration::from_millis(millis);
+                Wait::AtMost(at.saturating_duration_since(self.now()))
+            }
+        }
+    }
+
+    fn count(&self, completions: usize) {
+        let counters = &self.0.counters;
+        counters.turns.add(1);
+        counters.completions.add(completions as u64);
+        let stale = self.0.driver.borrow().stale();
+        counters.completions_stale.add(stale - counters.completions_stale.get());
+    }
+
+    /// Whole milliseconds from the start to `instant`.
+    fn millis_until(&self, instant: Instant) -> u64 {
+        let millis = instant.saturating_duration_since(self.0.started).as_millis();
+        u64::try_from(millis).unwrap_or(u64::MAX)
+    }
+}
+
+/// An operation that this task waits for. Dropping it cancels what is under way; what the kernel
+/// was lent stays with the driver until the kernel is done.
+struct Operation {
+    reactor: Reactor,
+    key: Key,
+}
+
+impl Operation {
+    /// Starts an operation of the current task.
+    fn start(
+        reactor: &Reactor,
+        start: impl FnOnce(&mut Driver, Key) -> io::Result<Key>,
+    ) -> io::Result<Self> {
+        let key = start(&mut reactor.0.driver.borrow_mut(), reactor.0.current.get())?;
+        Ok(Self { reactor: reactor.clone(), key })
+    }
+
+    /// The next outcome; `None` when the operation has ended and nothing is left.
+    fn poll(&self) -> Poll<Option<Outcome>> {
+        match self.reactor.0.driver.borrow_mut().look(self.key) {
+            Look::Outcome(outcome) => Poll::Ready(Some(outcome)),
+            Look::Ended => Poll::Ready(None),
+            Look::Pending => Poll::Pending,
+        }
+    }
+
+    /// The outcome of an operation that has only one.
+    async fn outcome(self) -> io::Result<Outcome> {
+        match std::future::poll_fn(|_| self.poll()).await {
+            Some(Outcome::Failed(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(outcome) => Ok(outcome),
+            None => Err(io::Error::from_raw_os_error(libc::ECANCELED)),
+        }
+    }
+
+    /// Ends the operation; what has come back stays to be polled.
+    fn stop(&self) {
+        self.reactor.0.driver.borrow_mut().stop(self.key);
+    }
+}
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        self.reactor.0.driver.borrow_mut().release(self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! A slab whose keys remember which tenant of a slot they name.
+//!
+//! Operations, tasks and timers are named by a `Key` that outlives them: a completion may arrive
+//! after its operation was given up. The generation tells the old tenant from the new one, so a
+//! late key finds nothing instead of somebody else's state. Invariant: no two insertions of the
+//! last 2^32 into one slot share a key.
+
+/// Names one entry: slot and tenant.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) struct Key {
+    index: u32,
+    generation: u32,
+}
+
+impl Key {
+    /// A key that no slab ever gives out.
+    pub(crate) const NOBODY: Self = Self { index: u32::MAX, generation: u32::MAX };
+
+    /// The key as 64 bits that the kernel hands back untouched.
+    pub(crate) fn to_bits(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// A key from such bits.
+    #[expect(clippy::cast_possible_truncation, reason = "the halves are taken apart on purpose")]
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self { index: bits as u32, generation: (bits >> 32) as u32 }
+    }
+}
+
+/// The entries. Grows to the most that were ever live at once, which what inserts into it bounds.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    slots: Vec<Slot<T>>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    generation: u32,
+    value: Option<T>,
+}
+
+impl<T> Slab<T> {
+    pub(crate) const fn new() -> Self {
+        Self { slots: Vec::new(), free: Vec::new() }
+    }
+
+    /// Live entries.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    pub(crate) fn insert(&mut self, value: T) -> Key {
+        if let Some(index) = self.free.pop() {
+            let slot = &mut self.slots[index as usize];
+            slot.value = Some(value);
+            return Key { index, generation: slot.generation };
+        }
+        // Two to the 32 entries would not fit into memory first.
+        let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
+        self.slots.push(Slot { generation: 0, value: Some(value) });
+        Key { index, generation: 0 }
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation == key.generation { slot.value.as_mut() } else { None }
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
+        let slot = self.slots.get_mut(key.index as usize)?;
+        if slot.generation != key.generation {
+            return None;
+        }
+        let value = slot.value.take()?;
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.index);
+        Some(value)
+    }
+
+    /// The keys of all live entries.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        (0u32..)
+            .zip(&self.slots)
+            .filter(|(_, slot)| slot.value.is_some())
+            .map(|(index, slot)| Key { index, generation: slot.generation })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::HashMap;
+
+    #[test]
+    fn a_key_of_the_former_tenant_finds_nothing() {
+        let mut slab = Slab::new();
+        let old = slab.insert("old");
+        assert_eq!(slab.remove(old), Some("old"));
+        let new = slab.insert("new");
+        assert_eq!(slab.get_mut(old), None);
+        assert_eq!(slab.remove(old), None);
+        assert_eq!(slab.get_mut(new), Some(&mut "new"));
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_map_does(operations in prop::collection::vec(any::<Option<u8>>(), 1..200)) {
+            let mut slab = Slab::new();
+            let mut model = HashMap::new();
+            for (n, operation) in operations.into_iter().enumerate() {
+                if let Some(pick) = operation && !model.is_empty() {
+                    let key = *model.keys().nth(usize::from(pick) % model.len()).unwrap();
+                    prop_assert_eq!(slab.remove(key), model.remove(&key));
+                    prop_assert_eq!(slab.get_mut(key), None);
+                } else {
+                    model.insert(slab.insert(n), n);
+                }
+                prop_assert_eq!(slab.len(), model.len());
+                for (key, value) in &model {
+                    prop_assert_eq!(Key::from_bits(key.to_bits()), *key);
+                    prop_assert_eq!(slab.get_mut(*key), Some(&mut value.clone()));
+                }
+            }
+            prop_assert_eq!(slab.keys().len(), model.len());
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Receive buffers: one region per shard, a small part of it offered to the kernel at any time.
+//!
+//! The kernel takes offered buffers from a ring in order (`IORING_REGISTER_PBUF_RING`, Linux 5.19);
+//! what comes back goes to the kernel again at once, or on a stack that is used hot end first.
+//! Address space for the most that a shard may use is reserved at start; memory is used on first
+//! touch. Invariants: a buffer is in exactly one of four places: offered, owned by a [`Buffer`],
+//! on the free stack, or never used yet; the region outlives every `Buffer` (`Rc`) and, through
+//! `driver`, every operation that the kernel may still fill one for.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::ptr::NonNull;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use io_uring::types::BufRingEntry;
+
+use super::setup::SetupError;
+use crate::limits::{BUFFER_SIZE, BUFFERS_MAX, BUFFERS_OFFERED};
+
+/// The one group that receives draw from.
+pub(super) const BUFFER_GROUP: u16 = 0;
+
+/// The buffers of one shard.
+pub(crate) struct BufferPool {
+    region: Mapping,
+    ring: Mapping,
+    tail: Cell<u16>,
+    offered: Cell<usize>,
+    touched: Cell<usize>,
+    free: RefCell<Vec<u16>>,
+}
+
+/// A buffer with received bytes. Dropping it gives the buffer back.
+pub struct Buffer {
+    pool: Rc<BufferPool>,
+    id: u16,
+    start: u32,
+    end: u32,
+}
+
+impl BufferPool {
+    /// Reserves the region and offers the first buffers through `submitter`'s ring.
+    pub(super) fn new(submitter: &io_uring::Submitter<'_>) -> Result<Rc<Self>, SetupError> {
+        let ring_bytes = BUFFERS_OFFERED * size_of::<BufRingEntry>();
+        let map = |len| Mapping::new(len).map_err(|e| SetupError::from_memory(&e, len));
+        let pool = Self {
+            region: map(BUFFERS_MAX * BUFFER_SIZE)?,
+            ring: map(ring_bytes)?,
+            tail: Cell::new(0),
+            offered: Cell::new(0),
+            touched: Cell::new(0),
+            free: RefCell::new(Vec::new()),
+        };
+        let entries = u16::try_from(BUFFERS_OFFERED).unwrap_or(u16::MAX);
+        let address = pool.ring.start.as_ptr() as u64;
+        // SAFETY: the mapping is page-aligned, has room for that many entries, and lives until the
+        // pool is dropped, which `Driver` does only after the ring has gone.
+        unsafe { submitter.register_buf_ring_with_flags(address, entries, BUFFER_GROUP, 0) }
+            .map_err(|error| SetupError::from_ring_setup(&error))?;
+        pool.refill();
+        Ok(Rc::new(pool))
+    }
+
+    /// Takes over the buffer that a completion names, `len` bytes filled.
+    pub(super) fn received(self: &Rc<Self>, id: u16, len: u32) -> Buffer {
+        self.offered.set(self.offered.get() - 1);
+        self.refill();
+        Buffer { pool: Rc::clone(self), id, start: 0, end: len.min(BUFFER_LEN) }
+    }
+
+    /// Whether the kernel has no buffer to receive into.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.offered.get() == 0
+    }
+
+    /// Buffers that are owned by a [`Buffer`] now.
+    pub(crate) fn lent(&self) -> usize {
+        self.touched.get() - self.offered.get() - self.free.borrow().len()
+    }
+
+    /// Offers buffers until enough are offered, the most recently used first.
+    fn refill(&self) {
+        while self.offered.get() < BUFFERS_OFFERED {
+            let Some(id) = self.free.borrow_mut().pop().or_else(|| self.touch()) else { return };
+            self.offer(id);
+        }
+    }
+
+    /// A buffer that was never used, if one is left.
+    fn touch(&self) -> Option<u16> {
+        let id = self.touched.get();
+        (id < BUFFERS_MAX).then(|| self.touched.set(id + 1))?;
+        u16::try_from(id).ok()
+    }
+
+    fn offer(&self, id: u16) {
+        let tail = self.tail.get();
+        let slot = usize::from(tail) & (BUFFERS_OFFERED - 1);
+        let entries = self.ring.start.cast::<BufRingEntry>();
+        // SAFETY: `slot` is below the number of entries of the mapping, and the kernel reads only
+        // entries below the tail, which is moved after the entry is written.
+        let entry = unsafe { entries.add(slot).as_mut() };
+        entry.set_addr(self.address(id) as u64);
+        entry.set_len(BUFFER_LEN);
+        entry.set_bid(id);
+        self.tail.set(tail.wrapping_add(1));
+        self.offered.set(self.offered.get() + 1);
+        // SAFETY: the ring's base is page-aligned and its first entry is in the mapping.
+        let shared_tail = unsafe { BufRingEntry::tail(entries.as_ptr()) };
+        // SAFETY: the tail lies inside the first entry; the kernel reads it with an acquire load.
+        let shared_tail = unsafe { AtomicU16::from_ptr(shared_tail.cast_mut()) };
+        shared_tail.store(self.tail.get(), Ordering::Release);
+    }
+
+    fn address(&self, id: u16) -> *mut u8 {
+        // SAFETY: ids are below BUFFERS_MAX, so this stays inside the region.
+        unsafe { self.region.start.as_ptr().add(usize::from(id) * BUFFER_SIZE) }
+    }
+}
+
+impl Buffer {
+    /// The received bytes that have not been consumed.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the kernel filled the bytes up to `end` and gave the buffer away; it is ours
+        // until drop, and `start <= end <= BUFFER_SIZE`.
+        unsafe { std::slice::from_raw_parts(self.address(), self.len()) }
+    }
+
+    /// Bytes that have not been consumed.
+    pub fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether all bytes have been consumed.
+    pub fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether the buffer was filled to its end when it was received.
+    pub fn is_full(&self) -> bool {
+        self.end == BUFFER_LEN
+    }
+
+    /// Drops the first `n` bytes, or all if there are fewer.
+    pub fn consume(&mut self, n: usize) {
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        self.start = self.start.saturating_add(n).min(self.end);
+    }
+
+    /// Where the unconsumed bytes begin.
+    pub(super) fn address(&self) -> *const u8 {
+        // SAFETY: `start` is at most BUFFER_SIZE.
+        unsafe { self.pool.address(self.id).add(self.start as usize) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        if self.pool.offered.get() < BUFFERS_OFFERED {
+            self.pool.offer(self.id);
+        } else {
+            self.pool.free.borrow_mut().push(self.id);
+        }
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Buffer({}, {} bytes)", self.id, self.len())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "16 KiB")]
+const BUFFER_LEN: u32 = BUFFER_SIZE as u32;
+
+/// Anonymous memory, unmapped on drop.
+struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    fn new(len: usize) -> io::Result<Self> {
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        NonNull::new(start.cast()).map(|start| Self { start, len }).ok_or_else(|| {
+            io::Error::other("the kernel mapped memory at address 0, which nothing can use")
+        })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `new` mapped exactly this, and nothing refers to it any more: buffers hold the
+        // pool alive, and the ring is gone before the pool.
+        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+}

@@ -1,0 +1,151 @@
+//! Sockets: making, binding, and the options that a relay sets.
+//!
+//! Everything goes through `socket2`; what it has no name for goes through `libc` here. All sockets
+//! are non-blocking and close-on-exec: `splice(2)` looks at `O_NONBLOCK` and nothing else, and ring
+//! operations wait by themselves either way.
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::snapshot::{Address, Congestion};
+
+/// How a listening socket is made.
+#[derive(Clone, Copy, Debug)]
+pub struct ListenOptions<'a> {
+    /// Congestion control of the accepted connections, which inherit it.
+    pub congestion: &'a Congestion,
+    /// Whether several sockets share the address, one per shard.
+    pub reuse_port: bool,
+    /// Connections that the kernel keeps for us before they are accepted.
+    pub backlog: u32,
+}
+
+/// Makes a listening socket. Options are set once, here: accepted sockets inherit them.
+///
+/// # Errors
+/// Those of `socket`, `setsockopt`, `bind` and `listen`.
+pub fn listen(address: &Address, options: &ListenOptions<'_>) -> io::Result<OwnedFd> {
+    let (socket, socket_address) = open(address)?;
+    if let Address::Inet(inet) = address {
+        socket.set_reuse_address(true)?;
+        socket.set_reuse_port(options.reuse_port)?;
+        if inet.is_ipv6() {
+            // "[::]:80" and "0.0.0.0:80" are two listeners, as both are in the configuration.
+            socket.set_only_v6(true)?;
+        }
+        socket.set_tcp_nodelay(true)?;
+        set_congestion(&socket, options.congestion)?;
+    }
+    socket.bind(&socket_address)?;
+    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+/// Makes a socket towards a server, not connected yet, and the address to connect it to.
+///
+/// # Errors
+/// Those of `socket` and `setsockopt`; `EMFILE` and `ENFILE` when descriptors ran out.
+pub(crate) fn towards(
+    address: &Address,
+    congestion: &Congestion,
+) -> io::Result<(OwnedFd, SockAddr)> {
+    let (socket, socket_address) = open(address)?;
+    if let Address::Inet(_) = address {
+        socket.set_tcp_nodelay(true)?;
+        set_congestion(&socket, congestion)?;
+    }
+    Ok((socket.into(), socket_address))
+}
+
+fn open(address: &Address) -> io::Result<(Socket, SockAddr)> {
+    let kind = Type::STREAM.nonblocking().cloexec();
+    Ok(match address {
+        Address::Inet(inet) => (
+            Socket::new_raw(Domain::for_address(*inet), kind, Some(Protocol::TCP))?,
+            (*inet).into(),
+        ),
+        Address::Unix(path) => (Socket::new_raw(Domain::UNIX, kind, None)?, SockAddr::unix(path)?),
+    })
+}
+
+fn set_congestion(socket: &Socket, congestion: &Congestion) -> io::Result<()> {
+    match congestion {
+        Congestion::Named(name) => socket.set_tcp_congestion(name.as_bytes()),
+        Congestion::Auto | Congestion::Host => Ok(()),
+    }
+}
+
+/// Round-trip time under which pacing costs more than it can give, microseconds.
+const SHORT_PATH_RTT_US: u32 = 1000;
+
+/// Takes a connection that is about to carry bulk off a pacing congestion control (bbr), if its
+/// path is shorter than about a millisecond. Says whether it did.
+///
+/// # Errors
+/// Those of `getsockopt` and `setsockopt`; the connection goes on as it was.
+pub(crate) fn leave_pacing_on_a_short_path(socket: &impl AsFd) -> io::Result<bool> {
+    let socket = SockRef::from(socket);
+    let name = socket.tcp_congestion()?;
+    if !name.starts_with(b"bbr") || round_trip_us(&socket)? > SHORT_PATH_RTT_US {
+        return Ok(false);
+    }
+    // cubic is the kernel's own default and reno is always built in.
+    socket.set_tcp_congestion(b"cubic").or_else(|_| socket.set_tcp_congestion(b"reno"))?;
+    Ok(true)
+}
+
+/// The kernel's smoothed round-trip time of a TCP connection, microseconds.
+fn round_trip_us(socket: &SockRef<'_>) -> io::Result<u32> {
+    // SAFETY: `tcp_info` is plain numbers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).unwrap_or(0);
+    // SAFETY: the pointers name a `tcp_info` and its length, and the kernel writes at most that.
+    let outcome = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut len,
+        )
+    };
+    if outcome == 0 { Ok(info.tcpi_rtt) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sends a FIN after what was sent. Never through the ring, which would hand it to a worker thread.
+///
+/// # Errors
+/// `ENOTCONN` when the connection is gone already.
+pub(crate) fn shutdown_write(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).shutdown(Shutdown::Write)
+}
+
+/// Makes the close that follows a reset: the other side sees RST instead of FIN.
+pub(crate) fn reset_on_close(socket: &impl AsFd) {
+    // Fails only for sockets that know no linger, and those have no reset either.
+    let _ = SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+}
+
+/// The address of the other side; `None` for unix sockets and for connections that are gone.
+pub(crate) fn peer_address(socket: &impl AsFd) -> Option<SocketAddr> {
+    SockRef::from(socket).peer_addr().ok()?.as_socket()
+}
+
+/// Accepts what is left in a listener's queue without waiting; `None` when it is empty.
+///
+/// # Errors
+/// Those of `accept4`.
+pub(crate) fn accept_now(listener: &impl AsFd) -> io::Result<Option<OwnedFd>> {
+    // `accept` of socket2 sets close-on-exec; the rest of the flags are set after.
+    match SockRef::from(listener).accept() {
+        Ok((socket, _)) => {
+            socket.set_nonblocking(true)?;
+            Ok(Some(socket.into()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
+    }
+}
