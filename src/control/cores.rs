@@ -112,7 +112,7 @@ fn folders(groups: &str, mounts: &str, hierarchy: Hierarchy) -> Vec<PathBuf> {
     };
     // In a container the group may be named from the machine's root while the mount begins at the
     // container's own group: then `root` is a prefix of `group`, or has nothing to do with it.
-    let inner = Path::new(group).strip_prefix(root).unwrap_or(Path::new(""));
+    let inner = Path::new(group).strip_prefix(root).unwrap_or_else(|_| Path::new(""));
     inner.ancestors().map(|inner| Path::new(mount).join(inner)).collect()
 }
 

@@ -70,7 +70,8 @@ fn fixed(shards: usize, listeners: usize) -> u64 {
 
 fn room(configured: Option<u32>, limit: rlim_t, fixed: u64) -> Result<Room, TooFewDescriptors> {
     let fit = limit.saturating_sub(fixed) / PER_SESSION;
-    let max_connections = configured.unwrap_or(u32::try_from(fit).unwrap_or(u32::MAX).max(1));
+    let all = u32::try_from(fit).unwrap_or(u32::MAX).max(1);
+    let max_connections = configured.unwrap_or(all);
     if u64::from(max_connections) > fit {
         let needed = fixed + PER_SESSION * u64::from(max_connections);
         return Err(TooFewDescriptors { max_connections, found: limit, needed });

@@ -34,10 +34,10 @@ fn inet(text: &str) -> Address {
 }
 
 #[track_caller]
-fn refuses(bind: Address, congestion: Congestion, sentence: &str) {
-    let mut snapshot = snapshot(vec![bind]);
+fn refuses(address: Address, congestion: Congestion, sentence: &str) {
+    let mut snapshot = snapshot(vec![address]);
     snapshot.frontends[0].congestion = congestion;
-    let error = super::bind(&snapshot, 2).unwrap_err().to_string();
+    let error = bind(&snapshot, 2).unwrap_err().to_string();
     assert!(error.starts_with("frontend \"web\" cannot listen on "), "{error}");
     assert!(error.contains(sentence), "{error}");
 }
@@ -46,7 +46,7 @@ fn refuses(bind: Address, congestion: Congestion, sentence: &str) {
 fn port_zero_is_one_port_for_all_shards() {
     let snapshot = snapshot(vec![inet("127.0.0.1:0")]);
     assert_eq!(count(&snapshot, 3), 3);
-    let listeners = super::bind(&snapshot, 3).unwrap();
+    let listeners = bind(&snapshot, 3).unwrap();
     let [Address::Inet(bound)] = listeners.bound[0][..] else { panic!("{:?}", listeners.bound) };
     assert_ne!(bound.port(), 0);
     assert_eq!(listeners.shards.len(), 3);
@@ -72,7 +72,7 @@ fn a_plain_listener_is_in_use_and_free_when_it_is_gone() {
     let address = Address::Inet(other.local_addr().unwrap());
     refuses(address.clone(), Congestion::Host, "another program listens there");
     drop(other);
-    super::bind(&snapshot(vec![address]), 1).unwrap();
+    bind(&snapshot(vec![address]), 1).unwrap();
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn unix_sockets_go_round_the_shards_and_their_files_go_away() {
     let paths = ["a", "b", "c"].map(|name| dir.path().join(name));
     let snapshot = snapshot(paths.iter().cloned().map(Address::Unix).collect());
     assert_eq!(count(&snapshot, 2), 3);
-    let listeners = super::bind(&snapshot, 2).unwrap();
+    let listeners = bind(&snapshot, 2).unwrap();
     assert_eq!(listeners.shards.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(listeners.bound[0], snapshot.frontends[0].bind);
     assert!(paths.iter().all(|path| path.exists()));
@@ -109,7 +109,7 @@ fn a_stale_socket_file_is_replaced() {
     let path = dir.path().join("stale");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    super::bind(&snapshot(vec![Address::Unix(path)]), 1).unwrap();
+    bind(&snapshot(vec![Address::Unix(path)]), 1).unwrap();
 }
 
 #[test]

@@ -109,7 +109,8 @@ impl Supervisor {
         let Self { running, shards, admin, log, files, drain_timeout, room, signals, runtime } =
             self;
         let ready = ready_line(&running, room);
-        let admin = admin::serve(admin, Arc::clone(&running));
+        let admin_sees = Arc::clone(&running);
+        let admin = async move { admin::serve(admin, admin_sees).await };
         let serving = Serving::new(running, shards, signals, drain_timeout, log.as_ref());
         let code = runtime.block_on(serving.run(&ready, admin));
         if let Some(log) = log {
