@@ -5,7 +5,7 @@
 use ringlane_core::snapshot::{Address, BalanceKind, Congestion};
 
 use super::address::{self, Names, Problem};
-use super::report::{Diagnostic, quoted};
+use super::report::quoted;
 use super::table::{At, Table};
 use super::words::Place;
 
@@ -75,34 +75,24 @@ pub(super) fn read<'a>(mut table: Table<'a>, names: &mut Names) -> Backend<'a> {
 }
 
 fn servers<'a>(table: &Table<'a>, names: &mut Names) -> Vec<Server<'a>> {
-    if let Some(value) = table.value("server")
-        && value.as_array().is_some_and(|array| array.is_empty())
-    {
-        let title = format!("{} has no server", table.called());
-        table.report(
-            Diagnostic::at(value.span, title).label("at least one server is needed").hint(
-                "write it like this: server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]",
-            ),
-        );
-    }
     let entries = table.tables("server", Place::Server);
     entries.into_iter().map(|entry| read_server(entry, table.called(), names)).collect()
 }
 
 fn read_server<'a>(mut table: Table<'a>, backend: &str, names: &mut Names) -> Server<'a> {
+    table.call(format!("{} of {backend}", table.called()));
     let name = table.name("name");
-    let called = match &name {
-        Some(name) => format!("server {} of {backend}", quoted(name.value)),
-        None => format!("{} of {backend}", table.called()),
-    };
-    table.call(called);
-    table.require(&["address"]);
     let text = table.string("address");
+    let name = name.or_else(|| text.clone());
+    if let Some(name) = &name {
+        table.call(format!("server {} of {backend}", quoted(name.value)));
+    }
+    table.require(&["address"]);
     let server = Server {
-        address: text.clone().and_then(|text| read_address(&table, text, names)),
+        address: text.and_then(|text| read_address(&table, text, names)),
         weight: table.integer("weight", 0..=WEIGHT_MAX).unwrap_or(1),
         backup: table.boolean("backup").unwrap_or(false),
-        name: name.or(text),
+        name,
     };
     table.refuse_unknown_keys();
     server

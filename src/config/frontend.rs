@@ -82,9 +82,6 @@ fn bind(table: &Table<'_>) -> Vec<At<Address>> {
     if let Some(text) = value.as_str() {
         texts.push(text);
     } else if let Some(array) = value.as_array() {
-        if array.is_empty() {
-            table.report(table.unusable("bind", value.span, "at least one address is needed"));
-        }
         for element in array {
             match element.as_str() {
                 Some(text) => texts.push(text),

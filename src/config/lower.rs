@@ -73,7 +73,6 @@ impl<'a> Seen<'a> {
 /// Makes the snapshot; what is wrong goes to `sink`.
 pub(super) fn snapshot(
     sink: &Sink,
-    text: &str,
     global: &Global,
     frontends: Vec<Frontend<'_>>,
     backends: Vec<Backend<'_>>,
@@ -87,11 +86,6 @@ pub(super) fn snapshot(
         backends: Vec::with_capacity(backends.len()),
         servers: Vec::new(),
     };
-    if frontends.is_empty() {
-        let title = "there is no frontend, so there is nothing to serve";
-        let hint = "add a [[frontend]] with name, bind and backend";
-        sink.add(Diagnostic::at(text.len()..text.len(), title).hint(hint).absence());
-    }
     lower_backends(sink, backends, &mut snapshot);
     lower_frontends(sink, frontends, &mut snapshot, claims);
     snapshot
@@ -181,8 +175,12 @@ fn dangling(frontend: &Frontend<'_>, name: &At<&str>, snapshot: &Snapshot) -> Di
     if let Some(near) = words::nearest(name.value, names()) {
         return diagnostic.hint(format!("did you mean {}?", quoted(near)));
     }
-    let there: Vec<String> =
-        names().filter(|name| !name.is_empty()).take(LISTED_MAX).map(quoted).collect();
+    let mut there: Vec<String> = Vec::new();
+    for name in names().filter(|name| !name.is_empty()).map(quoted) {
+        if there.len() < LISTED_MAX && !there.contains(&name) {
+            there.push(name);
+        }
+    }
     if there.is_empty() {
         return diagnostic.hint("add a [[backend]] with name and server");
     }

@@ -153,6 +153,7 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
 
 /// [`parse`] with the name resolver as an argument.
 fn parse_with(name: &str, text: &str, resolver: Resolver) -> Result<Config, Report> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let sink = Sink::default();
     let (document, errors) = DeTable::parse_recoverable(text);
     syntax::read(&sink, text, &errors);
@@ -160,12 +161,21 @@ fn parse_with(name: &str, text: &str, resolver: Resolver) -> Result<Config, Repo
     let mut claims = lower::Claims::default();
     let global = global::read(root.table("global", Place::Global), &mut claims);
     let frontends = root.tables("frontend", Place::Frontend);
-    let frontends = frontends.into_iter().map(frontend::read).collect();
+    if root.lacks("frontend") {
+        let title = "there is no frontend, so there is nothing to serve";
+        let hint = "add a [[frontend]] with name, bind and backend";
+        sink.add(Diagnostic::at(text.len()..text.len(), title).hint(hint).absence());
+    }
+    let mut frontends: Vec<_> = frontends.into_iter().map(frontend::read).collect();
     let backends = root.tables("backend", Place::Backend);
+    if backends.is_empty() && !root.lacks("backend") {
+        // What should be backends was reported; that none of them is there follows from it.
+        frontends.iter_mut().for_each(|frontend| frontend.backend = None);
+    }
     let mut names = address::Names::new(resolver);
     let backends = backends.into_iter().map(|table| backend::read(table, &mut names)).collect();
     root.refuse_unknown_keys();
-    let snapshot = lower::snapshot(&sink, text, &global, frontends, backends, &mut claims);
+    let snapshot = lower::snapshot(&sink, &global, frontends, backends, &mut claims);
     sink.finish(name, text).map(|()| Config { global, snapshot })
 }
 

@@ -23,7 +23,7 @@ fn explain(text: &str, span: Range<usize>, message: &str) -> Diagnostic {
     let is_scalar = ["invalid float", "invalid boolean", "invalid integer", "string values must"]
         .iter()
         .any(|start| message.starts_with(start));
-    let lacks_value = message.starts_with("string values must")
+    let is_string = message.starts_with("string values must")
         || message.starts_with("invalid literal string")
         || message.starts_with("invalid basic string");
     if message == "duplicate key" {
@@ -35,11 +35,15 @@ fn explain(text: &str, span: Range<usize>, message: &str) -> Diagnostic {
             None => diagnostic,
         };
     }
-    if word.is_empty() && lacks_value && preceded_by_equals(text, span.start) {
+    if word.is_empty() && is_string && preceded_by_equals(text, span.start) {
         return Diagnostic::at(span, "the value is missing")
             .label("expected a value after =")
             .hint("text stands in double quotes, numbers, true and false without");
     }
+    if word.is_empty() && message.starts_with("invalid basic string") {
+        return Diagnostic::at(span, "this text has no closing quote").label("expected \" here");
+    }
+    let message = message.strip_suffix(", expected nothing").unwrap_or(message);
     let diagnostic = Diagnostic::at(span, format!("this is not TOML: {message}"));
     if is_scalar {
         return diagnostic.hint("text stands in double quotes: bind = \"0.0.0.0:5432\"");

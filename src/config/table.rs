@@ -8,7 +8,7 @@ use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use ringlane_core::snapshot::Congestion;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::duration;
 use super::report::{Diagnostic, Sink, quoted};
@@ -54,11 +54,6 @@ impl<'a> Table<'a> {
         self.called = called;
     }
 
-    /// Where it begins.
-    pub(super) fn span(&self) -> Range<usize> {
-        self.span.clone()
-    }
-
     /// Records a diagnostic.
     pub(super) fn report(&self, diagnostic: Diagnostic) {
         self.sink.add(diagnostic);
@@ -97,16 +92,24 @@ impl<'a> Table<'a> {
 
     /// Records which of the keys without default are absent.
     pub(super) fn require(&self, keys: &[&'static str]) {
-        for key in keys {
-            if self.value(key).is_some() {
-                continue;
-            }
+        for key in keys.iter().filter(|key| self.lacks(key)) {
+            let span = self.value(key).map_or_else(|| self.span.clone(), |value| value.span);
             self.report(
-                Diagnostic::at(self.span(), format!("{} has no {key}", self.called))
+                Diagnostic::at(span, format!("{} has no {key}", self.called))
                     .label(format!("{key} is needed here"))
                     .hint(format!("write it like this: {}", self.place.example(key)))
                     .absence(),
             );
+        }
+    }
+
+    /// Whether a key is absent (or an empty array), and so is any unknown one that plainly stands
+    /// for it, which is complaint enough.
+    pub(super) fn lacks(&self, key: &'static str) -> bool {
+        let stands_for_it = |word: &str| words::meant(self.place, word) == Some(key);
+        match self.value(key) {
+            Some(value) => value.as_array().is_some_and(|array| array.is_empty()),
+            None => !self.unknown_keys().any(|word| stands_for_it(word.get_ref())),
         }
     }
 
@@ -192,7 +195,7 @@ impl<'a> Table<'a> {
         }
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         let why = format!("it must be {}", words::listed(&names));
-        let plain = word.to_lowercase().replace('-', "_");
+        let plain = words::plain(word);
         let ours = foreign.iter().find(|(theirs, _)| *theirs == plain).map(|(_, ours)| *ours);
         let near = || words::nearest(&plain, names.iter().copied());
         let mut diagnostic = self.unusable(key, span, &why);
@@ -269,11 +272,8 @@ impl<'a> Table<'a> {
 
     /// Records every key that this table can't have.
     pub(super) fn refuse_unknown_keys(&self) {
-        for key in self.entries.keys() {
+        for key in self.unknown_keys() {
             let word: &str = key.get_ref();
-            if self.place.keys().iter().any(|(name, _)| *name == word) {
-                continue;
-            }
             let title = match self.place {
                 Place::Root => format!("unknown key {}", quoted(word)),
                 _ => format!("unknown key {} in {}", quoted(word), self.called),
@@ -281,6 +281,12 @@ impl<'a> Table<'a> {
             let hint = words::hint_for_key(self.place, word);
             self.report(Diagnostic::at(key.span(), title).hint(hint));
         }
+    }
+
+    fn unknown_keys(&self) -> impl Iterator<Item = &'a toml::Spanned<DeString<'a>>> {
+        let keys = self.place.keys();
+        let is_known = move |word: &str| keys.iter().any(|(name, _)| *name == word);
+        self.entries.keys().filter(move |key| !is_known(key.get_ref()))
     }
 }
 

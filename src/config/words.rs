@@ -39,16 +39,16 @@ pub(super) enum Place {
 pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
-    /// All tables.
+    /// All tables, the likelier home of a key that several have first.
     pub(super) const ALL: [Self; 8] = [
         Self::Root,
         Self::Global,
-        Self::Admin,
-        Self::AccessLog,
         Self::Frontend,
-        Self::Timeout,
         Self::Backend,
         Self::Server,
+        Self::Admin,
+        Self::AccessLog,
+        Self::Timeout,
     ];
 
     /// The keys that it may have.
@@ -186,32 +186,59 @@ const LATER: &[(&[&str], &str)] = &[
     (&["outlier", "observe"], "outlier"),
 ];
 
+/// The key of `place` that an unknown word stands for, if that is plain.
+pub(super) fn meant(place: Place, word: &str) -> Option<&'static str> {
+    let plain = plain(word);
+    let key = |key: &str| place.keys().iter().map(|(name, _)| *name).find(|name| *name == key);
+    if let Some(same) = key(&plain) {
+        return Some(same);
+    }
+    let theirs = FOREIGN.iter().filter(|(words, _)| words.contains(&plain.as_str()));
+    if let Some(ours) = theirs.flat_map(|(_, ours)| *ours).find_map(|ours| key(ours)) {
+        return Some(ours);
+    }
+    if elsewhere(&plain).is_some() || later(&plain).is_some() {
+        return None;
+    }
+    nearest(&plain, place.keys().iter().map(|(name, _)| *name))
+}
+
 /// What to say about a key that `place` does not have.
 pub(super) fn hint_for_key(place: Place, word: &str) -> String {
-    let plain = word.to_lowercase().replace('-', "_");
-    if place.has(&plain) {
-        return format!("this key is written {plain}");
+    let plain = plain(word);
+    if let Some(key) = meant(place, word) {
+        let is_foreign = FOREIGN.iter().any(|(words, _)| words.contains(&plain.as_str()));
+        return match (key == plain, is_foreign) {
+            (true, _) => format!("this key is written {key}"),
+            (_, true) => {
+                format!("this balancer says {}: {}", quoted(key), place.example(key))
+            }
+            _ => format!("did you mean {}?", quoted(key)),
+        };
     }
-    let ours = FOREIGN
-        .iter()
-        .filter(|(words, _)| words.contains(&plain.as_str()))
-        .find_map(|(_, ours)| ours.iter().find(|key| place.has(key)));
-    if let Some(key) = ours {
-        let key = quoted(key);
-        return format!("this balancer says {key}: {}", place.example(key.trim_matches('"')));
-    }
-    if let Some(key) = nearest(&plain, place.keys().iter().map(|(name, _)| *name)) {
-        return format!("did you mean {}?", quoted(key));
-    }
-    let other = Place::ALL.into_iter().find(|other| *other != Place::Root && other.has(&plain));
-    if let Some(other) = other {
+    if let Some(other) = elsewhere(&plain) {
         return format!("{plain} is a key of {}", other.called());
     }
-    if let Some((_, ours)) = LATER.iter().find(|(words, _)| words.contains(&plain.as_str())) {
+    if let Some(ours) = later(&plain) {
         return format!("this version has no {ours}; remove the key");
     }
     let known: Vec<&str> = place.keys().iter().map(|(name, _)| *name).collect();
     format!("{} may have {}", place.called(), listed(&known))
+}
+
+/// A word as our keys are written.
+pub(super) fn plain(word: &str) -> String {
+    word.to_lowercase().replace('-', "_")
+}
+
+/// The table that has this key.
+fn elsewhere(key: &str) -> Option<Place> {
+    Place::ALL.into_iter().find(|place| *place != Place::Root && place.has(key))
+}
+
+/// What a word asks for that this version does not have.
+fn later(word: &str) -> Option<&'static str> {
+    LATER.iter().find(|(words, _)| words.contains(&word)).map(|(_, ours)| *ours)
 }
 
 /// The candidate that `word` was most likely meant to be, if any is near.
@@ -282,6 +309,7 @@ mod tests {
             (Place::Backend, "servers", "did you mean \"server\"?"),
             (Place::Frontend, "balance", "balance is a key of [[backend]]"),
             (Place::Backend, "bind", "bind is a key of [[frontend]]"),
+            (Place::Root, "server", "server is a key of [[backend]]"),
             (Place::Root, "shards", "shards is a key of [global]"),
             (Place::Backend, "inter", "this version has no check"),
             (Place::Frontend, "role", "this version has no role"),

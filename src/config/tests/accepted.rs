@@ -1,0 +1,210 @@
+//! Files that are accepted, and what they become.
+
+use std::path::Path;
+use std::time::Duration;
+
+use ringlane_core::snapshot::{self, BackendId, BalanceKind, Congestion, FrontendId, Timeout};
+
+use super::super::{
+    AccessLog, Admin, Global, LogDestination, LogFormat, Shards, load, parse as parse_here,
+};
+use super::{frontend, parse};
+
+const EVERYTHING: &str = r#"
+[global]
+shards = 4
+pin = false
+admin = { socket = "/run/ringlane/admin.sock", http = "127.0.0.1:9000" }
+user = "ringlane"
+group = "lane"
+max_connections = 100_000
+drain_timeout = "1m30s"
+access_log = { format = "json", to = "file:/var/log/ringlane.log" }
+
+[[frontend]]
+name = "pg-write"
+bind = ["0.0.0.0:5432", "[::]:5432", "unix:/run/pg.sock"]
+mode = "tcp"
+backend = "postgres"
+max_connections = 10000
+timeout = { connect = "2s", client = "3m", server = "4m" }
+congestion = "host"
+path = "splice"
+
+[[frontend]]
+name = "cache"
+bind = "127.0.0.1:6379"
+backend = "redis"
+timeout = { idle = "10m", client = "500ms" }
+
+[[backend]]
+name = "redis"
+balance = "source"
+congestion = "cubic"
+
+[[backend.server]]
+name = "r1"
+address = "unix:/run/redis.sock"
+
+[[backend.server]]
+address = "[::1]:6379"
+weight = 0
+
+[[backend]]
+name = "postgres"
+balance = "least_conn"
+server = [
+  { name = "pg1", address = "10.0.0.11:5432", weight = 1000 },
+  { address = "db.example:5432", backup = true },
+]
+"#;
+
+#[test]
+fn everything_said() {
+    let config = parse(EVERYTHING).unwrap();
+    let global = Global {
+        shards: Shards::Count(4),
+        pin: false,
+        admin: Admin {
+            socket: Some("/run/ringlane/admin.sock".into()),
+            http: Some(([127, 0, 0, 1], 9000).into()),
+        },
+        user: Some("ringlane".to_owned()),
+        group: Some("lane".to_owned()),
+        max_connections: Some(100_000),
+        drain_timeout: Duration::from_secs(90),
+        access_log: Some(AccessLog {
+            format: LogFormat::Json,
+            destination: LogDestination::File("/var/log/ringlane.log".into()),
+        }),
+    };
+    assert_eq!(config.global, global);
+    let snapshot = config.snapshot;
+    assert_eq!(
+        (snapshot.generation, snapshot.max_connections, snapshot.log_sessions),
+        (1, 100_000, true)
+    );
+
+    let [write, cache] = snapshot.frontends.as_slice() else { panic!("two frontends") };
+    let bind: Vec<String> = write.bind.iter().map(ToString::to_string).collect();
+    assert_eq!(bind, ["0.0.0.0:5432", "[::]:5432", "unix:/run/pg.sock"]);
+    assert_eq!((write.name.as_str(), write.backend), ("pg-write", BackendId(1)));
+    assert_eq!(write.max_connections, 10_000);
+    assert_eq!(write.timeout, timeout(2000, 180_000, 240_000));
+    assert_eq!((&write.congestion, write.path), (&Congestion::Host, snapshot::Path::Splice));
+    assert_eq!((cache.name.as_str(), cache.backend), ("cache", BackendId(0)));
+    assert_eq!(cache.timeout, timeout(5000, 500, 600_000), "idle is for what is not given");
+
+    let [redis, postgres] = snapshot.backends.as_slice() else { panic!("two backends") };
+    assert_eq!((redis.name.as_str(), redis.balance), ("redis", BalanceKind::Source));
+    assert_eq!(redis.congestion, Congestion::Named("cubic".to_owned()));
+    assert_eq!((postgres.first_server.0, postgres.server_count), (2, 2));
+    let servers: Vec<(&str, String, u32, bool, u32)> = snapshot
+        .servers
+        .iter()
+        .map(|s| (s.name.as_str(), s.address.to_string(), s.weight, s.backup, s.backend.0))
+        .collect();
+    assert_eq!(
+        servers,
+        [
+            ("r1", "unix:/run/redis.sock".to_owned(), 1, false, 0),
+            ("[::1]:6379", "[::1]:6379".to_owned(), 0, false, 0),
+            ("pg1", "10.0.0.11:5432".to_owned(), 1000, false, 1),
+            ("db.example:5432", "10.0.0.7:5432".to_owned(), 1, true, 1),
+        ]
+    );
+}
+
+fn timeout(connect: u64, client: u64, server: u64) -> Timeout {
+    let [connect, client, server] = [connect, client, server].map(Duration::from_millis);
+    Timeout { connect, client, server }
+}
+
+#[test]
+fn nothing_said_beyond_the_needed() {
+    let config = parse(&frontend("")).unwrap();
+    assert_eq!(config.global, Global::default());
+    assert_eq!(config.global.drain_timeout, Duration::from_secs(30));
+    let snapshot = &config.snapshot;
+    assert_eq!((snapshot.max_connections, snapshot.log_sessions), (u32::MAX, false));
+    let frontend = snapshot.frontend(FrontendId(0));
+    assert_eq!(frontend.max_connections, u32::MAX);
+    assert_eq!(frontend.timeout, timeout(5000, 3_600_000, 3_600_000));
+    assert_eq!((&frontend.congestion, frontend.path), (&Congestion::Auto, snapshot::Path::Auto));
+    let backend = snapshot.backend(frontend.backend);
+    assert_eq!(
+        (backend.balance, &backend.congestion),
+        (BalanceKind::RoundRobin, &Congestion::Auto)
+    );
+    assert_eq!(snapshot.servers_of(frontend.backend).len(), 1);
+}
+
+#[test]
+fn words_for_shards_and_logs() {
+    for (lines, shards, access_log) in [
+        ("", Shards::Auto, None),
+        ("shards = \"auto\"", Shards::Auto, None),
+        ("shards = 256", Shards::Count(256), None),
+        ("access_log = {}", Shards::Auto, Some((LogFormat::Text, LogDestination::Stderr))),
+        (
+            "access_log = { to = \"syslog:/dev/log\" }",
+            Shards::Auto,
+            Some((LogFormat::Text, LogDestination::Syslog("/dev/log".into()))),
+        ),
+    ] {
+        let global = parse(&super::global(lines)).expect(lines).global;
+        let access_log = access_log.map(|(format, destination)| AccessLog { format, destination });
+        assert_eq!((global.shards, global.access_log), (shards, access_log), "{lines}");
+    }
+}
+
+#[test]
+fn port_0_may_be_bound_any_number_of_times() {
+    let text = frontend("").replace("\"127.0.0.1:80\"", "[\"127.0.0.1:0\", \"127.0.0.1:0\"]");
+    assert_eq!(parse(&text).unwrap().snapshot.frontends[0].bind.len(), 2);
+}
+
+#[test]
+fn a_backend_that_nobody_names_is_no_error() {
+    let text =
+        frontend("") + "[[backend]]\nname = \"spare\"\nserver = [{ address = \"[::1]:1\" }]\n";
+    assert_eq!(parse(&text).unwrap().snapshot.backends.len(), 2);
+}
+
+#[test]
+fn line_ends_and_byte_order_marks_of_other_systems() {
+    let text = format!("\u{feff}{}", frontend("").replace('\n', "\r\n"));
+    assert_eq!(parse(&text).unwrap().snapshot.frontends.len(), 1);
+}
+
+#[test]
+fn reads_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ringlane.toml");
+    std::fs::write(&path, frontend("")).unwrap();
+    assert_eq!(load(&path).unwrap().snapshot.frontends.len(), 1);
+    std::fs::write(&path, b"name = \"\xff\"\n").unwrap();
+    let report = load(&path).unwrap_err().to_string();
+    assert!(report.contains("not UTF-8") && report.contains("ringlane.toml:1:9"), "{report}");
+}
+
+#[test]
+fn says_why_a_file_cannot_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    for (path, complaint) in [
+        (folder.path().join("absent.toml"), "absent.toml: No such file or directory"),
+        (folder.path().to_owned(), "Is a directory"),
+        (Path::new("/dev/zero").to_owned(), "larger than 16 MiB"),
+    ] {
+        let report = load(&path).unwrap_err();
+        assert_eq!(report.len(), 1);
+        assert!(report.to_string().contains(complaint), "{report}");
+    }
+}
+
+#[test]
+fn names_are_looked_up_with_the_machines_resolver() {
+    let text = frontend("").replace("10.0.0.1:5432", "localhost:5432");
+    let config = parse_here("test.toml", &text).unwrap();
+    assert!(config.snapshot.servers[0].address.to_string().ends_with(":5432"));
+}
