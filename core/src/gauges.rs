@@ -5,6 +5,7 @@
 //! `counters`, which have one writer each. Next: `balance`, which reads server gauges.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
@@ -16,6 +17,8 @@ pub const RETRY_FAILED_MS: u64 = 1000;
 /// The gauges of one running configuration.
 #[derive(Debug)]
 pub struct Gauges {
+    origin: Instant,
+    draining: AtomicBool,
     /// Live sessions of the process against `[global] max_connections`.
     pub process: CachePadded<Gate>,
     frontends: Vec<CachePadded<Gate>>,
@@ -28,6 +31,8 @@ impl Gauges {
     pub fn new(snapshot: &Snapshot, shards: usize) -> Self {
         let gate = |max| CachePadded::new(Gate::new(max));
         Self {
+            origin: Instant::now(),
+            draining: AtomicBool::new(false),
             process: gate(snapshot.max_connections),
             frontends: snapshot.frontends.iter().map(|f| gate(f.max_connections)).collect(),
             servers: snapshot.servers.iter().map(|_| CachePadded::default()).collect(),
@@ -45,9 +50,46 @@ impl Gauges {
         &self.servers[id.0 as usize]
     }
 
-    /// Live sessions that belong to each shard, those on their way to it included.
-    pub fn shards(&self) -> &[CachePadded<AtomicU32>] {
-        &self.shards
+    /// Live sessions of a shard, those on their way to it included.
+    pub fn shard(&self, index: usize) -> u32 {
+        self.shards[index].load(Ordering::Relaxed)
+    }
+
+    /// A session begins on a shard.
+    pub fn enter_shard(&self, index: usize) {
+        self.shards[index].fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// A session ends on a shard.
+    pub fn leave_shard(&self, index: usize) {
+        self.shards[index].fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Counts a session in on another shard, unless shards have begun to drain: one of them may
+    /// have ended already and would never look into its mailbox again.
+    pub fn try_hand_over(&self, index: usize) -> bool {
+        self.enter_shard(index);
+        if !self.draining.load(Ordering::SeqCst) {
+            return true;
+        }
+        self.leave_shard(index);
+        false
+    }
+
+    /// Shards drain from now on: no session is handed over any more.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a draining shard may end. Says no while a session is on its way to it.
+    pub fn is_shard_empty(&self, index: usize) -> bool {
+        self.shards[index].load(Ordering::SeqCst) == 0
+    }
+
+    /// The clock of `ServerGauge`: milliseconds since these gauges were made.
+    pub fn millis(&self, now: Instant) -> u64 {
+        let millis = now.saturating_duration_since(self.origin).as_millis();
+        u64::try_from(millis).unwrap_or(u64::MAX)
     }
 }
 

@@ -1,10 +1,18 @@
 //! Layer 4: accepts TCP sessions, chooses a server, relays, and says how each one ended.
 //!
 //! Not here: configuration, checks, the admin API (root package); rings, buffers, timers (core).
-//! [`run`] is one shard's whole life. Read `session` first: it is the life of one connection.
+//! [`run`] is one shard's whole life. Read `session` first: it is the life of one connection; then
+//! `relay` and `pump`, which carry its bytes.
 
 #![forbid(unsafe_code)]
 
+mod accept;
+mod connect;
+mod path;
+mod pipes;
+mod pump;
+mod relay;
+mod session;
 mod shard;
 
 pub use shard::{Setup, run};

@@ -1,16 +1,30 @@
 //! One shard's whole life: set up, accept, serve, drain, end.
+//!
+//! Everything that the sessions of a shard share is in [`Shard`], which never leaves its thread.
+//! What shards share with each other is in `Gauges` and mailboxes alone.
 
+use std::cell::{Cell, RefCell};
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
+use ringlane_core::balance::{Chooser, View};
 use ringlane_core::counters::ShardCounters;
 use ringlane_core::gauges::Gauges;
-use ringlane_core::mailbox::Mailbox;
+use ringlane_core::mailbox::{Mailbox, Message};
+use ringlane_core::prng::Prng;
+use ringlane_core::reactor::{First, Listener, Reactor, Signal, Stream, first};
 use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{FrontendId, Snapshot};
+use ringlane_core::snapshot::{BackendId, BalanceKind, Congestion, FrontendId, Snapshot};
 use ringlane_core::sys::SetupError;
+
+use crate::accept::accept;
+use crate::pipes::Pipes;
+use crate::relay::Side;
+use crate::session;
 
 /// What a shard is given when its thread starts.
 #[derive(Debug)]
@@ -38,6 +52,182 @@ pub struct Setup {
 /// Serves until a message ends it: `Stop` at once, `Drain` when the last session has ended.
 ///
 /// Blocks the calling thread, which becomes the shard.
-pub fn run(setup: Setup) {
-    let _ = setup;
+pub fn run(setup: Setup) -> std::io::Result<()> {
+    if let Some(id) = setup.cpu {
+        // Not a reason to refuse: an unpinned shard serves as well, only slower.
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+    }
+    let Setup { index, snapshot, gauges, counters, mailboxes, listeners, log, started, .. } = setup;
+    let reactor = match Reactor::new(index, mailboxes, counters) {
+        Ok(reactor) => reactor,
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return Ok(());
+        }
+    };
+    let shard = Rc::new(Shard::new(&reactor, snapshot, gauges, log));
+    shard.listeners.set(listeners.len());
+    for (frontend, socket) in listeners {
+        let listener = Listener::new(&reactor, socket);
+        reactor.spawn(accept(Rc::clone(&shard), frontend, listener));
+    }
+    let _ = started.send(Ok(()));
+    reactor.run(shard.serve())
+}
+
+/// What the sessions of one shard share.
+pub(crate) struct Shard {
+    pub(crate) reactor: Reactor,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) log: Arc<ArrayQueue<SessionRecord>>,
+    pub(crate) pipes: Pipes,
+    /// Raised when accepting must end.
+    pub(crate) drain: Signal,
+    /// Raised when a gate that was full has a free place.
+    pub(crate) gate_opened: Signal,
+    /// Raised when a session has ended or a listener has closed, while draining.
+    ended: Signal,
+    drain_until: Cell<Option<Instant>>,
+    listeners: Cell<usize>,
+    choosers: RefCell<Vec<Chooser>>,
+    prng: RefCell<Prng>,
+}
+
+impl Shard {
+    fn new(
+        reactor: &Reactor,
+        snapshot: Arc<Snapshot>,
+        gauges: Arc<Gauges>,
+        log: Arc<ArrayQueue<SessionRecord>>,
+    ) -> Self {
+        let chooser = |(id, backend): (u32, &ringlane_core::snapshot::Backend)| {
+            Chooser::new(backend.balance, snapshot.servers_of(BackendId(id)))
+        };
+        let choosers = (0..).zip(&snapshot.backends).map(chooser).collect();
+        // Shards must not draw alike; nothing here needs to be unpredictable.
+        let seed =
+            std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), reactor.shard());
+        Self {
+            reactor: reactor.clone(),
+            gauges,
+            log,
+            pipes: Pipes::default(),
+            drain: Signal::new(reactor),
+            gate_opened: Signal::new(reactor),
+            ended: Signal::new(reactor),
+            drain_until: Cell::new(None),
+            listeners: Cell::new(0),
+            choosers: RefCell::new(choosers),
+            prng: RefCell::new(Prng::new(seed)),
+            snapshot,
+        }
+    }
+
+    /// Reads the mailbox until something ends the shard.
+    async fn serve(self: Rc<Self>) {
+        loop {
+            match first(self.reactor.mail(), self.drained()).await {
+                First::Left(Message::Adopt { connection, frontend }) => {
+                    self.counters().taken_over.add(1);
+                    session::begin(&self, connection, frontend);
+                }
+                First::Left(Message::GateOpened) => self.gate_opened.raise(),
+                First::Left(Message::Drain(time)) => {
+                    self.gauges.begin_drain();
+                    self.drain_until.set(Some(self.reactor.now() + time));
+                    self.drain.raise();
+                }
+                First::Left(Message::Stop) | First::Right(()) => return,
+            }
+        }
+    }
+
+    /// Resolves when a drain is over: no listener and no session left, or no time.
+    async fn drained(&self) {
+        let Some(until) = self.drain_until.get() else { return std::future::pending().await };
+        let own = self.reactor.shard();
+        let _ = self
+            .reactor
+            .timeout_at(until, async {
+                while self.listeners.get() > 0 || !self.gauges.is_shard_empty(own) {
+                    self.ended.wait().await;
+                }
+            })
+            .await;
+    }
+
+    /// What this shard counts.
+    pub(crate) fn counters(&self) -> &ShardCounters {
+        self.reactor.counters()
+    }
+
+    /// Whether accepting must end.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain_until.get().is_some()
+    }
+
+    /// A listener has emptied its queue and closed.
+    pub(crate) fn listener_closed(&self) {
+        self.listeners.set(self.listeners.get() - 1);
+        self.ended.raise();
+    }
+
+    /// A session has ended: its places are free.
+    pub(crate) fn ended(&self, frontend: FrontendId) {
+        let process = self.gauges.process.leave();
+        let frontend = self.gauges.frontend(frontend).leave();
+        if process || frontend {
+            self.open_gates();
+        }
+        self.gauges.leave_shard(self.reactor.shard());
+        if self.is_draining() {
+            self.ended.raise();
+        }
+    }
+
+    /// Tells every shard, this one included, that a gate has a free place. One whose mailbox is
+    /// full looks by itself before long.
+    pub(crate) fn open_gates(&self) {
+        for mailbox in self.reactor.mailboxes() {
+            let _ = mailbox.post(Message::GateOpened);
+        }
+    }
+
+    /// The index of a server of `backend` for a session with this key.
+    pub(crate) fn choose(
+        &self,
+        backend: BackendId,
+        view: impl Fn(usize) -> View,
+        key: u64,
+    ) -> Option<usize> {
+        let mut choosers = self.choosers.borrow_mut();
+        choosers[backend.0 as usize].choose(view, key, &mut self.prng.borrow_mut())
+    }
+
+    /// A random number below `bound`.
+    pub(crate) fn random_below(&self, bound: usize) -> usize {
+        // Below a `usize`, so it fits into one.
+        self.prng.borrow_mut().below(bound as u64) as usize
+    }
+
+    /// Whether a frontend's sessions go by the client's address.
+    pub(crate) fn balances_by_source(&self, frontend: FrontendId) -> bool {
+        let backend = self.snapshot.frontend(frontend).backend;
+        self.snapshot.backend(backend).balance == BalanceKind::Source
+    }
+
+    /// Takes a connection that is about to get bulk off a pacing congestion control, if the
+    /// configuration leaves the choice to us and its path is short.
+    pub(crate) fn ease_pacing(&self, frontend: FrontendId, stream: &Stream, side: Side) {
+        let frontend = self.snapshot.frontend(frontend);
+        let congestion = match side {
+            Side::Client => &frontend.congestion,
+            Side::Server => &self.snapshot.backend(frontend.backend).congestion,
+        };
+        if *congestion == Congestion::Auto {
+            // What can't be changed stays as the host has it.
+            let _ = stream.leave_pacing_on_a_short_path();
+        }
+    }
 }

@@ -9,6 +9,7 @@
 //! after a bounded number of tasks; when `run` returns, every task has been dropped. Read `stream`
 //! and `listener` for what can be awaited, `sys::driver` for what is under it.
 
+mod first;
 mod listener;
 mod stream;
 mod timer;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+pub use first::{First, first};
 pub use listener::Listener;
 pub use stream::{Receiver, Stream};
 pub use timer::{Elapsed, Signal, Sleep};

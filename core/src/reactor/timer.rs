@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::Reactor;
+use super::{First, Reactor, first};
 use crate::slab::Key;
 
 /// Resolves at its time. One timer is armed while it is polled; none is left when it is dropped.
@@ -42,21 +42,16 @@ impl Reactor {
         deadline: Instant,
         future: F,
     ) -> Result<F::Output, Elapsed> {
-        let mut future = std::pin::pin!(future);
-        let mut sleep = std::pin::pin!(self.sleep_until(deadline));
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                return Poll::Ready(Ok(output));
-            }
-            sleep.as_mut().poll(cx).map(|()| Err(Elapsed))
-        })
-        .await
+        match first(future, self.sleep_until(deadline)).await {
+            First::Left(output) => Ok(output),
+            First::Right(()) => Err(Elapsed),
+        }
     }
 }
 
 impl Sleep {
     /// Moves the deadline. The armed timer stays: it wakes the task, which looks again.
-    pub fn postpone(&mut self, deadline: Instant) {
+    pub fn postpone(mut self: Pin<&mut Self>, deadline: Instant) {
         self.deadline = deadline;
     }
 }

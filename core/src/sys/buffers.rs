@@ -38,6 +38,7 @@ pub struct Buffer {
     id: u16,
     start: u32,
     end: u32,
+    more_behind: bool,
 }
 
 impl BufferPool {
@@ -64,10 +65,10 @@ impl BufferPool {
     }
 
     /// Takes over the buffer that a completion names, `len` bytes filled.
-    pub(super) fn received(self: &Rc<Self>, id: u16, len: u32) -> Buffer {
+    pub(super) fn received(self: &Rc<Self>, id: u16, len: u32, more_behind: bool) -> Buffer {
         self.offered.set(self.offered.get() - 1);
         self.refill();
-        Buffer { pool: Rc::clone(self), id, start: 0, end: len.min(BUFFER_LEN) }
+        Buffer { pool: Rc::clone(self), id, start: 0, end: len.min(BUFFER_LEN), more_behind }
     }
 
     /// Whether the kernel has no buffer to receive into.
@@ -138,9 +139,9 @@ impl Buffer {
         self.start == self.end
     }
 
-    /// Whether the buffer was filled to its end when it was received.
-    pub fn is_full(&self) -> bool {
-        self.end == BUFFER_LEN
+    /// Whether it was filled to its end and left bytes behind in the socket.
+    pub fn has_backlog(&self) -> bool {
+        self.more_behind && self.end == BUFFER_LEN
     }
 
     /// Drops the first `n` bytes, or all if there are fewer.

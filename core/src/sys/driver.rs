@@ -348,7 +348,8 @@ impl Driver {
 
     fn buffer_of(&self, completion: Completion) -> Option<Buffer> {
         let id = cqueue::buffer_select(completion.flags)?;
-        Some(self.pool.received(id, u32::try_from(completion.result).unwrap_or(0)))
+        let len = u32::try_from(completion.result).unwrap_or(0);
+        Some(self.pool.received(id, len, cqueue::sock_nonempty(completion.flags)))
     }
 
     /// Operations that the kernel has not finished.

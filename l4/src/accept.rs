@@ -1,0 +1,145 @@
+//! Accepting: limits first, then the shard that has the fewest sessions.
+//!
+//! The kernel spreads connections over shards by hash, which is fair for many short ones and unfair
+//! for few long ones. So right after accept, before any byte is read, a shard that has clearly more
+//! sessions than another hands the connection over. Invariant: a connection holds a place at both
+//! gates from here until its session is settled, and is counted on exactly one shard.
+
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringlane_core::mailbox::Message;
+use ringlane_core::reactor::{First, Listener, first};
+use ringlane_core::snapshot::FrontendId;
+
+use crate::session;
+use crate::shard::Shard;
+
+/// Sessions that a shard may have more than another before it hands new ones over, besides one
+/// thirty-second of what the other has.
+const HANDOVER_MARGIN: u32 = 3;
+
+/// Shards that are compared at each accept; with more, a different part each time.
+const SHARDS_COMPARED: usize = 8;
+
+/// The pause after an accept that failed for want of a descriptor or memory.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a shard waits at a full gate before it looks by itself.
+const GATE_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Accepts on one listener until the shard drains; then empties its queue and closes it.
+pub(crate) async fn accept(shard: Rc<Shard>, frontend: FrontendId, mut listener: Listener) {
+    loop {
+        match first(shard.drain.wait(), listener.accept()).await {
+            First::Left(()) => break,
+            First::Right(Ok(connection)) => {
+                if !admit(&shard, frontend, &listener).await {
+                    break;
+                }
+                place(&shard, connection, frontend);
+            }
+            First::Right(Err(_)) => {
+                shard.counters().accepts_failed.add(1);
+                shard.reactor.sleep(ACCEPT_PAUSE).await;
+            }
+        }
+        if shard.is_draining() {
+            break;
+        }
+    }
+    for connection in listener.close().await {
+        // What is over the limit now would wait for sessions that are about to end: let it go.
+        if enter(&shard, frontend) {
+            shard.gauges.enter_shard(shard.reactor.shard());
+            session::begin(&shard, connection, frontend);
+        }
+    }
+    shard.listener_closed();
+}
+
+/// Takes a place at both gates, waiting for one if need be; `false` if the shard drains meanwhile.
+async fn admit(shard: &Rc<Shard>, frontend: FrontendId, listener: &Listener) -> bool {
+    if enter(shard, frontend) {
+        return true;
+    }
+    shard.counters().accepts_paused.add(1);
+    listener.pause();
+    loop {
+        shard.gauges.frontend(frontend).wait();
+        shard.gauges.process.wait();
+        if enter(shard, frontend) {
+            return true;
+        }
+        if shard.is_draining() {
+            return false;
+        }
+        let _ = first(shard.gate_opened.wait(), shard.reactor.sleep(GATE_PATIENCE)).await;
+    }
+}
+
+fn enter(shard: &Shard, frontend: FrontendId) -> bool {
+    let gate = shard.gauges.frontend(frontend);
+    if !gate.try_enter() {
+        return false;
+    }
+    if shard.gauges.process.try_enter() {
+        return true;
+    }
+    if gate.leave() {
+        shard.open_gates();
+    }
+    false
+}
+
+/// Begins the session here, or on a shard that has clearly fewer.
+fn place(shard: &Rc<Shard>, connection: OwnedFd, frontend: FrontendId) {
+    let own = shard.reactor.shard();
+    let other = least_loaded(shard, own);
+    let mut connection = Some(connection);
+    if other != own && shard.gauges.try_hand_over(other) {
+        let message = connection.take().map(|connection| Message::Adopt { connection, frontend });
+        match message.map(|message| shard.reactor.mailboxes()[other].post(message)) {
+            Some(Ok(())) => shard.counters().handed_over.add(1),
+            Some(Err(Message::Adopt { connection: back, .. })) => {
+                shard.gauges.leave_shard(other);
+                connection = Some(back);
+            }
+            Some(Err(_)) | None => {}
+        }
+    }
+    if let Some(connection) = connection {
+        shard.gauges.enter_shard(own);
+        session::begin(shard, connection, frontend);
+    }
+}
+
+/// The shard for a new session among some: `own` unless another has clearly fewer.
+fn least_loaded(shard: &Shard, own: usize) -> usize {
+    let shards = shard.reactor.mailboxes().len();
+    let start = if shards > SHARDS_COMPARED { shard.random_below(shards) } else { 0 };
+    let compared = (0..shards.min(SHARDS_COMPARED)).map(|n| (start + n) % shards);
+    let loads = compared.map(|index| (index, shard.gauges.shard(index)));
+    let Some((other, load)) = loads.min_by_key(|(_, load)| *load) else { return own };
+    if is_clearly_more(shard.gauges.shard(own), load) { other } else { own }
+}
+
+fn is_clearly_more(own: u32, other: u32) -> bool {
+    own > other.saturating_add(HANDOVER_MARGIN).saturating_add(other / 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_clear_difference_moves_a_session() {
+        assert!(!is_clearly_more(0, 0));
+        assert!(!is_clearly_more(3, 0));
+        assert!(is_clearly_more(4, 0));
+        assert!(!is_clearly_more(1030, 1000));
+        assert!(is_clearly_more(1040, 1000));
+        assert!(!is_clearly_more(0, u32::MAX));
+    }
+}

@@ -1,0 +1,69 @@
+//! The pipes of one shard, leased to directions that splice.
+//!
+//! A pipe costs two descriptors and, for unprivileged processes, a share of a small quota
+//! (`pipe-user-pages-soft`), so idle ones are kept warm and their number is bounded. Invariant: only
+//! empty pipes come back; one with bytes inside is closed.
+
+use std::cell::{Cell, RefCell};
+
+use ringlane_core::limits::{PIPES_IDLE, PIPES_MAX};
+use ringlane_core::sys::Pipe;
+
+/// The pool.
+#[derive(Debug, Default)]
+pub(crate) struct Pipes {
+    idle: RefCell<Vec<Pipe>>,
+    leased: Cell<usize>,
+}
+
+/// A place in the pool, held for as long as a direction splices.
+#[derive(Debug)]
+pub(crate) struct Lease<'a>(&'a Pipes);
+
+impl Pipes {
+    /// An empty pipe; `None` when all are in use or no descriptor is left. The pipe is given back
+    /// with [`Lease::give_back`], or just dropped with whatever is in it.
+    pub(crate) fn lease(&self) -> Option<(Pipe, Lease<'_>)> {
+        if self.leased.get() >= PIPES_MAX {
+            return None;
+        }
+        let idle = self.idle.borrow_mut().pop();
+        let pipe = idle.or_else(|| Pipe::new().ok())?;
+        self.leased.set(self.leased.get() + 1);
+        Some((pipe, Lease(self)))
+    }
+}
+
+impl Lease<'_> {
+    /// Keeps an empty pipe for the next direction.
+    pub(crate) fn give_back(self, pipe: Pipe) {
+        let mut idle = self.0.idle.borrow_mut();
+        if pipe.held() == 0 && idle.len() < PIPES_IDLE {
+            idle.push(pipe);
+        }
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.0.leased.set(self.0.leased.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pipe_that_came_back_is_used_again_and_places_are_counted() {
+        let pipes = Pipes::default();
+        let (pipe, lease) = pipes.lease().unwrap();
+        assert_eq!(pipes.leased.get(), 1);
+        lease.give_back(pipe);
+        assert_eq!((pipes.leased.get(), pipes.idle.borrow().len()), (0, 1));
+        let (pipe, lease) = pipes.lease().unwrap();
+        assert_eq!(pipes.idle.borrow().len(), 0);
+        drop((pipe, lease));
+        assert_eq!((pipes.leased.get(), pipes.idle.borrow().len()), (0, 0));
+    }
+}

@@ -1,0 +1,167 @@
+//! Both directions of a session at once, its timeouts, and what its end means.
+//!
+//! Half-close is kept: a direction that ended leaves the other running. A broken side ends the
+//! session at once and the other side learns it as a reset. A side is alive while it sends or takes
+//! bytes; one that does neither for its timeout ends the session.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Instant;
+
+use ringlane_core::close::{Cause, Close};
+use ringlane_core::counters::{FrontendCounters, ServerCounters};
+use ringlane_core::reactor::Stream;
+use ringlane_core::snapshot::{FrontendId, ServerId, Timeout};
+
+use crate::path::PathChoice;
+use crate::pump::{Broken, Pump};
+use crate::session::Bytes;
+use crate::shard::Shard;
+
+/// A side of a session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    Client,
+    Server,
+}
+
+impl Side {
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+
+    const fn cause(self) -> Cause {
+        match self {
+            Self::Client => Cause::Client,
+            Self::Server => Cause::Server,
+        }
+    }
+}
+
+/// What passes through a session: counted, and remembered as a sign of life.
+pub(crate) struct Traffic<'a> {
+    shard: &'a Shard,
+    bytes: &'a Bytes,
+    frontend: &'a FrontendCounters,
+    server: &'a ServerCounters,
+    alive: [Cell<Instant>; 2],
+}
+
+impl Traffic<'_> {
+    /// Bytes came from a side.
+    pub(crate) fn received(&self, side: Side, bytes: usize) {
+        let bytes = bytes as u64;
+        let (total, frontend, server) = match side {
+            Side::Client => {
+                (&self.bytes.from_client, &self.frontend.bytes_in, &self.server.bytes_in)
+            }
+            Side::Server => {
+                (&self.bytes.from_server, &self.frontend.bytes_out, &self.server.bytes_out)
+            }
+        };
+        total.set(total.get() + bytes);
+        frontend.add(bytes);
+        server.add(bytes);
+        self.alive[side as usize].set(self.shard.reactor.now());
+    }
+
+    /// A side took bytes.
+    pub(crate) fn sent(&self, side: Side) {
+        self.alive[side as usize].set(self.shard.reactor.now());
+    }
+
+    /// When a side that stays silent has been silent for too long, and which one; the client's
+    /// timeout goes first, as in HAProxy.
+    fn deadline(&self, timeout: &Timeout) -> (Instant, Cause) {
+        let client = self.alive[Side::Client as usize].get() + timeout.client;
+        let server = self.alive[Side::Server as usize].get() + timeout.server;
+        if client <= server {
+            (client, Cause::ClientTimeout)
+        } else {
+            (server, Cause::ServerTimeout)
+        }
+    }
+}
+
+/// Relays between two connected sides until both have finished or something ends the session.
+pub(crate) async fn relay(
+    shard: &Shard,
+    (client, server): (&Stream, &Stream),
+    (frontend_id, server_id): (FrontendId, ServerId),
+    bytes: &Bytes,
+) -> Close {
+    let now = shard.reactor.now();
+    let frontend = shard.snapshot.frontend(frontend_id);
+    let traffic = Traffic {
+        shard,
+        bytes,
+        frontend: shard.counters().frontend(frontend_id),
+        server: shard.counters().server(server_id),
+        alive: [Cell::new(now), Cell::new(now)],
+    };
+    let pump = |source, from, to| {
+        let path = PathChoice::new(frontend.path);
+        Pump { shard, frontend: frontend_id, source, from, to, traffic: &traffic, path }.run()
+    };
+    let outcome =
+        both(shard, pump(Side::Client, client, server), pump(Side::Server, server, client), || {
+            traffic.deadline(&frontend.timeout)
+        })
+        .await;
+    match outcome {
+        Ok(()) => Close::NORMAL,
+        Err(End::Broken(Broken(side))) => {
+            match side {
+                Side::Client => server.reset_on_close(),
+                Side::Server => client.reset_on_close(),
+            }
+            Close::data(side.cause())
+        }
+        Err(End::Silent(cause)) => Close::data(cause),
+    }
+}
+
+enum End {
+    Broken(Broken),
+    Silent(Cause),
+}
+
+/// Runs both directions to their ends, unless one breaks or `deadline` passes. The deadline moves
+/// with every byte; the timer does not: it is looked at when it fires.
+async fn both(
+    shard: &Shard,
+    up: impl Future<Output = Result<(), Broken>>,
+    down: impl Future<Output = Result<(), Broken>>,
+    deadline: impl Fn() -> (Instant, Cause),
+) -> Result<(), End> {
+    let (mut up, mut down) = (pin!(up), pin!(down));
+    let (mut up_ended, mut down_ended) = (false, false);
+    let mut timer = pin!(shard.reactor.sleep_until(deadline().0));
+    std::future::poll_fn(|cx| {
+        if !up_ended && let Poll::Ready(ended) = up.as_mut().poll(cx) {
+            ended.map_err(End::Broken)?;
+            up_ended = true;
+        }
+        if !down_ended && let Poll::Ready(ended) = down.as_mut().poll(cx) {
+            ended.map_err(End::Broken)?;
+            down_ended = true;
+        }
+        if up_ended && down_ended {
+            return Poll::Ready(Ok(()));
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            let (at, cause) = deadline();
+            if at <= shard.reactor.now() {
+                return Poll::Ready(Err(End::Silent(cause)));
+            }
+            timer.as_mut().postpone(at);
+        }
+        Poll::Pending
+    })
+    .await
+}

@@ -1,0 +1,169 @@
+//! The life of one connection: accepted, connected to a server, relayed, accounted for.
+//!
+//! An [`Account`] is opened at accept and settled when it is dropped, whatever ended the session:
+//! gauges go back, counters and the access log get their record. Invariant: every session is settled
+//! exactly once and has exactly one close code.
+
+use std::cell::Cell;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ringlane_core::close::{Cause, Close};
+use ringlane_core::reactor::Stream;
+use ringlane_core::record::SessionRecord;
+use ringlane_core::snapshot::{FrontendId, ServerId};
+
+use crate::connect::connect;
+use crate::relay::relay;
+use crate::shard::Shard;
+
+/// Bytes that a session has received from either side.
+#[derive(Debug, Default)]
+pub(crate) struct Bytes {
+    pub(crate) from_client: Cell<u64>,
+    pub(crate) from_server: Cell<u64>,
+}
+
+/// What is known of a session, settled on drop.
+pub(crate) struct Account {
+    shard: Rc<Shard>,
+    pub(crate) frontend: FrontendId,
+    /// Asked for only if somebody will read it.
+    client: Option<std::net::SocketAddr>,
+    accepted: Instant,
+    accepted_unix_us: u64,
+    /// The server that it occupies a place of.
+    server: Option<ServerId>,
+    /// From accept to the server's answer.
+    connect: Option<Duration>,
+    pub(crate) retries: u32,
+    bytes: Bytes,
+    close: Option<Close>,
+}
+
+/// Begins a session on this shard, which counts it already; a place at both gates is taken.
+pub(crate) fn begin(shard: &Rc<Shard>, connection: OwnedFd, frontend: FrontendId) {
+    let client = Stream::new(&shard.reactor, connection);
+    let account = Account::open(Rc::clone(shard), frontend, &client);
+    shard.reactor.spawn(run(client, account));
+}
+
+async fn run(client: Stream, mut account: Account) {
+    let shard = Rc::clone(&account.shard);
+    let server = match connect(&shard, &mut account).await {
+        Ok(server) => server,
+        Err(close) => {
+            account.close = Some(close);
+            return;
+        }
+    };
+    let Some(id) = account.server else { return };
+    let ids = (account.frontend, id);
+    let close = relay(&shard, (&client, &server), ids, &account.bytes).await;
+    account.close = Some(close);
+}
+
+impl Account {
+    fn open(shard: Rc<Shard>, frontend: FrontendId, client: &Stream) -> Self {
+        shard.counters().frontend(frontend).sessions.add(1);
+        let logged = shard.snapshot.log_sessions;
+        let wants_address = logged || shard.balances_by_source(frontend);
+        Self {
+            client: wants_address.then(|| client.peer_address()).flatten(),
+            accepted: shard.reactor.now(),
+            accepted_unix_us: if logged { unix_micros() } else { 0 },
+            shard,
+            frontend,
+            server: None,
+            connect: None,
+            retries: 0,
+            bytes: Bytes::default(),
+            close: None,
+        }
+    }
+
+    /// When the session was accepted.
+    pub(crate) fn accepted(&self) -> Instant {
+        self.accepted
+    }
+
+    /// The client's address, if it was asked for.
+    pub(crate) fn client(&self) -> Option<std::net::SocketAddr> {
+        self.client
+    }
+
+    /// The session tries a server and occupies a place there.
+    pub(crate) fn enter_server(&mut self, id: ServerId) {
+        self.shard.gauges.server(id).enter();
+        self.server = Some(id);
+    }
+
+    /// The server did not answer.
+    pub(crate) fn leave_server(&mut self) {
+        if let Some(id) = self.server.take() {
+            self.shard.gauges.server(id).leave();
+        }
+    }
+
+    /// The server has accepted.
+    pub(crate) fn connected(&mut self) {
+        let connect = self.shard.reactor.now().saturating_duration_since(self.accepted);
+        self.connect = Some(connect);
+        self.shard.counters().connect_time.record(micros(connect));
+    }
+
+    fn record(&self, close: Close, duration: Duration) -> SessionRecord {
+        SessionRecord {
+            accepted_unix_us: self.accepted_unix_us,
+            client: self.client,
+            generation: self.shard.snapshot.generation,
+            frontend: self.frontend,
+            server: self.server,
+            bytes_in: self.bytes.from_client.get(),
+            bytes_out: self.bytes.from_server.get(),
+            connect_us: self.connect.map_or(0, micros),
+            duration_us: micros(duration),
+            retries: self.retries,
+            close,
+            shard: u32::try_from(self.shard.reactor.shard()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        // Nothing set the code: the shard was stopped and dropped the session where it stood.
+        let killed = if self.connect.is_some() { Close::data } else { Close::connect };
+        let close = self.close.unwrap_or_else(|| killed(Cause::Killed));
+        let duration = self.shard.reactor.now().saturating_duration_since(self.accepted);
+        let counters = self.shard.counters();
+        counters.session_duration.record(micros(duration));
+        let frontend = counters.frontend(self.frontend);
+        frontend.sessions_ended.add(1);
+        if close != Close::NORMAL {
+            frontend.sessions_failed.add(1);
+        }
+        if let Some(id) = self.server
+            && close.cause == Cause::Server
+        {
+            counters.server(id).sessions_failed.add(1);
+        }
+        if self.shard.snapshot.log_sessions
+            && self.shard.log.push(self.record(close, duration)).is_err()
+        {
+            counters.log_dropped.add(1);
+        }
+        self.leave_server();
+        self.shard.ended(self.frontend);
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn unix_micros() -> u64 {
+    // A clock before 1970 gives 0.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
+}
