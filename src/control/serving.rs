@@ -86,7 +86,7 @@ impl<'a> Serving<'a> {
         notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
         let timeout = self.drain_timeout;
         say(format_args!(
-            "{why}: draining, {} sessions have up to {} s to finish; a second signal ends them",
+            "{why}: draining, live sessions ({}) have {} s to finish; a second signal ends them",
             self.running.gauges.process.live(),
             timeout.as_secs_f64(),
         ));

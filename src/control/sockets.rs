@@ -222,8 +222,10 @@ pub(super) enum Problem {
     NotASocket,
     /// A socket file that nobody listens at could not be removed.
     Stale(io::Error),
-    /// The kernel has no such congestion control, or doesn't allow it.
-    Congestion(String, io::Error),
+    /// The kernel has no such congestion control.
+    CongestionUnknown(String),
+    /// The kernel has it, for others.
+    CongestionDenied(String),
     /// The address is not one of this machine's.
     NotLocal,
     /// Not without more rights.
@@ -246,9 +248,8 @@ impl Problem {
     /// Of an error met while making a socket listen, which sets the congestion control first.
     fn from_listen(error: io::Error, congestion: &Congestion) -> Self {
         match (errno(&error), congestion) {
-            (Errno::ENOENT | Errno::EPERM, Congestion::Named(name)) => {
-                Self::Congestion(name.clone(), error)
-            }
+            (Errno::ENOENT, Congestion::Named(name)) => Self::CongestionUnknown(name.clone()),
+            (Errno::EPERM, Congestion::Named(name)) => Self::CongestionDenied(name.clone()),
             _ => Self::from_bind(error),
         }
     }
@@ -275,11 +276,15 @@ impl fmt::Display for Problem {
                 "an old socket file is there, nobody listens at it, and it cannot be removed \
                  ({error}): remove it"
             ),
-            Self::Congestion(name, error) => write!(
+            Self::CongestionUnknown(name) => write!(
                 f,
-                "congestion control \"{name}\" cannot be used ({error}): load it (`modprobe \
-                 tcp_{name}`) and see net.ipv4.tcp_available_congestion_control and \
-                 net.ipv4.tcp_allowed_congestion_control"
+                "this kernel has no congestion control \"{name}\": load it (`modprobe tcp_{name}`) \
+                 or choose one of net.ipv4.tcp_available_congestion_control"
+            ),
+            Self::CongestionDenied(name) => write!(
+                f,
+                "congestion control \"{name}\" is not allowed to this user: add it to \
+                 net.ipv4.tcp_allowed_congestion_control, or start with CAP_NET_ADMIN"
             ),
             Self::NotLocal => write!(
                 f,
@@ -297,5 +302,4 @@ impl fmt::Display for Problem {
 }
 
 #[cfg(test)]
-#[path = "sockets_tests.rs"]
 mod tests;

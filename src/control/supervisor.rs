@@ -5,6 +5,7 @@
 //! comes before the first session is accepted, and a start that fails leaves nothing behind.
 
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,7 @@ pub struct Supervisor {
     log: Option<AccessLogThread>,
     files: SocketFiles,
     drain_timeout: Duration,
-    room: Room,
+    ready: String,
     signals: Signals,
     runtime: Runtime,
 }
@@ -85,6 +86,7 @@ impl Supervisor {
         let log = start_log(global.access_log.as_ref(), &running, &queues)?;
         let shards = Shards::start(&running, listeners.shards, &queues)?;
         running.enter(Stage::Serving);
+        let ready = ready_line(&running, room, &global.admin, admin.http());
         Ok(Self {
             running,
             shards,
@@ -92,7 +94,7 @@ impl Supervisor {
             log,
             files: listeners.files,
             drain_timeout: global.drain_timeout,
-            room,
+            ready,
             signals,
             runtime,
         })
@@ -106,9 +108,8 @@ impl Supervisor {
     /// Turns the calling thread into the control thread, until a signal or [`Running::drain`] has
     /// ended every shard. The code is 0 after an orderly end and 1 after a shard broke.
     pub fn serve(self) -> ExitCode {
-        let Self { running, shards, admin, log, files, drain_timeout, room, signals, runtime } =
+        let Self { running, shards, admin, log, files, drain_timeout, ready, signals, runtime } =
             self;
-        let ready = ready_line(&running, room);
         let admin_sees = Arc::clone(&running);
         let admin = async move { admin::serve(admin, admin_sees).await };
         let serving = Serving::new(running, shards, signals, drain_timeout, log.as_ref());
@@ -139,7 +140,12 @@ fn start_log(
 }
 
 /// The line that tells people and programs that sessions are accepted, and where.
-fn ready_line(running: &Running, room: Room) -> String {
+fn ready_line(
+    running: &Running,
+    room: Room,
+    admin: &config::Admin,
+    http: Option<SocketAddr>,
+) -> String {
     let shards = running.shards();
     let mut line = format!(
         "ringlane {} ready: {shards} shard{}, frontends ",
@@ -157,5 +163,40 @@ fn ready_line(running: &Running, room: Room) -> String {
     if let Some(limit) = room.derived_from {
         let _ = write!(line, " (from the limit of {limit} open files)");
     }
+    let socket = admin.socket.iter().map(|path| format!("unix:{}", path.display()));
+    let admin: Vec<_> = socket.chain(http.map(|http| http.to_string())).collect();
+    if !admin.is_empty() {
+        let _ = write!(line, "; admin on {}", admin.join(" and "));
+    }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_line_says_what_listens_where_and_how_much_fits() {
+        let text = r#"
+            frontend = [
+                { name = "a", bind = ["127.0.0.1:1", "[::1]:1"], mode = "tcp", backend = "b" },
+                { name = "c", bind = "127.0.0.1:2", mode = "tcp", backend = "b" },
+            ]
+            backend = [{ name = "b", server = [{ name = "s", address = "127.0.0.1:3" }] }]
+        "#;
+        let Config { snapshot, .. } = config::parse("test.toml", text).unwrap();
+        let bound = snapshot.frontends.iter().map(|frontend| frontend.bind.clone()).collect();
+        let running = Running::new(snapshot, vec![Some(0), Some(1)], bound).unwrap();
+        let room = Room { max_connections: 350, derived_from: Some(1024) };
+        let admin = config::Admin { socket: Some("/run/a.sock".into()), http: None };
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            ready_line(&running, room, &admin, "127.0.0.1:9000".parse().ok()),
+            format!(
+                "ringlane {version} ready: 2 shards, frontends a on 127.0.0.1:1 and [::1]:1, c on \
+                 127.0.0.1:2; max_connections 350 (from the limit of 1024 open files); admin on \
+                 unix:/run/a.sock and 127.0.0.1:9000"
+            )
+        );
+    }
 }
