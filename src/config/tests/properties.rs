@@ -2,6 +2,8 @@
 
 use proptest::prelude::*;
 
+use super::super::Report;
+use super::super::report::Diagnostic;
 use super::super::words::Place;
 use super::{frontend, parse};
 
@@ -96,6 +98,18 @@ proptest! {
     #[test]
     fn keys_with_values_of_any_type(lines in prop::collection::vec(any_line(), 0..20)) {
         survive(&lines.join("\n"));
+    }
+
+    #[test]
+    fn any_place_of_any_text_can_be_shown(
+        text in "[a-z \t\r\nä\u{202e}\u{0}漢\u{301}\u{feff}]{0,400}",
+        places in prop::array::uniform4(0..1300_usize),
+    ) {
+        let [start, end, first, last] = places;
+        let diagnostic = Diagnostic::at(start..end, "title").label("label").also(first..last, "also");
+        let report = Report::single("test.toml", &text, diagnostic);
+        assert!(report.render(false).contains("test.toml:"));
+        assert!(!report.render(true).is_empty());
     }
 
     #[test]
