@@ -1,0 +1,222 @@
+//! Where lines go: stderr, a file, a syslog socket.
+//!
+//! Not here: what is in a line (`line`), when the loss of one is spoken of (`access_log`).
+//! Invariants: a failed write never leaves half a line in front of a whole one; a syslog daemon that
+//! takes nothing is waited for once, [`SYSLOG_WAIT`], and then not until it takes something again.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+
+use crate::config::LogDestination;
+
+/// Facility local0, severity info.
+const SYSLOG_PRIORITY: u8 = 16 * 8 + 6;
+/// How long a full syslog socket may hold up the thread.
+const SYSLOG_WAIT: Duration = Duration::from_millis(100);
+/// Log files are for the owner and for the group that reads logs.
+const FILE_MODE: u32 = 0o640;
+
+/// An open destination.
+#[derive(Debug)]
+pub(super) enum Sink {
+    Stderr(Stream),
+    File(Stream, PathBuf),
+    Syslog(Syslog),
+}
+
+/// Records that a destination refused, and why.
+#[derive(Debug)]
+pub(super) struct Lost {
+    pub(super) records: u64,
+    pub(super) error: io::Error,
+}
+
+impl Sink {
+    pub(super) fn open(destination: &LogDestination) -> io::Result<Self> {
+        match destination {
+            // A descriptor of our own: a stalled terminal must not hold the lock of std's stderr.
+            LogDestination::Stderr => {
+                let own = io::stderr().as_fd().try_clone_to_owned()?;
+                Ok(Self::Stderr(Stream::new(own.into())))
+            }
+            LogDestination::File(path) => {
+                Ok(Self::File(Stream::new(open_file(path)?), path.clone()))
+            }
+            LogDestination::Syslog(path) => Syslog::open(path).map(Self::Syslog),
+        }
+    }
+
+    /// Opens a file anew, by its name; other destinations have nothing to open.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        if let Self::File(stream, path) = self {
+            *stream = Stream::new(open_file(path)?);
+        }
+        Ok(())
+    }
+
+    /// Writes whole lines.
+    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
+        match self {
+            Self::Stderr(stream) => stream.write(lines).map_err(|lost| lost.at("stderr")),
+            Self::File(stream, path) => {
+                stream.write(lines).map_err(|lost| lost.at(&path.display().to_string()))
+            }
+            Self::Syslog(syslog) => {
+                let outcome = syslog.write(lines);
+                outcome.map_err(|lost| lost.at(&syslog.path.display().to_string()))
+            }
+        }
+    }
+}
+
+impl Lost {
+    fn at(self, name: &str) -> Self {
+        Self { error: named(name, &self.error), ..self }
+    }
+}
+
+fn named(name: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{name}: {error}"))
+}
+
+/// Opens for appending. Non-blocking means nothing to a file; a fifo without reader is refused.
+fn open_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(FILE_MODE)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits())
+        .open(path)
+        .map_err(|error| named(&path.display().to_string(), &error))
+}
+
+/// Something that bytes are appended to.
+#[derive(Debug)]
+pub(super) struct Stream {
+    file: File,
+    /// The last write stopped within a line.
+    torn: bool,
+}
+
+impl Stream {
+    pub(super) fn new(file: File) -> Self {
+        Self { file, torn: false }
+    }
+
+    fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
+        if self.torn && !lines.is_empty() {
+            let ended = self.append(b"\n").1;
+            ended.map_err(|error| Lost { records: count(lines), error })?;
+            self.torn = false;
+        }
+        let (written, outcome) = self.append(lines);
+        outcome.map_err(|error| {
+            self.torn = written > 0 && lines[written - 1] != b'\n';
+            Lost { records: count(&lines[written..]), error }
+        })
+    }
+
+    /// Writes as much as can be written, and says how much that is.
+    fn append(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.file.write(&bytes[written..]) {
+                Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
+                Ok(n) => written += n,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            }
+        }
+        (written, Ok(()))
+    }
+}
+
+/// How many lines end in `bytes`.
+fn count(bytes: &[u8]) -> u64 {
+    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+}
+
+/// A local syslog daemon's datagram socket.
+#[derive(Debug)]
+pub(super) struct Syslog {
+    socket: UnixDatagram,
+    path: PathBuf,
+    /// The daemon took nothing last time, so it isn't waited for.
+    stalled: bool,
+    message: Vec<u8>,
+}
+
+impl Syslog {
+    fn open(path: &Path) -> io::Result<Self> {
+        let socket = connect(path).map_err(|error| named(&path.display().to_string(), &error))?;
+        Ok(Self { socket, path: path.to_owned(), stalled: false, message: Vec::new() })
+    }
+
+    /// One datagram per line. When the daemon is gone the rest is lost at once.
+    fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
+        let mut lost: Option<Lost> = None;
+        let mut rest = lines;
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let (line, after) = rest.split_at(end + 1);
+            if let Err(error) = self.send(&line[..end]) {
+                let gone = is_gone(&error);
+                let before = lost.map_or(0, |lost| lost.records);
+                let records = before + if gone { count(rest) } else { 1 };
+                lost = Some(Lost { records, error });
+                if gone {
+                    break;
+                }
+            }
+            rest = after;
+        }
+        lost.map_or(Ok(()), Err)
+    }
+
+    fn send(&mut self, line: &[u8]) -> io::Result<()> {
+        self.message.clear();
+        write!(self.message, "<{SYSLOG_PRIORITY}>ringlane[{}]: ", process::id())?;
+        self.message.extend_from_slice(line);
+        let outcome = match self.socket.send(&self.message) {
+            // The daemon may have been restarted: a new socket has the same name.
+            Err(error) if is_gone(&error) => {
+                self.socket = connect(&self.path)?;
+                self.stalled = false;
+                self.socket.send(&self.message)
+            }
+            outcome => outcome,
+        };
+        let stalled = outcome.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+        if stalled != self.stalled {
+            self.socket.set_nonblocking(stalled)?;
+            self.stalled = stalled;
+        }
+        outcome.map(drop)
+    }
+}
+
+fn connect(path: &Path) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    socket.set_write_timeout(Some(SYSLOG_WAIT))?;
+    Ok(socket)
+}
+
+/// Whether nobody is behind the socket any more.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionRefused
+            | ErrorKind::ConnectionReset
+            | ErrorKind::NotConnected
+            | ErrorKind::NotFound
+            | ErrorKind::BrokenPipe
+    )
+}

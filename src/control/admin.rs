@@ -1,0 +1,202 @@
+//! The admin API: `/healthz`, `/status` and `/metrics` over HTTP, on the control thread.
+//!
+//! Not here: what the pages say (`status`, `metrics`), deciding anything; it only reads. Invariants:
+//! the sockets listen before privileges are given up; at most [`CONNECTIONS_MAX`] clients per socket
+//! are served at once, and one that is silent for [`IDLE_MAX`] is cut off, so that nobody can use up
+//! the process's descriptors from here. Next: `connection`.
+
+mod connection;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::future;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::Running;
+use super::log::say;
+use super::running::Stage;
+use super::sockets::{Problem, SocketFiles, clear_stale};
+use super::{metrics, status};
+use crate::config;
+use connection::Bounded;
+
+/// Clients served at once on one socket; more wait in its queue.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a client may neither send nor take anything.
+const IDLE_MAX: Duration = Duration::from_secs(30);
+/// Connections that wait in the kernel.
+const BACKLOG: i32 = 128;
+/// The owner and the group may use the unix socket.
+const SOCKET_MODE: u32 = 0o660;
+
+const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before and after\n  \
+                     GET /status    everything as JSON\n  GET /metrics   Prometheus text\n";
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The sockets of the admin API, listening. A socket file is removed when this is dropped.
+#[derive(Debug, Default)]
+pub struct Bound {
+    socket: Option<UnixListener>,
+    http: Option<TcpListener>,
+    files: SocketFiles,
+}
+
+impl Bound {
+    /// The TCP address with the port that the kernel chose, if there is one.
+    pub fn http(&self) -> Option<SocketAddr> {
+        self.http.as_ref()?.local_addr().ok()
+    }
+}
+
+/// The admin API can't listen where it should.
+#[derive(Debug)]
+pub struct BindError {
+    place: Place,
+    problem: Problem,
+}
+
+#[derive(Debug)]
+enum Place {
+    Socket(PathBuf),
+    Http(SocketAddr),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problem = &self.problem;
+        match &self.place {
+            Place::Socket(path) => {
+                write!(f, "[global] admin.socket cannot listen on {}: {problem}", path.display())
+            }
+            Place::Http(address) => {
+                write!(f, "[global] admin.http cannot listen on {address}: {problem}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// Makes the sockets listen. A socket file that nobody listens at is removed first.
+///
+/// # Errors
+/// When an address is taken, not ours or not permitted, in a sentence for the operator.
+pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
+    let mut bound = Bound::default();
+    if let Some(path) = &admin.socket {
+        let error = |problem| BindError { place: Place::Socket(path.clone()), problem };
+        clear_stale(path).map_err(error)?;
+        bound.socket = Some(bind_unix(path).map_err(|e| error(problem(e)))?);
+        bound.files.add(path).map_err(|e| error(problem(e)))?;
+    }
+    if let Some(address) = admin.http {
+        let error = |e| BindError { place: Place::Http(address), problem: problem(e) };
+        let listener = TcpListener::bind(address).map_err(error)?;
+        listener.set_nonblocking(true).map_err(error)?;
+        bound.http = Some(listener);
+    }
+    Ok(bound)
+}
+
+/// Nobody can connect before `listen`, so that the mode counts from the first client on.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn problem(error: io::Error) -> Problem {
+    match error.kind() {
+        ErrorKind::AddrInUse => Problem::InUse,
+        ErrorKind::AddrNotAvailable => Problem::NotLocal,
+        ErrorKind::PermissionDenied => Problem::Denied,
+        _ => Problem::Other(error),
+    }
+}
+
+/// Answers on the sockets of `bound` until the future is dropped. Needs a tokio runtime.
+pub async fn serve(bound: Bound, running: Arc<Running>) {
+    let Bound { socket, http, files } = bound;
+    let router = router(running);
+    let unix = listen(socket.map(tokio::net::UnixListener::from_std), router.clone());
+    let tcp = listen(http.map(tokio::net::TcpListener::from_std), router);
+    tokio::join!(unix, tcp);
+    drop(files);
+}
+
+/// Serves on one socket, if there is one. Comes back only when it can't.
+async fn listen<L>(listener: Option<io::Result<L>>, router: Router)
+where
+    L: axum::serve::Listener<Addr: fmt::Debug>,
+{
+    let outcome = match listener {
+        None => future::pending().await,
+        Some(Err(error)) => Err(error),
+        Some(Ok(listener)) => axum::serve(Bounded::new(listener), router).await,
+    };
+    if let Err(error) = outcome {
+        say(format_args!("the admin API ended: {error}; sessions are not concerned"));
+    }
+}
+
+fn router(running: Arc<Running>) -> Router {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/status", get(status_page))
+        .route("/metrics", get(metrics_page))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(running)
+}
+
+async fn healthz(State(running): State<Arc<Running>>) -> (StatusCode, &'static str) {
+    match running.stage() {
+        Stage::Serving => (StatusCode::OK, "ok"),
+        stage => (StatusCode::SERVICE_UNAVAILABLE, stage.name()),
+    }
+}
+
+async fn status_page(State(running): State<Arc<Running>>) -> Response {
+    match serde_json::to_string_pretty(&status::Status::of(&running)) {
+        Ok(page) => ([(CONTENT_TYPE, "application/json")], page + "\n").into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn metrics_page(State(running): State<Arc<Running>>, headers: HeaderMap) -> Response {
+    // The text is both; a scraper that doesn't ask for OpenMetrics may not know its name.
+    let asks = |accept: &str| accept.contains("application/openmetrics-text");
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
+    let kind = if accept.is_some_and(asks) { OPENMETRICS } else { PLAIN_METRICS };
+    match metrics::scrape(&running) {
+        Ok(page) => ([(CONTENT_TYPE, kind)], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn not_found() -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, format!("No such page. {PAGES}"))
+}
+
+async fn wrong_method() -> (StatusCode, String) {
+    (StatusCode::METHOD_NOT_ALLOWED, format!("This API only reads. {PAGES}"))
+}

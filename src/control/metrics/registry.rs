@@ -1,0 +1,316 @@
+//! The one list of metrics: name, meaning, how to read it.
+//!
+//! Not here: encoding (`metrics`). Invariants: names start with `ringlane_`, have the noun first and
+//! the unit last; counters end in `_total`, and nothing else does; `docs/metrics.md` lists exactly
+//! these (a test compares). Where a live number and a count of the same thing exist, the live one
+//! ends in `_live`, since the exposition format allows only one of them without a suffix.
+
+use ringlane_core::counters::{FrontendCounters, ServerCounters, ShardCounters};
+use ringlane_core::snapshot::{FrontendId, ServerId};
+
+use super::Kind;
+use crate::control::Running;
+use crate::control::running::Stage;
+
+/// One metric.
+pub(super) struct Metric {
+    /// Its whole name.
+    pub(super) name: &'static str,
+    /// What it means, in one sentence.
+    pub(super) help: &'static str,
+    /// Where its values come from.
+    pub(super) read: Read,
+}
+
+/// Where a metric's values come from, which also says what its labels are.
+#[derive(Clone, Copy)]
+pub(super) enum Read {
+    /// The program's version, as a label.
+    Version,
+    /// One number of the process.
+    Process(fn(&Running) -> u64),
+    /// One time of the process.
+    ProcessSeconds(fn(&Running) -> f64),
+    /// The quantiles of a time.
+    Quantiles(Time),
+    /// The sum of a time.
+    Sum(Time),
+    /// How often a time was taken.
+    Count(Time),
+    /// One number per shard.
+    Shard(fn(&Running, usize) -> u64),
+    /// One number per frontend.
+    Frontend(fn(&Running, FrontendId) -> u64),
+    /// One number per server.
+    Server(fn(&Running, ServerId) -> u64),
+}
+
+/// A time that the shards keep histograms of.
+#[derive(Clone, Copy)]
+pub(super) enum Time {
+    SessionDuration,
+    Connect,
+}
+
+impl Metric {
+    pub(super) fn kind(&self) -> Kind {
+        if self.name.ends_with("_total") { Kind::Counter } else { Kind::Gauge }
+    }
+
+    /// The labels, in the order in which they are printed.
+    #[cfg(test)]
+    pub(super) fn labels(&self) -> &'static [&'static str] {
+        match self.read {
+            Read::Version => &["version"],
+            Read::Process(_) | Read::ProcessSeconds(_) | Read::Sum(_) | Read::Count(_) => &[],
+            Read::Quantiles(_) => &["quantile"],
+            Read::Shard(_) => &["shard"],
+            Read::Frontend(_) => &["frontend"],
+            Read::Server(_) => &["backend", "server"],
+        }
+    }
+}
+
+/// Sums a counter of one frontend over all shards.
+pub(in crate::control) fn frontend_total(
+    running: &Running,
+    id: FrontendId,
+    read: fn(&FrontendCounters) -> u64,
+) -> u64 {
+    running.counters.iter().map(|shard| read(shard.frontend(id))).sum()
+}
+
+/// Sums a counter of one server over all shards.
+pub(in crate::control) fn server_total(
+    running: &Running,
+    id: ServerId,
+    read: fn(&ServerCounters) -> u64,
+) -> u64 {
+    running.counters.iter().map(|shard| read(shard.server(id))).sum()
+}
+
+fn shard(running: &Running, index: usize) -> &ShardCounters {
+    &running.counters[index]
+}
+
+/// Every metric, in the order in which they are printed.
+pub(super) const METRICS: &[Metric] = &[
+    Metric {
+        name: "ringlane_build_info",
+        help: "Always 1; the label says which version runs.",
+        read: Read::Version,
+    },
+    Metric {
+        name: "ringlane_snapshot_generation",
+        help: "Number of the configuration that is served, from 1.",
+        read: Read::Process(|running| running.snapshot.generation),
+    },
+    Metric {
+        name: "ringlane_process_uptime_seconds",
+        help: "Time since the start.",
+        read: Read::ProcessSeconds(|running| running.uptime().as_secs_f64()),
+    },
+    Metric {
+        name: "ringlane_process_draining",
+        help: "1 while the process drains or stops, else 0.",
+        read: Read::Process(|running| u64::from(running.stage() >= Stage::Draining)),
+    },
+    Metric {
+        name: "ringlane_process_sessions_live",
+        help: "Sessions open now, in all frontends.",
+        read: Read::Process(|running| running.gauges.process.live().into()),
+    },
+    Metric {
+        name: "ringlane_process_sessions_max",
+        help: "Sessions that may be open at once; above it connections wait in the kernel's queue.",
+        read: Read::Process(|running| running.gauges.process.max().into()),
+    },
+    Metric {
+        name: "ringlane_session_duration_seconds",
+        help: "Time from accept to the end of a session: quantiles over all sessions since the start.",
+        read: Read::Quantiles(Time::SessionDuration),
+    },
+    Metric {
+        name: "ringlane_session_duration_seconds_sum",
+        help: "Time from accept to the end of a session: sum; only grows.",
+        read: Read::Sum(Time::SessionDuration),
+    },
+    Metric {
+        name: "ringlane_session_duration_seconds_count",
+        help: "Time from accept to the end of a session: how many were measured; only grows.",
+        read: Read::Count(Time::SessionDuration),
+    },
+    Metric {
+        name: "ringlane_connect_time_seconds",
+        help: "Time for a server to accept a connection: quantiles over all sessions since the start.",
+        read: Read::Quantiles(Time::Connect),
+    },
+    Metric {
+        name: "ringlane_connect_time_seconds_sum",
+        help: "Time for a server to accept a connection: sum; only grows.",
+        read: Read::Sum(Time::Connect),
+    },
+    Metric {
+        name: "ringlane_connect_time_seconds_count",
+        help: "Time for a server to accept a connection: how many were measured; only grows.",
+        read: Read::Count(Time::Connect),
+    },
+    Metric {
+        name: "ringlane_shard_sessions_live",
+        help: "Sessions that belong to the shard now, those on their way to it included.",
+        read: Read::Shard(|running, index| running.gauges.shard(index).into()),
+    },
+    Metric {
+        name: "ringlane_shard_turns_total",
+        help: "Iterations of the shard's loop.",
+        read: Read::Shard(|running, index| shard(running, index).turns.get()),
+    },
+    Metric {
+        name: "ringlane_shard_completions_total",
+        help: "Completions reaped from the kernel.",
+        read: Read::Shard(|running, index| shard(running, index).completions.get()),
+    },
+    Metric {
+        name: "ringlane_shard_completions_stale_total",
+        help: "Completions whose operation was gone already; they are dropped.",
+        read: Read::Shard(|running, index| shard(running, index).completions_stale.get()),
+    },
+    Metric {
+        name: "ringlane_shard_buffers_exhausted_total",
+        help: "Times that a receive found no buffer and had to wait.",
+        read: Read::Shard(|running, index| shard(running, index).buffers_exhausted.get()),
+    },
+    Metric {
+        name: "ringlane_shard_accepts_paused_total",
+        help: "Times that accepting paused because a limit was reached.",
+        read: Read::Shard(|running, index| shard(running, index).accepts_paused.get()),
+    },
+    Metric {
+        name: "ringlane_shard_accepts_failed_total",
+        help: "Accepts that failed for want of a descriptor or memory.",
+        read: Read::Shard(|running, index| shard(running, index).accepts_failed.get()),
+    },
+    Metric {
+        name: "ringlane_shard_connections_handed_over_total",
+        help: "Connections handed to a less loaded shard right after accept.",
+        read: Read::Shard(|running, index| shard(running, index).handed_over.get()),
+    },
+    Metric {
+        name: "ringlane_shard_connections_taken_over_total",
+        help: "Connections taken from a more loaded shard.",
+        read: Read::Shard(|running, index| shard(running, index).taken_over.get()),
+    },
+    Metric {
+        name: "ringlane_shard_splices_entered_total",
+        help: "Directions of sessions that moved from copying to splicing.",
+        read: Read::Shard(|running, index| shard(running, index).splice_entered.get()),
+    },
+    Metric {
+        name: "ringlane_shard_splices_left_total",
+        help: "Directions of sessions that moved back from splicing to copying.",
+        read: Read::Shard(|running, index| shard(running, index).splice_left.get()),
+    },
+    Metric {
+        name: "ringlane_log_records_dropped_total",
+        help: "Access-log records dropped because the shard's queue was full.",
+        read: Read::Shard(|running, index| shard(running, index).log_dropped.get()),
+    },
+    Metric {
+        name: "ringlane_frontend_sessions_live",
+        help: "Sessions of the frontend open now.",
+        read: Read::Frontend(|running, id| running.gauges.frontend(id).live().into()),
+    },
+    Metric {
+        name: "ringlane_frontend_sessions_max",
+        help: "Sessions of the frontend that may be open at once.",
+        read: Read::Frontend(|running, id| running.gauges.frontend(id).max().into()),
+    },
+    Metric {
+        name: "ringlane_frontend_sessions_total",
+        help: "Sessions begun.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |frontend| frontend.sessions.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_frontend_sessions_ended_total",
+        help: "Sessions ended, however they did.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |frontend| frontend.sessions_ended.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_frontend_sessions_failed_total",
+        help: "Sessions that ended by anything but both sides finishing.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |frontend| frontend.sessions_failed.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_frontend_received_bytes_total",
+        help: "Bytes from clients.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |frontend| frontend.bytes_in.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_frontend_sent_bytes_total",
+        help: "Bytes to clients.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |frontend| frontend.bytes_out.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_server_up",
+        help: "0 when the last connect failed and none has succeeded since, else 1.",
+        read: Read::Server(|running, id| u64::from(!running.gauges.server(id).is_down())),
+    },
+    Metric {
+        name: "ringlane_server_weight",
+        help: "Share of sessions relative to the other servers of the backend.",
+        read: Read::Server(|running, id| running.snapshot.server(id).weight.into()),
+    },
+    Metric {
+        name: "ringlane_server_sessions_live",
+        help: "Sessions that the server has now, those still connecting included.",
+        read: Read::Server(|running, id| running.gauges.server(id).sessions().into()),
+    },
+    Metric {
+        name: "ringlane_server_sessions_total",
+        help: "Sessions that the server accepted.",
+        read: Read::Server(|running, id| server_total(running, id, |server| server.sessions.get())),
+    },
+    Metric {
+        name: "ringlane_server_sessions_failed_total",
+        help: "Sessions that the server reset, or that failed on its side.",
+        read: Read::Server(|running, id| {
+            server_total(running, id, |server| server.sessions_failed.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_server_connects_failed_total",
+        help: "Connects that failed, those that timed out included.",
+        read: Read::Server(|running, id| {
+            server_total(running, id, |server| server.connects_failed.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_server_connects_timed_out_total",
+        help: "Connects that timed out.",
+        read: Read::Server(|running, id| {
+            server_total(running, id, |server| server.connects_timed_out.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_server_sent_bytes_total",
+        help: "Bytes to the server.",
+        read: Read::Server(|running, id| server_total(running, id, |server| server.bytes_in.get())),
+    },
+    Metric {
+        name: "ringlane_server_received_bytes_total",
+        help: "Bytes from the server.",
+        read: Read::Server(|running, id| {
+            server_total(running, id, |server| server.bytes_out.get())
+        }),
+    },
+];

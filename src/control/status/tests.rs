@@ -1,0 +1,113 @@
+//! A balancer with known numbers, and its page.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringlane_core::snapshot::{
+    Address, Backend as Group, Congestion, Frontend as Side, Path, Server as Member, Snapshot,
+    Timeout,
+};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::control::running::Stage;
+
+fn member(name: &str, address: &str, backup: bool) -> Member {
+    let address = Address::Inet(address.parse().unwrap());
+    Member { name: name.to_owned(), backend: BackendId(0), address, weight: 2, backup }
+}
+
+/// One frontend, one backend, two servers.
+pub(in crate::control) fn snapshot() -> Snapshot {
+    let hour = Duration::from_secs(3600);
+    Snapshot {
+        generation: 1,
+        max_connections: 200,
+        log_sessions: true,
+        frontends: vec![Side {
+            name: "pg \"write\"".to_owned(),
+            bind: vec![Address::Inet("127.0.0.1:0".parse().unwrap())],
+            backend: BackendId(0),
+            max_connections: 100,
+            timeout: Timeout { connect: hour, client: hour, server: hour },
+            congestion: Congestion::Auto,
+            path: Path::Auto,
+        }],
+        backends: vec![Group {
+            name: "postgres".to_owned(),
+            balance: BalanceKind::LeastConn,
+            congestion: Congestion::Auto,
+            first_server: ServerId(0),
+            server_count: 2,
+        }],
+        servers: vec![member("pg1", "10.0.0.1:5432", false), member("pg2", "[::1]:5432", true)],
+    }
+}
+
+/// A serving balancer of two shards that has counted a little.
+pub(in crate::control) fn running() -> Arc<Running> {
+    let bound = vec![vec![
+        Address::Inet("127.0.0.1:5432".parse().unwrap()),
+        Address::Unix("/run/pg.sock".into()),
+    ]];
+    let running = Running::new(snapshot(), vec![Some(0), None], bound).unwrap();
+    for (shard, turns, bytes) in [(0, 5, 10), (1, 7, 20)] {
+        let counters = &running.counters[shard];
+        counters.turns.add(turns);
+        counters.session_duration.record(1000 * (shard as u64 + 1));
+        let frontend = counters.frontend(FrontendId(0));
+        frontend.sessions.add(shard as u64 + 1);
+        frontend.bytes_in.add(bytes);
+    }
+    running.counters[1].server(ServerId(1)).connects_failed.add(1);
+    running.gauges.server(ServerId(1)).failed(1);
+    running.gauges.server(ServerId(0)).enter();
+    assert!(running.gauges.frontend(FrontendId(0)).try_enter());
+    running.enter(Stage::Serving);
+    Arc::new(running)
+}
+
+#[test]
+fn the_page_has_the_merged_numbers() {
+    let running = running();
+    let page = serde_json::to_value(Status::of(&running)).unwrap();
+    for (pointer, wanted) in [
+        ("/version", json!(env!("CARGO_PKG_VERSION"))),
+        ("/generation", json!(1)),
+        ("/state", json!("serving")),
+        ("/pid", json!(process::id())),
+        ("/sessions_max", json!(200)),
+        ("/shards/0/cpu", json!(0)),
+        ("/shards/1/cpu", Value::Null),
+        ("/shards/1/turns", json!(7)),
+        ("/frontends/0/name", json!("pg \"write\"")),
+        ("/frontends/0/bind", json!(["127.0.0.1:5432", "unix:/run/pg.sock"])),
+        ("/frontends/0/sessions", json!(3)),
+        ("/frontends/0/sessions_live", json!(1)),
+        ("/frontends/0/bytes_in", json!(30)),
+        ("/backends/0/balance", json!("least_conn")),
+        ("/backends/0/servers/0/state", json!("up")),
+        ("/backends/0/servers/0/sessions_live", json!(1)),
+        ("/backends/0/servers/1/state", json!("down")),
+        ("/backends/0/servers/1/backup", json!(true)),
+        ("/backends/0/servers/1/address", json!("[::1]:5432")),
+        ("/backends/0/servers/1/connects_failed", json!(1)),
+        ("/latency/session_duration/count", json!(2)),
+        ("/latency/connect_time/p99.9", json!(0)),
+    ] {
+        assert_eq!(page.pointer(pointer), Some(&wanted), "{pointer} in {page:#}");
+    }
+    assert!(page.pointer("/shards/2").is_none() && page.pointer("/frontends/1").is_none());
+    assert!(page["uptime_seconds"].as_f64().is_some_and(|seconds| seconds >= 0.0));
+}
+
+#[test]
+fn quantiles_stay_within_the_histograms_error() {
+    let running = running();
+    let page = serde_json::to_value(Status::of(&running)).unwrap();
+    let quantile = |name: &str| page["latency"]["session_duration"][name].as_u64().unwrap();
+    for (name, least) in [("p50", 1000), ("p90", 2000), ("p99", 2000), ("p99.9", 2000)] {
+        let found = quantile(name);
+        assert!((least..=least + least / 32).contains(&found), "{name} is {found}");
+    }
+}
