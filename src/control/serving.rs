@@ -21,7 +21,7 @@ use sd_notify::NotifyState;
 use super::access_log::AccessLogThread;
 use super::log::{announce, say};
 use super::running::{Running, Stage};
-use super::shards::{Ended, Shards};
+use super::shards::{End, Shards};
 use super::signals::{Signal, Signals};
 
 /// The control thread's state.
@@ -55,7 +55,7 @@ impl<'a> Serving<'a> {
             tokio::select! {
                 signal = self.signals.next() => self.answer(signal),
                 () = self.running.drain_asked() => self.drain("drain asked for"),
-                ended = self.shards.next_ended() => self.account_for(ended),
+                (index, end) = self.shards.next_ended() => self.account_for(index, &end),
                 _ = &mut admin, if !admin_ended => admin_ended = true,
             }
         }
@@ -104,17 +104,23 @@ impl<'a> Serving<'a> {
         self.shards.tell_all(|| Message::Stop);
     }
 
-    /// A shard may end when it was asked to, and never by a panic.
-    fn account_for(&mut self, Ended { index, panicked }: Ended) {
-        let how = if panicked {
-            "panicked"
-        } else if self.running.stage() < Stage::Draining {
-            "ended although nobody asked it to"
-        } else {
-            return;
-        };
+    /// A shard may end when it was asked to, and by returning.
+    fn account_for(&mut self, index: usize, end: &End) {
+        match end {
+            End::Returned if self.running.stage() >= Stage::Draining => return,
+            End::Returned => say(format_args!(
+                "shard {index} ended although nobody asked it to: this is a bug of ringlane, \
+                 please report it"
+            )),
+            End::Failed(error) => say(format_args!(
+                "shard {index} ended because the kernel refused its ring's work ({error}): its \
+                 sessions are lost; the kernel's log (`dmesg`) may say why"
+            )),
+            End::Panicked => say(format_args!(
+                "shard {index} panicked: this is a bug of ringlane, please report it"
+            )),
+        }
         self.broken = true;
-        say(format_args!("shard {index} {how}: this is a bug of ringlane, please report it"));
         self.stop(format_args!("stopping the other shards"));
     }
 }

@@ -3,6 +3,7 @@
 //! Not here: what a shard does (`ringlane_l4::run`). Invariant: no shard outlives this; dropping it
 //! stops the shards that still run and waits for them.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
@@ -28,17 +29,19 @@ const MAILBOX_RETRY: Duration = Duration::from_millis(5);
 pub(super) struct Shards {
     running: Arc<Running>,
     /// `None` for a shard that has ended.
-    threads: Vec<Option<JoinHandle<()>>>,
+    threads: Vec<Option<JoinHandle<io::Result<()>>>>,
     ended: mpsc::UnboundedReceiver<usize>,
 }
 
-/// A shard that has ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Ended {
-    /// Which one.
-    pub(super) index: usize,
-    /// Whether it broke instead of returning.
-    pub(super) panicked: bool,
+/// How a shard has ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// It returned, as it does when it is asked to.
+    Returned,
+    /// Its ring failed.
+    Failed(io::Error),
+    /// It panicked.
+    Panicked,
 }
 
 impl Shards {
@@ -81,11 +84,15 @@ impl Shards {
     }
 
     /// Waits for the next shard to end. Pending for ever when all have ended.
-    pub(super) async fn next_ended(&mut self) -> Ended {
+    pub(super) async fn next_ended(&mut self) -> (usize, End) {
         let Some(index) = self.ended.recv().await else { return std::future::pending().await };
         // The thread has nothing left to do but to return: this takes no time.
-        let joined = self.threads[index].take().map(JoinHandle::join);
-        Ended { index, panicked: matches!(joined, Some(Err(_))) }
+        let end = match self.threads[index].take().map(JoinHandle::join) {
+            Some(Ok(Ok(()))) | None => End::Returned,
+            Some(Ok(Err(error))) => End::Failed(error),
+            Some(Err(_)) => End::Panicked,
+        };
+        (index, end)
     }
 
     /// Tells every shard something. Needs the control thread's runtime around it: a mailbox that is
@@ -116,17 +123,17 @@ impl Drop for Shards {
             }
         }
         for thread in self.threads.drain(..).flatten() {
-            // A shard that panicked has said so itself.
+            // Nobody asks any more how it went, and a shard that panicked has said so itself.
             let _ = thread.join();
         }
     }
 }
 
-fn spawn(setup: Setup, tell_end: TellEnd) -> std::io::Result<JoinHandle<()>> {
+fn spawn(setup: Setup, tell_end: TellEnd) -> io::Result<JoinHandle<io::Result<()>>> {
     thread::Builder::new().name(format!("shard-{}", setup.index)).spawn(move || {
         let _tell_end = tell_end;
         super::signals::block_here();
-        ringlane_l4::run(setup);
+        ringlane_l4::run(setup)
     })
 }
 
