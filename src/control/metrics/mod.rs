@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use ringlane_core::snapshot::{FrontendId, ServerId};
@@ -81,10 +81,18 @@ enum Value {
 
 impl Value {
     fn encode(self, kind: Kind, out: &mut MetricEncoder<'_>, labels: Labels<'_>) -> fmt::Result {
-        let mut out = out.encode_family(&labels)?;
+        // An empty family would be printed as `{}`.
+        if labels.is_empty() {
+            self.sample(kind, out)
+        } else {
+            self.sample(kind, &mut out.encode_family(&labels)?)
+        }
+    }
+
+    fn sample(self, kind: Kind, out: &mut MetricEncoder<'_>) -> fmt::Result {
         match (kind, self) {
-            (Kind::Counter, Self::Whole(n)) => out.encode_counter::<Labels<'_>, _, u64>(&n, None),
-            (Kind::Counter, Self::Real(n)) => out.encode_counter::<Labels<'_>, _, u64>(&n, None),
+            (Kind::Counter, Self::Whole(n)) => out.encode_counter::<NoLabelSet, _, u64>(&n, None),
+            (Kind::Counter, Self::Real(n)) => out.encode_counter::<NoLabelSet, _, u64>(&n, None),
             (Kind::Gauge, Self::Whole(n)) => out.encode_gauge(&n),
             (Kind::Gauge, Self::Real(n)) => out.encode_gauge(&n),
         }

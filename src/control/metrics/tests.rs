@@ -59,10 +59,11 @@ fn a_scrape_has_every_metric_with_its_labels() {
         "ringlane_server_connects_failed_total{backend=\"postgres\",server=\"pg2\"} 1",
         "ringlane_shard_turns_total{shard=\"0\"} 5",
         "ringlane_shard_turns_total{shard=\"1\"} 7",
-        "ringlane_session_duration_seconds{quantile=\"0.999\"} 0.002047",
+        "ringlane_session_duration_seconds{quantile=\"0.999\"} 0.002015",
         "ringlane_session_duration_seconds_sum 0.003",
         "ringlane_session_duration_seconds_count 2",
         "ringlane_process_draining 0",
+        concat!("ringlane_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }
