@@ -3,7 +3,7 @@
 //! Operations, tasks and timers are named by a `Key` that outlives them: a completion may arrive
 //! after its operation was given up. The generation tells the old tenant from the new one, so a
 //! late key finds nothing instead of somebody else's state. Invariant: no two insertions of the
-//! last 2^32 into one slot share a key.
+//! last 2^31 into one slot share a key, and no key uses the top bit of its 64.
 
 /// Names one entry: slot and tenant.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -14,7 +14,7 @@ pub(crate) struct Key {
 
 impl Key {
     /// A key that no slab ever gives out.
-    pub(crate) const NOBODY: Self = Self { index: u32::MAX, generation: u32::MAX };
+    pub(crate) const NOBODY: Self = Self { index: u32::MAX, generation: GENERATION_MAX };
 
     /// The key as 64 bits that the kernel hands back untouched.
     pub(crate) fn to_bits(self) -> u64 {
@@ -27,6 +27,8 @@ impl Key {
         Self { index: bits as u32, generation: (bits >> 32) as u32 }
     }
 }
+
+const GENERATION_MAX: u32 = u32::MAX >> 1;
 
 /// The entries. Grows to the most that were ever live at once, which what inserts into it bounds.
 #[derive(Debug)]
@@ -74,7 +76,7 @@ impl<T> Slab<T> {
             return None;
         }
         let value = slot.value.take()?;
-        slot.generation = slot.generation.wrapping_add(1);
+        slot.generation = slot.generation.wrapping_add(1) & GENERATION_MAX;
         self.free.push(key.index);
         Some(value)
     }

@@ -103,10 +103,15 @@ impl Reactor {
     pub fn run(&self, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
         self.0.driver.borrow_mut().watch_mailbox(self.mailbox().event_fd())?;
         let main = self.spawn_task(main);
-        let mut outcome = Ok(());
-        while outcome.is_ok() && self.0.tasks.borrow_mut().get_mut(main).is_some() {
-            outcome = self.turn();
-        }
+        let outcome = loop {
+            self.run_tasks();
+            if self.0.tasks.borrow_mut().get_mut(main).is_none() {
+                break Ok(());
+            }
+            if let Err(error) = self.visit_kernel() {
+                break Err(error);
+            }
+        };
         let keys = self.0.tasks.borrow().keys();
         for key in keys {
             // Dropped outside the borrow: a task's drop may wake others.
@@ -189,9 +194,9 @@ impl Reactor {
         }
     }
 
-    /// One turn: tasks, kernel, timers, mail.
-    fn turn(&self) -> io::Result<()> {
-        self.run_tasks();
+    /// Submits what the tasks started, sleeps if there is nothing to do, and wakes whoever got
+    /// something: from the kernel, a timer, or the mailbox.
+    fn visit_kernel(&self) -> io::Result<()> {
         let wait = self.wait();
         let outcome = self.0.driver.borrow_mut().turn(wait, |task| self.wake(task));
         self.mailbox().unpark();
@@ -211,7 +216,9 @@ impl Reactor {
     }
 
     fn run_tasks(&self) {
-        for _ in 0..TASKS_PER_TURN {
+        // What is woken meanwhile runs in the next turn, after the kernel has been asked for news.
+        let ready = self.0.ready.borrow().len();
+        for _ in 0..ready.min(TASKS_PER_TURN) {
             let Some(key) = self.0.ready.borrow_mut().pop_front() else { return };
             let Some(mut future) = self.take_task(key) else { continue };
             self.0.current.set(key);

@@ -87,10 +87,10 @@ struct Slot {
     rest: VecDeque<Outcome>,
 }
 
-/// What the kernel answers to entries of ours that nobody waits for.
-const IGNORED: u64 = u64::MAX;
+/// Marks the answer to a cancellation of the operation whose key is in the other bits.
+const CANCELLATION: u64 = 1 << 63;
 /// A mailbox's eventfd became readable.
-const WOKEN: u64 = u64::MAX - 1;
+const WOKEN: u64 = u64::MAX;
 
 /// The operations of one shard.
 pub(crate) struct Driver {
@@ -277,11 +277,19 @@ impl Driver {
         }
     }
 
+    /// A cancellation failed. Either the operation has ended by itself, or it was running at that
+    /// very moment (`EALREADY`) and goes on: then it must be cancelled again.
+    fn cancel_failed(&mut self, key: Key) {
+        if matches!(self.slots.get_mut(key), Some(slot) if slot.armed) {
+            self.cancel(key);
+        }
+    }
+
     fn cancel(&mut self, key: Key) {
         let entry = opcode::AsyncCancel::new(key.to_bits())
             .build()
             .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(IGNORED);
+            .user_data(key.to_bits() | CANCELLATION);
         // SAFETY: a cancel entry names no memory. Were it refused, the operation would only end
         // later, with its connection.
         let _ = unsafe { self.ring.push(&entry) };
@@ -304,8 +312,10 @@ impl Driver {
         let mut turn = Turn { completions: completions.len(), mail: false };
         for completion in completions.drain(..) {
             match completion.user_data {
-                IGNORED => {}
                 WOKEN => turn.mail = true,
+                bits if bits & CANCELLATION != 0 => {
+                    self.cancel_failed(Key::from_bits(bits & !CANCELLATION));
+                }
                 _ => {
                     if let Some(task) = self.complete(completion) {
                         wake(task);
