@@ -1,0 +1,54 @@
+//! What choosing a server costs: every policy, with 2, 16 and 1024 servers.
+//!
+//! `Chooser::choose` as a session calls it, tiers included. A session pays it once; the figures
+//! matter at many thousand new connections per second and with many servers.
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use ringlane_core::balance::{Chooser, View};
+use ringlane_core::prng::Prng;
+use ringlane_core::snapshot::{Address, BackendId, BalanceKind, Server};
+
+fn servers(count: u16) -> Vec<Server> {
+    let server = |nth: u16| Server {
+        name: format!("s{nth}"),
+        backend: BackendId(0),
+        address: Address::Inet(([127, 0, 0, 1], 1024 + nth).into()),
+        weight: 1 + u32::from(nth % 3),
+        backup: false,
+    };
+    (0..count).map(server).collect()
+}
+
+fn choose(criterion: &mut Criterion) {
+    let policies = [
+        ("round_robin", BalanceKind::RoundRobin),
+        ("least_conn", BalanceKind::LeastConn),
+        ("random_two", BalanceKind::RandomTwo),
+        ("source", BalanceKind::Source),
+    ];
+    for (name, kind) in policies {
+        let mut group = criterion.benchmark_group(name);
+        for count in [2, 16, 1024] {
+            let mut chooser = Chooser::new(kind, &servers(count));
+            let mut prng = Prng::new(1);
+            // Loads that differ, so that the policies have something to decide.
+            let view = |nth: usize| View {
+                sessions: (nth as u32).wrapping_mul(2_654_435_761) >> 24,
+                usable: true,
+                tried: false,
+            };
+            group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
+                bencher.iter(|| {
+                    let key = prng.next_u64();
+                    chooser.choose(view, black_box(key), &mut prng)
+                });
+            });
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, choose);
+criterion_main!(benches);
