@@ -173,6 +173,10 @@ fn ready_line(
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
+    use ringlane_core::snapshot::Address;
+
     use super::*;
 
     #[test]
@@ -198,5 +202,45 @@ mod tests {
                  unix:/run/a.sock and 127.0.0.1:9000"
             )
         );
+    }
+
+    #[test]
+    fn a_balancer_starts_serves_and_drains_when_it_is_asked_to() {
+        let text = r#"
+            global = { shards = 2, pin = false, max_connections = 10 }
+            frontend = [{ name = "a", bind = "127.0.0.1:0", mode = "tcp", backend = "b" }]
+            backend = [{ name = "b", server = [{ name = "s", address = "127.0.0.1:1" }] }]
+        "#;
+        let supervisor = Supervisor::start(config::parse("test.toml", text).unwrap()).unwrap();
+        let running = supervisor.shared();
+        assert_eq!((running.stage(), running.shards()), (Stage::Serving, 2));
+        let [Address::Inet(address)] = running.bound[0][..] else { panic!("{running:?}") };
+        TcpStream::connect(address).unwrap();
+        running.drain();
+        let code = supervisor.serve();
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(running.stage(), Stage::Draining);
+        TcpStream::connect(address).unwrap_err();
+    }
+
+    #[test]
+    fn a_start_that_fails_leaves_no_socket_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let text = format!(
+            r#"
+            global = {{ max_connections = 10 }}
+            frontend = [
+                {{ name = "a", bind = "unix:{}", mode = "tcp", backend = "b" }},
+                {{ name = "c", bind = "127.0.0.1:0", mode = "tcp", backend = "b", congestion = "none" }},
+            ]
+            backend = [{{ name = "b", server = [{{ name = "s", address = "127.0.0.1:1" }}] }}]
+            "#,
+            path.display()
+        );
+        let config = config::parse("test.toml", &text).unwrap();
+        let error = Supervisor::start(config).unwrap_err().to_string();
+        assert!(error.starts_with("frontend \"c\" cannot listen on 127.0.0.1:0"), "{error}");
+        assert!(!path.exists());
     }
 }
