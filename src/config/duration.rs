@@ -8,6 +8,9 @@ use std::time::Duration;
 /// The longest duration that is accepted.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
+/// Digits that are repeated in a complaint.
+const DIGITS_SHOWN: usize = 9;
+
 /// Units with their milliseconds, largest first.
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
@@ -43,7 +46,12 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
             return Err("it must be whole numbers with units, such as 500ms, 2s, 1m30s".to_owned());
         }
         if unit.is_empty() {
-            return Err(format!("the unit is missing: {digits}s, {digits}ms or {digits}m?"));
+            return Err(match digits.len() {
+                ..=DIGITS_SHOWN => {
+                    format!("the unit is missing: {digits}s, {digits}ms or {digits}m?")
+                }
+                _ => "the unit is missing".to_owned(),
+            });
         }
         let Some((_, unit_ms)) = units.find(|(name, _)| *name == unit) else {
             return Err(wrong_unit(unit));

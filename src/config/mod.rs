@@ -40,7 +40,7 @@ use table::Table;
 use words::Place;
 
 /// Bytes in the largest configuration file that is read.
-const FILE_MAX: u64 = 16 * 1024 * 1024;
+const FILE_MAX: u64 = 4 * 1024 * 1024;
 
 /// A configuration that can be run.
 #[derive(Debug)]

@@ -150,12 +150,22 @@ impl Diagnostic {
     fn group<'a>(&'a self, name: &'a str, text: &'a str) -> Group<'a> {
         let mut group = Group::with_title(Level::ERROR.primary_title(self.title.as_str()));
         if let Some((span, label)) = &self.primary {
+            let also = self.also.as_ref().map(|(span, label)| (within(text, span), label));
+            let span = within(text, span);
+            let first = also.as_ref().map_or(span.start, |(also, _)| also.start.min(span.start));
+            let last = also.as_ref().map_or(span.end, |(also, _)| also.end.max(span.end));
+            // The renderer looks at all that it is given, so it is given the lines in question.
+            let start = text[..first].rfind('\n').map_or(0, |at| at + 1);
+            let end = text[last..].find('\n').map_or(text.len(), |length| last + length);
+            let shifted = |span: Range<usize>| span.start - start..span.end - start;
             let label = Some(label.as_str()).filter(|label| !label.is_empty());
-            let primary = AnnotationKind::Primary.span(within(text, span)).label(label);
-            let mut snippet = Snippet::source(text).path(name).annotation(primary);
-            if let Some((span, label)) = &self.also {
-                let span = within(text, span);
-                snippet = snippet.annotation(AnnotationKind::Context.span(span).label(label));
+            let mut snippet = Snippet::source(&text[start..end])
+                .path(name)
+                .line_start(text[..start].matches('\n').count() + 1)
+                .annotation(AnnotationKind::Primary.span(shifted(span)).label(label));
+            if let Some((span, label)) = also {
+                let context = AnnotationKind::Context.span(shifted(span));
+                snippet = snippet.annotation(context.label(label));
             }
             group = group.element(snippet);
         }

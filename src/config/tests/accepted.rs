@@ -194,7 +194,7 @@ fn says_why_a_file_cannot_be_read() {
     for (path, complaint) in [
         (folder.path().join("absent.toml"), "absent.toml: No such file or directory"),
         (folder.path().to_owned(), "Is a directory"),
-        (Path::new("/dev/zero").to_owned(), "larger than 16 MiB"),
+        (Path::new("/dev/zero").to_owned(), "larger than 4 MiB"),
     ] {
         let report = load(&path).unwrap_err();
         assert_eq!(report.len(), 1);

@@ -27,10 +27,10 @@ server = [{ address = "10.0.0.1:5432" }]
 "#,
         r#"
 error: there is no frontend, so there is nothing to serve
- --> test.toml:3:42
+ --> test.toml:4:1
   |
-3 | server = [{ address = "10.0.0.1:5432" }]
-  |                                         ^
+4 |
+  | ^
   |
   = help: add a [[frontend]] with name, bind and backend
 "#,
