@@ -6,7 +6,7 @@
 //! the load generator's marks `ready` and `measured`.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, ChildStdout, ExitCode, Stdio};
 use std::time::Duration;
 
@@ -167,7 +167,7 @@ fn measure(
     workload: Workload,
     setting: &Setting,
     options: &Options,
-    loadgen: &PathBuf,
+    loadgen: &Path,
 ) -> Result<(f64, Value), String> {
     let what = format!("{}, {}", relay.name(), workload.unit());
     let running = Running::start(relay, setting)?;
@@ -217,7 +217,7 @@ struct Server {
 }
 
 impl Server {
-    fn start(loadgen: &PathBuf, role: &str, core: usize) -> Result<Self, String> {
+    fn start(loadgen: &Path, role: &str, core: usize) -> Result<Self, String> {
         let cannot = |error| format!("cannot start `{} serve {role}`: {error}", loadgen.display());
         let mut child = on_core(core, loadgen)
             .args(["serve", role])

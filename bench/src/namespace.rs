@@ -36,19 +36,33 @@ const MACHINE_CONGESTION: &str = "RINGLANE_BENCH_CONGESTION";
 
 /// Sets the namespace up: loopback, congestion control, and ports enough for short connections.
 /// Returns the name of the congestion control in use.
+///
+/// It is set on the route: every connection over it takes it, whichever program makes it, and the
+/// kernel allows it even for one that `tcp_allowed_congestion_control` keeps from a namespace.
 pub(crate) fn set_up(wanted: &str) -> Result<String, String> {
-    let up = Command::new("ip").args(["link", "set", "lo", "up"]).status();
-    if !up.is_ok_and(|status| status.success()) {
-        return Err("cannot bring loopback up with `ip link` (package iproute2)".to_owned());
-    }
     let of_machine = env::var(MACHINE_CONGESTION).or_else(|_| congestion())?;
     let name = if wanted == "host" { of_machine } else { wanted.to_owned() };
-    fs::write(CONGESTION, &name).map_err(|error| {
-        format!("congestion control {name}: {error}; is its module there? `modprobe tcp_{name}`")
-    })?;
+    ip("link set lo up")?;
+    for addresses in ["127.0.0.1", "127.0.0.0/8"] {
+        let route = format!("{addresses} dev lo table local proto kernel scope host src 127.0.0.1");
+        ip(&format!("route replace local {route} congctl {name}"))
+            .map_err(|why| format!("congestion control {name}: {why}; `modprobe tcp_{name}`?"))?;
+    }
     let ports = "/proc/sys/net/ipv4/ip_local_port_range";
     fs::write(ports, "10000 65000").map_err(|error| format!("cannot write {ports}: {error}"))?;
     Ok(name)
+}
+
+fn ip(arguments: &str) -> Result<(), String> {
+    let output = Command::new("ip")
+        .args(arguments.split(' '))
+        .output()
+        .map_err(|error| format!("cannot run `ip` (package iproute2): {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(format!("`ip {arguments}` says: {said}"))
 }
 
 fn congestion() -> Result<String, String> {
