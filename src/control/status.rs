@@ -14,7 +14,7 @@ use ringlane_core::snapshot::{BackendId, BalanceKind, FrontendId, ServerId};
 use serde::Serialize;
 
 use super::Running;
-use super::metrics::{Latency, frontend_total, server_total};
+use super::metrics::{Latency, frontend_max, frontend_total, server_total};
 
 /// The page.
 #[derive(Debug, Serialize)]
@@ -162,7 +162,7 @@ impl<'a> Frontend<'a> {
             bind: running.bound[id.0 as usize].iter().map(ToString::to_string).collect(),
             backend: &running.snapshot.backend(frontend.backend).name,
             sessions_live: gate.live(),
-            sessions_max: gate.max(),
+            sessions_max: frontend_max(running, id),
             sessions: total(|f| f.sessions.get()),
             sessions_ended: total(|f| f.sessions_ended.get()),
             sessions_failed: total(|f| f.sessions_failed.get()),

@@ -22,7 +22,7 @@ use ringlane_core::snapshot::{FrontendId, ServerId};
 use super::Running;
 pub(super) use latency::{Latency, QUANTILES};
 use registry::{METRICS, Metric, Read, Time};
-pub(super) use registry::{frontend_total, server_total};
+pub(super) use registry::{frontend_max, frontend_total, server_total};
 
 /// The text of a scrape.
 ///

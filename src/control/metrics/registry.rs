@@ -71,6 +71,11 @@ impl Metric {
     }
 }
 
+/// Sessions that a frontend may have at once; one without a limit of its own has the process's.
+pub(in crate::control) fn frontend_max(running: &Running, id: FrontendId) -> u32 {
+    running.gauges.frontend(id).max().min(running.gauges.process.max())
+}
+
 /// Sums a counter of one frontend over all shards.
 pub(in crate::control) fn frontend_total(
     running: &Running,
@@ -223,7 +228,7 @@ pub(super) const METRICS: &[Metric] = &[
     Metric {
         name: "ringlane_frontend_sessions_max",
         help: "Sessions of the frontend that may be open at once.",
-        read: Read::Frontend(|running, id| running.gauges.frontend(id).max().into()),
+        read: Read::Frontend(|running, id| frontend_max(running, id).into()),
     },
     Metric {
         name: "ringlane_frontend_sessions_total",

@@ -102,6 +102,15 @@ fn the_page_has_the_merged_numbers() {
 }
 
 #[test]
+fn a_frontend_without_a_limit_has_that_of_the_process() {
+    let mut snapshot = snapshot();
+    snapshot.frontends[0].max_connections = u32::MAX;
+    let running = Running::new(snapshot, vec![None], vec![Vec::new()]).unwrap();
+    let page = serde_json::to_value(Status::of(&running)).unwrap();
+    assert_eq!(page["frontends"][0]["sessions_max"], 200);
+}
+
+#[test]
 fn quantiles_stay_within_the_histograms_error() {
     let running = running();
     let page = serde_json::to_value(Status::of(&running)).unwrap();
