@@ -42,7 +42,8 @@ fn main() -> ExitCode {
 /// The folder of the workspace. `cargo run` says where it is now, which may not be where this
 /// program was compiled.
 fn root() -> PathBuf {
-    let own = env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
+    let own =
+        env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
     let own = Path::new(&own);
     own.parent().unwrap_or(own).to_path_buf()
 }
