@@ -5,7 +5,7 @@
 //! shard costs no system call. Invariant: a message that `post` accepted is seen by the shard even
 //! if it was about to sleep: it parks first and looks at the queue once more before it waits.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::limits;
 use crate::snapshot::FrontendId;
+use crate::sys::Socket;
 
 /// Everything that can be said to a shard.
 #[derive(Debug)]
@@ -22,7 +23,7 @@ pub enum Message {
     /// counted it in this shard's gauge.
     Adopt {
         /// The accepted socket.
-        connection: OwnedFd,
+        connection: Socket,
         /// Where it came in.
         frontend: FrontendId,
     },

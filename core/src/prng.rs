@@ -23,7 +23,6 @@ impl Prng {
     }
 
     /// A number below `bound`, which must not be 0; the bias is below `bound` / 2^64.
-    #[expect(clippy::cast_possible_truncation, reason = "the high half of the product fits")]
     pub fn below(&mut self, bound: u64) -> u64 {
         ((u128::from(self.next_u64()) * u128::from(bound)) >> 64) as u64
     }

@@ -22,7 +22,6 @@ impl Key {
     }
 
     /// A key from such bits.
-    #[expect(clippy::cast_possible_truncation, reason = "the halves are taken apart on purpose")]
     pub(crate) fn from_bits(bits: u64) -> Self {
         Self { index: bits as u32, generation: (bits >> 32) as u32 }
     }

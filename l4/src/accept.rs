@@ -5,13 +5,13 @@
 //! sessions than another hands the connection over. Invariant: a connection holds a place at both
 //! gates from here until its session is settled, and is counted on exactly one shard.
 
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ringlane_core::mailbox::Message;
 use ringlane_core::reactor::{First, Listener, first};
 use ringlane_core::snapshot::FrontendId;
+use ringlane_core::sys::Socket;
 
 use crate::session;
 use crate::shard::Shard;
@@ -94,7 +94,7 @@ fn enter(shard: &Shard, frontend: FrontendId) -> bool {
 }
 
 /// Begins the session here, or on a shard that has clearly fewer.
-fn place(shard: &Rc<Shard>, connection: OwnedFd, frontend: FrontendId) {
+fn place(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId) {
     let own = shard.reactor.shard();
     let other = least_loaded(shard, own);
     let mut connection = Some(connection);

@@ -118,7 +118,7 @@ fn choose(
         }
     };
     let key = account.client().map_or(0, |client| source_key(&client.ip()));
-    let choose = || shard.choose(backend, &view, key).map(id_of);
+    let choose = || shard.choose(backend, view, key).map(id_of);
     let id = choose()?;
     let gauge = shard.gauges.server(id);
     // A server whose time-out is over gets one trial; who comes second chooses again.

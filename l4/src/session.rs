@@ -5,7 +5,6 @@
 //! exactly once and has exactly one close code.
 
 use std::cell::Cell;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,6 +12,7 @@ use ringlane_core::close::{Cause, Close};
 use ringlane_core::reactor::Stream;
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::{FrontendId, ServerId};
+use ringlane_core::sys::Socket;
 
 use crate::connect::connect;
 use crate::relay::relay;
@@ -43,7 +43,7 @@ pub(crate) struct Account {
 }
 
 /// Begins a session on this shard, which counts it already; a place at both gates is taken.
-pub(crate) fn begin(shard: &Rc<Shard>, connection: OwnedFd, frontend: FrontendId) {
+pub(crate) fn begin(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId) {
     let client = Stream::new(&shard.reactor, connection);
     let account = Account::open(Rc::clone(shard), frontend, &client);
     shard.reactor.spawn(run(client, account));

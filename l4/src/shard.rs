@@ -4,7 +4,6 @@
 //! What shards share with each other is in `Gauges` and mailboxes alone.
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -19,7 +18,7 @@ use ringlane_core::prng::Prng;
 use ringlane_core::reactor::{First, Listener, Reactor, Signal, Stream, first};
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::{BackendId, BalanceKind, Congestion, FrontendId, Snapshot};
-use ringlane_core::sys::SetupError;
+use ringlane_core::sys::{SetupError, Socket};
 
 use crate::accept::accept;
 use crate::pipes::Pipes;
@@ -42,7 +41,7 @@ pub struct Setup {
     /// The mailboxes of all shards, its own at `index`.
     pub mailboxes: Arc<[Mailbox]>,
     /// Its own listening sockets.
-    pub listeners: Vec<(FrontendId, OwnedFd)>,
+    pub listeners: Vec<(FrontendId, Socket)>,
     /// Where finished sessions go for the access log.
     pub log: Arc<ArrayQueue<SessionRecord>>,
     /// Told once whether the shard came up.

@@ -4,7 +4,6 @@
 //! stops the shards that still run and waits for them.
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle};
@@ -14,7 +13,7 @@ use crossbeam_queue::ArrayQueue;
 use ringlane_core::mailbox::Message;
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::FrontendId;
-use ringlane_core::sys::SetupError;
+use ringlane_core::sys::{SetupError, Socket};
 use ringlane_l4::Setup;
 use tokio::sync::mpsc;
 
@@ -48,7 +47,7 @@ impl Shards {
     /// Starts one thread per shard and waits until all are up.
     pub(super) fn start(
         running: &Arc<Running>,
-        listeners: Vec<Vec<(FrontendId, OwnedFd)>>,
+        listeners: Vec<Vec<(FrontendId, Socket)>>,
         logs: &[Arc<ArrayQueue<SessionRecord>>],
     ) -> Result<Self, StartError> {
         let (tell_end, ended) = mpsc::unbounded_channel();

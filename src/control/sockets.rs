@@ -9,7 +9,6 @@ use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -25,7 +24,7 @@ const BACKLOG: u32 = 65_535;
 #[derive(Debug)]
 pub(super) struct Listeners {
     /// What each shard accepts from.
-    pub(super) shards: Vec<Vec<(FrontendId, OwnedFd)>>,
+    pub(super) shards: Vec<Vec<(FrontendId, sys::Socket)>>,
     /// Where each frontend listens, ports resolved.
     pub(super) bound: Vec<Vec<Address>>,
     /// The socket files among them.

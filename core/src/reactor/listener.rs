@@ -7,17 +7,16 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Poll;
 
 use super::{Operation, Reactor};
-use crate::sys::{self, Outcome};
+use crate::sys::{self, Outcome, Socket};
 
 /// A listening socket.
 pub struct Listener {
     reactor: Reactor,
-    fd: Rc<OwnedFd>,
+    fd: Rc<Socket>,
     operation: Option<Operation>,
 }
 
@@ -29,7 +28,7 @@ impl fmt::Debug for Listener {
 
 impl Listener {
     /// A listener over a listening, non-blocking socket.
-    pub fn new(reactor: &Reactor, socket: OwnedFd) -> Self {
+    pub fn new(reactor: &Reactor, socket: Socket) -> Self {
         Self { reactor: reactor.clone(), fd: Rc::new(socket), operation: None }
     }
 
@@ -37,7 +36,7 @@ impl Listener {
     ///
     /// # Errors
     /// Those of `accept4`. `EMFILE` and its like come at once and again: wait before the next call.
-    pub async fn accept(&mut self) -> io::Result<OwnedFd> {
+    pub async fn accept(&mut self) -> io::Result<Socket> {
         std::future::poll_fn(|_| {
             loop {
                 let operation = match &self.operation {
@@ -70,7 +69,7 @@ impl Listener {
     }
 
     /// Closes the listener without losing anyone: gives the connections that were in its queue.
-    pub async fn close(mut self) -> VecDeque<OwnedFd> {
+    pub async fn close(mut self) -> VecDeque<Socket> {
         let mut queue = VecDeque::new();
         if let Some(operation) = self.operation.take() {
             operation.stop();
@@ -93,7 +92,7 @@ impl Listener {
 const QUEUE_MAX: usize = 4096;
 
 /// The connection in an outcome; `None` for one that went away before it was accepted.
-fn accepted(outcome: Outcome) -> Option<io::Result<OwnedFd>> {
+fn accepted(outcome: Outcome) -> Option<io::Result<Socket>> {
     match outcome {
         Outcome::Accepted(connection) => Some(Ok(connection)),
         Outcome::Failed(libc::ECONNABORTED | libc::EINTR | libc::EAGAIN) => None,

@@ -79,9 +79,10 @@ impl Reactor {
         mailboxes: Arc<[Mailbox]>,
         counters: Arc<ShardCounters>,
     ) -> Result<Self, SetupError> {
-        let now = Instant::now();
+        let driver = Driver::new()?;
+        let now = driver.now();
         Ok(Self(Rc::new(Inner {
-            driver: RefCell::new(Driver::new()?),
+            driver: RefCell::new(driver),
             tasks: RefCell::new(Slab::new()),
             ready: RefCell::new(VecDeque::new()),
             current: Cell::new(Key::NOBODY),
@@ -201,7 +202,7 @@ impl Reactor {
         let outcome = self.0.driver.borrow_mut().turn(wait, |task| self.wake(task));
         self.mailbox().unpark();
         let turn = outcome?;
-        self.0.now.set(Instant::now());
+        self.0.now.set(self.0.driver.borrow().now());
         self.count(turn.completions);
         if turn.mail {
             self.mailbox().acknowledge();

@@ -8,19 +8,18 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::Poll;
 
 use super::{Operation, Reactor};
 use crate::snapshot::{Address, Congestion};
-use crate::sys::{self, Buffer, Interest, Outcome, Pipe};
+use crate::sys::{self, Buffer, Interest, Outcome, Pipe, Socket};
 
 /// A connected socket.
 #[derive(Clone, Debug)]
 pub struct Stream {
     reactor: Reactor,
-    fd: Rc<OwnedFd>,
+    fd: Rc<Socket>,
 }
 
 /// The receiving half of a stream.
@@ -37,7 +36,7 @@ impl fmt::Debug for Receiver {
 
 impl Stream {
     /// A stream over a connected, non-blocking socket.
-    pub fn new(reactor: &Reactor, socket: OwnedFd) -> Self {
+    pub fn new(reactor: &Reactor, socket: Socket) -> Self {
         Self { reactor: reactor.clone(), fd: Rc::new(socket) }
     }
 
@@ -50,7 +49,7 @@ impl Stream {
         address: &Address,
         congestion: &Congestion,
     ) -> io::Result<Self> {
-        let (socket, address) = sys::towards(address, congestion)?;
+        let (socket, address) = reactor.0.driver.borrow_mut().open(address, congestion)?;
         let stream = Self::new(reactor, socket);
         let connect =
             Operation::start(reactor, |driver, task| driver.connect(&stream.fd, address, task))?;

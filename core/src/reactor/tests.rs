@@ -5,7 +5,6 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 
 use super::*;
 use crate::limits::{BUFFER_SIZE, BUFFERS_MAX, RECEIVE_QUEUE};
@@ -44,7 +43,7 @@ fn pair(reactor: &Reactor) -> (Stream, TcpStream) {
     let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     let (ours, _) = listener.accept().unwrap();
     ours.set_nonblocking(true).unwrap();
-    (Stream::new(reactor, OwnedFd::from(ours)), theirs)
+    (Stream::new(reactor, ours.into()), theirs)
 }
 
 async fn receive(receiver: &mut Receiver) -> Buffer {

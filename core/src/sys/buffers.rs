@@ -43,7 +43,7 @@ pub struct Buffer {
 
 impl BufferPool {
     /// Reserves the region and offers the first buffers through `submitter`'s ring.
-    pub(super) fn new(submitter: &io_uring::Submitter<'_>) -> Result<Rc<Self>, SetupError> {
+    pub(super) fn shared(submitter: &io_uring::Submitter<'_>) -> Result<Rc<Self>, SetupError> {
         let ring_bytes = BUFFERS_OFFERED * size_of::<BufRingEntry>();
         let map = |len| Mapping::new(len).map_err(|e| SetupError::from_memory(&e, len));
         let pool = Self {
@@ -102,7 +102,9 @@ impl BufferPool {
         let entries = self.ring.start.cast::<BufRingEntry>();
         // SAFETY: `slot` is below the number of entries of the mapping, and the kernel reads only
         // entries below the tail, which is moved after the entry is written.
-        let entry = unsafe { entries.add(slot).as_mut() };
+        let entry = unsafe { entries.add(slot) };
+        // SAFETY: as above; nobody else in this process refers to the entry.
+        let entry = unsafe { &mut *entry.as_ptr() };
         entry.set_addr(self.address(id) as u64);
         entry.set_len(BUFFER_LEN);
         entry.set_bid(id);
@@ -172,8 +174,6 @@ impl fmt::Debug for Buffer {
         write!(f, "Buffer({}, {} bytes)", self.id, self.len())
     }
 }
-
-#[expect(clippy::cast_possible_truncation, reason = "16 KiB")]
 const BUFFER_LEN: u32 = BUFFER_SIZE as u32;
 
 /// Anonymous memory, unmapped on drop.

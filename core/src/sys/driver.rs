@@ -11,27 +11,19 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::RawFd;
 use std::rc::Rc;
+use std::time::Instant;
 
-use io_uring::types::Fd;
-use io_uring::{cqueue, opcode, squeue};
 use socket2::SockAddr;
 
-use super::buffers::{BUFFER_GROUP, Buffer, BufferPool};
-use super::ring::{Completion, Ring, Wait};
+use super::buffers::{Buffer, BufferPool};
+use super::kernel::{CANCELLATION, Completion, Interest, Kernel, Request, WOKEN, Wait};
 use super::setup::SetupError;
-use crate::limits::{RECEIVE_QUEUE, RECEIVE_WINDOW};
+use super::socket::Socket;
+use crate::limits::RECEIVE_QUEUE;
 use crate::slab::{Key, Slab};
-
-/// What a socket should become before a wait ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Interest {
-    /// Bytes, the end of the stream or an error can be read.
-    Readable,
-    /// There is room to write, or an error.
-    Writable,
-}
+use crate::snapshot::{Address, Congestion};
 
 /// What came back from an operation.
 #[derive(Debug)]
@@ -41,7 +33,7 @@ pub(crate) enum Outcome {
     /// Bytes were received.
     Data(Buffer),
     /// A connection was accepted.
-    Accepted(OwnedFd),
+    Accepted(Socket),
     /// So many bytes of the buffer were sent.
     Sent(usize, Buffer),
     /// It failed with this errno.
@@ -58,27 +50,20 @@ pub(crate) enum Look {
     Ended,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+/// What an operation does, and what the kernel may touch until its last completion.
+enum Work {
     Accept,
     Receive,
-    Send,
-    Connect,
-    Poll,
-}
-
-/// What the kernel may touch until the last completion.
-enum Lent {
-    Nothing,
-    Buffer(Buffer),
-    /// Held, never read again: the kernel has the pointer.
-    Address(#[expect(dead_code, reason = "kept alive for the kernel")] Box<SockAddr>),
+    Send(Buffer),
+    Connect(Box<SockAddr>),
+    Poll(Interest),
+    /// The buffer was sent and has gone back to the owner.
+    Sent,
 }
 
 struct Slot {
-    kind: Kind,
-    _fd: Rc<OwnedFd>,
-    lent: Lent,
+    work: Work,
+    socket: Rc<Socket>,
     /// The task to wake; `None` when nobody waits for this operation any more.
     owner: Option<Key>,
     armed: bool,
@@ -87,21 +72,15 @@ struct Slot {
     rest: VecDeque<Outcome>,
 }
 
-/// Marks the answer to a cancellation of the operation whose key is in the other bits.
-const CANCELLATION: u64 = 1 << 63;
-/// A mailbox's eventfd became readable.
-const WOKEN: u64 = u64::MAX;
-
 /// The operations of one shard.
 pub(crate) struct Driver {
     // Dropped first: the kernel must be done before what it was lent goes.
-    ring: Ring,
+    kernel: Kernel,
     slots: Slab<Slot>,
     pool: Rc<BufferPool>,
     completions: Vec<Completion>,
     /// Tasks that wait for a buffer to come back.
     starved: Vec<Key>,
-    receive_limit: bool,
     stale: u64,
 }
 
@@ -113,129 +92,117 @@ pub(crate) struct Turn {
 }
 
 impl Driver {
-    /// Sets up a ring and buffers for the calling thread.
+    /// Sets up io_uring and buffers for the calling thread.
     pub(crate) fn new() -> Result<Self, SetupError> {
-        let ring = Ring::new()?;
-        let pool = BufferPool::new(&ring.submitter())?;
-        let mut driver = Self {
-            ring,
-            slots: Slab::new(),
-            pool,
-            completions: Vec::new(),
-            starved: Vec::new(),
-            receive_limit: true,
-            stale: 0,
-        };
+        let mut driver = Self::over(Kernel::uring()?);
         driver.probe_receive_limit().map_err(|error| SetupError::from_ring_setup(&error))?;
         Ok(driver)
     }
 
+    fn over((kernel, pool): (Kernel, Rc<BufferPool>)) -> Self {
+        Self {
+            kernel,
+            slots: Slab::new(),
+            pool,
+            completions: Vec::new(),
+            starved: Vec::new(),
+            stale: 0,
+        }
+    }
+
     /// Receives with and without a byte limit look alike but to a kernel before 6.17, which refuses
-    /// the limit; there every receive ends after one buffer.
+    /// the limit.
     fn probe_receive_limit(&mut self) -> io::Result<()> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         io::Write::write_all(&mut &ours, b"?")?;
-        let key = self.receive(&Rc::new(theirs.into()), Key::NOBODY)?;
+        let key = self.receive(&Rc::new(Socket::from(theirs)), Key::NOBODY)?;
         while matches!(self.slots.get_mut(key), Some(slot) if slot.first.is_none()) {
             self.turn(Wait::Completion, |_| ())?;
         }
-        if let Look::Outcome(Outcome::Failed(libc::EINVAL)) = self.look(key) {
-            self.receive_limit = false;
-        }
+        let refused = matches!(self.look(key), Look::Outcome(Outcome::Failed(libc::EINVAL)));
         self.release(key);
         while self.in_flight() > 0 {
             self.turn(Wait::Completion, |_| ())?;
+        }
+        let Kernel::Uring(uring) = &mut self.kernel;
+        if refused {
+            uring.forget_receive_limit();
         }
         Ok(())
     }
 
     /// Accepts connections until released, or until it fails.
-    pub(crate) fn accept(&mut self, listener: &Rc<OwnedFd>, owner: Key) -> io::Result<Key> {
-        let flags = libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        let entry = opcode::AcceptMulti::new(Fd(listener.as_raw_fd())).flags(flags).build();
-        self.start(Slot::new(Kind::Accept, Rc::clone(listener), Some(owner)), entry)
+    pub(crate) fn accept(&mut self, listener: &Rc<Socket>, owner: Key) -> io::Result<Key> {
+        self.start(Work::Accept, listener, owner)
     }
 
     /// Receives into buffers of the pool until a window's worth has come.
-    pub(crate) fn receive(&mut self, socket: &Rc<OwnedFd>, owner: Key) -> io::Result<Key> {
-        let fd = Fd(socket.as_raw_fd());
-        let entry = if self.receive_limit {
-            limit_receive(opcode::RecvMulti::new(fd, BUFFER_GROUP).build())
-        } else {
-            opcode::Recv::new(fd, std::ptr::null_mut(), 0)
-                .buf_group(BUFFER_GROUP)
-                .build()
-                .flags(squeue::Flags::BUFFER_SELECT)
-        };
-        self.start(Slot::new(Kind::Receive, Rc::clone(socket), Some(owner)), entry)
+    pub(crate) fn receive(&mut self, socket: &Rc<Socket>, owner: Key) -> io::Result<Key> {
+        self.start(Work::Receive, socket, owner)
     }
 
     /// Sends a buffer's bytes, all of them unless it fails.
     pub(crate) fn send(
         &mut self,
-        socket: &Rc<OwnedFd>,
+        socket: &Rc<Socket>,
         buffer: Buffer,
         owner: Key,
     ) -> io::Result<Key> {
-        let len = u32::try_from(buffer.len()).unwrap_or(u32::MAX);
-        let entry = opcode::Send::new(Fd(socket.as_raw_fd()), buffer.address(), len)
-            .flags(libc::MSG_WAITALL | libc::MSG_NOSIGNAL)
-            .build();
-        let mut slot = Slot::new(Kind::Send, Rc::clone(socket), Some(owner));
-        slot.lent = Lent::Buffer(buffer);
-        self.start(slot, entry)
+        self.start(Work::Send(buffer), socket, owner)
     }
 
     /// Connects a socket.
     pub(crate) fn connect(
         &mut self,
-        socket: &Rc<OwnedFd>,
+        socket: &Rc<Socket>,
         address: SockAddr,
         owner: Key,
     ) -> io::Result<Key> {
-        let address = Box::new(address);
-        let entry =
-            opcode::Connect::new(Fd(socket.as_raw_fd()), address.as_ptr().cast(), address.len())
-                .build();
-        let mut slot = Slot::new(Kind::Connect, Rc::clone(socket), Some(owner));
-        slot.lent = Lent::Address(address);
-        self.start(slot, entry)
+        self.start(Work::Connect(Box::new(address)), socket, owner)
     }
 
     /// Waits until a socket is as `interest` says.
     pub(crate) fn poll(
         &mut self,
-        socket: &Rc<OwnedFd>,
+        socket: &Rc<Socket>,
         interest: Interest,
         owner: Key,
     ) -> io::Result<Key> {
-        let mask = match interest {
-            Interest::Readable => libc::POLLIN,
-            Interest::Writable => libc::POLLOUT,
+        self.start(Work::Poll(interest), socket, owner)
+    }
+
+    fn start(&mut self, work: Work, socket: &Rc<Socket>, owner: Key) -> io::Result<Key> {
+        let key = self.slots.insert(Slot::new(work, Rc::clone(socket), owner));
+        let Some(request) = self.slots.get_mut(key).and_then(|slot| slot.request()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
         };
-        let fd = Fd(socket.as_raw_fd());
-        let entry = opcode::PollAdd::new(fd, u32::from(mask.unsigned_abs())).build();
-        self.start(Slot::new(Kind::Poll, Rc::clone(socket), Some(owner)), entry)
-    }
-
-    /// Watches a mailbox's eventfd, which must outlive the driver. Once: it is armed again after
-    /// each wake-up.
-    pub(crate) fn watch_mailbox(&mut self, event_fd: RawFd) -> io::Result<()> {
-        let mask = u32::from(libc::POLLIN.unsigned_abs());
-        let entry = opcode::PollAdd::new(Fd(event_fd), mask).build().user_data(WOKEN);
-        // SAFETY: a poll entry names no memory.
-        unsafe { self.ring.push(&entry) }
-    }
-
-    fn start(&mut self, slot: Slot, entry: squeue::Entry) -> io::Result<Key> {
-        let key = self.slots.insert(slot);
-        // SAFETY: what the entry names (descriptor, buffer, address) is owned by the slot, which
-        // stays until the last completion.
-        let pushed = unsafe { self.ring.push(&entry.user_data(key.to_bits())) };
-        if pushed.is_err() {
+        // SAFETY: what the request names is owned by the slot, which stays until the last
+        // completion; the buffer's bytes and the boxed address don't move with the slot.
+        let submitted = unsafe { self.kernel.submit(request, key.to_bits()) };
+        if submitted.is_err() {
             self.slots.remove(key);
         }
-        pushed.map(|()| key)
+        submitted.map(|()| key)
+    }
+
+    /// Watches a mailbox's eventfd, which must outlive the driver. Once: it is to be watched again
+    /// after each wake-up.
+    pub(crate) fn watch_mailbox(&mut self, event_fd: RawFd) -> io::Result<()> {
+        self.kernel.watch(event_fd)
+    }
+
+    /// A socket towards `address`, not connected yet, and what to connect it to.
+    pub(crate) fn open(
+        &mut self,
+        address: &Address,
+        congestion: &Congestion,
+    ) -> io::Result<(Socket, SockAddr)> {
+        self.kernel.open(address, congestion)
+    }
+
+    /// The time.
+    pub(crate) fn now(&self) -> Instant {
+        self.kernel.now()
     }
 
     /// Takes the next outcome of an operation. After `Ended` the key means nothing.
@@ -286,13 +253,8 @@ impl Driver {
     }
 
     fn cancel(&mut self, key: Key) {
-        let entry = opcode::AsyncCancel::new(key.to_bits())
-            .build()
-            .flags(squeue::Flags::SKIP_SUCCESS)
-            .user_data(key.to_bits() | CANCELLATION);
-        // SAFETY: a cancel entry names no memory. Were it refused, the operation would only end
-        // later, with its connection.
-        let _ = unsafe { self.ring.push(&entry) };
+        // Were it refused, the operation would only end later, with its connection.
+        let _ = self.kernel.cancel(key.to_bits());
     }
 
     /// A task that found no buffer wants to hear when one is back; `false` if one is already.
@@ -308,7 +270,7 @@ impl Driver {
     /// task that has something to look at.
     pub(crate) fn turn(&mut self, wait: Wait, mut wake: impl FnMut(Key)) -> io::Result<Turn> {
         let mut completions = std::mem::take(&mut self.completions);
-        let entered = self.ring.enter(wait, &mut completions);
+        let entered = self.kernel.enter(wait, &mut completions);
         let mut turn = Turn { completions: completions.len(), mail: false };
         for completion in completions.drain(..) {
             match completion.user_data {
@@ -338,7 +300,7 @@ impl Driver {
             self.stale += 1;
             return None;
         };
-        slot.armed = cqueue::more(completion.flags);
+        slot.armed = completion.more;
         let outcome = slot.outcome(completion.result, buffer);
         let Some(owner) = slot.owner else {
             drop(outcome);
@@ -350,16 +312,15 @@ impl Driver {
         if let Some(outcome) = outcome {
             slot.queue(outcome);
         }
-        if slot.kind == Kind::Receive && slot.rest.len() + 1 >= RECEIVE_QUEUE {
+        if matches!(slot.work, Work::Receive) && slot.rest.len() + 1 >= RECEIVE_QUEUE {
             self.stop(key);
         }
         Some(owner)
     }
 
     fn buffer_of(&self, completion: Completion) -> Option<Buffer> {
-        let id = cqueue::buffer_select(completion.flags)?;
         let len = u32::try_from(completion.result).unwrap_or(0);
-        Some(self.pool.received(id, len, cqueue::sock_nonempty(completion.flags)))
+        Some(self.pool.received(completion.buffer?, len, completion.backlog))
     }
 
     /// Operations that the kernel has not finished.
@@ -379,17 +340,27 @@ impl Driver {
 }
 
 impl Slot {
-    fn new(kind: Kind, fd: Rc<OwnedFd>, owner: Option<Key>) -> Self {
+    fn new(work: Work, socket: Rc<Socket>, owner: Key) -> Self {
         Self {
-            kind,
-            _fd: fd,
-            lent: Lent::Nothing,
-            owner,
+            work,
+            socket,
+            owner: Some(owner),
             armed: true,
             cancelled: false,
             first: None,
             rest: VecDeque::new(),
         }
+    }
+
+    fn request(&self) -> Option<Request<'_>> {
+        Some(match &self.work {
+            Work::Accept => Request::Accept(&self.socket),
+            Work::Receive => Request::Receive(&self.socket),
+            Work::Send(buffer) => Request::Send(&self.socket, buffer),
+            Work::Connect(address) => Request::Connect(&self.socket, address),
+            Work::Poll(interest) => Request::Poll(&self.socket, *interest),
+            Work::Sent => return None,
+        })
     }
 
     fn queue(&mut self, outcome: Outcome) {
@@ -406,33 +377,19 @@ impl Slot {
             let cancelled = result == -libc::ECANCELED && self.cancelled;
             return (!cancelled).then_some(Outcome::Failed(-result));
         };
-        match self.kind {
-            // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
-            Kind::Accept => Some(Outcome::Accepted(unsafe { OwnedFd::from_raw_fd(result) })),
-            Kind::Receive => match buffer {
+        match &self.work {
+            Work::Accept => Some(Outcome::Accepted(self.socket.accepted(result))),
+            Work::Receive => match buffer {
                 Some(buffer) if count > 0 => Some(Outcome::Data(buffer)),
                 _ => Some(Outcome::Done),
             },
-            Kind::Send => match std::mem::replace(&mut self.lent, Lent::Nothing) {
-                Lent::Buffer(buffer) => Some(Outcome::Sent(count, buffer)),
-                Lent::Nothing | Lent::Address(_) => Some(Outcome::Failed(libc::EIO)),
+            Work::Connect(_) | Work::Poll(_) => Some(Outcome::Done),
+            Work::Send(_) | Work::Sent => match std::mem::replace(&mut self.work, Work::Sent) {
+                Work::Send(buffer) => Some(Outcome::Sent(count, buffer)),
+                _ => None,
             },
-            Kind::Connect | Kind::Poll => Some(Outcome::Done),
         }
     }
-}
-
-/// Sets the total byte limit of a multishot receive (Linux 6.17), for which the crate has no name.
-fn limit_receive(mut entry: squeue::Entry) -> squeue::Entry {
-    /// Offset of `optlen` in `struct io_uring_sqe`, in a union with `file_index`.
-    const OPTLEN: usize = 44;
-    const _: () = assert!(size_of::<squeue::Entry>() == 64);
-    let limit = u32::try_from(RECEIVE_WINDOW).unwrap_or(u32::MAX).to_ne_bytes();
-    // SAFETY: an entry is 64 plain bytes, of which these four are `optlen`; any value is valid.
-    unsafe {
-        (&raw mut entry).cast::<u8>().add(OPTLEN).copy_from_nonoverlapping(limit.as_ptr(), 4);
-    };
-    entry
 }
 
 impl Drop for Driver {

@@ -8,18 +8,19 @@
 
 mod buffers;
 mod driver;
+mod kernel;
 mod pipe;
-mod ring;
 mod setup;
 mod socket;
+mod uring;
 
 pub use buffers::Buffer;
-pub use driver::Interest;
 pub(crate) use driver::{Driver, Look, Outcome};
+pub use kernel::Interest;
+pub(crate) use kernel::Wait;
 pub use pipe::Pipe;
-pub(crate) use ring::Wait;
 pub use setup::{SetupError, probe};
-pub use socket::{ListenOptions, listen};
+pub use socket::{ListenOptions, Socket, listen};
 pub(crate) use socket::{
-    accept_now, leave_pacing_on_a_short_path, peer_address, reset_on_close, shutdown_write, towards,
+    accept_now, leave_pacing_on_a_short_path, peer_address, reset_on_close, shutdown_write,
 };

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::pipe2;
 
+use super::socket::Socket;
 use crate::limits::PIPE_SIZE;
 
 /// A pipe and how many bytes are in it.
@@ -41,7 +42,7 @@ impl Pipe {
     ///
     /// # Errors
     /// `WouldBlock` when the socket has no bytes or the pipe no room, else the socket's error.
-    pub(crate) fn fill(&mut self, socket: &OwnedFd, len: usize) -> io::Result<usize> {
+    pub(crate) fn fill(&mut self, socket: &Socket, len: usize) -> io::Result<usize> {
         let moved = move_bytes(socket, &self.write, len)?;
         self.held += moved;
         Ok(moved)
@@ -51,7 +52,7 @@ impl Pipe {
     ///
     /// # Errors
     /// `WouldBlock` when the socket has no room, else the socket's error.
-    pub(crate) fn drain(&mut self, socket: &OwnedFd) -> io::Result<usize> {
+    pub(crate) fn drain(&mut self, socket: &Socket) -> io::Result<usize> {
         let moved = move_bytes(&self.read, socket, self.held)?;
         self.held -= moved;
         Ok(moved)
@@ -80,7 +81,7 @@ mod tests {
         let (mut source, from) = UnixStream::pair().unwrap();
         let (to, mut sink) = UnixStream::pair().unwrap();
         from.set_nonblocking(true).unwrap();
-        let (from, to) = (OwnedFd::from(from), OwnedFd::from(to));
+        let (from, to) = (Socket::from(from), Socket::from(to));
         let mut pipe = Pipe::new().unwrap();
         assert_eq!(pipe.fill(&from, 100).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         source.write_all(b"hello").unwrap();

@@ -6,11 +6,41 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use crate::snapshot::{Address, Congestion};
+
+/// A socket of a shard, closed on drop.
+#[derive(Debug)]
+pub struct Socket(OwnedFd);
+
+impl<F: Into<OwnedFd>> From<F> for Socket {
+    /// Takes over a non-blocking socket.
+    fn from(socket: F) -> Self {
+        Self(socket.into())
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl Socket {
+    /// The number that the driver knows it by.
+    pub(super) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+
+    /// What an accept on this listener has just made.
+    pub(super) fn accepted(&self, fd: RawFd) -> Self {
+        // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+        Self(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+}
 
 /// How a listening socket is made.
 #[derive(Clone, Copy, Debug)]
@@ -27,7 +57,7 @@ pub struct ListenOptions<'a> {
 ///
 /// # Errors
 /// Those of `socket`, `setsockopt`, `bind` and `listen`.
-pub fn listen(address: &Address, options: &ListenOptions<'_>) -> io::Result<OwnedFd> {
+pub fn listen(address: &Address, options: &ListenOptions<'_>) -> io::Result<Socket> {
     let (socket, socket_address) = open(address)?;
     if let Address::Inet(inet) = address {
         socket.set_reuse_address(true)?;
@@ -41,37 +71,39 @@ pub fn listen(address: &Address, options: &ListenOptions<'_>) -> io::Result<Owne
     }
     socket.bind(&socket_address)?;
     socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-    Ok(socket.into())
+    Ok(Socket::from(socket))
 }
 
 /// Makes a socket towards a server, not connected yet, and the address to connect it to.
 ///
 /// # Errors
 /// Those of `socket` and `setsockopt`; `EMFILE` and `ENFILE` when descriptors ran out.
-pub(crate) fn towards(
+pub(super) fn towards(
     address: &Address,
     congestion: &Congestion,
-) -> io::Result<(OwnedFd, SockAddr)> {
+) -> io::Result<(Socket, SockAddr)> {
     let (socket, socket_address) = open(address)?;
     if let Address::Inet(_) = address {
         socket.set_tcp_nodelay(true)?;
         set_congestion(&socket, congestion)?;
     }
-    Ok((socket.into(), socket_address))
+    Ok((Socket::from(socket), socket_address))
 }
 
-fn open(address: &Address) -> io::Result<(Socket, SockAddr)> {
+fn open(address: &Address) -> io::Result<(socket2::Socket, SockAddr)> {
     let kind = Type::STREAM.nonblocking().cloexec();
     Ok(match address {
         Address::Inet(inet) => (
-            Socket::new_raw(Domain::for_address(*inet), kind, Some(Protocol::TCP))?,
+            socket2::Socket::new_raw(Domain::for_address(*inet), kind, Some(Protocol::TCP))?,
             (*inet).into(),
         ),
-        Address::Unix(path) => (Socket::new_raw(Domain::UNIX, kind, None)?, SockAddr::unix(path)?),
+        Address::Unix(path) => {
+            (socket2::Socket::new_raw(Domain::UNIX, kind, None)?, SockAddr::unix(path)?)
+        }
     })
 }
 
-fn set_congestion(socket: &Socket, congestion: &Congestion) -> io::Result<()> {
+fn set_congestion(socket: &socket2::Socket, congestion: &Congestion) -> io::Result<()> {
     match congestion {
         Congestion::Named(name) => socket.set_tcp_congestion(name.as_bytes()),
         Congestion::Auto | Congestion::Host => Ok(()),
@@ -86,7 +118,7 @@ const SHORT_PATH_RTT_US: u32 = 1000;
 ///
 /// # Errors
 /// Those of `getsockopt` and `setsockopt`; the connection goes on as it was.
-pub(crate) fn leave_pacing_on_a_short_path(socket: &impl AsFd) -> io::Result<bool> {
+pub(crate) fn leave_pacing_on_a_short_path(socket: &Socket) -> io::Result<bool> {
     let socket = SockRef::from(socket);
     let name = socket.tcp_congestion()?;
     if !name.starts_with(b"bbr") || round_trip_us(&socket)? > SHORT_PATH_RTT_US {
@@ -119,18 +151,18 @@ fn round_trip_us(socket: &SockRef<'_>) -> io::Result<u32> {
 ///
 /// # Errors
 /// `ENOTCONN` when the connection is gone already.
-pub(crate) fn shutdown_write(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn shutdown_write(socket: &Socket) -> io::Result<()> {
     SockRef::from(socket).shutdown(Shutdown::Write)
 }
 
 /// Makes the close that follows a reset: the other side sees RST instead of FIN.
-pub(crate) fn reset_on_close(socket: &impl AsFd) {
+pub(crate) fn reset_on_close(socket: &Socket) {
     // Fails only for sockets that know no linger, and those have no reset either.
     let _ = SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
 }
 
 /// The address of the other side; `None` for unix sockets and for connections that are gone.
-pub(crate) fn peer_address(socket: &impl AsFd) -> Option<SocketAddr> {
+pub(crate) fn peer_address(socket: &Socket) -> Option<SocketAddr> {
     SockRef::from(socket).peer_addr().ok()?.as_socket()
 }
 
@@ -138,12 +170,12 @@ pub(crate) fn peer_address(socket: &impl AsFd) -> Option<SocketAddr> {
 ///
 /// # Errors
 /// Those of `accept4`.
-pub(crate) fn accept_now(listener: &impl AsFd) -> io::Result<Option<OwnedFd>> {
+pub(crate) fn accept_now(listener: &Socket) -> io::Result<Option<Socket>> {
     // `accept` of socket2 sets close-on-exec; the rest of the flags are set after.
     match SockRef::from(listener).accept() {
         Ok((socket, _)) => {
             socket.set_nonblocking(true)?;
-            Ok(Some(socket.into()))
+            Ok(Some(Socket::from(socket)))
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),

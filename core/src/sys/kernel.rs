@@ -1,0 +1,141 @@
+//! The seam between a shard and what carries out its operations: requests in, completions out.
+//!
+//! One closed enum of drivers, chosen once at start; the same requests and the same completions for
+//! all of them. `driver` keeps account of what is in flight and is the only user.
+
+use std::io;
+use std::os::fd::RawFd;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use socket2::SockAddr;
+
+use super::buffers::{Buffer, BufferPool};
+use super::setup::SetupError;
+use super::socket::{self, Socket};
+use super::uring::Uring;
+use crate::snapshot::{Address, Congestion};
+
+/// How long a visit may sleep.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wait {
+    /// Not at all.
+    No,
+    /// Until a completion arrives.
+    Completion,
+    /// Until a completion arrives, but no longer than this.
+    AtMost(Duration),
+}
+
+/// What a socket should become before a wait ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Interest {
+    /// Bytes, the end of the stream or an error can be read.
+    Readable,
+    /// There is room to write, or an error.
+    Writable,
+}
+
+/// What can be asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Request<'a> {
+    /// Connections, one completion each, until cancelled or failed. Results: descriptors.
+    Accept(&'a Socket),
+    /// Bytes into buffers of the pool, one completion each, until a window's worth has come, the
+    /// stream ends or something fails. Results: lengths.
+    Receive(&'a Socket),
+    /// All bytes of a buffer; fewer only if an error struck in between. Result: the length.
+    Send(&'a Socket, &'a Buffer),
+    /// A connection. Result: 0.
+    Connect(&'a Socket, &'a SockAddr),
+    /// A socket that is ready. Result: not negative.
+    Poll(&'a Socket, Interest),
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Completion {
+    /// The number that the request was submitted under.
+    pub(super) user_data: u64,
+    /// As the request says, or a negative errno.
+    pub(super) result: i32,
+    /// Whether more completions of the same request will follow.
+    pub(super) more: bool,
+    /// The pool's buffer that was received into.
+    pub(super) buffer: Option<u16>,
+    /// Whether bytes were left in the socket behind those received.
+    pub(super) backlog: bool,
+}
+
+/// Marks the answer to a cancellation of the request whose number is in the other bits. Only failed
+/// cancellations answer.
+pub(super) const CANCELLATION: u64 = 1 << 63;
+/// The watched mailbox became readable.
+pub(super) const WOKEN: u64 = u64::MAX;
+
+/// What carries operations out.
+pub(super) enum Kernel {
+    /// io_uring.
+    Uring(Uring),
+}
+
+impl Kernel {
+    /// Sets io_uring up for the calling thread, with its buffers.
+    pub(super) fn uring() -> Result<(Self, Rc<BufferPool>), SetupError> {
+        let uring = Uring::new()?;
+        let pool = BufferPool::shared(&uring.submitter())?;
+        Ok((Self::Uring(uring), pool))
+    }
+
+    /// Queues a request.
+    ///
+    /// # Safety
+    /// The socket, buffer and address that the request names must stay valid until its last
+    /// completion.
+    pub(super) unsafe fn submit(&mut self, request: Request<'_>, user_data: u64) -> io::Result<()> {
+        match self {
+            // SAFETY: the caller's promise.
+            Self::Uring(uring) => unsafe { uring.submit(request, user_data) },
+        }
+    }
+
+    /// Asks for the end of a request, whose last completion may be an `ECANCELED`.
+    pub(super) fn cancel(&mut self, user_data: u64) -> io::Result<()> {
+        match self {
+            Self::Uring(uring) => uring.cancel(user_data),
+        }
+    }
+
+    /// Completes once, as [`WOKEN`], when a mailbox's eventfd becomes readable.
+    pub(super) fn watch(&mut self, event_fd: RawFd) -> io::Result<()> {
+        match self {
+            Self::Uring(uring) => uring.watch(event_fd),
+        }
+    }
+
+    /// Carries out what is queued, sleeps as long as `wait` allows for at least one completion, and
+    /// appends all completions to `out`.
+    pub(super) fn enter(&mut self, wait: Wait, out: &mut Vec<Completion>) -> io::Result<()> {
+        match self {
+            Self::Uring(uring) => uring.enter(wait, out),
+        }
+    }
+
+    /// A socket towards `address`, not connected yet, and what to connect it to.
+    pub(super) fn open(
+        &mut self,
+        address: &Address,
+        congestion: &Congestion,
+    ) -> io::Result<(Socket, SockAddr)> {
+        match self {
+            Self::Uring(_) => socket::towards(address, congestion),
+        }
+    }
+
+    /// The time.
+    pub(super) fn now(&self) -> Instant {
+        match self {
+            Self::Uring(_) => Instant::now(),
+        }
+    }
+}
