@@ -102,6 +102,8 @@ pub(crate) struct Sample {
     pub(crate) relay: Relay,
     /// In the workload's unit.
     pub(crate) cost: f64,
+    /// The part of its time that the relay could run and did not, from 0 to 1.
+    pub(crate) disturbed: f64,
 }
 
 /// Runs the whole comparison; the exit code says whether every bar was met.
@@ -128,9 +130,10 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
             let first = round % order.len().max(1);
             order.rotate_left(first);
             for relay in order {
-                let (cost, result) = measure(relay, workload, &setting, options, &loadgen)?;
-                println!("{}", line(round, relay, workload, &congestion, cost, &result));
-                samples.push(Sample { round, workload, relay, cost });
+                let found = measure(relay, workload, &setting, options, &loadgen)?;
+                println!("{}", line(round, relay, workload, &congestion, &found));
+                let Measured { cost, disturbed, .. } = found;
+                samples.push(Sample { round, workload, relay, cost, disturbed });
             }
         }
     }
@@ -139,6 +142,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
     print!("{}", verdict::table(&samples));
     let (text, all_met) = verdict::verdicts(&samples);
     print!("{text}");
+    verdict::disturbance(&samples).inspect(|warning| println!("\n{warning}"));
     Ok(if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -148,27 +152,36 @@ fn line(
     relay: Relay,
     workload: Workload,
     congestion: &str,
-    cost: f64,
-    result: &Value,
+    found: &Measured,
 ) -> Value {
     json!({
         "round": round,
         "relay": relay.name(),
         "workload": workload.unit(),
         "congestion": congestion,
-        "cost": cost,
-        "load": result,
+        "cost": found.cost,
+        "disturbed": found.disturbed,
+        "load": found.result,
     })
 }
 
-/// Starts the relay, runs the workload against it, and returns the cost and the load's result.
+/// What one measurement found.
+struct Measured {
+    cost: f64,
+    /// The part of its time that the relay could run and did not.
+    disturbed: f64,
+    /// What the load generator said.
+    result: Value,
+}
+
+/// Starts the relay and runs the workload against it.
 fn measure(
     relay: Relay,
     workload: Workload,
     setting: &Setting,
     options: &Options,
     loadgen: &Path,
-) -> Result<(f64, Value), String> {
+) -> Result<Measured, String> {
     let what = format!("{}, {}", relay.name(), workload.unit());
     let running = Running::start(relay, setting)?;
     let mut load = on_core(options.load_core, loadgen)
@@ -180,19 +193,29 @@ fn measure(
         .map_err(|error| format!("cannot start {}: {error}", loadgen.display()))?;
     let mut said = BufReader::new(load.stderr.take().ok_or("no stderr")?);
     wait_for_mark(&mut said, "ready").map_err(|why| format!("{what}: {why}"))?;
-    let before = cpu::of_tree(running.pid())?;
+    let account =
+        || Ok::<_, String>((cpu::of_tree(running.pid())?, cpu::of_softirqs(setting.core)));
+    let before = account()?;
     wait_for_mark(&mut said, "measured").map_err(|why| format!("{what}: {why}"))?;
-    let spent = cpu::of_tree(running.pid())?.saturating_sub(before);
+    let after = account()?;
     let mut rest = String::new();
     let _ = said.read_to_string(&mut rest);
     let output = load.wait_with_output().map_err(|error| format!("{what}: {error}"))?;
-    let result: Value = serde_json::from_slice(&output.stdout)
+    let mut result: Value = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("{what}: the load's result: {error}; it said {rest}"))?;
     if result["failed"] != 0 {
         return Err(format!("{what}: {rest}"));
     }
-    let cost = workload.cost(spent, &result).ok_or_else(|| format!("{what}: nothing was done"))?;
-    Ok((cost, result))
+    let own = after.0.since(before.0);
+    let put_off = after.1.saturating_sub(before.1);
+    let cost = workload
+        .cost(own.spent + put_off, &result)
+        .ok_or_else(|| format!("{what}: nothing was done"))?;
+    result["cpu_own"] = json!(own.spent.as_secs_f64());
+    result["cpu_waited_for"] = json!(own.waited.as_secs_f64());
+    result["cpu_put_off"] = json!(put_off.as_secs_f64());
+    let disturbed = own.waited.as_secs_f64() / (own.waited + own.spent).as_secs_f64();
+    Ok(Measured { cost, disturbed, result })
 }
 
 fn wait_for_mark(said: &mut impl BufRead, mark: &str) -> Result<(), String> {

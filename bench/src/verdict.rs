@@ -64,6 +64,23 @@ pub(crate) fn verdicts(samples: &[Sample]) -> (String, bool) {
     (text, all_met)
 }
 
+/// The part of its time that any relay may wait for its core before the comparison is doubtful.
+const DISTURBED: f64 = 0.1;
+
+/// A warning if the machine had other work on the relays' core.
+pub(crate) fn disturbance(samples: &[Sample]) -> Option<String> {
+    let waits: Vec<f64> = samples.iter().map(|sample| sample.disturbed).collect();
+    let (_, median, most) = spread(&waits)?;
+    (most > DISTURBED).then(|| {
+        format!(
+            "doubtful: something else ran on the relays' core, they waited for it {:.0} % of their \
+             time (at worst {:.0} %). Repeat on a quiet machine.",
+            median * 100.0,
+            most * 100.0
+        )
+    })
+}
+
 fn costs(samples: &[Sample], workload: Workload, relay: Relay) -> Vec<f64> {
     let of_both = samples.iter().filter(|s| s.workload == workload && s.relay == relay);
     of_both.map(|sample| sample.cost).collect()
@@ -101,7 +118,7 @@ mod tests {
     use super::*;
 
     fn sample(round: usize, relay: Relay, cost: f64) -> Sample {
-        Sample { round, workload: Workload::Bulk, relay, cost }
+        Sample { round, workload: Workload::Bulk, relay, cost, disturbed: 0.0 }
     }
 
     #[test]
@@ -126,6 +143,15 @@ mod tests {
         let (text, met) = verdicts(&samples);
         assert!(!met && text.contains("MISSED"), "{text}");
         assert!(verdicts(&[sample(0, Relay::Nginx, 0.5)]).1, "nothing to judge");
+    }
+
+    #[test]
+    fn a_disturbed_comparison_is_called_doubtful() {
+        let quiet = sample(0, Relay::Nginx, 0.5);
+        assert_eq!(disturbance(&[quiet, quiet]), None);
+        let disturbed = Sample { disturbed: 0.4, ..quiet };
+        let warning = disturbance(&[quiet, disturbed, disturbed]).unwrap();
+        assert!(warning.contains("40 %"), "{warning}");
     }
 
     #[test]
