@@ -5,7 +5,7 @@
 //! shard costs no system call. Invariant: a message that `post` accepted is seen by the shard even
 //! if it was about to sleep: it parks first and looks at the queue once more before it waits.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -96,8 +96,8 @@ impl Mailbox {
     }
 
     /// The descriptor that becomes readable when a sleeping shard has mail.
-    pub(crate) fn event_fd(&self) -> RawFd {
-        self.event.as_raw_fd()
+    pub(crate) fn event_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
     }
 
     /// Resets the wake-up after it fired.

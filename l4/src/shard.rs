@@ -18,7 +18,7 @@ use ringlane_core::prng::Prng;
 use ringlane_core::reactor::{First, Listener, Reactor, Signal, Stream, first};
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::{BackendId, BalanceKind, Congestion, FrontendId, Snapshot};
-use ringlane_core::sys::{SetupError, Socket};
+use ringlane_core::sys::{DriverKind, SetupError, Socket};
 
 use crate::accept::accept;
 use crate::pipes::Pipes;
@@ -30,6 +30,8 @@ use crate::session;
 pub struct Setup {
     /// Which shard this is, from 0.
     pub index: usize,
+    /// What carries its operations out.
+    pub driver: DriverKind,
     /// The core that its thread is pinned to; `None` leaves it to the scheduler.
     pub cpu: Option<usize>,
     /// What to serve.
@@ -56,8 +58,10 @@ pub fn run(setup: Setup) -> std::io::Result<()> {
         // Not a reason to refuse: an unpinned shard serves as well, only slower.
         core_affinity::set_for_current(core_affinity::CoreId { id });
     }
-    let Setup { index, snapshot, gauges, counters, mailboxes, listeners, log, started, .. } = setup;
-    let reactor = match Reactor::new(index, mailboxes, counters) {
+    let Setup {
+        driver, index, snapshot, gauges, counters, mailboxes, listeners, log, started, ..
+    } = setup;
+    let reactor = match Reactor::new(driver, index, mailboxes, counters) {
         Ok(reactor) => reactor,
         Err(error) => {
             let _ = started.send(Err(error));

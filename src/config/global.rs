@@ -13,7 +13,7 @@ use super::lower::Claims;
 use super::report::Diagnostic;
 use super::table::{At, Table};
 use super::words::Place;
-use super::{AccessLog, Admin, Global, LogDestination, LogFormat, Shards};
+use super::{AccessLog, Admin, Driver, Global, LogDestination, LogFormat, Shards};
 
 /// How long a drain waits where nothing is said.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,6 +22,7 @@ impl Default for Global {
     fn default() -> Self {
         Self {
             shards: Shards::Auto,
+            driver: Driver::Auto,
             pin: true,
             admin: Admin::default(),
             user: None,
@@ -41,6 +42,7 @@ pub(super) fn read(table: Option<Table<'_>>, claims: &mut Claims) -> Global {
     let access_log = table.table("access_log", Place::AccessLog);
     let global = Global {
         shards: shards(&table),
+        driver: driver(&table),
         pin: table.boolean("pin").unwrap_or(default.pin),
         admin: admin.map(|table| read_admin(&table, claims)).unwrap_or_default(),
         user: table.name("user").map(|name| name.value.to_owned()),
@@ -51,6 +53,12 @@ pub(super) fn read(table: Option<Table<'_>>, claims: &mut Claims) -> Global {
     };
     table.refuse_unknown_keys();
     global
+}
+
+fn driver(table: &Table<'_>) -> Driver {
+    let drivers = [("auto", Driver::Auto), ("io_uring", Driver::Uring), ("epoll", Driver::Epoll)];
+    let foreign = [("iouring", "io_uring"), ("uring", "io_uring"), ("poll", "epoll")];
+    table.choice("driver", &drivers, &foreign).unwrap_or_default()
 }
 
 fn shards(table: &Table<'_>) -> Shards {

@@ -56,6 +56,8 @@ pub struct Config {
 pub struct Global {
     /// How many shards run.
     pub shards: Shards,
+    /// What carries their operations out.
+    pub driver: Driver,
     /// Whether each shard is pinned to a core.
     pub pin: bool,
     /// Where the admin interface listens.
@@ -81,6 +83,18 @@ pub enum Shards {
     Auto,
     /// This many.
     Count(usize),
+}
+
+/// What carries the shards' operations out.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Driver {
+    /// io_uring where it works, otherwise epoll.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
 }
 
 /// Where the admin interface listens.

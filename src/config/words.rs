@@ -59,6 +59,7 @@ impl Place {
             }
             Self::Global => &[
                 ("shards", "shards = \"auto\""),
+                ("driver", "driver = \"auto\""),
                 ("pin", "pin = true"),
                 ("admin", "admin = { socket = \"/run/ringlane/admin.sock\" }"),
                 ("user", "user = \"ringlane\""),

@@ -14,6 +14,7 @@ use ringlane_core::counters::ShardCounters;
 use ringlane_core::gauges::Gauges;
 use ringlane_core::mailbox::Mailbox;
 use ringlane_core::snapshot::{Address, Snapshot};
+use ringlane_core::sys::DriverKind;
 use tokio::sync::Notify;
 
 /// The shared state of one running balancer.
@@ -25,6 +26,8 @@ pub struct Running {
     pub gauges: Arc<Gauges>,
     /// What each shard counted.
     pub counters: Vec<Arc<ShardCounters>>,
+    /// What carries the shards' operations out.
+    pub driver: DriverKind,
     /// The core that each shard is pinned to; `None` for one that the scheduler may move.
     pub cpus: Vec<Option<usize>>,
     /// How to speak to each shard.
@@ -58,6 +61,7 @@ impl Running {
     /// When the process has no descriptor left for the mailboxes.
     pub fn new(
         snapshot: Snapshot,
+        driver: DriverKind,
         cpus: Vec<Option<usize>>,
         bound: Vec<Vec<Address>>,
     ) -> io::Result<Self> {
@@ -67,6 +71,7 @@ impl Running {
             gauges: Arc::new(Gauges::new(&snapshot, shards)),
             counters: (0..shards).map(|_| Arc::new(ShardCounters::new(&snapshot))).collect(),
             snapshot: Arc::new(snapshot),
+            driver,
             cpus,
             mailboxes: mailboxes.into(),
             bound,
@@ -140,7 +145,8 @@ mod tests {
             backends: Vec::new(),
             servers: Vec::new(),
         };
-        let running = Running::new(snapshot, vec![None, Some(1)], Vec::new()).unwrap();
+        let running =
+            Running::new(snapshot, DriverKind::Uring, vec![None, Some(1)], Vec::new()).unwrap();
         assert_eq!((running.shards(), running.counters.len(), running.mailboxes.len()), (2, 2, 2));
         assert_eq!(running.stage(), Stage::Starting);
         for (enter, then) in [

@@ -57,6 +57,7 @@ impl Shards {
             let (started, start) = std_mpsc::channel();
             let setup = Setup {
                 index,
+                driver: running.driver,
                 cpu: running.cpus[index],
                 snapshot: Arc::clone(&running.snapshot),
                 gauges: Arc::clone(&running.gauges),

@@ -11,13 +11,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
+use ringlane_core::limits;
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::Snapshot;
-use ringlane_core::{limits, sys};
+use ringlane_core::sys::{DriverKind, SetupError, probe};
 use tokio::runtime::{Builder, Runtime};
 
 use super::access_log::{self, AccessLogThread};
 use super::descriptors::{self, Room};
+use super::log::say;
 use super::privileges::Identity;
 use super::running::{Running, Stage};
 use super::serving::Serving;
@@ -53,7 +55,7 @@ impl Supervisor {
     /// A sentence for the operator; nothing is left running or listening then.
     pub fn start(config: Config) -> Result<Self, StartError> {
         let Config { global, mut snapshot } = config;
-        sys::probe().map_err(StartError::Kernel)?;
+        let driver = choose_driver(global.driver).map_err(StartError::Kernel)?;
         let identity = Identity::find(global.user.as_deref(), global.group.as_deref())
             .map_err(StartError::Privileges)?;
         let cpus = cores::plan(global.shards, global.pin).map_err(StartError::Cores)?;
@@ -80,7 +82,7 @@ impl Supervisor {
         drop(inside);
 
         let queues = log_queues(&snapshot, cpus.len());
-        let running = Running::new(snapshot, cpus, listeners.bound)
+        let running = Running::new(snapshot, driver, cpus, listeners.bound)
             .map_err(StartError::system("the mailboxes of the shards"))?;
         let running = Arc::new(running);
         let log = start_log(global.access_log.as_ref(), &running, &queues)?;
@@ -122,6 +124,20 @@ impl Supervisor {
     }
 }
 
+/// The driver that is configured, or the best that works here. Says so where it is not the best.
+fn choose_driver(configured: config::Driver) -> Result<DriverKind, SetupError> {
+    match configured {
+        config::Driver::Uring => probe(DriverKind::Uring).map(|()| DriverKind::Uring),
+        config::Driver::Epoll => probe(DriverKind::Epoll).map(|()| DriverKind::Epoll),
+        config::Driver::Auto => {
+            let Err(refused) = probe(DriverKind::Uring) else { return Ok(DriverKind::Uring) };
+            probe(DriverKind::Epoll)?;
+            say(format_args!("using epoll, which costs more per byte: {refused}"));
+            Ok(DriverKind::Epoll)
+        }
+    }
+}
+
 /// Where shards put finished sessions. Without an access log nothing ever does.
 fn log_queues(snapshot: &Snapshot, shards: usize) -> Vec<Arc<ArrayQueue<SessionRecord>>> {
     let places = if snapshot.log_sessions { limits::LOG_RECORDS } else { 1 };
@@ -148,9 +164,10 @@ fn ready_line(
 ) -> String {
     let shards = running.shards();
     let mut line = format!(
-        "ringlane {} ready: {shards} shard{}, frontends ",
+        "ringlane {} ready: {shards} shard{} on {}, frontends ",
         env!("CARGO_PKG_VERSION"),
         if shards == 1 { "" } else { "s" },
+        running.driver.name(),
     );
     for (i, (frontend, bound)) in running.snapshot.frontends.iter().zip(&running.bound).enumerate()
     {
@@ -190,14 +207,15 @@ mod tests {
         "#;
         let Config { snapshot, .. } = config::parse("test.toml", text).unwrap();
         let bound = snapshot.frontends.iter().map(|frontend| frontend.bind.clone()).collect();
-        let running = Running::new(snapshot, vec![Some(0), Some(1)], bound).unwrap();
+        let running =
+            Running::new(snapshot, DriverKind::Epoll, vec![Some(0), Some(1)], bound).unwrap();
         let room = Room { max_connections: 350, derived_from: Some(1024) };
         let admin = config::Admin { socket: Some("/run/a.sock".into()), http: None };
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
             ready_line(&running, room, &admin, "127.0.0.1:9000".parse().ok()),
             format!(
-                "ringlane {version} ready: 2 shards, frontends a on 127.0.0.1:1 and [::1]:1, c on \
+                "ringlane {version} ready: 2 shards on epoll, frontends a on 127.0.0.1:1 and [::1]:1, c on \
                  127.0.0.1:2; max_connections 350 (from the limit of 1024 open files); admin on \
                  unix:/run/a.sock and 127.0.0.1:9000"
             )

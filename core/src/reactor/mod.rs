@@ -34,7 +34,7 @@ use crate::counters::ShardCounters;
 use crate::limits::TASKS_PER_TURN;
 use crate::mailbox::{Mailbox, Message};
 use crate::slab::{Key, Slab};
-use crate::sys::{Driver, Look, Outcome, SetupError, Wait};
+use crate::sys::{Driver, DriverKind, Look, Outcome, SetupError, Wait};
 use crate::wheel::Wheel;
 
 /// The handle to a shard's loop. Cloning it is cheap; it can't leave its thread.
@@ -70,16 +70,17 @@ impl fmt::Debug for Reactor {
 }
 
 impl Reactor {
-    /// A loop for the calling thread, as shard `index` with the mailbox of that index.
+    /// A loop over a driver for the calling thread, as shard `index` with the mailbox of that index.
     ///
     /// # Errors
     /// When the kernel refuses a ring; one sentence for the operator.
     pub fn new(
+        driver: DriverKind,
         index: usize,
         mailboxes: Arc<[Mailbox]>,
         counters: Arc<ShardCounters>,
     ) -> Result<Self, SetupError> {
-        let driver = Driver::new()?;
+        let driver = Driver::new(driver)?;
         let now = driver.now();
         Ok(Self(Rc::new(Inner {
             driver: RefCell::new(driver),

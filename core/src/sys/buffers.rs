@@ -25,11 +25,18 @@ pub(super) const BUFFER_GROUP: u16 = 0;
 /// The buffers of one shard.
 pub(crate) struct BufferPool {
     region: Mapping,
-    ring: Mapping,
-    tail: Cell<u16>,
+    offer: Offer,
     offered: Cell<usize>,
     touched: Cell<usize>,
     free: RefCell<Vec<u16>>,
+}
+
+/// Where offered buffers wait.
+enum Offer {
+    /// In a ring that the kernel takes from.
+    Shared { ring: Mapping, tail: Cell<u16> },
+    /// On a stack that the driver takes from.
+    Private(RefCell<Vec<u16>>),
 }
 
 /// A buffer with received bytes. Dropping it gives the buffer back.
@@ -44,24 +51,48 @@ pub struct Buffer {
 impl BufferPool {
     /// Reserves the region and offers the first buffers through `submitter`'s ring.
     pub(super) fn shared(submitter: &io_uring::Submitter<'_>) -> Result<Rc<Self>, SetupError> {
-        let ring_bytes = BUFFERS_OFFERED * size_of::<BufRingEntry>();
-        let map = |len| Mapping::new(len).map_err(|e| SetupError::from_memory(&e, len));
-        let pool = Self {
-            region: map(BUFFERS_MAX * BUFFER_SIZE)?,
-            ring: map(ring_bytes)?,
-            tail: Cell::new(0),
-            offered: Cell::new(0),
-            touched: Cell::new(0),
-            free: RefCell::new(Vec::new()),
-        };
+        let bytes = BUFFERS_OFFERED * size_of::<BufRingEntry>();
+        let ring = Mapping::new(bytes).map_err(|e| SetupError::from_memory(&e, bytes))?;
         let entries = u16::try_from(BUFFERS_OFFERED).unwrap_or(u16::MAX);
-        let address = pool.ring.start.as_ptr() as u64;
+        let address = ring.start.as_ptr() as u64;
         // SAFETY: the mapping is page-aligned, has room for that many entries, and lives until the
         // pool is dropped, which `Driver` does only after the ring has gone.
         unsafe { submitter.register_buf_ring_with_flags(address, entries, BUFFER_GROUP, 0) }
             .map_err(|error| SetupError::from_ring_setup(&error))?;
+        Self::over(Offer::Shared { ring, tail: Cell::new(0) })
+    }
+
+    /// Reserves the region for a driver that takes buffers itself.
+    pub(super) fn private() -> Result<Rc<Self>, SetupError> {
+        Self::over(Offer::Private(RefCell::default()))
+    }
+
+    fn over(offer: Offer) -> Result<Rc<Self>, SetupError> {
+        let bytes = BUFFERS_MAX * BUFFER_SIZE;
+        let pool = Self {
+            region: Mapping::new(bytes).map_err(|e| SetupError::from_memory(&e, bytes))?,
+            offer,
+            offered: Cell::new(0),
+            touched: Cell::new(0),
+            free: RefCell::new(Vec::new()),
+        };
         pool.refill();
         Ok(Rc::new(pool))
+    }
+
+    /// Takes an offered buffer in the kernel's stead, to fill it and then say so with `received`.
+    pub(super) fn take(&self) -> Option<u16> {
+        match &self.offer {
+            Offer::Shared { .. } => None,
+            Offer::Private(offered) => offered.borrow_mut().pop(),
+        }
+    }
+
+    /// Puts back a taken buffer that was not filled.
+    pub(super) fn untake(&self, id: u16) {
+        if let Offer::Private(offered) = &self.offer {
+            offered.borrow_mut().push(id);
+        }
     }
 
     /// Takes over the buffer that a completion names, `len` bytes filled.
@@ -97,27 +128,34 @@ impl BufferPool {
     }
 
     fn offer(&self, id: u16) {
-        let tail = self.tail.get();
-        let slot = usize::from(tail) & (BUFFERS_OFFERED - 1);
-        let entries = self.ring.start.cast::<BufRingEntry>();
-        // SAFETY: `slot` is below the number of entries of the mapping, and the kernel reads only
-        // entries below the tail, which is moved after the entry is written.
+        self.offered.set(self.offered.get() + 1);
+        match &self.offer {
+            Offer::Shared { ring, tail } => self.offer_to_kernel(ring, tail, id),
+            Offer::Private(offered) => offered.borrow_mut().push(id),
+        }
+    }
+
+    fn offer_to_kernel(&self, ring: &Mapping, tail: &Cell<u16>, id: u16) {
+        let slot = usize::from(tail.get()) & (BUFFERS_OFFERED - 1);
+        let entries = ring.start.cast::<BufRingEntry>();
+        // SAFETY: `slot` is below the number of entries of the mapping.
         let entry = unsafe { entries.add(slot) };
-        // SAFETY: as above; nobody else in this process refers to the entry.
+        // SAFETY: as above; the kernel reads only entries below the tail, which is moved after the
+        // entry is written, and nobody else in this process refers to it.
         let entry = unsafe { &mut *entry.as_ptr() };
         entry.set_addr(self.address(id) as u64);
         entry.set_len(BUFFER_LEN);
         entry.set_bid(id);
-        self.tail.set(tail.wrapping_add(1));
-        self.offered.set(self.offered.get() + 1);
+        tail.set(tail.get().wrapping_add(1));
         // SAFETY: the ring's base is page-aligned and its first entry is in the mapping.
         let shared_tail = unsafe { BufRingEntry::tail(entries.as_ptr()) };
         // SAFETY: the tail lies inside the first entry; the kernel reads it with an acquire load.
         let shared_tail = unsafe { AtomicU16::from_ptr(shared_tail.cast_mut()) };
-        shared_tail.store(self.tail.get(), Ordering::Release);
+        shared_tail.store(tail.get(), Ordering::Release);
     }
 
-    fn address(&self, id: u16) -> *mut u8 {
+    /// Where a buffer begins.
+    pub(super) fn address(&self, id: u16) -> *mut u8 {
         // SAFETY: ids are below BUFFERS_MAX, so this stays inside the region.
         unsafe { self.region.start.as_ptr().add(usize::from(id) * BUFFER_SIZE) }
     }

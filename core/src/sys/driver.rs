@@ -11,7 +11,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ use socket2::SockAddr;
 
 use super::buffers::{Buffer, BufferPool};
 use super::kernel::{CANCELLATION, Completion, Interest, Kernel, Request, WOKEN, Wait};
-use super::setup::SetupError;
+use super::setup::{DriverKind, SetupError};
 use super::socket::Socket;
 use crate::limits::RECEIVE_QUEUE;
 use crate::slab::{Key, Slab};
@@ -92,11 +92,18 @@ pub(crate) struct Turn {
 }
 
 impl Driver {
-    /// Sets up io_uring and buffers for the calling thread.
-    pub(crate) fn new() -> Result<Self, SetupError> {
-        let mut driver = Self::over(Kernel::uring()?);
-        driver.probe_receive_limit().map_err(|error| SetupError::from_ring_setup(&error))?;
-        Ok(driver)
+    /// Sets up a driver and its buffers for the calling thread.
+    pub(crate) fn new(kind: DriverKind) -> Result<Self, SetupError> {
+        match kind {
+            DriverKind::Epoll => Ok(Self::over(Kernel::epoll()?)),
+            DriverKind::Uring => {
+                let mut driver = Self::over(Kernel::uring()?);
+                driver
+                    .probe_receive_limit()
+                    .map_err(|error| SetupError::from_ring_setup(&error))?;
+                Ok(driver)
+            }
+        }
     }
 
     fn over((kernel, pool): (Kernel, Rc<BufferPool>)) -> Self {
@@ -124,8 +131,9 @@ impl Driver {
         while self.in_flight() > 0 {
             self.turn(Wait::Completion, |_| ())?;
         }
-        let Kernel::Uring(uring) = &mut self.kernel;
-        if refused {
+        if let Kernel::Uring(uring) = &mut self.kernel
+            && refused
+        {
             uring.forget_receive_limit();
         }
         Ok(())
@@ -187,7 +195,7 @@ impl Driver {
 
     /// Watches a mailbox's eventfd, which must outlive the driver. Once: it is to be watched again
     /// after each wake-up.
-    pub(crate) fn watch_mailbox(&mut self, event_fd: RawFd) -> io::Result<()> {
+    pub(crate) fn watch_mailbox(&mut self, event_fd: BorrowedFd<'_>) -> io::Result<()> {
         self.kernel.watch(event_fd)
     }
 
@@ -253,8 +261,10 @@ impl Driver {
     }
 
     fn cancel(&mut self, key: Key) {
-        // Were it refused, the operation would only end later, with its connection.
-        let _ = self.kernel.cancel(key.to_bits());
+        if let Some(slot) = self.slots.get_mut(key) {
+            // Were it refused, the operation would only end later, with its connection.
+            let _ = self.kernel.cancel(&slot.socket, key.to_bits());
+        }
     }
 
     /// A task that found no buffer wants to hear when one is back; `false` if one is already.

@@ -4,13 +4,14 @@
 //! all of them. `driver` keeps account of what is in flight and is the only user.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use socket2::SockAddr;
 
 use super::buffers::{Buffer, BufferPool};
+use super::epoll::Epoll;
 use super::setup::SetupError;
 use super::socket::{self, Socket};
 use super::uring::Uring;
@@ -77,6 +78,8 @@ pub(super) const WOKEN: u64 = u64::MAX;
 pub(super) enum Kernel {
     /// io_uring.
     Uring(Uring),
+    /// epoll and non-blocking calls.
+    Epoll(Epoll),
 }
 
 impl Kernel {
@@ -85,6 +88,12 @@ impl Kernel {
         let uring = Uring::new()?;
         let pool = BufferPool::shared(&uring.submitter())?;
         Ok((Self::Uring(uring), pool))
+    }
+
+    /// Sets epoll up, with buffers that the kernel never sees as such.
+    pub(super) fn epoll() -> Result<(Self, Rc<BufferPool>), SetupError> {
+        let pool = BufferPool::private()?;
+        Ok((Self::Epoll(Epoll::new(Rc::clone(&pool))?), pool))
     }
 
     /// Queues a request.
@@ -96,20 +105,25 @@ impl Kernel {
         match self {
             // SAFETY: the caller's promise.
             Self::Uring(uring) => unsafe { uring.submit(request, user_data) },
+            // SAFETY: the caller's promise.
+            Self::Epoll(epoll) => unsafe { epoll.submit(request, user_data) },
         }
     }
 
     /// Asks for the end of a request, whose last completion may be an `ECANCELED`.
-    pub(super) fn cancel(&mut self, user_data: u64) -> io::Result<()> {
+    pub(super) fn cancel(&mut self, socket: &Socket, user_data: u64) -> io::Result<()> {
         match self {
-            Self::Uring(uring) => uring.cancel(user_data),
+            Self::Uring(uring) => uring.cancel(user_data)?,
+            Self::Epoll(epoll) => epoll.cancel(socket, user_data),
         }
+        Ok(())
     }
 
     /// Completes once, as [`WOKEN`], when a mailbox's eventfd becomes readable.
-    pub(super) fn watch(&mut self, event_fd: RawFd) -> io::Result<()> {
+    pub(super) fn watch(&mut self, event_fd: BorrowedFd<'_>) -> io::Result<()> {
         match self {
             Self::Uring(uring) => uring.watch(event_fd),
+            Self::Epoll(epoll) => epoll.watch(event_fd),
         }
     }
 
@@ -118,6 +132,7 @@ impl Kernel {
     pub(super) fn enter(&mut self, wait: Wait, out: &mut Vec<Completion>) -> io::Result<()> {
         match self {
             Self::Uring(uring) => uring.enter(wait, out),
+            Self::Epoll(epoll) => epoll.enter(wait, out),
         }
     }
 
@@ -128,14 +143,14 @@ impl Kernel {
         congestion: &Congestion,
     ) -> io::Result<(Socket, SockAddr)> {
         match self {
-            Self::Uring(_) => socket::towards(address, congestion),
+            Self::Uring(_) | Self::Epoll(_) => socket::towards(address, congestion),
         }
     }
 
     /// The time.
     pub(super) fn now(&self) -> Instant {
         match self {
-            Self::Uring(_) => Instant::now(),
+            Self::Uring(_) | Self::Epoll(_) => Instant::now(),
         }
     }
 }

@@ -8,6 +8,7 @@
 
 mod buffers;
 mod driver;
+mod epoll;
 mod kernel;
 mod pipe;
 mod setup;
@@ -19,7 +20,7 @@ pub(crate) use driver::{Driver, Look, Outcome};
 pub use kernel::Interest;
 pub(crate) use kernel::Wait;
 pub use pipe::Pipe;
-pub use setup::{SetupError, probe};
+pub use setup::{DriverKind, SetupError, probe};
 pub use socket::{ListenOptions, Socket, listen};
 pub(crate) use socket::{
     accept_now, leave_pacing_on_a_short_path, peer_address, reset_on_close, shutdown_write,

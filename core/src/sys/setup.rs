@@ -20,12 +20,31 @@ impl fmt::Display for SetupError {
     }
 }
 
-/// Asks the kernel for everything that a shard needs, on a ring that is thrown away.
+/// What carries a shard's operations out.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum DriverKind {
+    /// io_uring: the way that is meant.
+    Uring,
+    /// epoll: where io_uring may not be used, as in most containers.
+    Epoll,
+}
+
+impl DriverKind {
+    /// The name that the configuration and the status page use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Uring => "io_uring",
+            Self::Epoll => "epoll",
+        }
+    }
+}
+
+/// Asks the kernel for everything that a shard needs, on a driver that is thrown away.
 ///
 /// # Errors
 /// One sentence for the operator: what was found, what is needed, how to get it.
-pub fn probe() -> Result<(), SetupError> {
-    super::driver::Driver::new().map(drop)
+pub fn probe(kind: DriverKind) -> Result<(), SetupError> {
+    super::driver::Driver::new(kind).map(drop)
 }
 
 const DISABLED_SYSCTL: &str = "/proc/sys/kernel/io_uring_disabled";
@@ -38,6 +57,14 @@ impl SetupError {
             .unwrap_or_else(|_| "unknown".into());
         let disabled = std::fs::read_to_string(DISABLED_SYSCTL).unwrap_or_default();
         Self(explain(error, &kernel, disabled.trim()))
+    }
+
+    /// The sentence for an epoll instance that could not be made.
+    pub(super) fn from_epoll_setup(error: &io::Error) -> Self {
+        Self(format!(
+            "the kernel refused an epoll instance: {error}; raise RLIMIT_NOFILE (`ulimit -n`, \
+             `LimitNOFILE=` in systemd) or free memory"
+        ))
     }
 
     /// The sentence for memory that could not be mapped.

@@ -4,41 +4,58 @@
 //! are non-blocking and close-on-exec: `splice(2)` looks at `O_NONBLOCK` and nothing else, and ring
 //! operations wait by themselves either way.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
+use super::kernel::Interest;
 use crate::snapshot::{Address, Congestion};
 
 /// A socket of a shard, closed on drop.
 #[derive(Debug)]
-pub struct Socket(OwnedFd);
+pub struct Socket {
+    fd: OwnedFd,
+    /// Whether the epoll driver has been told of it.
+    watched: Cell<bool>,
+}
 
 impl<F: Into<OwnedFd>> From<F> for Socket {
     /// Takes over a non-blocking socket.
     fn from(socket: F) -> Self {
-        Self(socket.into())
+        Self { fd: socket.into(), watched: Cell::new(false) }
     }
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.fd.as_fd()
     }
 }
 
 impl Socket {
     /// The number that the driver knows it by.
     pub(super) fn fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.fd.as_raw_fd()
     }
 
     /// What an accept on this listener has just made.
     pub(super) fn accepted(&self, fd: RawFd) -> Self {
         // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
-        Self(unsafe { OwnedFd::from_raw_fd(fd) })
+        Self::from(unsafe { OwnedFd::from_raw_fd(fd) })
+    }
+
+    /// The descriptor alone.
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
+    /// Whether this is the first request on this socket, which the epoll driver must be told of.
+    pub(super) fn begin_watch(&self) -> bool {
+        !self.watched.replace(true)
     }
 }
 
@@ -170,7 +187,7 @@ pub(crate) fn peer_address(socket: &Socket) -> Option<SocketAddr> {
 ///
 /// # Errors
 /// Those of `accept4`.
-pub(crate) fn accept_now(listener: &Socket) -> io::Result<Option<Socket>> {
+pub(crate) fn accept_now(listener: &impl AsFd) -> io::Result<Option<Socket>> {
     // `accept` of socket2 sets close-on-exec; the rest of the flags are set after.
     match SockRef::from(listener).accept() {
         Ok((socket, _)) => {
@@ -180,4 +197,47 @@ pub(crate) fn accept_now(listener: &Socket) -> io::Result<Option<Socket>> {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Begins to connect; `EINPROGRESS` when the answer will come later.
+pub(super) fn connect_now(socket: &Socket, address: &SockAddr) -> io::Result<()> {
+    SockRef::from(socket).connect(address)
+}
+
+/// The error that struck a socket, if any.
+pub(super) fn take_error(socket: &impl AsFd) -> io::Result<()> {
+    SockRef::from(socket).take_error()?.map_or(Ok(()), Err)
+}
+
+/// Whether a socket can be read or written now.
+pub(super) fn is_ready(socket: &Socket, interest: Interest) -> io::Result<bool> {
+    let events = match interest {
+        Interest::Readable => PollFlags::POLLIN,
+        Interest::Writable => PollFlags::POLLOUT,
+    };
+    let mut poll = [PollFd::new(socket.as_fd(), events)];
+    Ok(nix::poll::poll(&mut poll, PollTimeout::ZERO)? > 0)
+}
+
+/// Receives what is there.
+///
+/// # Safety
+/// `start` must be valid for writes of `len` bytes.
+pub(super) unsafe fn receive_now(fd: RawFd, start: *mut u8, len: usize) -> io::Result<usize> {
+    // SAFETY: the caller's promise.
+    count(unsafe { libc::recv(fd, start.cast(), len, libc::MSG_DONTWAIT) })
+}
+
+/// Sends what there is room for.
+///
+/// # Safety
+/// `start` must be valid for reads of `len` bytes.
+pub(super) unsafe fn send_now(fd: RawFd, start: *const u8, len: usize) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the caller's promise.
+    count(unsafe { libc::send(fd, start.cast(), len, flags) })
+}
+
+fn count(result: isize) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

@@ -6,7 +6,7 @@
 //! can't take (`FEAT_NODROP`).
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use io_uring::types::{Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
@@ -91,9 +91,9 @@ impl Uring {
     }
 
     /// Watches a mailbox's eventfd once.
-    pub(super) fn watch(&mut self, event_fd: RawFd) -> io::Result<()> {
+    pub(super) fn watch(&mut self, event_fd: BorrowedFd<'_>) -> io::Result<()> {
         let mask = poll_mask(Interest::Readable);
-        let entry = opcode::PollAdd::new(Fd(event_fd), mask).build().user_data(WOKEN);
+        let entry = opcode::PollAdd::new(Fd(event_fd.as_raw_fd()), mask).build().user_data(WOKEN);
         // SAFETY: a poll entry names no memory.
         unsafe { self.push(&entry) }
     }

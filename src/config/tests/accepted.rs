@@ -19,6 +19,7 @@ user = "ringlane"
 group = "lane"
 max_connections = 100_000
 drain_timeout = "1m30s"
+driver = "epoll"
 access_log = { format = "json", to = "file:/var/log/ringlane.log" }
 
 [[frontend]]
@@ -72,6 +73,7 @@ fn everything_said() {
         user: Some("ringlane".to_owned()),
         group: Some("lane".to_owned()),
         max_connections: Some(100_000),
+        driver: crate::config::Driver::Epoll,
         drain_timeout: Duration::from_secs(90),
         access_log: Some(AccessLog {
             format: LogFormat::Json,

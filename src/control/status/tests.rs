@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::control::running::Stage;
+use ringlane_core::sys::DriverKind;
 
 fn member(name: &str, address: &str, backup: bool) -> Member {
     let address = Address::Inet(address.parse().unwrap());
@@ -50,7 +51,7 @@ pub(in crate::control) fn running() -> Arc<Running> {
         Address::Inet("127.0.0.1:5432".parse().unwrap()),
         Address::Unix("/run/pg.sock".into()),
     ]];
-    let running = Running::new(snapshot(), vec![Some(0), None], bound).unwrap();
+    let running = Running::new(snapshot(), DriverKind::Uring, vec![Some(0), None], bound).unwrap();
     for (shard, turns, bytes) in [(0, 5, 10), (1, 7, 20)] {
         let counters = &running.counters[shard];
         counters.turns.add(turns);
@@ -76,6 +77,7 @@ fn the_page_has_the_merged_numbers() {
         ("/generation", json!(1)),
         ("/state", json!("serving")),
         ("/pid", json!(process::id())),
+        ("/driver", json!("io_uring")),
         ("/sessions_max", json!(200)),
         ("/shards/0/cpu", json!(0)),
         ("/shards/1/cpu", Value::Null),
@@ -105,7 +107,7 @@ fn the_page_has_the_merged_numbers() {
 fn a_frontend_without_a_limit_has_that_of_the_process() {
     let mut snapshot = snapshot();
     snapshot.frontends[0].max_connections = u32::MAX;
-    let running = Running::new(snapshot, vec![None], vec![Vec::new()]).unwrap();
+    let running = Running::new(snapshot, DriverKind::Epoll, vec![None], vec![Vec::new()]).unwrap();
     let page = serde_json::to_value(Status::of(&running)).unwrap();
     assert_eq!(page["frontends"][0]["sessions_max"], 200);
 }
