@@ -93,25 +93,37 @@ fn enter(shard: &Shard, frontend: FrontendId) -> bool {
     false
 }
 
-/// Begins the session here, or on a shard that has clearly fewer.
+/// Begins the session on a shard that has clearly fewer, or else here.
 fn place(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId) {
     let own = shard.reactor.shard();
     let other = least_loaded(shard, own);
-    let mut connection = Some(connection);
-    if other != own && shard.gauges.try_hand_over(other) {
-        let message = connection.take().map(|connection| Message::Adopt { connection, frontend });
-        match message.map(|message| shard.reactor.mailboxes()[other].post(message)) {
-            Some(Ok(())) => shard.counters().handed_over.add(1),
-            Some(Err(Message::Adopt { connection: back, .. })) => {
-                shard.gauges.leave_shard(other);
-                connection = Some(back);
-            }
-            Some(Err(_)) | None => {}
-        }
-    }
-    if let Some(connection) = connection {
+    let kept =
+        if other == own { Some(connection) } else { hand_over(shard, other, connection, frontend) };
+    if let Some(connection) = kept {
         shard.gauges.enter_shard(own);
         session::begin(shard, connection, frontend);
+    }
+}
+
+/// Hands a connection to another shard; gives it back if that shard can't take it.
+fn hand_over(
+    shard: &Shard,
+    other: usize,
+    connection: Socket,
+    frontend: FrontendId,
+) -> Option<Socket> {
+    if !shard.gauges.try_hand_over(other) {
+        return Some(connection);
+    }
+    let message = Message::Adopt { connection, frontend };
+    let Err(refused) = shard.reactor.mailboxes()[other].post(message) else {
+        shard.counters().handed_over.add(1);
+        return None;
+    };
+    shard.gauges.leave_shard(other);
+    match refused {
+        Message::Adopt { connection, .. } => Some(connection),
+        _ => None,
     }
 }
 
