@@ -63,11 +63,6 @@ impl Wheel {
         }
     }
 
-    /// Whether a timer has neither fired nor been disarmed.
-    pub(crate) fn is_armed(&mut self, key: Key) -> bool {
-        self.timers.get_mut(key).is_some()
-    }
-
     /// When to call `expire` next: never later than the earliest timer, maybe earlier.
     pub(crate) fn next(&self) -> Option<u64> {
         self.levels.iter().enumerate().filter_map(|(n, level)| level.next(n, self.now)).min()

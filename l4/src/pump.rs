@@ -63,8 +63,11 @@ impl Pump<'_> {
                 None => break,
             }
         }
-        // Fails only if the connection has gone, which its own receive tells better.
-        let _ = self.to.shutdown_write();
+        // When both directions have ended the close that follows says so itself.
+        if !self.traffic.ended(self.source) {
+            // Fails only if the connection has gone, which its own receive tells better.
+            let _ = self.to.shutdown_write();
+        }
         Ok(())
     }
 

@@ -50,6 +50,7 @@ pub(crate) struct Traffic<'a> {
     frontend: &'a FrontendCounters,
     server: &'a ServerCounters,
     alive: [Cell<Instant>; 2],
+    ended: [Cell<bool>; 2],
 }
 
 impl Traffic<'_> {
@@ -73,6 +74,12 @@ impl Traffic<'_> {
     /// A side took bytes.
     pub(crate) fn sent(&self, side: Side) {
         self.alive[side as usize].set(self.shard.reactor.now());
+    }
+
+    /// A side has ended its stream; whether the other one had before.
+    pub(crate) fn ended(&self, side: Side) -> bool {
+        self.ended[side as usize].set(true);
+        self.ended[side.other() as usize].get()
     }
 
     /// When a side that stays silent has been silent for too long, and which one; the client's
@@ -103,6 +110,7 @@ pub(crate) async fn relay(
         frontend: shard.counters().frontend(frontend_id),
         server: shard.counters().server(server_id),
         alive: [Cell::new(now), Cell::new(now)],
+        ended: [Cell::new(false), Cell::new(false)],
     };
     let pump = |source, from, to| {
         let path = PathChoice::new(frontend.path);

@@ -50,9 +50,16 @@ impl Reactor {
 }
 
 impl Sleep {
-    /// Moves the deadline. The armed timer stays: it wakes the task, which looks again.
+    /// Moves the deadline.
     pub fn postpone(mut self: Pin<&mut Self>, deadline: Instant) {
+        self.disarm();
         self.deadline = deadline;
+    }
+
+    fn disarm(&mut self) {
+        if let Some(timer) = self.timer.take() {
+            self.reactor.0.wheel.borrow_mut().disarm(timer);
+        }
     }
 }
 
@@ -63,14 +70,13 @@ impl Future for Sleep {
         if self.reactor.now() >= self.deadline {
             return Poll::Ready(());
         }
-        let inner = &self.reactor.0;
-        let mut wheel = inner.wheel.borrow_mut();
-        // Rounded up: a timer must not fire before its time.
-        let millis = self.reactor.millis_until(self.deadline) + 1;
-        let armed = self.timer.is_some_and(|timer| wheel.is_armed(timer));
-        if !armed {
-            let timer = wheel.arm(millis, inner.current.get());
-            drop(wheel);
+        // An armed timer has not fired: it does so only at the deadline. Nothing is looked up for
+        // it here, since a session comes by with every byte.
+        if self.timer.is_none() {
+            // Rounded up: a timer must not fire before its time.
+            let millis = self.reactor.millis_until(self.deadline) + 1;
+            let inner = &self.reactor.0;
+            let timer = inner.wheel.borrow_mut().arm(millis, inner.current.get());
             self.timer = Some(timer);
         }
         Poll::Pending
@@ -79,9 +85,7 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        if let Some(timer) = self.timer {
-            self.reactor.0.wheel.borrow_mut().disarm(timer);
-        }
+        self.disarm();
     }
 }
 
