@@ -1,0 +1,234 @@
+//! Real databases with their own benchmarks, and the numbers that a run of them leaves behind.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Uid;
+use tempfile::TempDir;
+
+use crate::harness::balancer::{Ringlane, Setup, get_over_tcp, parse_metrics, path_str};
+use crate::harness::program::{self, Beside, find, run};
+use crate::harness::server::free_port;
+use crate::harness::{heavy, wait_for};
+
+const CLIENTS: &str = "32";
+
+/// A PostgreSQL server with an empty cluster of its own. It won't run as root, so root gives it
+/// the account that Debian's package makes.
+struct Postgres {
+    address: SocketAddr,
+    _process: Beside,
+    _dir: TempDir,
+}
+
+impl Postgres {
+    fn start() -> Self {
+        let dir = TempDir::with_prefix("ringlane-it-pg-").unwrap();
+        // The server's account must be able to enter and to write.
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let data = dir.path().join("data");
+        let initdb = find("initdb", "postgresql");
+        let output = as_postgres()
+            .args([&initdb, "--pgdata", path_str(&data), "--username", "it"])
+            .args(["--auth", "trust", "--no-sync", "--locale", "C"])
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let address = free_port();
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        let settings = [
+            format!("port={}", address.port()),
+            format!("listen_addresses={}", address.ip()),
+            format!("unix_socket_directories={}", dir.path().display()),
+            "fsync=off".to_owned(),
+            "synchronous_commit=off".to_owned(),
+        ];
+        let mut command = as_postgres();
+        command.arg(find("postgres", "postgresql")).arg("-D").arg(&data);
+        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut process = Beside::start(&mut command, Signal::SIGQUIT);
+        wait_for("PostgreSQL to answer", || {
+            let said = || fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+            assert!(!process.has_ended(), "{}", said());
+            said().contains("ready to accept connections").then_some(())
+        });
+        Self { address, _process: process, _dir: dir }
+    }
+}
+
+/// A command of an account that PostgreSQL agrees to run as.
+fn as_postgres() -> Command {
+    let mut command = program::bound_to_us();
+    if Uid::effective().is_root() {
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]);
+    }
+    command
+}
+
+/// Runs pgbench through the balancer; what it said.
+fn pgbench(ringlane: &Ringlane, arguments: &[&str]) -> String {
+    let (host, port) = (ringlane.address().ip().to_string(), ringlane.address().port().to_string());
+    let mut all = vec!["-h", &host, "-p", &port, "-U", "it"];
+    all.extend(arguments);
+    all.push("postgres");
+    let output = run("pgbench", "postgresql-contrib", &all);
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn pgbench_meets_no_error() {
+    let _alone = heavy();
+    let postgres = Postgres::start();
+    let ringlane = Setup::to(&[postgres.address]).start();
+    pgbench(&ringlane, &["--initialize", "--quiet", "--scale", "2"]);
+    let begun = ringlane.frontend("sessions");
+    for (script, transactions) in [("select-only", 500), ("tpcb-like", 60)] {
+        let each = transactions.to_string();
+        let said = pgbench(
+            &ringlane,
+            &["-b", script, "-c", CLIENTS, "-j", "2", "-t", &each, "--no-vacuum"],
+        );
+        let total = 32 * transactions;
+        assert!(said.contains(&format!("actually processed: {total}/{total}")), "{said}");
+        assert!(said.contains("number of failed transactions: 0 "), "{said}");
+        let figure = said.lines().find(|line| line.starts_with("tps = ")).unwrap();
+        println!("pgbench {script}, {CLIENTS} clients: {figure}");
+    }
+    ringlane.wait_until_idle();
+    // Each run has its clients, and a session of its own that looks at the tables first.
+    assert_eq!(ringlane.frontend("sessions") - begun, 2 * (32 + 1));
+    assert_eq!(ringlane.frontend("sessions_failed"), 0);
+    assert!(ringlane.log(67).iter().all(|record| record["close"] == "--"));
+    ringlane.end();
+}
+
+/// A Redis server that keeps nothing.
+fn redis() -> (SocketAddr, Beside) {
+    let address = free_port();
+    let mut command = program::bound_to_us();
+    command
+        .arg(find("redis-server", "redis-server"))
+        .args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()])
+        .args(["--save", "", "--appendonly", "no"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null());
+    let mut process = Beside::start(&mut command, Signal::SIGTERM);
+    wait_for("Redis to answer", || {
+        assert!(!process.has_ended(), "redis-server has ended");
+        std::net::TcpStream::connect(address).ok()
+    });
+    (address, process)
+}
+
+#[test]
+fn redis_benchmark_meets_no_error() {
+    let _alone = heavy();
+    let (address, _redis) = redis();
+    let ringlane = Setup::to(&[address]).start();
+    let (host, port) = (ringlane.address().ip().to_string(), ringlane.address().port().to_string());
+    for (pipeline, requests) in [("1", "10000"), ("16", "50000")] {
+        let output = run(
+            "redis-benchmark",
+            "redis-tools",
+            &[
+                "-h",
+                &host,
+                "-p",
+                &port,
+                "-c",
+                CLIENTS,
+                "-n",
+                requests,
+                "-P",
+                pipeline,
+                "--csv",
+                "-t",
+                "ping,set,get,incr,lpush,lrange_100,mset",
+            ],
+        );
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("\"SET\"") && said.contains("\"LRANGE_100"), "{said}");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!errors.to_lowercase().contains("err"), "{errors}");
+        let figures = said.lines().filter_map(|line| {
+            let mut fields = line.split(',');
+            Some(format!("{} {}", fields.next()?, fields.next()?))
+        });
+        println!("redis-benchmark -P {pipeline}: {}", figures.collect::<Vec<_>>().join(", "));
+    }
+    ringlane.wait_until_idle();
+    // A benchmark closes its clients as a whole, with answers it no longer reads among them.
+    let normal = ["--", "CD"];
+    for record in ringlane.log(2 * 32) {
+        assert!(normal.contains(&record["close"].as_str().unwrap()), "{record}");
+    }
+    assert_eq!(ringlane.servers("sessions_failed"), [0]);
+    ringlane.end();
+}
+
+#[test]
+fn the_admin_pages_say_what_was_done() {
+    const SESSIONS: u32 = 7;
+    const BYTES: usize = 1000;
+    let echo = crate::harness::echo::Echo::start();
+    let ringlane = Setup::to(&[echo.address]).start();
+    for _ in 0..SESSIONS {
+        let mut client = crate::harness::client::connect(ringlane.address());
+        crate::harness::client::round_trip(&mut client, &[1; BYTES]);
+    }
+    ringlane.wait_until_idle();
+    let socket = ringlane.admin_socket();
+    let http = ringlane.admin_http();
+    let over_socket = |page: &str| {
+        let page = format!("http://ringlane{page}");
+        let output = run(
+            "curl",
+            "curl",
+            &["--silent", "--show-error", "--fail", "--unix-socket", path_str(&socket), &page],
+        );
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let over_tcp = |page: &str| {
+        let page = format!("http://{http}{page}");
+        let output = run("curl", "curl", &["--silent", "--show-error", "--fail", &page]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let bytes = f64::from(SESSIONS) * BYTES as f64;
+    for page in [over_socket("/metrics"), over_tcp("/metrics")] {
+        let metrics = parse_metrics(&page);
+        for (name, expected) in [
+            ("ringlane_frontend_sessions_total{frontend=\"front\"}", f64::from(SESSIONS)),
+            ("ringlane_frontend_sessions_ended_total{frontend=\"front\"}", f64::from(SESSIONS)),
+            ("ringlane_frontend_sessions_failed_total{frontend=\"front\"}", 0.0),
+            ("ringlane_frontend_received_bytes_total{frontend=\"front\"}", bytes),
+            ("ringlane_frontend_sent_bytes_total{frontend=\"front\"}", bytes),
+            ("ringlane_server_sent_bytes_total{backend=\"back\",server=\"s1\"}", bytes),
+            ("ringlane_server_received_bytes_total{backend=\"back\",server=\"s1\"}", bytes),
+            ("ringlane_server_sessions_total{backend=\"back\",server=\"s1\"}", 7.0),
+            ("ringlane_server_up{backend=\"back\",server=\"s1\"}", 1.0),
+            ("ringlane_process_sessions_live", 0.0),
+            ("ringlane_session_duration_seconds_count", f64::from(SESSIONS)),
+            ("ringlane_connect_time_seconds_count", f64::from(SESSIONS)),
+        ] {
+            assert_eq!(metrics.get(name), Some(&expected), "{name}\n{page}");
+        }
+    }
+    for page in [over_socket("/status"), over_tcp("/status")] {
+        let status: serde_json::Value = serde_json::from_str(&page).unwrap();
+        assert_eq!(status["state"], "serving", "{status:#}");
+        assert_eq!(status["shards"].as_array().unwrap().len(), 2);
+        assert_eq!(status["frontends"][0]["sessions"], SESSIONS);
+        assert_eq!(status["frontends"][0]["bytes_in"], bytes as u64);
+        assert_eq!(status["backends"][0]["servers"][0]["bytes_out"], bytes as u64);
+        assert_eq!(status["latency"]["session_duration"]["count"], SESSIONS);
+    }
+    over_socket("/healthz");
+    over_tcp("/healthz");
+    assert!(get_over_tcp(http, "/nothing").0.contains(" 404 "));
+    ringlane.end();
+}

@@ -1,0 +1,489 @@
+//! The real binary with a configuration of its own in a directory of its own.
+//!
+//! Every balancer of the suite is made by [`Setup::command`]: what a whole run of the suite should
+//! change for all stories, such as what drives the shards, is changed there. Invariant: a balancer
+//! ends with its [`Ringlane`], and a story that ends well has seen it exit with 0 and without a
+//! panic.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, Once};
+use std::thread;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::process::Process;
+use super::{program, wait_for};
+
+/// Looks at something that must give the same to count as settled.
+const LOOKS: u32 = 20;
+
+/// What the line has that says that sessions are accepted.
+const READY: &str = " ready: ";
+
+/// A balancer that has not been started.
+pub(crate) struct Setup {
+    dir: TempDir,
+    shards: usize,
+    /// Instead of a socket in its directory and a TCP port.
+    admin: Option<String>,
+    global: String,
+    frontend: String,
+    backend: String,
+    servers: String,
+    /// Instead of the one frontend and backend that the fields above make.
+    body: Option<String>,
+    wrapper: Vec<String>,
+    deaf: bool,
+    environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// One frontend "front" on a port of the kernel's choice, one backend "back" with these
+    /// servers, named s1, s2, …; two shards, and an access log.
+    pub(crate) fn to(servers: &[SocketAddr]) -> Self {
+        let mut setup = Self::of("");
+        setup.body = None;
+        for (number, address) in (1..).zip(servers) {
+            setup.server(&format!("name = \"s{number}\", address = \"{address}\""));
+        }
+        setup
+    }
+
+    /// Frontends and backends as written.
+    pub(crate) fn of(body: &str) -> Self {
+        Self {
+            dir: TempDir::with_prefix("ringlane-it-").unwrap(),
+            shards: 2,
+            admin: None,
+            global: String::new(),
+            frontend: "bind = \"127.0.0.1:0\"\n".to_owned(),
+            backend: String::new(),
+            servers: String::new(),
+            body: Some(body.to_owned()),
+            wrapper: Vec::new(),
+            deaf: false,
+            environment: Vec::new(),
+        }
+    }
+
+    /// One shard per core is the default; this says how many.
+    pub(crate) fn shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// Adds lines to `[global]`.
+    pub(crate) fn global(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.global, "{lines}");
+        self
+    }
+
+    /// Adds lines to the frontend.
+    pub(crate) fn frontend(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.frontend, "{lines}");
+        self
+    }
+
+    /// Listens there instead.
+    pub(crate) fn bind(mut self, value: &str) -> Self {
+        self.frontend = format!("bind = {value}\n");
+        self
+    }
+
+    /// Adds lines to the backend.
+    pub(crate) fn backend(mut self, lines: &str) -> Self {
+        let _ = writeln!(self.backend, "{lines}");
+        self
+    }
+
+    /// Adds a server by its keys.
+    pub(crate) fn server(&mut self, keys: &str) {
+        let _ = write!(self.servers, "{{ {keys} }}, ");
+    }
+
+    /// Where the admin API listens, as written.
+    pub(crate) fn admin(mut self, value: &str) -> Self {
+        self.admin = Some(value.to_owned());
+        self
+    }
+
+    /// Starts it through another program, given with its arguments.
+    pub(crate) fn through(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// Nobody reads its stderr once it is ready, until [`Ringlane::listen_again`].
+    pub(crate) fn deaf(mut self) -> Self {
+        self.deaf = true;
+        self
+    }
+
+    /// Sets a variable of its environment.
+    pub(crate) fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A file in its directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(self) -> Ringlane {
+        let mut child = self.command().spawn().unwrap();
+        let said = Said::listen(child.stderr.take().unwrap(), self.deaf);
+        let ringlane = Ringlane { child, said, dir: self.dir };
+        wait_for("the ready line", || {
+            let lines = ringlane.said.lines();
+            let ready = lines.iter().any(|line| line.contains(READY));
+            let process = Pid::from_raw(ringlane.pid());
+            assert!(ready || kill(process, None).is_ok(), "ended: {lines:#?}");
+            ready.then_some(())
+        });
+        ringlane
+    }
+
+    /// Starts it, expects it to refuse with exit code 1, and returns what it said.
+    #[track_caller]
+    pub(crate) fn refused(&self) -> String {
+        let output = self.command().output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(!said.contains("panicked"), "{said}");
+        said
+    }
+
+    fn command(&self) -> Command {
+        raise_open_files();
+        let file = self.path("ringlane.toml");
+        fs::write(&file, self.text()).unwrap();
+        let mut command = program::bound_to_us();
+        command.args(&self.wrapper);
+        command.arg(env!("CARGO_BIN_EXE_ringlane")).arg("run").arg("--config").arg(file);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    fn text(&self) -> String {
+        let mut text = format!("[global]\nshards = {}\n", self.shards);
+        let socket = self.path("admin.sock");
+        let both = || format!("{{ socket = {:?}, http = \"127.0.0.1:0\" }}", path_str(&socket));
+        let _ = writeln!(text, "admin = {}", self.admin.clone().unwrap_or_else(both));
+        text.push_str(&self.global);
+        if !self.global.contains("access_log") {
+            let log = self.path("access.log");
+            let _ = writeln!(
+                text,
+                "access_log = {{ format = \"json\", to = \"file:{}\" }}",
+                path_str(&log)
+            );
+        }
+        match &self.body {
+            Some(body) => text.push_str(body),
+            None => {
+                let Self { frontend, backend, servers, .. } = self;
+                let _ = write!(
+                    text,
+                    "[[frontend]]\nname = \"front\"\nbackend = \"back\"\n{frontend}\n\
+                     [[backend]]\nname = \"back\"\n{backend}server = [{servers}]\n"
+                );
+            }
+        }
+        text
+    }
+}
+
+/// A running balancer.
+pub(crate) struct Ringlane {
+    child: Child,
+    said: Said,
+    dir: TempDir,
+}
+
+impl Ringlane {
+    /// Its process.
+    pub(crate) fn process(&self) -> Process {
+        Process(self.child.id())
+    }
+
+    /// Where its first frontend listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let binds = self.binds("front");
+        binds[0].parse().unwrap()
+    }
+
+    /// Where a frontend listens.
+    pub(crate) fn binds(&self, frontend: &str) -> Vec<String> {
+        let status = self.status();
+        let frontends = status["frontends"].as_array().unwrap();
+        let found = frontends.iter().find(|found| found["name"] == frontend).unwrap();
+        let binds = found["bind"].as_array().unwrap();
+        binds.iter().map(|bind| bind.as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The admin API's unix socket.
+    pub(crate) fn admin_socket(&self) -> PathBuf {
+        self.dir.path().join("admin.sock")
+    }
+
+    /// The admin API's TCP address.
+    pub(crate) fn admin_http(&self) -> SocketAddr {
+        let lines = self.said.lines();
+        let ready = lines.iter().find(|line| line.contains(READY)).unwrap();
+        ready.rsplit(" and ").next().unwrap().parse().unwrap()
+    }
+
+    /// Whether `/healthz` says that it serves.
+    pub(crate) fn is_healthy(&self) -> bool {
+        self.get("/healthz").0.contains(" 200 ")
+    }
+
+    /// `/status`.
+    pub(crate) fn status(&self) -> Value {
+        serde_json::from_str(&self.get("/status").1).unwrap()
+    }
+
+    /// `/metrics`: name with labels, value.
+    pub(crate) fn metrics(&self) -> HashMap<String, f64> {
+        parse_metrics(&self.get("/metrics").1)
+    }
+
+    /// A number of the first frontend in `/status`.
+    pub(crate) fn frontend(&self, field: &str) -> u64 {
+        self.status()["frontends"][0][field].as_u64().unwrap()
+    }
+
+    /// A number of each server of the first backend in `/status`.
+    pub(crate) fn servers(&self, field: &str) -> Vec<u64> {
+        let status = self.status();
+        let servers = status["backends"][0]["servers"].as_array().unwrap();
+        servers.iter().map(|server| server[field].as_u64().unwrap()).collect()
+    }
+
+    /// A number of each shard in `/status`.
+    pub(crate) fn shards(&self, field: &str) -> Vec<u64> {
+        let status = self.status();
+        let shards = status["shards"].as_array().unwrap();
+        shards.iter().map(|shard| shard[field].as_u64().unwrap()).collect()
+    }
+
+    /// Live sessions of the process.
+    pub(crate) fn live(&self) -> u64 {
+        self.status()["sessions_live"].as_u64().unwrap()
+    }
+
+    /// Waits until no session is left and the accounts say so.
+    #[track_caller]
+    pub(crate) fn wait_until_idle(&self) {
+        wait_for("all sessions to end", || (self.live() == 0).then_some(()));
+        let status = self.status();
+        for frontend in status["frontends"].as_array().unwrap() {
+            assert_eq!(frontend["sessions"], frontend["sessions_ended"], "{status:#}");
+            assert_eq!(frontend["sessions_live"], 0, "{status:#}");
+        }
+        for shard in status["shards"].as_array().unwrap() {
+            assert_eq!(shard["sessions_live"], 0, "{status:#}");
+        }
+        for backend in status["backends"].as_array().unwrap() {
+            for server in backend["servers"].as_array().unwrap() {
+                assert_eq!(server["sessions_live"], 0, "{status:#}");
+            }
+        }
+    }
+
+    /// Its open descriptors when no session is left and the admin API has closed what it served.
+    #[track_caller]
+    pub(crate) fn descriptors_at_rest(&self) -> usize {
+        self.wait_until_idle();
+        let mut seen = (self.process().descriptors(), 0);
+        wait_for("the descriptors to stay as they are", || {
+            let now = self.process().descriptors();
+            seen = if now == seen.0 { (now, seen.1 + 1) } else { (now, 0) };
+            (seen.1 == LOOKS).then_some(now)
+        })
+    }
+
+    /// What it has said on stderr so far.
+    pub(crate) fn said(&self) -> Vec<String> {
+        self.said.lines()
+    }
+
+    /// Waits until it has said something on stderr that contains `part`.
+    #[track_caller]
+    pub(crate) fn wait_for_word(&self, part: &str) -> String {
+        let what = format!("{part:?} on stderr");
+        wait_for(&what, || self.said().into_iter().find(|line| line.contains(part)))
+    }
+
+    /// The access log, once it has at least so many lines.
+    #[track_caller]
+    pub(crate) fn log(&self, lines: usize) -> Vec<Value> {
+        let what = format!("{lines} lines in the access log");
+        wait_for(&what, || {
+            let records = self.log_now();
+            (records.len() >= lines).then_some(records)
+        })
+    }
+
+    /// The access log as it is.
+    pub(crate) fn log_now(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.dir.path().join("access.log")).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Reads its stderr again.
+    pub(crate) fn listen_again(&mut self) {
+        self.said.deaf = None;
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid()), signal).unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        wait_for("the balancer to end", || child.try_wait().unwrap())
+    }
+
+    /// Ends it in an orderly way; what it said all its life.
+    #[track_caller]
+    pub(crate) fn end(mut self) -> Vec<String> {
+        self.signal(Signal::SIGTERM);
+        self.assert_ended_well()
+    }
+
+    /// Waits until it has ended, which must have gone well; what it said all its life.
+    #[track_caller]
+    pub(crate) fn assert_ended_well(&mut self) -> Vec<String> {
+        let status = self.ended();
+        let lines = self.said.all();
+        assert!(status.success(), "{status}: {lines:#?}");
+        for bad in ["panicked", "bug of ringlane"] {
+            assert!(!lines.iter().any(|line| line.contains(bad)), "{lines:#?}");
+        }
+        lines
+    }
+
+    fn get(&self, page: &str) -> (String, String) {
+        get(UnixStream::connect(self.admin_socket()).unwrap(), page)
+    }
+
+    fn pid(&self) -> i32 {
+        i32::try_from(self.child.id()).unwrap()
+    }
+}
+
+impl Drop for Ringlane {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("the balancer said: {:#?}", self.said.lines());
+        }
+        // One that has ended already can't be killed, which is as well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks the admin API for a page over TCP.
+pub(crate) fn get_over_tcp(address: SocketAddr, page: &str) -> (String, String) {
+    get(TcpStream::connect(address).unwrap(), page)
+}
+
+/// The head and the body of an HTTP answer.
+fn get(mut stream: impl Read + Write, page: &str) -> (String, String) {
+    write!(stream, "GET {page} HTTP/1.0\r\nHost: ringlane\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+/// The samples of a page of metrics.
+pub(crate) fn parse_metrics(text: &str) -> HashMap<String, f64> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    samples
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name.to_owned(), value.parse().unwrap())
+        })
+        .collect()
+}
+
+/// What a child says on stderr, line by line.
+struct Said {
+    lines: Arc<Mutex<Vec<String>>>,
+    /// While it is there, nothing is read after the ready line.
+    deaf: Option<Sender<()>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Said {
+    fn listen(stderr: impl Read + Send + 'static, deaf: bool) -> Self {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let into = Arc::clone(&lines);
+        let (deafness, hears) = mpsc::channel();
+        let reader = thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                let is_ready = line.contains(READY);
+                into.lock().unwrap().push(line);
+                if is_ready {
+                    // Ends when the sender is dropped.
+                    let _ = hears.recv();
+                }
+            }
+        });
+        Self { lines, deaf: deaf.then_some(deafness), reader: Some(reader) }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.lines.lock().unwrap().clone()
+    }
+
+    /// Everything, once the child has ended.
+    fn all(&mut self) -> Vec<String> {
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
+        }
+        self.lines()
+    }
+}
+
+/// A path as text.
+pub(crate) fn path_str(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// Lets this process, and the children that inherit it, have as many files as it may.
+pub(crate) fn raise_open_files() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+        let needed = 12_000;
+        assert!(
+            hard >= needed,
+            "RLIMIT_NOFILE is {hard}, the stories with thousands of sessions need {needed}: raise \
+             it (`ulimit -Hn {needed}` as root)"
+        );
+    });
+}

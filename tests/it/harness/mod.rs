@@ -1,0 +1,68 @@
+//! What the stories stand on: the balancer, servers, clients, other programs, and waiting for them.
+//!
+//! Invariants: every address has a port of the kernel's choice; nothing outlives its test, not even
+//! one that is killed (children die with the thread that started them), and nothing is ended that
+//! was not started here; a wait has a name and a deadline. Read `ringlane` first: every balancer of
+//! the suite is started there, in one place.
+
+pub(crate) mod balancer;
+pub(crate) mod client;
+pub(crate) mod content;
+pub(crate) mod echo;
+pub(crate) mod process;
+pub(crate) mod program;
+pub(crate) mod server;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything may take that should be there at once.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The time between two looks at a condition.
+const PACE: Duration = Duration::from_millis(5);
+
+/// Waits until `condition` gives something.
+#[track_caller]
+pub(crate) fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> T {
+    wait_at_most(PATIENCE, what, condition)
+}
+
+/// Waits until `condition` holds.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+/// Waits until `condition` gives something, or fails with its name.
+#[track_caller]
+pub(crate) fn wait_at_most<T>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = condition() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
+        pause(PACE);
+    }
+}
+
+/// Lets time pass, where time is what a story is about. Never a substitute for a condition.
+pub(crate) fn pause(time: Duration) {
+    let until = Instant::now() + time;
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|t| !t.is_zero()) {
+        thread::park_timeout(left);
+    }
+}
+
+/// Keeps stories that need the machine for themselves from running beside each other.
+pub(crate) fn heavy() -> MutexGuard<'static, ()> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    // A story that failed leaves nothing behind that the next one could stumble over.
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,34 @@
+//! What the kernel says about a process.
+
+use std::fs;
+use std::time::Duration;
+
+/// A process by its number.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Process(pub(crate) u32);
+
+impl Process {
+    /// Bytes of memory that it has in use.
+    pub(crate) fn resident(self) -> u64 {
+        let status = self.read("status");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many descriptors it has open.
+    pub(crate) fn descriptors(self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.0)).unwrap().count()
+    }
+
+    /// Processor time that it has used, to the kernel's hundredth of a second.
+    pub(crate) fn cpu_time(self) -> Duration {
+        let stat = self.read("stat");
+        let after_name = stat.rsplit_once(") ").unwrap().1;
+        let fields = after_name.split(' ').skip(11).take(2);
+        Duration::from_millis(fields.map(|field| field.parse::<u64>().unwrap() * 10).sum())
+    }
+
+    fn read(self, file: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{file}", self.0)).unwrap()
+    }
+}

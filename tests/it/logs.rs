@@ -1,0 +1,213 @@
+//! The access log: what a line says, where it goes, and what a destination that blocks costs.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::Value;
+
+use crate::harness::balancer::{Setup, path_str};
+use crate::harness::client::{connect, round_trip, session};
+use crate::harness::echo::Echo;
+use crate::harness::{PATIENCE, pause, wait_for, wait_until};
+
+/// One session that sends so many bytes; the client's address.
+fn one_session(address: std::net::SocketAddr, bytes: usize) -> String {
+    let mut client = connect(address);
+    round_trip(&mut client, &vec![1; bytes]);
+    client.local_addr().unwrap().to_string()
+}
+
+fn expect_fields(record: &Value, client: &str, bytes: usize) {
+    for (field, expected) in [
+        ("client", Value::from(client)),
+        ("frontend", "front".into()),
+        ("backend", "back".into()),
+        ("server", "s1".into()),
+        ("bytes_in", bytes.into()),
+        ("bytes_out", bytes.into()),
+        ("retries", 0.into()),
+        ("close", "--".into()),
+    ] {
+        assert_eq!(record[field], expected, "{field}: {record}");
+    }
+    let number = |field: &str| record[field].as_u64().unwrap();
+    assert!(number("connect_us") <= number("duration_us"), "{record}");
+    assert!(number("shard") < 2, "{record}");
+    let time = record["time"].as_str().unwrap();
+    assert!(time.len() == 27 && time.starts_with("20") && time.ends_with('Z'), "{record}");
+}
+
+#[test]
+fn a_json_line_has_every_field() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address]).start();
+    let client = one_session(ringlane.address(), 12_345);
+    expect_fields(&ringlane.log(1)[0], &client, 12_345);
+    // Long enough for a duration that can be told from nothing.
+    let slow = session(ringlane.address());
+    pause(Duration::from_millis(50));
+    drop(slow);
+    assert!(ringlane.log(2)[1]["duration_us"].as_u64() >= Some(50_000));
+    ringlane.end();
+}
+
+/// Reads `name=value` words into what the JSON form would have.
+fn parse_text(line: &str) -> Value {
+    let words = line.split(' ').map(|word| word.split_once('=').unwrap());
+    let value = |text: &str| match text.parse::<u64>() {
+        Ok(number) => Value::from(number),
+        Err(_) => Value::from(text),
+    };
+    words
+        .map(|(name, text)| (name.to_owned(), value(text)))
+        .collect::<serde_json::Map<_, _>>()
+        .into()
+}
+
+#[test]
+fn a_text_line_has_every_field_on_stderr() {
+    let echo = Echo::start();
+    let log = r#"access_log = { format = "text", to = "stderr" }"#;
+    let ringlane = Setup::to(&[echo.address]).global(log).start();
+    let client = one_session(ringlane.address(), 777);
+    let line = ringlane.wait_for_word("close=--");
+    expect_fields(&parse_text(&line), &client, 777);
+    ringlane.end();
+}
+
+#[test]
+fn a_file_is_opened_anew_after_a_rotation() {
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]);
+    let (path, rotated) = (setup.path("access.log"), setup.path("access.log.1"));
+    let ringlane = setup.start();
+    one_session(ringlane.address(), 1);
+    ringlane.log(1);
+    fs::rename(&path, &rotated).unwrap();
+    ringlane.signal(Signal::SIGUSR1);
+    wait_until("a new file", || path.exists());
+    one_session(ringlane.address(), 2);
+    assert_eq!(ringlane.log(1)[0]["bytes_in"], 2);
+    assert_eq!(fs::read_to_string(&rotated).unwrap().lines().count(), 1);
+    ringlane.end();
+}
+
+#[test]
+fn a_syslog_daemon_gets_a_datagram_per_session() {
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]);
+    let path = setup.path("log");
+    let daemon = UnixDatagram::bind(&path).unwrap();
+    daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+    let log = format!("access_log = {{ format = \"json\", to = \"syslog:{}\" }}", path_str(&path));
+    let ringlane = setup.global(&log).start();
+    for bytes in [10, 20, 30] {
+        let client = one_session(ringlane.address(), bytes);
+        let mut buffer = [0; 2048];
+        let length = daemon.recv(&mut buffer).unwrap();
+        let datagram = str::from_utf8(&buffer[..length]).unwrap();
+        let head = format!("<134>ringlane[{}]: ", ringlane.process().0);
+        let line = datagram.strip_prefix(&head).unwrap_or_else(|| panic!("{datagram}"));
+        expect_fields(&serde_json::from_str(line).unwrap(), &client, bytes);
+    }
+    ringlane.end();
+}
+
+/// How many records the balancer has said to have lost, all its life.
+fn lost(said: &[String]) -> usize {
+    let counts = said.iter().filter_map(|line| {
+        line.strip_prefix("ringlane: access log: ")?
+            .split_once(" records lost")?
+            .0
+            .parse::<usize>()
+            .ok()
+    });
+    counts.sum::<usize>()
+}
+
+#[test]
+fn a_fifo_that_nobody_reads_costs_lines_and_nothing_else() {
+    const SESSIONS: usize = 1000;
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]);
+    let path: PathBuf = setup.path("fifo");
+    mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    let reader =
+        OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path).unwrap();
+    let log = format!("access_log = {{ format = \"json\", to = \"file:{}\" }}", path_str(&path));
+    let ringlane = setup.global(&log).start();
+    (0..SESSIONS).for_each(|_| drop(session(ringlane.address())));
+    ringlane.wait_for_word("records lost");
+    assert_eq!(ringlane.frontend("sessions_failed"), 0);
+    ringlane.wait_until_idle();
+    let said = ringlane.end();
+    let mut held = Vec::new();
+    // All that was written is in the pipe; its writer has gone.
+    std::io::Read::read_to_end(&mut &reader, &mut held).unwrap();
+    let text = String::from_utf8_lossy(&held);
+    let whole = text.lines().filter(|line| serde_json::from_str::<Value>(line).is_ok()).count();
+    println!("{SESSIONS} sessions: {whole} lines in the pipe, {} lost and counted", lost(&said));
+    assert_eq!(whole + lost(&said), SESSIONS);
+}
+
+#[test]
+fn a_syslog_daemon_that_reads_nothing_costs_lines_and_nothing_else() {
+    const SESSIONS: usize = 2000;
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]);
+    let path = setup.path("log");
+    let daemon = UnixDatagram::bind(&path).unwrap();
+    let log = format!("access_log = {{ format = \"text\", to = \"syslog:{}\" }}", path_str(&path));
+    let ringlane = setup.global(&log).start();
+    (0..SESSIONS).for_each(|_| drop(session(ringlane.address())));
+    ringlane.wait_for_word("records lost");
+    assert_eq!(ringlane.frontend("sessions_failed"), 0);
+    ringlane.wait_until_idle();
+    let said = ringlane.end();
+    daemon.set_nonblocking(true).unwrap();
+    let held = std::iter::from_fn(|| daemon.recv(&mut [0; 2048]).ok()).count();
+    println!("{SESSIONS} sessions: {held} datagrams held, {} lost and counted", lost(&said));
+    assert_eq!(held + lost(&said), SESSIONS);
+}
+
+#[test]
+fn a_shard_whose_queue_is_full_drops_and_counts() {
+    // While the log's thread is stuck at a terminal or disk, records pile up in the queues. Here
+    // nobody reads stderr: the pipe fills up, and then the queues do.
+    const SESSIONS: u64 = 60_000;
+    let _alone = crate::harness::heavy();
+    let echo = Echo::start();
+    let log = r#"access_log = { format = "json", to = "stderr" }"#;
+    let mut ringlane = Setup::to(&[echo.address]).global(log).deaf().start();
+    let address = ringlane.address();
+    std::thread::scope(|scope| {
+        for client in 1..=8 {
+            scope.spawn(move || {
+                let source = std::net::Ipv4Addr::new(127, 0, 6, client);
+                for _ in 0..SESSIONS / 8 {
+                    let mut client = crate::harness::client::connect_from(source, address).unwrap();
+                    round_trip(&mut client, b"hello");
+                }
+            });
+        }
+    });
+    ringlane.wait_until_idle();
+    assert_eq!(ringlane.frontend("sessions"), SESSIONS);
+    assert_eq!(ringlane.frontend("sessions_failed"), 0);
+    let dropped = wait_for("records to be dropped", || {
+        let dropped: u64 = ringlane.shards("log_records_dropped").iter().sum();
+        (dropped > 0).then_some(dropped)
+    });
+    println!("{SESSIONS} sessions, nobody reads stderr: {dropped} records dropped and counted");
+    ringlane.listen_again();
+    let said = ringlane.end();
+    let lines = said.iter().filter(|line| line.starts_with("{\"time\"")).count() as u64;
+    assert_eq!(lines + dropped, SESSIONS);
+}

@@ -1,0 +1,22 @@
+//! Stories over the real `ringlane` binary, with real clients and servers, on loopback.
+//!
+//! Each test starts a balancer of its own with a configuration of its own, through `harness`. Not
+//! here: what one module can show alone. Figures that are measured on the way are printed; see them
+//! with `cargo test --test it -- --nocapture`. Read `harness` first, then `endings` as an example.
+
+#![forbid(unsafe_code)]
+
+mod harness;
+
+mod addresses;
+mod bulk;
+mod crowds;
+mod databases;
+mod demo;
+mod drains;
+mod endings;
+mod failover;
+mod hostile;
+mod limits;
+mod logs;
+mod refusals;
