@@ -27,11 +27,11 @@ pub struct Gauges {
 }
 
 impl Gauges {
-    /// Gauges at zero for `snapshot` on `shards` shards.
-    pub fn new(snapshot: &Snapshot, shards: usize) -> Self {
+    /// Gauges at zero for `snapshot` on `shards` shards, whose clock begins at `origin`.
+    pub fn new(snapshot: &Snapshot, shards: usize, origin: Instant) -> Self {
         let gate = |max| CachePadded::new(Gate::new(max));
         Self {
-            origin: Instant::now(),
+            origin,
             draining: AtomicBool::new(false),
             process: gate(snapshot.max_connections),
             frontends: snapshot.frontends.iter().map(|f| gate(f.max_connections)).collect(),

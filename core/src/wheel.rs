@@ -63,6 +63,11 @@ impl Wheel {
         }
     }
 
+    /// Timers that are armed.
+    pub(crate) fn len(&self) -> usize {
+        self.timers.len()
+    }
+
     /// When to call `expire` next: never later than the earliest timer, maybe earlier.
     pub(crate) fn next(&self) -> Option<u64> {
         self.levels.iter().enumerate().filter_map(|(n, level)| level.next(n, self.now)).min()

@@ -15,4 +15,4 @@ mod relay;
 mod session;
 mod shard;
 
-pub use shard::{Setup, run};
+pub use shard::{Setup, Thread, run, start};

@@ -5,6 +5,7 @@
 //! empty pipes come back; one with bytes inside is closed.
 
 use std::cell::{Cell, RefCell};
+use std::io;
 
 use ringlane_core::limits::{PIPES_IDLE, PIPES_MAX};
 use ringlane_core::sys::Pipe;
@@ -22,13 +23,16 @@ pub(crate) struct Lease<'a>(&'a Pipes);
 
 impl Pipes {
     /// An empty pipe; `None` when all are in use or no descriptor is left. The pipe is given back
-    /// with [`Lease::give_back`], or just dropped with whatever is in it.
-    pub(crate) fn lease(&self) -> Option<(Pipe, Lease<'_>)> {
+    /// with [`Lease::give_back`], or just dropped with whatever is in it. `make` makes a new one.
+    pub(crate) fn lease(
+        &self,
+        make: impl FnOnce() -> io::Result<Pipe>,
+    ) -> Option<(Pipe, Lease<'_>)> {
         if self.leased.get() >= PIPES_MAX {
             return None;
         }
         let idle = self.idle.borrow_mut().pop();
-        let pipe = idle.or_else(|| Pipe::new().ok())?;
+        let pipe = idle.or_else(|| make().ok())?;
         self.leased.set(self.leased.get() + 1);
         Some((pipe, Lease(self)))
     }
@@ -57,11 +61,11 @@ mod tests {
     #[test]
     fn a_pipe_that_came_back_is_used_again_and_places_are_counted() {
         let pipes = Pipes::default();
-        let (pipe, lease) = pipes.lease().unwrap();
+        let (pipe, lease) = pipes.lease(Pipe::new).unwrap();
         assert_eq!(pipes.leased.get(), 1);
         lease.give_back(pipe);
         assert_eq!((pipes.leased.get(), pipes.idle.borrow().len()), (0, 1));
-        let (pipe, lease) = pipes.lease().unwrap();
+        let (pipe, lease) = pipes.lease(Pipe::new).unwrap();
         assert_eq!(pipes.idle.borrow().len(), 0);
         drop((pipe, lease));
         assert_eq!((pipes.leased.get(), pipes.idle.borrow().len()), (0, 0));

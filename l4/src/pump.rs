@@ -82,7 +82,8 @@ impl Pump<'_> {
 
     /// Splices for as long as it pays; `true` at the end of the stream.
     async fn splice(&mut self, receiver: &mut Receiver) -> Result<bool, Broken> {
-        let Some((mut pipe, lease)) = self.shard.pipes.lease() else {
+        let shard = self.shard;
+        let Some((mut pipe, lease)) = shard.pipes.lease(|| shard.reactor.pipe()) else {
             // No pipe to be had: what insists on splicing is copied rather than cut.
             self.path.switched();
             return Ok(false);

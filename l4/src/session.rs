@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::reactor::Stream;
@@ -72,7 +72,7 @@ impl Account {
         Self {
             client: wants_address.then(|| client.peer_address()).flatten(),
             accepted: shard.reactor.now(),
-            accepted_unix_us: if logged { unix_micros() } else { 0 },
+            accepted_unix_us: if logged { shard.reactor.unix_micros() } else { 0 },
             shard,
             frontend,
             server: None,
@@ -161,9 +161,4 @@ impl Drop for Account {
 
 fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
-}
-
-fn unix_micros() -> u64 {
-    // A clock before 1970 gives 0.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, micros)
 }

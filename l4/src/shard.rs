@@ -30,10 +30,6 @@ use crate::session;
 pub struct Setup {
     /// Which shard this is, from 0.
     pub index: usize,
-    /// What carries its operations out.
-    pub driver: DriverKind,
-    /// The core that its thread is pinned to; `None` leaves it to the scheduler.
-    pub cpu: Option<usize>,
     /// What to serve.
     pub snapshot: Arc<Snapshot>,
     /// What it shares with the other shards.
@@ -46,6 +42,17 @@ pub struct Setup {
     pub listeners: Vec<(FrontendId, Socket)>,
     /// Where finished sessions go for the access log.
     pub log: Arc<ArrayQueue<SessionRecord>>,
+    /// Where its random choices begin. Shards must not draw alike.
+    pub seed: u64,
+}
+
+/// The thread that becomes a shard.
+#[derive(Debug)]
+pub struct Thread {
+    /// What carries the shard's operations out.
+    pub driver: DriverKind,
+    /// The core that it is pinned to; `None` leaves it to the scheduler.
+    pub cpu: Option<usize>,
     /// Told once whether the shard came up.
     pub started: Sender<Result<(), SetupError>>,
 }
@@ -53,29 +60,43 @@ pub struct Setup {
 /// Serves until a message ends it: `Stop` at once, `Drain` when the last session has ended.
 ///
 /// Blocks the calling thread, which becomes the shard.
-pub fn run(setup: Setup) -> std::io::Result<()> {
-    if let Some(id) = setup.cpu {
+pub fn run(setup: Setup, thread: Thread) -> std::io::Result<()> {
+    let Thread { driver, cpu, started } = thread;
+    if let Some(id) = cpu {
         // Not a reason to refuse: an unpinned shard serves as well, only slower.
         core_affinity::set_for_current(core_affinity::CoreId { id });
     }
-    let Setup {
-        driver, index, snapshot, gauges, counters, mailboxes, listeners, log, started, ..
-    } = setup;
-    let reactor = match Reactor::new(driver, index, mailboxes, counters) {
+    let (mailboxes, counters) = (Arc::clone(&setup.mailboxes), Arc::clone(&setup.counters));
+    let reactor = match Reactor::new(driver, setup.index, mailboxes, counters) {
         Ok(reactor) => reactor,
         Err(error) => {
             let _ = started.send(Err(error));
             return Ok(());
         }
     };
-    let shard = Rc::new(Shard::new(&reactor, snapshot, gauges, log));
+    let serve = open(&reactor, setup);
+    let _ = started.send(Ok(()));
+    reactor.run(serve)
+}
+
+/// Starts a shard on a loop that is stepped by somebody else.
+///
+/// # Errors
+/// When the kernel fails the ring itself.
+pub fn start(reactor: &Reactor, setup: Setup) -> std::io::Result<()> {
+    reactor.start(open(reactor, setup))
+}
+
+/// Spawns the shard's listeners, and gives what ends when the shard does.
+fn open(reactor: &Reactor, setup: Setup) -> impl Future<Output = ()> + use<> {
+    let Setup { snapshot, gauges, listeners, log, seed, .. } = setup;
+    let shard = Rc::new(Shard::new(reactor, snapshot, gauges, log, seed));
     shard.listeners.set(listeners.len());
     for (frontend, socket) in listeners {
-        let listener = Listener::new(&reactor, socket);
+        let listener = Listener::new(reactor, socket);
         reactor.spawn(accept(Rc::clone(&shard), frontend, listener));
     }
-    let _ = started.send(Ok(()));
-    reactor.run(shard.serve())
+    shard.serve()
 }
 
 /// What the sessions of one shard share.
@@ -103,14 +124,12 @@ impl Shard {
         snapshot: Arc<Snapshot>,
         gauges: Arc<Gauges>,
         log: Arc<ArrayQueue<SessionRecord>>,
+        seed: u64,
     ) -> Self {
         let chooser = |(id, backend): (u32, &ringlane_core::snapshot::Backend)| {
             Chooser::new(backend.balance, snapshot.servers_of(BackendId(id)))
         };
         let choosers = (0..).zip(&snapshot.backends).map(chooser).collect();
-        // Shards must not draw alike; nothing here needs to be unpredictable.
-        let seed =
-            std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), reactor.shard());
         Self {
             reactor: reactor.clone(),
             gauges,

@@ -68,7 +68,7 @@ impl Running {
         let shards = cpus.len();
         let mailboxes = (0..shards).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
-            gauges: Arc::new(Gauges::new(&snapshot, shards)),
+            gauges: Arc::new(Gauges::new(&snapshot, shards, Instant::now())),
             counters: (0..shards).map(|_| Arc::new(ShardCounters::new(&snapshot))).collect(),
             snapshot: Arc::new(snapshot),
             driver,

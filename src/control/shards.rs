@@ -3,6 +3,7 @@
 //! Not here: what a shard does (`ringlane_l4::run`). Invariant: no shard outlives this; dropping it
 //! stops the shards that still run and waits for them.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
@@ -14,7 +15,7 @@ use ringlane_core::mailbox::Message;
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::FrontendId;
 use ringlane_core::sys::{SetupError, Socket};
-use ringlane_l4::Setup;
+use ringlane_l4::{Setup, Thread};
 use tokio::sync::mpsc;
 
 use super::running::Running;
@@ -57,17 +58,17 @@ impl Shards {
             let (started, start) = std_mpsc::channel();
             let setup = Setup {
                 index,
-                driver: running.driver,
-                cpu: running.cpus[index],
                 snapshot: Arc::clone(&running.snapshot),
                 gauges: Arc::clone(&running.gauges),
                 counters: Arc::clone(&running.counters[index]),
                 mailboxes: Arc::clone(&running.mailboxes),
                 listeners,
                 log: Arc::clone(log),
-                started,
+                // Nothing here needs to be unpredictable, only different.
+                seed: RandomState::new().hash_one(index),
             };
-            let thread = spawn(setup, TellEnd { index, to: tell_end.clone() })
+            let thread = Thread { driver: running.driver, cpu: running.cpus[index], started };
+            let thread = spawn(setup, thread, TellEnd { index, to: tell_end.clone() })
                 .map_err(StartError::system("a thread for a shard"))?;
             shards.threads.push(Some(thread));
             starts.push(start);
@@ -129,11 +130,15 @@ impl Drop for Shards {
     }
 }
 
-fn spawn(setup: Setup, tell_end: TellEnd) -> io::Result<JoinHandle<io::Result<()>>> {
+fn spawn(
+    setup: Setup,
+    shard_thread: Thread,
+    tell_end: TellEnd,
+) -> io::Result<JoinHandle<io::Result<()>>> {
     thread::Builder::new().name(format!("shard-{}", setup.index)).spawn(move || {
         let _tell_end = tell_end;
         super::signals::block_here();
-        ringlane_l4::run(setup)
+        ringlane_l4::run(setup, shard_thread)
     })
 }
 

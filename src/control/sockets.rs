@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use ringlane_core::snapshot::{Address, Congestion, Frontend, FrontendId, Snapshot};
 use ringlane_core::sys::{self, ListenOptions};
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that wait in the kernel until a shard accepts them; net.core.somaxconn caps it.
 const BACKLOG: u32 = 65_535;
@@ -85,8 +85,7 @@ impl Listeners {
         for shard in &mut self.shards {
             let socket = sys::listen(&Address::Inet(address), &options)?;
             if address.port() == 0 {
-                let local = SockRef::from(&socket).local_addr()?.as_socket();
-                address.set_port(local.map_or(0, |local| local.port()));
+                address.set_port(sys::local_address(&socket)?.map_or(0, |local| local.port()));
             }
             shard.push((id, socket));
         }

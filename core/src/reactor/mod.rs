@@ -34,7 +34,8 @@ use crate::counters::ShardCounters;
 use crate::limits::TASKS_PER_TURN;
 use crate::mailbox::{Mailbox, Message};
 use crate::slab::{Key, Slab};
-use crate::sys::{Driver, DriverKind, Look, Outcome, SetupError, Wait};
+use crate::sys::sim::Place;
+use crate::sys::{Driver, DriverKind, Look, Outcome, Pipe, SetupError, Wait};
 use crate::wheel::Wheel;
 
 /// The handle to a shard's loop. Cloning it is cheap; it can't leave its thread.
@@ -54,7 +55,20 @@ struct Inner {
     index: usize,
     /// The task that reads the mailbox.
     reader: Cell<Key>,
+    /// The task that ends the loop.
+    main: Cell<Key>,
     counters: Arc<ShardCounters>,
+}
+
+/// What a loop that was stepped does next.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rest {
+    /// It has more to do at once.
+    Not,
+    /// Nothing, until something comes from outside, or this time.
+    Until(Option<Instant>),
+    /// Its main task has ended.
+    Ended,
 }
 
 struct Task {
@@ -80,9 +94,30 @@ impl Reactor {
         mailboxes: Arc<[Mailbox]>,
         counters: Arc<ShardCounters>,
     ) -> Result<Self, SetupError> {
-        let driver = Driver::new(driver)?;
+        Ok(Self::over(Driver::new(driver)?, index, mailboxes, counters))
+    }
+
+    /// A loop in a simulated world, to be stepped.
+    ///
+    /// # Errors
+    /// When this machine has no memory for its buffers.
+    pub fn simulated(
+        place: Place,
+        index: usize,
+        mailboxes: Arc<[Mailbox]>,
+        counters: Arc<ShardCounters>,
+    ) -> Result<Self, SetupError> {
+        Ok(Self::over(Driver::simulated(place)?, index, mailboxes, counters))
+    }
+
+    fn over(
+        driver: Driver,
+        index: usize,
+        mailboxes: Arc<[Mailbox]>,
+        counters: Arc<ShardCounters>,
+    ) -> Self {
         let now = driver.now();
-        Ok(Self(Rc::new(Inner {
+        Self(Rc::new(Inner {
             driver: RefCell::new(driver),
             tasks: RefCell::new(Slab::new()),
             ready: RefCell::new(VecDeque::new()),
@@ -93,8 +128,9 @@ impl Reactor {
             mailboxes,
             index,
             reader: Cell::new(Key::NOBODY),
+            main: Cell::new(Key::NOBODY),
             counters,
-        })))
+        }))
     }
 
     /// Runs `main` and everything that it spawns, until `main` ends. Tasks that are left then are
@@ -103,24 +139,79 @@ impl Reactor {
     /// # Errors
     /// When the kernel fails the ring itself, which no session can survive.
     pub fn run(&self, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
-        self.0.driver.borrow_mut().watch_mailbox(self.mailbox().event_fd())?;
-        let main = self.spawn_task(main);
+        self.start(main)?;
         let outcome = loop {
             self.run_tasks();
-            if self.0.tasks.borrow_mut().get_mut(main).is_none() {
+            if self.has_ended() {
                 break Ok(());
             }
-            if let Err(error) = self.visit_kernel() {
+            if let Err(error) = self.visit_kernel(self.wait()) {
                 break Err(error);
             }
         };
+        self.drop_tasks();
+        outcome
+    }
+
+    /// Begins what [`Self::run`] does, for a loop that is stepped.
+    ///
+    /// # Errors
+    /// When the kernel fails the ring itself.
+    pub fn start(&self, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
+        self.0.driver.borrow_mut().watch_mailbox(self.mailbox().event_fd())?;
+        self.0.main.set(self.spawn_task(main));
+        Ok(())
+    }
+
+    /// One turn of a loop in a simulated world, which never sleeps: time is advanced by whoever
+    /// steps it. After `Ended` every task has been dropped.
+    ///
+    /// # Errors
+    /// When the kernel fails the ring itself.
+    pub fn step(&self) -> io::Result<Rest> {
+        self.visit_kernel(Wait::No)?;
+        self.run_tasks();
+        if self.has_ended() {
+            self.drop_tasks();
+            return Ok(Rest::Ended);
+        }
+        Ok(match self.wait() {
+            Wait::No => Rest::Not,
+            _ if self.0.driver.borrow().is_busy() => Rest::Not,
+            Wait::Completion => Rest::Until(None),
+            Wait::AtMost(time) => Rest::Until(Some(self.now() + time)),
+        })
+    }
+
+    /// Visits the kernel once and runs nothing: what was dropped is given back by it.
+    ///
+    /// # Errors
+    /// When the kernel fails the ring itself.
+    pub fn settle(&self) -> io::Result<()> {
+        self.visit_kernel(Wait::No)
+    }
+
+    /// Whether there is mail.
+    pub fn has_mail(&self) -> bool {
+        !self.mailbox().is_empty()
+    }
+
+    /// Timers that are armed: zero when nothing leaks and nobody waits for a time.
+    pub fn timers(&self) -> usize {
+        self.0.wheel.borrow().len()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.tasks.borrow_mut().get_mut(self.0.main.get()).is_none()
+    }
+
+    fn drop_tasks(&self) {
         let keys = self.0.tasks.borrow().keys();
         for key in keys {
             // Dropped outside the borrow: a task's drop may wake others.
             let task = self.0.tasks.borrow_mut().remove(key);
             drop(task);
         }
-        outcome
     }
 
     /// Starts a task.
@@ -138,6 +229,19 @@ impl Reactor {
     /// The time at the beginning of this turn.
     pub fn now(&self) -> Instant {
         self.0.now.get()
+    }
+
+    /// The time of day, microseconds since the Unix epoch.
+    pub fn unix_micros(&self) -> u64 {
+        self.0.driver.borrow().unix_micros()
+    }
+
+    /// An empty pipe.
+    ///
+    /// # Errors
+    /// `EMFILE` and `ENFILE` when descriptors ran out.
+    pub fn pipe(&self) -> io::Result<Pipe> {
+        self.0.driver.borrow().pipe()
     }
 
     /// Which shard this is.
@@ -198,8 +302,7 @@ impl Reactor {
 
     /// Submits what the tasks started, sleeps if there is nothing to do, and wakes whoever got
     /// something: from the kernel, a timer, or the mailbox.
-    fn visit_kernel(&self) -> io::Result<()> {
-        let wait = self.wait();
+    fn visit_kernel(&self, wait: Wait) -> io::Result<()> {
         let outcome = self.0.driver.borrow_mut().turn(wait, |task| self.wake(task));
         self.mailbox().unpark();
         let turn = outcome?;

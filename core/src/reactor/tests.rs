@@ -35,7 +35,7 @@ fn story<F: Future<Output = ()> + 'static>(tell: impl Fn(Reactor) -> F) {
             if reactor.lent() == (0, 0) {
                 break;
             }
-            reactor.visit_kernel().unwrap();
+            reactor.visit_kernel(reactor.wait()).unwrap();
         }
         assert_eq!(reactor.lent(), (0, 0), "operations and buffers still lent on {driver:?}");
     }

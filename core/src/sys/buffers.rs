@@ -28,6 +28,7 @@ pub(crate) struct BufferPool {
     offer: Offer,
     offered: Cell<usize>,
     touched: Cell<usize>,
+    max: usize,
     free: RefCell<Vec<u16>>,
 }
 
@@ -59,21 +60,22 @@ impl BufferPool {
         // pool is dropped, which `Driver` does only after the ring has gone.
         unsafe { submitter.register_buf_ring_with_flags(address, entries, BUFFER_GROUP, 0) }
             .map_err(|error| SetupError::from_ring_setup(&error))?;
-        Self::over(Offer::Shared { ring, tail: Cell::new(0) })
+        Self::over(Offer::Shared { ring, tail: Cell::new(0) }, BUFFERS_MAX)
     }
 
-    /// Reserves the region for a driver that takes buffers itself.
-    pub(super) fn private() -> Result<Rc<Self>, SetupError> {
-        Self::over(Offer::Private(RefCell::default()))
+    /// Reserves the region of up to `max` buffers for a driver that takes them itself.
+    pub(super) fn private(max: usize) -> Result<Rc<Self>, SetupError> {
+        Self::over(Offer::Private(RefCell::default()), max.min(BUFFERS_MAX))
     }
 
-    fn over(offer: Offer) -> Result<Rc<Self>, SetupError> {
-        let bytes = BUFFERS_MAX * BUFFER_SIZE;
+    fn over(offer: Offer, max: usize) -> Result<Rc<Self>, SetupError> {
+        let bytes = max * BUFFER_SIZE;
         let pool = Self {
             region: Mapping::new(bytes).map_err(|e| SetupError::from_memory(&e, bytes))?,
             offer,
             offered: Cell::new(0),
             touched: Cell::new(0),
+            max,
             free: RefCell::new(Vec::new()),
         };
         pool.refill();
@@ -123,7 +125,7 @@ impl BufferPool {
     /// A buffer that was never used, if one is left.
     fn touch(&self) -> Option<u16> {
         let id = self.touched.get();
-        (id < BUFFERS_MAX).then(|| self.touched.set(id + 1))?;
+        (id < self.max).then(|| self.touched.set(id + 1))?;
         u16::try_from(id).ok()
     }
 
@@ -156,7 +158,7 @@ impl BufferPool {
 
     /// Where a buffer begins.
     pub(super) fn address(&self, id: u16) -> *mut u8 {
-        // SAFETY: ids are below BUFFERS_MAX, so this stays inside the region.
+        // SAFETY: ids are below `max`, so this stays inside the region.
         unsafe { self.region.start.as_ptr().add(usize::from(id) * BUFFER_SIZE) }
     }
 }

@@ -19,7 +19,9 @@ use socket2::SockAddr;
 
 use super::buffers::{Buffer, BufferPool};
 use super::kernel::{CANCELLATION, Completion, Interest, Kernel, Request, WOKEN, Wait};
+use super::pipe::Pipe;
 use super::setup::{DriverKind, SetupError};
+use super::sim::Place;
 use super::socket::Socket;
 use crate::limits::RECEIVE_QUEUE;
 use crate::slab::{Key, Slab};
@@ -104,6 +106,11 @@ impl Driver {
                 Ok(driver)
             }
         }
+    }
+
+    /// Sets up a driver in a simulated world.
+    pub(crate) fn simulated(place: Place) -> Result<Self, SetupError> {
+        Ok(Self::over(Kernel::simulated(place)?))
     }
 
     fn over((kernel, pool): (Kernel, Rc<BufferPool>)) -> Self {
@@ -206,6 +213,21 @@ impl Driver {
         congestion: &Congestion,
     ) -> io::Result<(Socket, SockAddr)> {
         self.kernel.open(address, congestion)
+    }
+
+    /// An empty pipe.
+    pub(crate) fn pipe(&self) -> io::Result<Pipe> {
+        self.kernel.pipe()
+    }
+
+    /// The time of day, microseconds since the Unix epoch.
+    pub(crate) fn unix_micros(&self) -> u64 {
+        self.kernel.unix_micros()
+    }
+
+    /// Whether there is anything for the next visit that no event has to bring first.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.kernel.is_busy()
     }
 
     /// The time.

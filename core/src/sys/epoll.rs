@@ -247,8 +247,8 @@ impl Epoll {
     fn accept_one(&mut self, fd: RawFd, user_data: u64) {
         // SAFETY: whoever submitted the request keeps the socket until its last completion.
         let listener = unsafe { BorrowedFd::borrow_raw(fd) };
-        let result = match socket::accept_now(&listener) {
-            Ok(Some(connection)) => connection.into_fd().into_raw_fd(),
+        let result = match socket::accept_fd(&listener) {
+            Ok(Some(connection)) => connection.into_raw_fd(),
             Ok(None) => {
                 self.watches[fd as usize].readable = false;
                 return;
@@ -353,7 +353,7 @@ impl Epoll {
                 | EpollFlags::EPOLLRDHUP
                 | EpollFlags::EPOLLPRI
                 | EpollFlags::EPOLLET;
-            self.epoll.add(socket, EpollEvent::new(edges, fd as u64))?;
+            self.epoll.add(socket.os()?, EpollEvent::new(edges, fd as u64))?;
             self.watches[fd] = Watch { writable: true, ..Watch::default() };
         }
         Ok(&mut self.watches[fd])

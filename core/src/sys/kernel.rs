@@ -6,15 +6,18 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use socket2::SockAddr;
 
 use super::buffers::{Buffer, BufferPool};
 use super::epoll::Epoll;
+use super::pipe::Pipe;
 use super::setup::SetupError;
+use super::sim::{Place, Port};
 use super::socket::{self, Socket};
 use super::uring::Uring;
+use crate::limits::BUFFERS_MAX;
 use crate::snapshot::{Address, Congestion};
 
 /// How long a visit may sleep.
@@ -80,6 +83,8 @@ pub(super) enum Kernel {
     Uring(Uring),
     /// epoll and non-blocking calls.
     Epoll(Epoll),
+    /// A simulated world.
+    Sim(Port),
 }
 
 impl Kernel {
@@ -92,8 +97,14 @@ impl Kernel {
 
     /// Sets epoll up, with buffers that the kernel never sees as such.
     pub(super) fn epoll() -> Result<(Self, Rc<BufferPool>), SetupError> {
-        let pool = BufferPool::private()?;
+        let pool = BufferPool::private(BUFFERS_MAX)?;
         Ok((Self::Epoll(Epoll::new(Rc::clone(&pool))?), pool))
+    }
+
+    /// Takes a place in a simulated world, with as many buffers as that world grants.
+    pub(super) fn simulated(place: Place) -> Result<(Self, Rc<BufferPool>), SetupError> {
+        let pool = BufferPool::private(place.buffers())?;
+        Ok((Self::Sim(Port::new(place, Rc::clone(&pool))), pool))
     }
 
     /// Queues a request.
@@ -107,6 +118,8 @@ impl Kernel {
             Self::Uring(uring) => unsafe { uring.submit(request, user_data) },
             // SAFETY: the caller's promise.
             Self::Epoll(epoll) => unsafe { epoll.submit(request, user_data) },
+            // SAFETY: the caller's promise.
+            Self::Sim(port) => unsafe { port.submit(request, user_data) },
         }
     }
 
@@ -115,6 +128,7 @@ impl Kernel {
         match self {
             Self::Uring(uring) => uring.cancel(user_data)?,
             Self::Epoll(epoll) => epoll.cancel(socket, user_data),
+            Self::Sim(port) => port.cancel(socket, user_data),
         }
         Ok(())
     }
@@ -124,6 +138,8 @@ impl Kernel {
         match self {
             Self::Uring(uring) => uring.watch(event_fd),
             Self::Epoll(epoll) => epoll.watch(event_fd),
+            // Whoever steps the shard sees its mail by itself.
+            Self::Sim(_) => Ok(()),
         }
     }
 
@@ -133,6 +149,10 @@ impl Kernel {
         match self {
             Self::Uring(uring) => uring.enter(wait, out),
             Self::Epoll(epoll) => epoll.enter(wait, out),
+            Self::Sim(port) => {
+                port.enter(out);
+                Ok(())
+            }
         }
     }
 
@@ -144,6 +164,15 @@ impl Kernel {
     ) -> io::Result<(Socket, SockAddr)> {
         match self {
             Self::Uring(_) | Self::Epoll(_) => socket::towards(address, congestion),
+            Self::Sim(port) => port.open(address),
+        }
+    }
+
+    /// An empty pipe.
+    pub(super) fn pipe(&self) -> io::Result<Pipe> {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => Pipe::new(),
+            Self::Sim(port) => port.pipe(),
         }
     }
 
@@ -151,6 +180,25 @@ impl Kernel {
     pub(super) fn now(&self) -> Instant {
         match self {
             Self::Uring(_) | Self::Epoll(_) => Instant::now(),
+            Self::Sim(port) => port.now(),
+        }
+    }
+
+    /// The time of day, microseconds since the Unix epoch; 0 for a clock before it.
+    pub(super) fn unix_micros(&self) -> u64 {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+            Self::Sim(port) => port.unix_micros(),
+        }
+    }
+
+    /// Whether there is anything for the next visit that no event has to bring first.
+    pub(super) fn is_busy(&self) -> bool {
+        match self {
+            Self::Uring(_) | Self::Epoll(_) => false,
+            Self::Sim(port) => port.is_busy(),
         }
     }
 }

@@ -12,6 +12,7 @@ mod epoll;
 mod kernel;
 mod pipe;
 mod setup;
+pub mod sim;
 mod socket;
 mod uring;
 
@@ -21,7 +22,7 @@ pub use kernel::Interest;
 pub(crate) use kernel::Wait;
 pub use pipe::Pipe;
 pub use setup::{DriverKind, SetupError, probe};
-pub use socket::{ListenOptions, Socket, listen};
+pub use socket::{ListenOptions, Socket, listen, local_address};
 pub(crate) use socket::{
     accept_now, leave_pacing_on_a_short_path, peer_address, reset_on_close, shutdown_write,
 };

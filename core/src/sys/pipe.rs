@@ -9,15 +9,21 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::pipe2;
 
-use super::socket::Socket;
+use super::sim::SimPipe;
+use super::socket::{Socket, wrong_world};
 use crate::limits::PIPE_SIZE;
 
 /// A pipe and how many bytes are in it.
 #[derive(Debug)]
 pub struct Pipe {
-    read: OwnedFd,
-    write: OwnedFd,
+    ends: Ends,
     held: usize,
+}
+
+#[derive(Debug)]
+enum Ends {
+    Os { read: OwnedFd, write: OwnedFd },
+    Sim(SimPipe),
 }
 
 impl Pipe {
@@ -30,7 +36,12 @@ impl Pipe {
         let size = i32::try_from(PIPE_SIZE).unwrap_or(i32::MAX);
         // Beyond `pipe-user-pages-soft` an unprivileged process keeps the small pipe it got.
         let _ = fcntl(&write, FcntlArg::F_SETPIPE_SZ(size));
-        Ok(Self { read, write, held: 0 })
+        Ok(Self { ends: Ends::Os { read, write }, held: 0 })
+    }
+
+    /// A pipe of a simulated world.
+    pub(super) fn simulated(pipe: SimPipe) -> Self {
+        Self { ends: Ends::Sim(pipe), held: 0 }
     }
 
     /// Bytes in the pipe.
@@ -43,7 +54,10 @@ impl Pipe {
     /// # Errors
     /// `WouldBlock` when the socket has no bytes or the pipe no room, else the socket's error.
     pub(crate) fn fill(&mut self, socket: &Socket, len: usize) -> io::Result<usize> {
-        let moved = move_bytes(socket, &self.write, len)?;
+        let moved = match &mut self.ends {
+            Ends::Os { write, .. } => move_bytes(&socket.os()?, write, len)?,
+            Ends::Sim(pipe) => pipe.fill(socket.simulated().ok_or_else(wrong_world)?, len)?,
+        };
         self.held += moved;
         Ok(moved)
     }
@@ -53,7 +67,10 @@ impl Pipe {
     /// # Errors
     /// `WouldBlock` when the socket has no room, else the socket's error.
     pub(crate) fn drain(&mut self, socket: &Socket) -> io::Result<usize> {
-        let moved = move_bytes(&self.read, socket, self.held)?;
+        let moved = match &mut self.ends {
+            Ends::Os { read, .. } => move_bytes(read, &socket.os()?, self.held)?,
+            Ends::Sim(pipe) => pipe.drain(socket.simulated().ok_or_else(wrong_world)?)?,
+        };
         self.held -= moved;
         Ok(moved)
     }

@@ -13,49 +13,78 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::kernel::Interest;
+use super::sim::SimSocket;
 use crate::snapshot::{Address, Congestion};
 
 /// A socket of a shard, closed on drop.
 #[derive(Debug)]
-pub struct Socket {
-    fd: OwnedFd,
-    /// Whether the epoll driver has been told of it.
-    watched: Cell<bool>,
+pub struct Socket(Inner);
+
+#[derive(Debug)]
+enum Inner {
+    /// The kernel's; `watched`: whether the epoll driver has been told of it.
+    Os { fd: OwnedFd, watched: Cell<bool> },
+    /// One of a simulated world.
+    Sim(SimSocket),
 }
 
 impl<F: Into<OwnedFd>> From<F> for Socket {
     /// Takes over a non-blocking socket.
     fn from(socket: F) -> Self {
-        Self { fd: socket.into(), watched: Cell::new(false) }
+        Self(Inner::Os { fd: socket.into(), watched: Cell::new(false) })
     }
 }
 
-impl AsFd for Socket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
+/// A socket of a simulated world met a driver of the real one, or the other way round.
+pub(super) fn wrong_world() -> io::Error {
+    io::ErrorKind::InvalidInput.into()
 }
 
 impl Socket {
-    /// The number that the driver knows it by.
+    /// A socket of a simulated world.
+    pub(super) fn from_sim(socket: SimSocket) -> Self {
+        Self(Inner::Sim(socket))
+    }
+
+    /// The number that the driver knows it by; one that the kernel refuses if it is simulated.
     pub(super) fn fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        match &self.0 {
+            Inner::Os { fd, .. } => fd.as_raw_fd(),
+            Inner::Sim(_) => -1,
+        }
+    }
+
+    /// The kernel's descriptor.
+    pub(super) fn os(&self) -> io::Result<BorrowedFd<'_>> {
+        match &self.0 {
+            Inner::Os { fd, .. } => Ok(fd.as_fd()),
+            Inner::Sim(_) => Err(wrong_world()),
+        }
+    }
+
+    /// The socket of the simulated world that it is, if it is one.
+    pub(super) fn simulated(&self) -> Option<&SimSocket> {
+        match &self.0 {
+            Inner::Os { .. } => None,
+            Inner::Sim(socket) => Some(socket),
+        }
     }
 
     /// What an accept on this listener has just made.
     pub(super) fn accepted(&self, fd: RawFd) -> Self {
-        // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
-        Self::from(unsafe { OwnedFd::from_raw_fd(fd) })
-    }
-
-    /// The descriptor alone.
-    pub(super) fn into_fd(self) -> OwnedFd {
-        self.fd
+        match &self.0 {
+            // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+            Inner::Os { .. } => Self::from(unsafe { OwnedFd::from_raw_fd(fd) }),
+            Inner::Sim(listener) => Self::from_sim(listener.accepted(fd)),
+        }
     }
 
     /// Whether this is the first request on this socket, which the epoll driver must be told of.
     pub(super) fn begin_watch(&self) -> bool {
-        !self.watched.replace(true)
+        match &self.0 {
+            Inner::Os { watched, .. } => !watched.replace(true),
+            Inner::Sim(_) => false,
+        }
     }
 }
 
@@ -136,7 +165,11 @@ const SHORT_PATH_RTT_US: u32 = 1000;
 /// # Errors
 /// Those of `getsockopt` and `setsockopt`; the connection goes on as it was.
 pub(crate) fn leave_pacing_on_a_short_path(socket: &Socket) -> io::Result<bool> {
-    let socket = SockRef::from(socket);
+    if socket.simulated().is_some() {
+        return Ok(false);
+    }
+    let socket = socket.os()?;
+    let socket = SockRef::from(&socket);
     let name = socket.tcp_congestion()?;
     if !name.starts_with(b"bbr") || round_trip_us(&socket)? > SHORT_PATH_RTT_US {
         return Ok(false);
@@ -169,30 +202,63 @@ fn round_trip_us(socket: &SockRef<'_>) -> io::Result<u32> {
 /// # Errors
 /// `ENOTCONN` when the connection is gone already.
 pub(crate) fn shutdown_write(socket: &Socket) -> io::Result<()> {
-    SockRef::from(socket).shutdown(Shutdown::Write)
+    match &socket.0 {
+        Inner::Os { fd, .. } => SockRef::from(fd).shutdown(Shutdown::Write),
+        Inner::Sim(socket) => socket.shutdown_write(),
+    }
 }
 
 /// Makes the close that follows a reset: the other side sees RST instead of FIN.
 pub(crate) fn reset_on_close(socket: &Socket) {
-    // Fails only for sockets that know no linger, and those have no reset either.
-    let _ = SockRef::from(socket).set_linger(Some(std::time::Duration::ZERO));
+    match &socket.0 {
+        // Fails only for sockets that know no linger, and those have no reset either.
+        Inner::Os { fd, .. } => {
+            let _ = SockRef::from(fd).set_linger(Some(std::time::Duration::ZERO));
+        }
+        Inner::Sim(socket) => socket.reset_on_close(),
+    }
 }
 
 /// The address of the other side; `None` for unix sockets and for connections that are gone.
 pub(crate) fn peer_address(socket: &Socket) -> Option<SocketAddr> {
-    SockRef::from(socket).peer_addr().ok()?.as_socket()
+    match &socket.0 {
+        Inner::Os { fd, .. } => SockRef::from(fd).peer_addr().ok()?.as_socket(),
+        Inner::Sim(socket) => socket.peer_address(),
+    }
+}
+
+/// The address that a socket is bound to; `None` for unix sockets.
+///
+/// # Errors
+/// Those of `getsockname`.
+pub fn local_address(socket: &Socket) -> io::Result<Option<SocketAddr>> {
+    match &socket.0 {
+        Inner::Os { fd, .. } => Ok(SockRef::from(fd).local_addr()?.as_socket()),
+        Inner::Sim(socket) => Ok(Some(socket.local_address())),
+    }
 }
 
 /// Accepts what is left in a listener's queue without waiting; `None` when it is empty.
 ///
 /// # Errors
 /// Those of `accept4`.
-pub(crate) fn accept_now(listener: &impl AsFd) -> io::Result<Option<Socket>> {
+pub(crate) fn accept_now(listener: &Socket) -> io::Result<Option<Socket>> {
+    match &listener.0 {
+        Inner::Os { fd, .. } => {
+            let accepted = accept_fd(fd)?;
+            Ok(accepted.map(Socket::from))
+        }
+        Inner::Sim(listener) => Ok(listener.accept_now()?.map(Socket::from_sim)),
+    }
+}
+
+/// As `accept_now`, from and to a bare descriptor.
+pub(super) fn accept_fd(listener: &impl AsFd) -> io::Result<Option<OwnedFd>> {
     // `accept` of socket2 sets close-on-exec; the rest of the flags are set after.
     match SockRef::from(listener).accept() {
         Ok((socket, _)) => {
             socket.set_nonblocking(true)?;
-            Ok(Some(Socket::from(socket)))
+            Ok(Some(socket.into()))
         }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
         Err(error) => Err(error),
@@ -201,7 +267,7 @@ pub(crate) fn accept_now(listener: &impl AsFd) -> io::Result<Option<Socket>> {
 
 /// Begins to connect; `EINPROGRESS` when the answer will come later.
 pub(super) fn connect_now(socket: &Socket, address: &SockAddr) -> io::Result<()> {
-    SockRef::from(socket).connect(address)
+    SockRef::from(&socket.os()?).connect(address)
 }
 
 /// The error that struck a socket, if any.
@@ -215,7 +281,7 @@ pub(super) fn is_ready(socket: &Socket, interest: Interest) -> io::Result<bool> 
         Interest::Readable => PollFlags::POLLIN,
         Interest::Writable => PollFlags::POLLOUT,
     };
-    let mut poll = [PollFd::new(socket.as_fd(), events)];
+    let mut poll = [PollFd::new(socket.os()?, events)];
     Ok(nix::poll::poll(&mut poll, PollTimeout::ZERO)? > 0)
 }
 

@@ -52,7 +52,7 @@ fn port_zero_is_one_port_for_all_shards() {
     assert_eq!(listeners.shards.len(), 3);
     for shard in &listeners.shards {
         let [(FrontendId(0), socket)] = &shard[..] else { panic!("{shard:?}") };
-        assert_eq!(SockRef::from(socket).local_addr().unwrap().as_socket(), Some(bound));
+        assert_eq!(sys::local_address(socket).unwrap(), Some(bound));
     }
 }
 

@@ -1,0 +1,356 @@
+//! Connections as TCP makes, fills, ends and breaks them.
+//!
+//! Each socket of a connection holds what is on its way to it (`flight`) and what has arrived
+//! (`inbox`); together they are bounded, and a full direction takes no more. What Linux does is done
+//! here too: received bytes can be read after a reset, an error is told once, closing with unread
+//! bytes resets, and bytes for a closed socket are answered with a reset.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::net::{Event, Owner, State};
+use super::queue::Queue;
+
+/// Connections that wait to be accepted on one socket; more are put off.
+const QUEUE_MAX: usize = 64;
+
+/// When a connection attempt that found the queue full is repeated.
+const SYN_AGAIN: Duration = Duration::from_secs(1);
+
+/// What a socket is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    Fresh,
+    Listening,
+    Connecting,
+    Connected,
+}
+
+pub(super) struct Sock {
+    pub(super) owner: Owner,
+    pub(super) phase: Phase,
+    pub(super) own: SocketAddr,
+    pub(super) far: SocketAddr,
+    /// The other end of the connection.
+    pub(super) other: Option<u32>,
+    /// Not closed by its owner.
+    pub(super) open: bool,
+    pub(super) resets_on_close: bool,
+    /// Broken by a reset, sent or received.
+    pub(super) dead: bool,
+    pub(super) sent_reset: bool,
+    /// What went wrong, until it is told.
+    pub(super) error: Option<i32>,
+    pub(super) finished: bool,
+    pub(super) far_finished: bool,
+    pub(super) inbox: Queue,
+    flight: Queue,
+    latency: Duration,
+    last_arrival: Duration,
+    /// A write found no room.
+    wants_room: bool,
+    /// Connections to be accepted.
+    pub(super) waiting: Vec<u32>,
+    /// When bytes last went in or out, or else when it was connected.
+    pub(super) moved: Duration,
+    pub(super) closed: Option<Duration>,
+}
+
+impl State {
+    pub(super) fn socket(&mut self, owner: Owner, own: SocketAddr) -> u32 {
+        let id = u32::try_from(self.sockets.len()).unwrap_or(u32::MAX);
+        self.sockets.push(Sock {
+            owner,
+            phase: Phase::Fresh,
+            own,
+            far: own,
+            other: None,
+            open: true,
+            resets_on_close: false,
+            dead: false,
+            sent_reset: false,
+            error: None,
+            finished: false,
+            far_finished: false,
+            inbox: Queue::default(),
+            flight: Queue::default(),
+            latency: Duration::ZERO,
+            last_arrival: Duration::ZERO,
+            wants_room: false,
+            waiting: Vec::new(),
+            moved: self.now,
+            closed: None,
+        });
+        id
+    }
+
+    pub(super) fn at(&mut self, id: u32) -> &mut Sock {
+        &mut self.sockets[id as usize]
+    }
+
+    pub(super) fn listen(&mut self, id: u32) {
+        let own = self.at(id).own;
+        self.at(id).phase = Phase::Listening;
+        self.listening.entry(own).or_default().push(id);
+    }
+
+    pub(super) fn connect(&mut self, id: u32, to: SocketAddr) {
+        let (least, most) = self.weather.latency;
+        let spread = most.saturating_sub(least).as_nanos() as u64;
+        let latency = least + Duration::from_nanos(self.below(spread + 1));
+        let socket = self.at(id);
+        (socket.phase, socket.far, socket.latency) = (Phase::Connecting, to, latency);
+        self.schedule(self.now + latency, Event::Syn(id));
+    }
+
+    /// One thing happens.
+    pub(super) fn happen(&mut self, event: Event) {
+        match event {
+            Event::Syn(id) => self.answer(id),
+            Event::Connected(id) => self.connected(id),
+            Event::Refused(id) => {
+                self.note("refused", id.into(), 0);
+                self.at(id).error = Some(libc::ECONNREFUSED);
+                self.touch(id);
+            }
+            Event::Arrive(id, n) => self.arrive(id, n),
+            Event::Fin(id) => {
+                self.note("fin", id.into(), 0);
+                self.at(id).far_finished = true;
+                self.touch(id);
+            }
+            Event::Reset(id) => {
+                self.note("reset", id.into(), 0);
+                let socket = self.at(id);
+                if !std::mem::replace(&mut socket.dead, true) {
+                    socket.error = Some(libc::ECONNRESET);
+                    self.touch(id);
+                }
+            }
+            Event::Touch(id) => self.tell(id),
+            Event::Alarm(actor, token) => {
+                self.woken.push_back((actor, super::outside::Wake::Alarm(token)));
+            }
+        }
+    }
+
+    /// A connection attempt has reached the address that it is meant for.
+    fn answer(&mut self, id: u32) {
+        let socket = &self.sockets[id as usize];
+        let (own, far, latency, open) = (socket.own, socket.far, socket.latency, socket.open);
+        self.note("syn", id.into(), far.port().into());
+        if !open || self.silent.contains(&far) {
+            return;
+        }
+        let Some(listeners) = self.listening.get(&far).filter(|all| !all.is_empty()).cloned()
+        else {
+            self.schedule(self.now + latency, Event::Refused(id));
+            return;
+        };
+        let listener = listeners[self.below(listeners.len() as u64) as usize];
+        if self.at(listener).waiting.len() >= QUEUE_MAX {
+            self.schedule(self.now + SYN_AGAIN, Event::Syn(id));
+            return;
+        }
+        let made = self.socket(Owner::Nobody, far);
+        let back = self.now + latency;
+        let socket = self.at(made);
+        (socket.phase, socket.far, socket.other) = (Phase::Connected, own, Some(id));
+        (socket.latency, socket.last_arrival) = (latency, back + latency);
+        let socket = self.at(id);
+        (socket.other, socket.last_arrival) = (Some(made), back);
+        self.at(listener).waiting.push(made);
+        self.schedule(back, Event::Connected(id));
+        self.touch(listener);
+    }
+
+    fn connected(&mut self, id: u32) {
+        self.note("connected", id.into(), 0);
+        let now = self.now;
+        let socket = self.at(id);
+        (socket.phase, socket.moved) = (Phase::Connected, now);
+        if socket.open {
+            self.touch(id);
+        } else {
+            self.break_off(id);
+        }
+    }
+
+    fn arrive(&mut self, id: u32, n: usize) {
+        let socket = self.at(id);
+        let n = n.min(socket.flight.len());
+        if socket.open && !socket.dead {
+            let mut flight = std::mem::take(&mut socket.flight);
+            flight.move_to(&mut socket.inbox, n);
+            socket.flight = flight;
+            self.note("arrive", id.into(), n as u64);
+            self.touch(id);
+            return;
+        }
+        socket.flight.drop_front(n);
+        if !socket.dead {
+            self.note("arrives at a closed socket", id.into(), n as u64);
+            self.break_off(id);
+        }
+    }
+
+    /// When what is sent now reaches `id`.
+    fn arrival(&mut self, id: u32) -> Duration {
+        let jitter = Duration::from_micros(self.below(50));
+        let now = self.now;
+        let socket = self.at(id);
+        socket.last_arrival = socket.last_arrival.max(now + socket.latency + jitter);
+        socket.last_arrival
+    }
+
+    /// Sends a reset: what is on its way to the other side may be lost from any byte on.
+    pub(super) fn break_off(&mut self, id: u32) {
+        let socket = self.at(id);
+        (socket.dead, socket.sent_reset) = (true, true);
+        let Some(other) = socket.other else { return };
+        let under_way = self.at(other).flight.len() as u64;
+        let kept = self.below(under_way + 1) as usize;
+        self.at(other).flight.truncate(kept);
+        self.note("sends reset", id.into(), kept as u64);
+        let at = self.arrival(other);
+        self.schedule(at, Event::Reset(other));
+    }
+
+    /// Takes as many bytes as there is room for, in pieces of the network's choice.
+    pub(super) fn write(&mut self, id: u32, bytes: &[u8]) -> Result<usize, i32> {
+        let socket = self.at(id);
+        if let Some(error) = socket.error.take() {
+            return Err(error);
+        }
+        if socket.dead || socket.finished {
+            return Err(libc::EPIPE);
+        }
+        let Some(other) = socket.other.filter(|_| socket.phase == Phase::Connected) else {
+            return Err(libc::ENOTCONN);
+        };
+        let room = self.room(other);
+        let n = self.piece(room.min(bytes.len()));
+        self.at(id).wants_room = n < bytes.len();
+        if n == 0 {
+            return Err(libc::EAGAIN);
+        }
+        let now = self.now;
+        self.at(id).moved = now;
+        self.at(other).flight.push(&bytes[..n]);
+        let at = self.arrival(other);
+        self.schedule(at, Event::Arrive(other, n));
+        self.note("write", id.into(), n as u64);
+        Ok(n)
+    }
+
+    fn room(&self, to: u32) -> usize {
+        let to = &self.sockets[to as usize];
+        self.weather.capacity.saturating_sub(to.flight.len() + to.inbox.len())
+    }
+
+    /// Whether a write or read would tell something.
+    pub(super) fn is_writable(&self, id: u32) -> bool {
+        let socket = &self.sockets[id as usize];
+        socket.dead
+            || socket.error.is_some()
+            || (socket.phase == Phase::Connected && socket.other.is_some_and(|o| self.room(o) > 0))
+    }
+
+    pub(super) fn is_readable(&self, id: u32) -> bool {
+        let socket = &self.sockets[id as usize];
+        !socket.inbox.is_empty() || socket.far_finished || socket.dead || socket.error.is_some()
+    }
+
+    /// Asks to be told when there is room.
+    pub(super) fn want_room(&mut self, id: u32) {
+        self.at(id).wants_room = true;
+    }
+
+    /// Takes up to `max` received bytes to `take`; 0 at the end of the stream.
+    pub(super) fn read(
+        &mut self,
+        id: u32,
+        max: usize,
+        take: impl FnOnce(&[u8]),
+    ) -> Result<usize, i32> {
+        let available = self.at(id).inbox.len().min(max);
+        let n = self.piece(available);
+        let now = self.now;
+        let socket = self.at(id);
+        if n == 0 {
+            return match socket.error.take() {
+                Some(error) => Err(error),
+                None if socket.far_finished || socket.dead => Ok(0),
+                None => Err(libc::EAGAIN),
+            };
+        }
+        take(socket.inbox.front(n));
+        socket.inbox.drop_front(n);
+        socket.moved = now;
+        let (other, latency) = (socket.other, socket.latency);
+        self.note("read", id.into(), n as u64);
+        if let Some(other) = other
+            && std::mem::take(&mut self.at(other).wants_room)
+        {
+            self.schedule(now + latency, Event::Touch(other));
+        }
+        Ok(n)
+    }
+
+    pub(super) fn finish(&mut self, id: u32) -> Result<(), i32> {
+        let socket = self.at(id);
+        let Some(other) = socket.other.filter(|_| !socket.dead) else {
+            return Err(libc::ENOTCONN);
+        };
+        if !std::mem::replace(&mut socket.finished, true) {
+            self.note("finish", id.into(), 0);
+            let at = self.arrival(other);
+            self.schedule(at, Event::Fin(other));
+        }
+        Ok(())
+    }
+
+    pub(super) fn close(&mut self, id: u32) {
+        self.note("close", id.into(), 0);
+        let now = self.now;
+        let socket = self.at(id);
+        socket.open = false;
+        socket.closed = Some(now);
+        let waiting = std::mem::take(&mut socket.waiting);
+        match socket.phase {
+            Phase::Listening => {
+                let own = socket.own;
+                if let Some(all) = self.listening.get_mut(&own) {
+                    all.retain(|listener| *listener != id);
+                }
+                for connection in waiting {
+                    self.at(connection).open = false;
+                    self.break_off(connection);
+                }
+            }
+            Phase::Connected if !socket.dead => {
+                if socket.resets_on_close || !socket.inbox.is_empty() {
+                    self.break_off(id);
+                } else {
+                    // A connection without other side has nobody to tell.
+                    let _ = self.finish(id);
+                }
+            }
+            Phase::Fresh | Phase::Connecting | Phase::Connected => {}
+        }
+    }
+
+    /// Takes a connection that waits on a listener.
+    pub(super) fn accept(&mut self, listener: u32, owner: Owner) -> Option<u32> {
+        let waiting = &mut self.at(listener).waiting;
+        if waiting.is_empty() {
+            return None;
+        }
+        let id = waiting.remove(0);
+        let now = self.now;
+        let socket = self.at(id);
+        (socket.owner, socket.moved) = (owner, now);
+        self.note("accept", id.into(), listener.into());
+        Some(id)
+    }
+}
