@@ -67,8 +67,7 @@ async fn admit(shard: &Rc<Shard>, frontend: FrontendId, listener: &Listener) -> 
     shard.counters().accepts_paused.add(1);
     listener.pause();
     loop {
-        shard.gauges.frontend(frontend).wait();
-        shard.gauges.process.wait();
+        shard.gauges.wait(frontend);
         if enter(shard, frontend) {
             return true;
         }
@@ -80,17 +79,7 @@ async fn admit(shard: &Rc<Shard>, frontend: FrontendId, listener: &Listener) -> 
 }
 
 fn enter(shard: &Shard, frontend: FrontendId) -> bool {
-    let gate = shard.gauges.frontend(frontend);
-    if !gate.try_enter() {
-        return false;
-    }
-    if shard.gauges.process.try_enter() {
-        return true;
-    }
-    if gate.leave() {
-        shard.open_gates();
-    }
-    false
+    shard.gauges.try_enter(frontend, || shard.open_gates())
 }
 
 /// Begins the session on a shard that has clearly fewer, or else here.

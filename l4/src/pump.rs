@@ -9,7 +9,7 @@ use std::io;
 use std::time::Duration;
 
 use ringlane_core::limits::{PIPE_SIZE, SPLICE_BUDGET};
-use ringlane_core::reactor::{First, Receiver, Stream, first};
+use ringlane_core::reactor::{Failed, First, Receiver, Sender, Stream, first};
 use ringlane_core::snapshot::FrontendId;
 use ringlane_core::sys::{Buffer, Interest, Pipe};
 
@@ -53,16 +53,19 @@ enum SpliceEnd {
 impl Pump<'_> {
     /// Pumps until the source ends its stream, and passes the end on.
     pub(crate) async fn run(mut self) -> Result<(), Broken> {
-        let mut receiver = self.from.receiver();
+        let (mut receiver, mut sender) = (self.from.receiver(), self.to.sender());
         loop {
-            if self.path.wants_splice() && self.splice(&mut receiver).await? {
+            if self.path.wants_splice() && self.splice(&mut receiver, &mut sender).await? {
                 break;
             }
-            match receiver.next().await.map_err(|_| Broken(self.source))? {
-                Some(buffer) => self.forward(buffer).await?,
-                None => break,
+            match receiver.next_for(&mut sender).await {
+                Ok(Some(buffer)) => self.forward(buffer, &mut sender).await?,
+                Ok(None) => break,
+                Err(Failed::Receiving) => return Err(Broken(self.source)),
+                Err(Failed::Sending) => return Err(Broken(self.source.other())),
             }
         }
+        sender.flush().await.map_err(|_| Broken(self.source.other()))?;
         // When both directions have ended the close that follows says so itself.
         if !self.traffic.ended(self.source) {
             // Fails only if the connection has gone, which its own receive tells better.
@@ -71,17 +74,21 @@ impl Pump<'_> {
         Ok(())
     }
 
-    async fn forward(&mut self, buffer: Buffer) -> Result<(), Broken> {
+    async fn forward(&mut self, buffer: Buffer, sender: &mut Sender) -> Result<(), Broken> {
         let bytes = buffer.len();
         self.path.received(buffer.has_backlog());
         self.traffic.received(self.source, bytes);
-        self.to.send(buffer).await.map_err(|_| Broken(self.source.other()))?;
+        sender.send(buffer).await.map_err(|_| Broken(self.source.other()))?;
         self.traffic.sent(self.source.other());
         Ok(())
     }
 
     /// Splices for as long as it pays; `true` at the end of the stream.
-    async fn splice(&mut self, receiver: &mut Receiver) -> Result<bool, Broken> {
+    async fn splice(
+        &mut self,
+        receiver: &mut Receiver,
+        sender: &mut Sender,
+    ) -> Result<bool, Broken> {
         let shard = self.shard;
         let Some((mut pipe, lease)) = shard.pipes.lease(|| shard.reactor.pipe()) else {
             // No pipe to be had: what insists on splicing is copied rather than cut.
@@ -90,10 +97,11 @@ impl Pump<'_> {
         };
         while let Some(received) = receiver.remainder().await {
             match received.map_err(|_| Broken(self.source))? {
-                Some(buffer) => self.forward(buffer).await?,
+                Some(buffer) => self.forward(buffer, sender).await?,
                 None => return Ok(true),
             }
         }
+        sender.flush().await.map_err(|_| Broken(self.source.other()))?;
         self.path.switched();
         self.shard.counters().splice_entered.add(1);
         self.shard.ease_pacing(self.frontend, self.to, self.source.other());

@@ -197,9 +197,7 @@ impl Shard {
 
     /// A session has ended: its places are free.
     pub(crate) fn ended(&self, frontend: FrontendId) {
-        let process = self.gauges.process.leave();
-        let frontend = self.gauges.frontend(frontend).leave();
-        if process || frontend {
+        if self.gauges.leave(frontend) {
             self.open_gates();
         }
         self.gauges.leave_shard(self.reactor.shard());

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 pub use first::{First, first};
 pub use listener::Listener;
-pub use stream::{Receiver, Stream};
+pub use stream::{Failed, Receiver, Sender, Stream};
 pub use timer::{Elapsed, Signal, Sleep};
 
 use crate::counters::ShardCounters;
@@ -396,11 +396,12 @@ impl Operation {
 
     /// The next outcome; `None` when the operation has ended and nothing is left.
     fn poll(&self) -> Poll<Option<Outcome>> {
-        match self.reactor.0.driver.borrow_mut().look(self.key) {
-            Look::Outcome(outcome) => Poll::Ready(Some(outcome)),
-            Look::Ended => Poll::Ready(None),
-            Look::Pending => Poll::Pending,
-        }
+        self.reactor.0.driver.borrow_mut().look(self.key).into()
+    }
+
+    /// As `poll`, without asking to be woken when a send ends well.
+    fn glance(&self) -> Poll<Option<Outcome>> {
+        self.reactor.0.driver.borrow_mut().glance(self.key).into()
     }
 
     /// The outcome of an operation that has only one.
@@ -415,6 +416,16 @@ impl Operation {
     /// Ends the operation; what has come back stays to be polled.
     fn stop(&self) {
         self.reactor.0.driver.borrow_mut().stop(self.key);
+    }
+}
+
+impl From<Look> for Poll<Option<Outcome>> {
+    fn from(look: Look) -> Self {
+        match look {
+            Look::Outcome(outcome) => Self::Ready(Some(outcome)),
+            Look::Ended => Self::Ready(None),
+            Look::Pending => Self::Pending,
+        }
     }
 }
 

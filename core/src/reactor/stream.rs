@@ -28,6 +28,27 @@ pub struct Receiver {
     operation: Option<Operation>,
 }
 
+/// The sending half of a stream: one buffer is under way while the next is prepared.
+pub struct Sender {
+    stream: Stream,
+    operation: Option<Operation>,
+}
+
+/// Which half of a direction failed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Failed {
+    /// The connection that bytes come from.
+    Receiving,
+    /// The connection that bytes go to.
+    Sending,
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sender({:?}, sending: {})", self.stream.fd, self.operation.is_some())
+    }
+}
+
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Receiver({:?}, armed: {})", self.stream.fd, self.operation.is_some())
@@ -62,26 +83,9 @@ impl Stream {
         Receiver { stream: self.clone(), operation: None }
     }
 
-    /// Sends all bytes of a buffer and gives the buffer back to the pool.
-    ///
-    /// # Errors
-    /// `EPIPE` or `ECONNRESET` when the other side has gone.
-    pub async fn send(&self, mut buffer: Buffer) -> io::Result<()> {
-        while !buffer.is_empty() {
-            let send = Operation::start(&self.reactor, |driver, task| {
-                driver.send(&self.fd, buffer, task)
-            })?;
-            let Outcome::Sent(sent, rest) = send.outcome().await? else {
-                return Err(io::ErrorKind::Other.into());
-            };
-            if sent == 0 {
-                return Err(io::ErrorKind::WriteZero.into());
-            }
-            // Short only if an error struck in between; the next attempt will tell which.
-            buffer = rest;
-            buffer.consume(sent);
-        }
-        Ok(())
+    /// The sending half. One at a time makes sense.
+    pub fn sender(&self) -> Sender {
+        Sender { stream: self.clone(), operation: None }
     }
 
     /// Waits until the socket can be read or written.
@@ -137,7 +141,80 @@ impl Stream {
     }
 }
 
+impl Sender {
+    /// Begins to send a buffer, which goes back to the pool when it is sent. Waits only for the one
+    /// before.
+    ///
+    /// # Errors
+    /// `EPIPE` or `ECONNRESET` when the other side has gone; they may strike with the next call.
+    pub async fn send(&mut self, buffer: Buffer) -> io::Result<()> {
+        self.flush().await?;
+        self.start(buffer)
+    }
+
+    /// Waits until everything has been sent.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub async fn flush(&mut self) -> io::Result<()> {
+        std::future::poll_fn(|_| {
+            while let Some(operation) = &self.operation {
+                match operation.poll() {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(outcome) => self.sent(outcome)?,
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Looks whether sending has failed, without asking to be woken when it ends well.
+    fn check(&mut self) -> io::Result<()> {
+        match self.operation.as_ref().map(Operation::glance) {
+            None | Some(Poll::Pending) => Ok(()),
+            Some(Poll::Ready(outcome)) => self.sent(outcome),
+        }
+    }
+
+    /// What came of the buffer under way. Short only if an error struck in between: the next
+    /// attempt will tell which.
+    fn sent(&mut self, outcome: Option<Outcome>) -> io::Result<()> {
+        self.operation = None;
+        match outcome {
+            Some(Outcome::Failed(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Outcome::Sent(0, buffer)) if !buffer.is_empty() => {
+                Err(io::ErrorKind::WriteZero.into())
+            }
+            Some(Outcome::Sent(sent, mut buffer)) => {
+                buffer.consume(sent);
+                if buffer.is_empty() { Ok(()) } else { self.start(buffer) }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn start(&mut self, buffer: Buffer) -> io::Result<()> {
+        let fd = &self.stream.fd;
+        let start = |driver: &mut sys::Driver, task| driver.send(fd, buffer, task);
+        self.operation = Some(Operation::start(&self.stream.reactor, start)?);
+        Ok(())
+    }
+}
+
 impl Receiver {
+    /// As `next`, for bytes that go to `sender`; also ends when sending fails meanwhile.
+    ///
+    /// # Errors
+    /// Which of the two connections broke.
+    pub async fn next_for(&mut self, sender: &mut Sender) -> Result<Option<Buffer>, Failed> {
+        std::future::poll_fn(|_| {
+            sender.check().map_err(|_| Failed::Sending)?;
+            self.poll_next().map_err(|_| Failed::Receiving)
+        })
+        .await
+    }
+
     /// The next bytes; `None` at the end of the stream. Bytes not yet taken are never lost by
     /// dropping this future, only by dropping the receiver.
     ///

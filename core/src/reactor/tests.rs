@@ -69,7 +69,9 @@ fn bytes_are_received_in_order_and_sent_from_the_same_buffer() {
             theirs.write_all(message).unwrap();
             let buffer = receive(&mut receiver).await;
             assert_eq!(buffer.bytes(), message);
-            ours.send(buffer).await.unwrap();
+            let mut sender = ours.sender();
+            sender.send(buffer).await.unwrap();
+            sender.flush().await.unwrap();
             let mut echo = [0; 3];
             theirs.read_exact(&mut echo).unwrap();
             assert_eq!(&echo, message);
@@ -119,19 +121,21 @@ fn a_buffer_being_sent_stays_lent_until_the_kernel_is_done() {
         let (source, mut feed) = pair(&reactor);
         let mut receiver = source.receiver();
         // Fill the way to a reader that does not read, until a send gets stuck.
-        let mut sent = 0;
+        let (mut sender, mut sent) = (ours.sender(), 0);
         loop {
             feed.write_all(&[7; 1000]).unwrap();
             let buffer = receive(&mut receiver).await;
             let len = buffer.len();
             let soon = reactor.now() + Duration::from_millis(20);
-            match reactor.timeout_at(soon, ours.send(buffer)).await {
+            sender.send(buffer).await.unwrap();
+            match reactor.timeout_at(soon, sender.flush()).await {
                 Ok(done) => done.unwrap(),
                 Err(Elapsed) => break,
             }
             sent += len;
         }
-        // The future is gone, the buffer is not: the kernel may still be reading it.
+        // The sender is gone, the buffer is not: the kernel may still be reading it.
+        drop(sender);
         assert_eq!(reactor.lent().1, 1);
         while reactor.lent().1 > 0 {
             reactor.yield_now().await;
@@ -269,14 +273,15 @@ fn what_came_before_a_stop_is_not_lost_and_the_rest_is_spliced() {
     story(|reactor| async move {
         let (from, mut source) = pair(&reactor);
         let (to, mut sink) = pair(&reactor);
-        let mut receiver = from.receiver();
+        let (mut receiver, mut sender) = (from.receiver(), to.sender());
         source.write_all(b"a").unwrap();
-        to.send(receive(&mut receiver).await).await.unwrap();
+        sender.send(receive(&mut receiver).await).await.unwrap();
         source.write_all(b"b").unwrap();
         reactor.sleep(Duration::from_millis(5)).await;
         while let Some(received) = receiver.remainder().await {
-            to.send(received.unwrap().unwrap()).await.unwrap();
+            sender.send(received.unwrap().unwrap()).await.unwrap();
         }
+        sender.flush().await.unwrap();
         source.write_all(b"c").unwrap();
         from.ready(Interest::Readable).await.unwrap();
         let mut pipe = Pipe::new().unwrap();
@@ -323,5 +328,37 @@ fn a_signal_wakes_those_who_waited_before_it() {
             theirs.raise();
         });
         signal.wait().await;
+    });
+}
+
+#[test]
+fn a_send_that_ends_well_wakes_nobody_and_one_that_fails_is_heard_of() {
+    story(|reactor| async move {
+        let (from, mut source) = pair(&reactor);
+        let (to, mut sink) = pair(&reactor);
+        let (mut receiver, mut sender) = (from.receiver(), to.sender());
+        source.write_all(b"a").unwrap();
+        let first = receiver.next_for(&mut sender).await.unwrap().unwrap();
+        sender.send(first).await.unwrap();
+        // The buffer comes back although nobody asks.
+        while reactor.lent().1 > 0 {
+            reactor.yield_now().await;
+        }
+        sink.read_exact(&mut [0]).unwrap();
+        drop(sink);
+        loop {
+            // The first message after the close may still be taken; the answer to it is a reset.
+            source.write_all(b"b").unwrap();
+            let sent = match receiver.next_for(&mut sender).await {
+                Ok(buffer) => sender.send(buffer.unwrap()).await.is_ok(),
+                Err(failed) => {
+                    assert_eq!(failed, Failed::Sending);
+                    false
+                }
+            };
+            if !sent {
+                break;
+            }
+        }
     });
 }

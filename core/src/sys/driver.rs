@@ -6,6 +6,9 @@
 //! under a queued entry), the buffer being sent, the address being connected to. That is the whole
 //! argument for memory safety: nothing lent can be freed, because the slot holds it.
 //!
+//! A send that does all it should wakes nobody, unless its owner has asked: most owners have nothing
+//! to do then, and a turn for nothing costs more than the send's own account.
+//!
 //! Invariants: a completion whose slot has gone is counted and dropped with what it carries; an
 //! owner that lets go of an armed operation cancels it; a dropped driver waits for what is in flight.
 
@@ -70,6 +73,8 @@ struct Slot {
     owner: Option<Key>,
     armed: bool,
     cancelled: bool,
+    /// Whether the owner has looked for the end of this operation and must be woken by it.
+    awaited: bool,
     first: Option<Outcome>,
     rest: VecDeque<Outcome>,
 }
@@ -243,10 +248,19 @@ impl Driver {
             return Look::Outcome(outcome);
         }
         if slot.armed {
+            slot.awaited = true;
             return Look::Pending;
         }
         self.slots.remove(key);
         Look::Ended
+    }
+
+    /// As `look`, but the owner does not care when the operation ends well.
+    pub(crate) fn glance(&mut self, key: Key) -> Look {
+        match self.slots.get_mut(key) {
+            Some(slot) if slot.armed && slot.first.is_none() => Look::Pending,
+            _ => self.look(key),
+        }
     }
 
     /// Lets go of an operation: what came back is dropped, what is under way is cancelled.
@@ -341,6 +355,13 @@ impl Driver {
             }
             return None;
         };
+        if let Some(Outcome::Sent(sent, buffer)) = &outcome
+            && !slot.awaited
+            && *sent == buffer.len()
+        {
+            self.slots.remove(key);
+            return None;
+        }
         if let Some(outcome) = outcome {
             slot.queue(outcome);
         }
@@ -379,6 +400,7 @@ impl Slot {
             owner: Some(owner),
             armed: true,
             cancelled: false,
+            awaited: false,
             first: None,
             rest: VecDeque::new(),
         }
