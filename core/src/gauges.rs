@@ -4,12 +4,12 @@
 //! read for decisions (least_conn, limits, hand-over) and never for accounts; accounts are in
 //! `counters`, which have one writer each. Next: `balance`, which reads server gauges.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
 use crate::snapshot::{FrontendId, ServerId, Snapshot};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Milliseconds for which a server that failed a connect is not tried again, but by one session.
 pub const RETRY_FAILED_MS: u64 = 1000;
@@ -43,6 +43,36 @@ impl Gauges {
     /// The gate of a frontend.
     pub fn frontend(&self, id: FrontendId) -> &Gate {
         &self.frontends[id.0 as usize]
+    }
+
+    /// Takes a place at a frontend's gate and at that of the process, or none. `tell` is called if
+    /// shards that wait must be told that a place is free.
+    pub fn try_enter(&self, id: FrontendId, tell: impl FnOnce()) -> bool {
+        // Looked at first: while the process is full, every shard that waits would otherwise take
+        // a place at its frontend's gate, give it back, and so wake all others to do the same.
+        if self.process.is_full() || !self.frontend(id).try_enter() {
+            return false;
+        }
+        if self.process.try_enter() {
+            return true;
+        }
+        if self.frontend(id).leave() {
+            tell();
+        }
+        false
+    }
+
+    /// Says that the caller waits for what `try_enter` takes.
+    pub fn wait(&self, id: FrontendId) {
+        self.frontend(id).wait();
+        self.process.wait();
+    }
+
+    /// Gives back what `try_enter` took; `true` if shards that wait must be told.
+    #[must_use]
+    pub fn leave(&self, id: FrontendId) -> bool {
+        let process = self.process.leave();
+        self.frontend(id).leave() || process
     }
 
     /// The gauge of a server.
@@ -83,7 +113,9 @@ impl Gauges {
 
     /// Whether a draining shard may end. Says no while a session is on its way to it.
     pub fn is_shard_empty(&self, index: usize) -> bool {
-        self.shards[index].load(Ordering::SeqCst) == 0
+        // Not a load: this takes its turn among the comings and goings, so that whoever comes after
+        // it sees that shards drain. Adds nothing, and is asked only while draining.
+        self.shards[index].fetch_add(0, Ordering::SeqCst) == 0
     }
 
     /// The clock of `ServerGauge`: milliseconds since these gauges were made.
@@ -159,49 +191,79 @@ impl ServerGauge {
 /// A bounded number of places that all shards draw from.
 ///
 /// Protocol: `try_enter`; on `false`, `wait` and then `try_enter` once more before sleeping, since
-/// a place may have become free in between. Whoever leaves asks `leave` whether shards must be woken.
+/// a place may have become free in between. Whoever leaves asks `leave` whether all shards must be
+/// woken. Count and waiting are one word, so one of two things is true of each `wait`: a later
+/// `leave` sees it, or the `try_enter` after it sees every place that was given back before.
+/// A failed `try_enter` changes nothing: a count raised for a moment would turn others away from
+/// a place that is free.
 #[derive(Debug)]
 pub struct Gate {
     max: u32,
-    live: AtomicU32,
-    waiting: AtomicBool,
+    /// Places taken in the low half; above them [`WAITING`].
+    state: AtomicU64,
+}
+
+/// Set while a shard may be asleep for want of a place.
+const WAITING: u64 = 1 << 32;
+
+/// Places taken, of a gate's state.
+const fn taken(state: u64) -> u32 {
+    state as u32
 }
 
 impl Gate {
     /// A gate with `max` places.
     pub fn new(max: u32) -> Self {
-        Self { max, live: AtomicU32::new(0), waiting: AtomicBool::new(false) }
+        Self { max, state: AtomicU64::new(0) }
     }
 
     /// Takes a place if one is free.
     pub fn try_enter(&self) -> bool {
-        if self.live.fetch_add(1, Ordering::SeqCst) < self.max {
-            return true;
-        }
-        self.live.fetch_sub(1, Ordering::SeqCst);
-        false
+        let enter = |state| (taken(state) < self.max).then_some(state + 1);
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, enter).is_ok()
     }
 
     /// Gives a place back; `true` if somebody waits for one.
     #[must_use]
     pub fn leave(&self) -> bool {
-        self.live.fetch_sub(1, Ordering::SeqCst);
-        self.waiting.load(Ordering::SeqCst) && self.waiting.swap(false, Ordering::SeqCst)
+        let waited = |state| state & WAITING != 0;
+        waited(self.state.fetch_sub(1, Ordering::AcqRel))
+            && waited(self.state.fetch_and(!WAITING, Ordering::AcqRel))
     }
 
     /// Says that the caller waits for a place.
     pub fn wait(&self) {
-        self.waiting.store(true, Ordering::SeqCst);
+        self.state.fetch_or(WAITING, Ordering::AcqRel);
     }
 
     /// Places taken.
     pub fn live(&self) -> u32 {
-        self.live.load(Ordering::Relaxed)
+        taken(self.state.load(Ordering::Relaxed))
+    }
+
+    /// Whether no place is free. Whoever asks after `wait` is told when that changes.
+    pub fn is_full(&self) -> bool {
+        self.live() >= self.max
     }
 
     /// Places in all.
     pub fn max(&self) -> u32 {
         self.max
+    }
+}
+
+#[cfg(test)]
+impl Gauges {
+    /// Gauges of `shards` shards and one frontend, with so many places at the gates.
+    pub(crate) fn for_test(process: u32, frontend: u32, shards: usize) -> Self {
+        Self {
+            origin: Instant::now(),
+            draining: AtomicBool::new(false),
+            process: CachePadded::new(Gate::new(process)),
+            frontends: vec![CachePadded::new(Gate::new(frontend))],
+            servers: Vec::new(),
+            shards: (0..shards).map(|_| CachePadded::default()).collect(),
+        }
     }
 }
 
@@ -219,6 +281,19 @@ mod tests {
         assert!(gate.try_enter());
         assert!(!gate.leave(), "nobody waits any more");
         assert_eq!(gate.live(), 0);
+    }
+
+    #[test]
+    fn waiting_for_the_process_disturbs_nobody_at_the_frontend() {
+        let (frontend, gauges) = (FrontendId(0), Gauges::for_test(1, 9, 1));
+        assert!(gauges.try_enter(frontend, || ()));
+        gauges.wait(frontend);
+        // Told now, a shard would try again, and again tell itself: a spin.
+        assert!(!gauges.try_enter(frontend, || panic!("no place became free")));
+        assert_eq!(gauges.frontend(frontend).live(), 1);
+        assert!(gauges.leave(frontend));
+        assert!(gauges.try_enter(frontend, || ()));
+        assert!(!gauges.leave(frontend), "told already");
     }
 
     #[test]

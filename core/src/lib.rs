@@ -11,11 +11,15 @@ pub mod counters;
 pub mod gauges;
 pub mod histogram;
 pub mod limits;
+#[cfg(all(loom, test))]
+mod loom_tests;
 pub mod mailbox;
+mod parking;
 pub mod prng;
 pub mod reactor;
 pub mod record;
 mod slab;
 pub mod snapshot;
+mod sync;
 pub mod sys;
 mod wheel;

@@ -3,16 +3,17 @@
 //! Any thread may post; the owning shard empties the queue once per turn. The shard's ring watches
 //! the eventfd, and it is written only while the shard sleeps (`parked`), so that posting to a busy
 //! shard costs no system call. Invariant: a message that `post` accepted is seen by the shard even
-//! if it was about to sleep: it parks first and looks at the queue once more before it waits.
+//! if it was about to sleep: it parks first and looks at the queue once more before it waits. Next:
+//! `parking`, which is that protocol without queue and eventfd, so that it can be proved.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::limits;
+use crate::parking::Parking;
 use crate::snapshot::FrontendId;
 use crate::sys::Socket;
 
@@ -40,7 +41,7 @@ pub enum Message {
 pub struct Mailbox {
     queue: ArrayQueue<Message>,
     event: EventFd,
-    parked: AtomicBool,
+    parking: Parking,
 }
 
 impl Mailbox {
@@ -53,7 +54,7 @@ impl Mailbox {
         Ok(Self {
             queue: ArrayQueue::new(limits::MAILBOX_MESSAGES),
             event: EventFd::from_value_and_flags(0, flags)?,
-            parked: AtomicBool::new(false),
+            parking: Parking::default(),
         })
     }
 
@@ -63,7 +64,7 @@ impl Mailbox {
     /// The message comes back when the mailbox is full.
     pub fn post(&self, message: Message) -> Result<(), Message> {
         self.queue.push(message)?;
-        if self.parked.swap(false, Ordering::SeqCst) {
+        if self.parking.must_wake() {
             // Only a counter at its maximum can fail here, and then the shard is awake already.
             let _ = self.event.write(1);
         }
@@ -82,17 +83,12 @@ impl Mailbox {
 
     /// Announces that the shard is about to sleep; `false` if a message is there, so it must not.
     pub(crate) fn park(&self) -> bool {
-        self.parked.store(true, Ordering::SeqCst);
-        if self.queue.is_empty() {
-            return true;
-        }
-        self.unpark();
-        false
+        self.parking.park(|| self.queue.is_empty())
     }
 
     /// Announces that the shard is awake.
     pub(crate) fn unpark(&self) {
-        self.parked.store(false, Ordering::SeqCst);
+        self.parking.unpark();
     }
 
     /// The descriptor that becomes readable when a sleeping shard has mail.
