@@ -159,10 +159,25 @@ fn a_user_that_is_not_there_is_named() {
 
 #[test]
 fn without_io_uring_it_says_so() {
-    let setup = Setup::to(&[server()]);
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]).global("driver = \"io_uring\"");
+    let program = without_io_uring(&setup);
+    let said = setup.through(&[&program]).refused();
+    expect(&said, &["io_uring is blocked for this process", "seccomp", "allows io_uring_setup"]);
+
+    // Left to choose, it serves by other means, and says why.
+    let setup = Setup::to(&[echo.address]).global("driver = \"auto\"");
+    let program = without_io_uring(&setup);
+    let ringlane = setup.through(&[&program]).start();
+    drop(session(ringlane.address()));
+    ringlane.wait_for_word("io_uring is blocked for this process");
+    ringlane.end();
+}
+
+/// A program that runs another one as containers do by default.
+fn without_io_uring(setup: &Setup) -> String {
     let program = setup.path("without-io-uring");
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/without_io_uring.c");
     run("cc", "gcc", &["-o", path_str(&program), path_str(&source)]);
-    let said = setup.through(&[path_str(&program)]).refused();
-    expect(&said, &["io_uring is blocked for this process", "seccomp", "allows io_uring_setup"]);
+    path_str(&program).to_owned()
 }

@@ -1,9 +1,9 @@
 //! The real binary with a configuration of its own in a directory of its own.
 //!
-//! Every balancer of the suite is made by [`Setup::command`]: what a whole run of the suite should
-//! change for all stories, such as what drives the shards, is changed there. Invariant: a balancer
-//! ends with its [`Ringlane`], and a story that ends well has seen it exit with 0 and without a
-//! panic.
+//! Every balancer of the suite is made by [`Setup::command`], so that one variable of the environment
+//! runs all stories on another driver: `RINGLANE_IT_DRIVER=epoll cargo test --test it`. Invariant: a
+//! balancer ends with its [`Ringlane`], and a story that ends well has seen it exit with 0 and
+//! without a panic.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -161,9 +161,20 @@ impl Setup {
     /// Starts it, expects it to refuse with exit code 1, and returns what it said.
     #[track_caller]
     pub(crate) fn refused(&self) -> String {
-        let output = self.command().output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert_eq!(output.status.code(), Some(1), "{said}");
+        let mut child = self.command().spawn().unwrap();
+        let mut said = Said::listen(child.stderr.take().unwrap(), false);
+        let mut status = None;
+        wait_for("the start to be refused", || {
+            status = child.try_wait().unwrap();
+            let lines = said.lines();
+            if lines.iter().any(|line| line.contains(READY)) {
+                let _ = child.kill();
+                panic!("it started: {lines:#?}");
+            }
+            status
+        });
+        let said = said.all().join("\n");
+        assert_eq!(status.and_then(|status| status.code()), Some(1), "{said}");
         assert!(!said.contains("panicked"), "{said}");
         said
     }
@@ -185,6 +196,11 @@ impl Setup {
         let socket = self.path("admin.sock");
         let both = || format!("{{ socket = {:?}, http = \"127.0.0.1:0\" }}", path_str(&socket));
         let _ = writeln!(text, "admin = {}", self.admin.clone().unwrap_or_else(both));
+        if let Some(driver) = std::env::var("RINGLANE_IT_DRIVER").ok()
+            && !self.global.contains("driver")
+        {
+            let _ = writeln!(text, "driver = {driver:?}");
+        }
         text.push_str(&self.global);
         if !self.global.contains("access_log") {
             let log = self.path("access.log");
