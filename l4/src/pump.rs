@@ -52,10 +52,12 @@ enum SpliceEnd {
 
 impl Pump<'_> {
     /// Pumps until the source ends its stream, and passes the end on.
-    pub(crate) async fn run(mut self) -> Result<(), Broken> {
+    pub(crate) async fn run(&mut self) -> Result<(), Broken> {
         let (mut receiver, mut sender) = (self.from.receiver(), self.to.sender());
         loop {
-            if self.path.wants_splice() && self.splice(&mut receiver, &mut sender).await? {
+            // Boxed: a session that never carries bulk should not hold room for it in its task.
+            if self.path.wants_splice() && Box::pin(self.splice(&mut receiver, &mut sender)).await?
+            {
                 break;
             }
             match receiver.next_for(&mut sender).await {

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Instant;
 
@@ -114,13 +114,12 @@ pub(crate) async fn relay(
     };
     let pump = |source, from, to| {
         let path = PathChoice::new(frontend.path);
-        Pump { shard, frontend: frontend_id, source, from, to, traffic: &traffic, path }.run()
+        Pump { shard, frontend: frontend_id, source, from, to, traffic: &traffic, path }
     };
-    let outcome =
-        both(shard, pump(Side::Client, client, server), pump(Side::Server, server, client), || {
-            traffic.deadline(&frontend.timeout)
-        })
-        .await;
+    let mut up = pump(Side::Client, client, server);
+    let mut down = pump(Side::Server, server, client);
+    let deadline = || traffic.deadline(&frontend.timeout);
+    let outcome = both(shard, pin!(up.run()), pin!(down.run()), deadline).await;
     match outcome {
         Ok(()) => Close::NORMAL,
         Err(End::Broken(Broken(side))) => {
@@ -140,14 +139,14 @@ enum End {
 }
 
 /// Runs both directions to their ends, unless one breaks or `deadline` passes. The deadline moves
-/// with every byte; the timer does not: it is looked at when it fires.
+/// with every byte; the timer does not: it is looked at when it fires. The directions come pinned,
+/// since an argument by value would take up its room in the session's task twice.
 async fn both(
     shard: &Shard,
-    up: impl Future<Output = Result<(), Broken>>,
-    down: impl Future<Output = Result<(), Broken>>,
+    mut up: Pin<&mut impl Future<Output = Result<(), Broken>>>,
+    mut down: Pin<&mut impl Future<Output = Result<(), Broken>>>,
     deadline: impl Fn() -> (Instant, Cause),
 ) -> Result<(), End> {
-    let (mut up, mut down) = (pin!(up), pin!(down));
     let (mut up_ended, mut down_ended) = (false, false);
     let mut timer = pin!(shard.reactor.sleep_until(deadline().0));
     std::future::poll_fn(|cx| {

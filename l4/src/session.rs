@@ -45,23 +45,20 @@ pub(crate) struct Account {
 /// Begins a session on this shard, which counts it already; a place at both gates is taken.
 pub(crate) fn begin(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId) {
     let client = Stream::new(&shard.reactor, connection);
-    let account = Account::open(Rc::clone(shard), frontend, &client);
-    shard.reactor.spawn(run(client, account));
+    let mut account = Account::open(Rc::clone(shard), frontend, &client);
+    // A block, since a function's arguments would take up their room in the task twice.
+    shard.reactor.spawn(async move { account.close = Some(serve(&client, &mut account).await) });
 }
 
-async fn run(client: Stream, mut account: Account) {
+/// Connects and relays, to the end.
+async fn serve(client: &Stream, account: &mut Account) -> Close {
     let shard = Rc::clone(&account.shard);
-    let server = match connect(&shard, &mut account).await {
+    let server = match connect(&shard, account).await {
         Ok(server) => server,
-        Err(close) => {
-            account.close = Some(close);
-            return;
-        }
+        Err(close) => return close,
     };
-    let Some(id) = account.server else { return };
-    let ids = (account.frontend, id);
-    let close = relay(&shard, (&client, &server), ids, &account.bytes).await;
-    account.close = Some(close);
+    let Some(id) = account.server else { return Close::data(Cause::Internal) };
+    relay(&shard, (client, &server), (account.frontend, id), &account.bytes).await
 }
 
 impl Account {
