@@ -26,6 +26,8 @@ pub struct Stream {
 pub struct Receiver {
     stream: Stream,
     operation: Option<Operation>,
+    /// The round of waiting for a buffer that it has joined.
+    starving: Option<u64>,
 }
 
 /// The sending half of a stream: one buffer is under way while the next is prepared.
@@ -80,7 +82,7 @@ impl Stream {
 
     /// The receiving half. One at a time makes sense.
     pub fn receiver(&self) -> Receiver {
-        Receiver { stream: self.clone(), operation: None }
+        Receiver { stream: self.clone(), operation: None, starving: None }
     }
 
     /// The sending half. One at a time makes sense.
@@ -243,6 +245,8 @@ impl Receiver {
         loop {
             let operation = match &self.operation {
                 Some(operation) => operation,
+                // Polled for another reason: a receive would only find no buffer again.
+                None if self.is_starving() => return Poll::Pending,
                 None => self.arm()?,
             };
             match operation.poll() {
@@ -252,9 +256,7 @@ impl Receiver {
                     Some(received) => return Poll::Ready(received),
                     None => {
                         self.operation = None;
-                        if self.starve() {
-                            return Poll::Pending;
-                        }
+                        self.starve();
                     }
                 },
             }
@@ -268,10 +270,15 @@ impl Receiver {
     }
 
     /// No buffer was left: asks to be woken when one is, unless one is already.
-    fn starve(&self) -> bool {
+    fn starve(&mut self) {
         let inner = &self.stream.reactor.0;
         inner.counters.buffers_exhausted.add(1);
-        inner.driver.borrow_mut().wait_for_buffer(inner.current.get())
+        self.starving = inner.driver.borrow_mut().wait_for_buffer(inner.current.get());
+    }
+
+    fn is_starving(&self) -> bool {
+        let driver = &self.stream.reactor.0.driver;
+        self.starving.is_some_and(|round| driver.borrow().is_buffer_awaited(round))
     }
 }
 

@@ -88,6 +88,8 @@ pub(crate) struct Driver {
     completions: Vec<Completion>,
     /// Tasks that wait for a buffer to come back.
     starved: Vec<Key>,
+    /// How often those who waited for a buffer have been woken.
+    buffer_rounds: u64,
     stale: u64,
 }
 
@@ -125,6 +127,7 @@ impl Driver {
             pool,
             completions: Vec::new(),
             starved: Vec::new(),
+            buffer_rounds: 0,
             stale: 0,
         }
     }
@@ -303,13 +306,18 @@ impl Driver {
         }
     }
 
-    /// A task that found no buffer wants to hear when one is back; `false` if one is already.
-    pub(crate) fn wait_for_buffer(&mut self, task: Key) -> bool {
-        let exhausted = self.pool.is_exhausted();
-        if exhausted {
+    /// A task that found no buffer wants to hear when one is back: the round of waiting that it
+    /// joins; `None` if one is back already.
+    pub(crate) fn wait_for_buffer(&mut self, task: Key) -> Option<u64> {
+        self.pool.is_exhausted().then(|| {
             self.starved.push(task);
-        }
-        exhausted
+            self.buffer_rounds
+        })
+    }
+
+    /// Whether those who joined this round of waiting for a buffer still wait.
+    pub(crate) fn is_buffer_awaited(&self, round: u64) -> bool {
+        round == self.buffer_rounds
     }
 
     /// Submits, waits as told, and hands every completion to its operation; `wake` hears of each
@@ -333,6 +341,7 @@ impl Driver {
         }
         self.completions = completions;
         if !self.starved.is_empty() && !self.pool.is_exhausted() {
+            self.buffer_rounds += 1;
             self.starved.drain(..).for_each(wake);
         }
         entered.map(|()| turn)
