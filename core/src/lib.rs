@@ -6,6 +6,8 @@
 #![deny(unsafe_code)]
 
 pub mod balance;
+#[doc(hidden)]
+pub mod bench;
 pub mod close;
 pub mod counters;
 pub mod gauges;

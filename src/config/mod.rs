@@ -143,18 +143,25 @@ pub enum LogDestination {
 /// Everything that is wrong with it, or why it can't be read.
 pub fn load(path: &Path) -> Result<Config, Report> {
     let name = path.display().to_string();
-    let text = match read(path) {
-        Ok(bytes) => match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => return Err(not_text(&name, &error)),
-        },
+    match read(path) {
+        Ok(bytes) => parse_bytes(&name, bytes, address::system_resolver),
         Err(error) => {
             let title = format!("can't read the configuration file {name}: {error}");
             let hint = "--config names a TOML file that this user may read";
-            return Err(Report::single(&name, "", Diagnostic::whole(title).hint(hint)));
+            Err(Report::single(&name, "", Diagnostic::whole(title).hint(hint)))
         }
-    };
-    parse(&name, &text)
+    }
+}
+
+/// Checks a configuration given as the bytes of its file; `resolver` looks up names of servers.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn parse_bytes(name: &str, bytes: Vec<u8>, resolver: Resolver) -> Result<Config, Report> {
+    match String::from_utf8(bytes) {
+        Ok(text) => parse_with(name, &text, resolver),
+        Err(error) => Err(not_text(name, &error)),
+    }
 }
 
 /// Checks a configuration given as text; `name` is what the report calls it.

@@ -7,7 +7,7 @@ use toml::Table;
 
 use super::{Offence, offence};
 
-/// Every package of the workspace, its folder, and the packages of the workspace that it may use.
+/// Every package of the repository, its folder, and the packages of the workspace that it may use.
 const ALLOWED: &[(&str, &str, &[&str])] = &[
     ("ringlane", "", &["ringlane-core", "ringlane-l4", "ringlane-tuning"]),
     ("ringlane-core", "core/", &[]),
@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
     ("ringlane-tuning", "tuning/", &[]),
     ("ringlane-loadgen", "loadgen/", &[]),
     ("ringlane-bench", "bench/", &["ringlane-core", "ringlane-l4"]),
+    ("ringlane-fuzz", "fuzz/", &["ringlane", "ringlane-core"]),
     ("xtask", "xtask/", &[]),
 ];
 
