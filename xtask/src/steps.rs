@@ -30,6 +30,7 @@ pub(crate) fn test(root: &Path) -> Result<(), String> {
         cargo(root, &["build", "--release", "-p", "ringlane", "-p", "ringlane-loadgen"])
     })?;
     step("tests", || cargo(root, &["test", "--workspace"]))?;
+    step("threads in every order", || loom(root))?;
     step("licences and bans", || {
         if packages::runs("cargo", &["deny", "--version"]) {
             return cargo(root, &["deny", "check", "bans", "licenses", "sources"]);
@@ -39,6 +40,18 @@ pub(crate) fn test(root: &Path) -> Result<(), String> {
     })?;
     println!("\nall passed in {:.0} s", begin.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// What shards share, under loom: a build of its own, with atomics that loom sees.
+fn loom(root: &Path) -> Result<(), String> {
+    let test = ["test", "-p", "ringlane-core", "--release", "--lib", "loom_"];
+    let again = format!("RUSTFLAGS='--cfg loom' cargo {} --target-dir target/loom", test.join(" "));
+    let mut command = cargo_in(root, &test);
+    command.env("RUSTFLAGS", "--cfg loom").env("CARGO_TARGET_DIR", root.join("target/loom"));
+    // Optimised code, but not for long: this build runs for seconds.
+    command.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_DEBUG", "false");
+    command.env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
+    run(&mut command, &again)
 }
 
 /// `cargo xtask tidy`.
