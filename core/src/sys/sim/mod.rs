@@ -17,8 +17,8 @@ mod port;
 mod queue;
 mod tcp;
 
+pub(super) use held::{SimPipe, SimSocket};
 pub use net::{Net, Weather};
 pub use outside::{Connecting, Facts, SocketId, Wake};
 pub use port::Place;
-pub(super) use held::{SimPipe, SimSocket};
 pub(super) use port::Port;

@@ -118,6 +118,8 @@ impl Port {
             state.connect(id, to);
         }
         self.requests.insert((id, user_data), pending);
+        // Another shard may have accepted it.
+        state.at(id).owner = Owner::Port(self.index);
         state.tell(id);
         Ok(())
     }
@@ -199,15 +201,14 @@ impl Port {
                     self.end(key, 0);
                 }
             }
-            Some(Pending::Poll(Interest::Readable)) => {
-                if state.is_readable(key.0) {
-                    self.end(key, 1);
-                }
-            }
-            Some(Pending::Poll(Interest::Writable)) => {
-                if state.is_writable(key.0) {
-                    self.end(key, 4);
-                } else {
+            Some(Pending::Poll(interest)) => {
+                let ready = match interest {
+                    Interest::Readable => state.is_readable(key.0),
+                    Interest::Writable => state.is_writable(key.0),
+                };
+                if ready {
+                    self.end(key, 0);
+                } else if interest == Interest::Writable {
                     state.want_room(key.0);
                 }
             }

@@ -1,0 +1,213 @@
+//! The balancer of a world: its shards, stepped in turn instead of run on threads.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use ringlane_core::counters::ShardCounters;
+use ringlane_core::gauges::Gauges;
+use ringlane_core::mailbox::{Mailbox, Message};
+use ringlane_core::reactor::{Reactor, Rest};
+use ringlane_core::record::SessionRecord;
+use ringlane_core::snapshot::{FrontendId, ServerId, Snapshot};
+use ringlane_core::sys::sim::Net;
+use ringlane_l4::Setup;
+
+/// Records that a shard's queue holds.
+const RECORDS: usize = 4096;
+
+/// Visits to the kernel after which everything that was dropped must be back.
+const VISITS_TO_SETTLE: usize = 100;
+
+struct Shard {
+    reactor: Reactor,
+    rest: Rest,
+    log: Arc<ArrayQueue<SessionRecord>>,
+}
+
+impl Shard {
+    /// It has ended: everything must be given back.
+    fn settle(&self, index: usize) -> Result<(), String> {
+        for _ in 0..VISITS_TO_SETTLE {
+            if self.reactor.lent() == (0, 0) {
+                break;
+            }
+            self.reactor.settle().map_err(|error| error.to_string())?;
+        }
+        let (operations, buffers) = self.reactor.lent();
+        let timers = self.reactor.timers();
+        let stale = self.reactor.counters().completions_stale.get();
+        if (operations, buffers, timers, stale) == (0, 0, 0, 0) {
+            return Ok(());
+        }
+        Err(format!(
+            "shard {index} ended with {operations} operations, {buffers} buffers and {timers} \
+             timers, and met {stale} completions of nobody"
+        ))
+    }
+}
+
+/// The shards and what they share.
+pub(crate) struct Balancer {
+    shards: Vec<Shard>,
+    snapshot: Arc<Snapshot>,
+    pub(crate) gauges: Arc<Gauges>,
+    mailboxes: Arc<[Mailbox]>,
+    /// Connections on their way to a shard that was stopped.
+    pub(crate) lost_in_mail: u64,
+}
+
+impl Balancer {
+    pub(crate) fn start(
+        net: &Net,
+        shards: usize,
+        snapshot: Arc<Snapshot>,
+        gauges: Arc<Gauges>,
+        frontend: SocketAddr,
+    ) -> Result<Self, String> {
+        let mailboxes: Result<Vec<_>, _> = (0..shards).map(|_| Mailbox::new()).collect();
+        let mailboxes: Arc<[Mailbox]> = mailboxes.map_err(|error| error.to_string())?.into();
+        let mut balancer =
+            Self { shards: Vec::new(), snapshot, gauges, mailboxes, lost_in_mail: 0 };
+        for index in 0..shards {
+            let shard = balancer.start_shard(net, index, frontend);
+            balancer.shards.push(shard.map_err(|error| error.to_string())?);
+        }
+        Ok(balancer)
+    }
+
+    fn start_shard(
+        &self,
+        net: &Net,
+        index: usize,
+        frontend: SocketAddr,
+    ) -> Result<Shard, Box<dyn std::error::Error>> {
+        let log = Arc::new(ArrayQueue::new(RECORDS));
+        let counters = Arc::new(ShardCounters::new(&self.snapshot));
+        let mailboxes = Arc::clone(&self.mailboxes);
+        let reactor = Reactor::simulated(net.place(), index, mailboxes, Arc::clone(&counters))?;
+        let setup = Setup {
+            index,
+            snapshot: Arc::clone(&self.snapshot),
+            gauges: Arc::clone(&self.gauges),
+            counters,
+            mailboxes: Arc::clone(&self.mailboxes),
+            listeners: vec![(FrontendId(0), net.listener(index, frontend))],
+            log: Arc::clone(&log),
+            seed: net.below(u64::MAX),
+        };
+        ringlane_l4::start(&reactor, setup)?;
+        Ok(Shard { reactor, rest: Rest::Not, log })
+    }
+
+    /// One turn for each shard that has something to do, in random order; how many that were.
+    pub(crate) fn turn(&mut self, net: &Net) -> Result<u64, String> {
+        let mut turns = 0;
+        let mut order: Vec<usize> = (0..self.shards.len()).collect();
+        while !order.is_empty() {
+            let pick = if order.len() > 1 { net.below(order.len() as u64) as usize } else { 0 };
+            let index = order.swap_remove(pick);
+            let shard = &mut self.shards[index];
+            let is_due = match shard.rest {
+                Rest::Ended => false,
+                Rest::Not => true,
+                Rest::Until(time) => {
+                    net.has_news(index)
+                        || shard.reactor.has_mail()
+                        || time.is_some_and(|time| time <= net.origin() + net.now())
+                }
+            };
+            if is_due {
+                shard.rest = shard.reactor.step().map_err(|error| error.to_string())?;
+                if shard.rest == Rest::Ended {
+                    shard.settle(index)?;
+                }
+                net.note("turn", index as u64, 0);
+                turns += 1;
+            }
+        }
+        Ok(turns)
+    }
+
+    /// When the next timer of a shard is due.
+    pub(crate) fn next_timer(&self, net: &Net) -> Option<Duration> {
+        let timer = |shard: &Shard| match shard.rest {
+            Rest::Until(time) => time.map(|time| time.saturating_duration_since(net.origin())),
+            Rest::Not | Rest::Ended => None,
+        };
+        self.shards.iter().filter_map(timer).min()
+    }
+
+    pub(crate) fn tell(&self, message: impl Fn() -> Message) {
+        for mailbox in &*self.mailboxes {
+            assert!(mailbox.post(message()).is_ok(), "a mailbox is full");
+        }
+    }
+
+    /// The sessions that have ended since this was last asked.
+    pub(crate) fn records(&self) -> Vec<SessionRecord> {
+        self.shards.iter().flat_map(|shard| std::iter::from_fn(|| shard.log.pop())).collect()
+    }
+
+    /// Whether no session lives.
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.has_ended() || self.gauges.process.live() == 0
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shards.iter().all(|shard| shard.rest == Rest::Ended)
+    }
+
+    /// With no session left, nothing else may be.
+    pub(crate) fn check_rest(&self) -> Result<(), String> {
+        for (index, shard) in self.shards.iter().enumerate() {
+            if shard.rest == Rest::Ended {
+                continue;
+            }
+            let (operations, buffers) = shard.reactor.lent();
+            let timers = shard.reactor.timers();
+            // A listener accepts, or pauses after it found no descriptor.
+            if operations + timers > 1 || buffers > 0 {
+                return Err(format!(
+                    "at rest, shard {index} has {operations} operations, {timers} timers and \
+                     {buffers} buffers"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// All shards have ended: everything must be given back.
+    pub(crate) fn close(&mut self, net: &Net) -> Result<(), String> {
+        self.shards.clear();
+        for mailbox in &*self.mailboxes {
+            while let Some(message) = mailbox.take() {
+                self.lost_in_mail += u64::from(matches!(message, Message::Adopt { .. }));
+            }
+        }
+        let (descriptors, pipes) = net.held();
+        if (descriptors, pipes) != (0, 0) {
+            return Err(format!("{descriptors} descriptors and {pipes} pipes are left"));
+        }
+        if self.lost_in_mail == 0 {
+            self.check_gauges()?;
+        }
+        Ok(())
+    }
+
+    fn check_gauges(&self) -> Result<(), String> {
+        let servers = (0..self.snapshot.servers.len() as u32).map(ServerId);
+        let shards = 0..self.mailboxes.len();
+        let live = [
+            self.gauges.process.live(),
+            self.gauges.frontend(FrontendId(0)).live(),
+            servers.map(|id| self.gauges.server(id).sessions()).sum(),
+            shards.map(|index| self.gauges.shard(index)).sum(),
+        ];
+        if live == [0; 4] {
+            return Ok(());
+        }
+        Err(format!("gauges of process, frontend, servers and shards are {live:?} in the end"))
+    }
+}

@@ -1,0 +1,242 @@
+//! A client: when it comes, what it sends, how it reads, and how it goes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringlane_core::sys::sim::{Connecting, Net, SocketId, Wake};
+
+use crate::content::{self, Reading};
+
+/// How a client goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ending {
+    /// It ends its stream, reads to the end, and closes.
+    Polite,
+    /// It resets the connection when it has sent so much.
+    ResetsAfter(u64),
+    /// It says nothing and hears nothing any more when it has sent so much.
+    VanishesAfter(u64),
+    /// It closes as soon as it has sent everything, whatever comes back.
+    ClosesUnread,
+}
+
+/// What a client will do.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) comes: Duration,
+    /// Bytes in all.
+    pub(crate) sends: u64,
+    /// Bytes at once, and the pause after them.
+    pub(crate) chunk: u64,
+    pub(crate) pause: Duration,
+    /// Sends the next chunk only when as much has come back.
+    pub(crate) talks: bool,
+    /// Reads at most so much at a time, with this pause.
+    pub(crate) reads_slowly: Option<(u64, Duration)>,
+    pub(crate) ending: Ending,
+}
+
+impl Client {
+    /// A client that comes at once, sends `sends` bytes, and reads what comes.
+    pub(crate) fn sending(sends: u64) -> Self {
+        Self {
+            comes: Duration::ZERO,
+            sends,
+            chunk: 16 * 1024,
+            pause: Duration::ZERO,
+            talks: false,
+            reads_slowly: None,
+            ending: Ending::Polite,
+        }
+    }
+
+    pub(crate) fn coming_after(mut self, comes: Duration) -> Self {
+        self.comes = comes;
+        self
+    }
+
+    pub(crate) fn in_chunks(mut self, chunk: u64, pause: Duration) -> Self {
+        (self.chunk, self.pause) = (chunk, pause);
+        self
+    }
+
+    pub(crate) fn talking(mut self, talks: bool) -> Self {
+        self.talks = talks;
+        self
+    }
+
+    pub(crate) fn reading_slowly(mut self, bytes: u64, pause: Duration) -> Self {
+        self.reads_slowly = Some((bytes, pause));
+        self
+    }
+
+    pub(crate) fn that(mut self, ending: Ending) -> Self {
+        self.ending = ending;
+        self
+    }
+}
+
+const COME: u32 = 0;
+const WRITE: u32 = 1;
+const READ: u32 = 2;
+
+/// A client in the world.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    pub(crate) plan: Client,
+    /// The number of its stream, and its own.
+    pub(crate) id: u64,
+    actor: u32,
+    own: SocketAddr,
+    frontend: SocketAddr,
+    pub(crate) socket: Option<SocketId>,
+    connected: bool,
+    pub(crate) sent: u64,
+    pub(crate) reading: Reading,
+    pub(crate) finished: bool,
+    pub(crate) ended: bool,
+    /// Its connection was refused or broken by the other side.
+    pub(crate) failed: bool,
+    pausing: bool,
+    at_end: bool,
+    pub(crate) done: bool,
+}
+
+impl Visitor {
+    pub(crate) fn new(
+        net: &Net,
+        actor: u32,
+        plan: Client,
+        own: SocketAddr,
+        frontend: SocketAddr,
+    ) -> Self {
+        net.alarm(actor, plan.comes, COME);
+        Self {
+            plan,
+            id: u64::from(actor) | 1 << 32,
+            actor,
+            own,
+            frontend,
+            socket: None,
+            connected: false,
+            sent: 0,
+            reading: Reading::default(),
+            finished: false,
+            ended: false,
+            failed: false,
+            pausing: false,
+            at_end: false,
+            done: false,
+        }
+    }
+
+    pub(crate) fn wake(&mut self, net: &Net, wake: Wake) {
+        if self.done {
+            return;
+        }
+        let Some(socket) = self.socket else {
+            self.socket = Some(net.connect(self.actor, self.own, self.frontend));
+            return;
+        };
+        if !self.connected {
+            match net.progress(socket) {
+                Connecting::Pending => return,
+                Connecting::Failed => return self.give_up(net, socket),
+                Connecting::Done => self.connected = true,
+            }
+            if let Some((_, pause)) = self.plan.reads_slowly {
+                net.alarm(self.actor, pause, READ);
+            }
+        }
+        match (wake, self.plan.reads_slowly) {
+            (Wake::Alarm(READ), Some((bytes, pause))) => {
+                self.read(net, socket, bytes);
+                net.alarm(self.actor, pause, READ);
+            }
+            (_, None) => while self.read(net, socket, 64 * 1024) {},
+            _ => {}
+        }
+        if wake == Wake::Alarm(WRITE) {
+            self.pausing = false;
+        }
+        while !self.done && self.write(net, socket) {}
+        if !self.done && self.finished && self.at_end {
+            self.leave(net, socket);
+        }
+    }
+
+    fn leave(&mut self, net: &Net, socket: SocketId) {
+        net.close(socket);
+        self.done = true;
+    }
+
+    fn give_up(&mut self, net: &Net, socket: SocketId) {
+        self.failed = true;
+        self.leave(net, socket);
+    }
+
+    /// Reads once; whether there may be more.
+    fn read(&mut self, net: &Net, socket: SocketId, max: u64) -> bool {
+        if self.done || self.at_end {
+            return false;
+        }
+        let reading = &mut self.reading;
+        match net.read(socket, max as usize, |bytes| reading.take(bytes)) {
+            Ok(0) => (self.at_end, self.ended) = (true, true),
+            Ok(_) => return true,
+            Err(errno) if errno == again() => {}
+            Err(_) => self.give_up(net, socket),
+        }
+        false
+    }
+
+    /// Writes once; whether more can be.
+    fn write(&mut self, net: &Net, socket: SocketId) -> bool {
+        let limit = match self.plan.ending {
+            Ending::ResetsAfter(bytes) | Ending::VanishesAfter(bytes) => bytes,
+            Ending::Polite | Ending::ClosesUnread => self.plan.sends,
+        };
+        if self.pausing || self.finished {
+            return false;
+        }
+        if self.sent >= limit {
+            match self.plan.ending {
+                Ending::ResetsAfter(_) => net.reset(socket),
+                Ending::VanishesAfter(_) => {}
+                Ending::ClosesUnread => net.close(socket),
+                Ending::Polite => net.finish(socket),
+            }
+            self.finished = true;
+            self.done = self.plan.ending != Ending::Polite;
+            return false;
+        }
+        let into_chunk = self.sent % self.plan.chunk;
+        if self.plan.talks && into_chunk == 0 && self.reading.got < self.sent {
+            if self.at_end {
+                // Nobody will answer any more.
+                net.finish(socket);
+                self.finished = true;
+            }
+            return false;
+        }
+        let left = (self.plan.chunk - into_chunk).min(limit - self.sent);
+        match net.write(socket, &content::bytes(self.id, self.sent, left)) {
+            Ok(count) => self.sent += count as u64,
+            Err(errno) if errno == again() => return false,
+            Err(_) => {
+                self.give_up(net, socket);
+                return false;
+            }
+        }
+        if self.sent.is_multiple_of(self.plan.chunk) && !self.plan.pause.is_zero() {
+            self.pausing = true;
+            net.alarm(self.actor, self.plan.pause, WRITE);
+        }
+        true
+    }
+}
+
+/// "Not now", as the network says it.
+pub(crate) fn again() -> i32 {
+    nix::errno::Errno::EAGAIN as i32
+}

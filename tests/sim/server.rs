@@ -1,0 +1,247 @@
+//! A server: how it answers, and when it is there at all.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringlane_core::sys::sim::{Net, SocketId, Wake};
+
+use crate::client::again;
+use crate::content::{self, Reading};
+
+/// How a server treats a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Behaviour {
+    /// Sends as many bytes as it gets, and ends when the client has ended.
+    Echoes,
+    /// Echoes, but reads so much at a time, with this pause.
+    EchoesSlowly(u64, Duration),
+    /// Reads everything and answers the end with so many bytes.
+    Answers(u64),
+    /// Sends so many bytes at once and ends; reads everything.
+    Pours(u64),
+    /// Resets the connection when it has got so many bytes.
+    ResetsAfter(u64),
+    /// Accepts and does nothing more.
+    Stares,
+    /// Leaves connections in its queue.
+    NeverAccepts,
+    /// Is not there: connections are refused.
+    Refuses,
+    /// Is behind a wall: connections get no answer.
+    Swallows,
+}
+
+/// What a server will do.
+#[derive(Clone, Debug)]
+pub(crate) struct Server {
+    pub(crate) behaviour: Behaviour,
+    pub(crate) weight: u32,
+    pub(crate) backup: bool,
+    pub(crate) dies: Option<Duration>,
+    pub(crate) returns: Option<Duration>,
+}
+
+impl Server {
+    /// A server that is there all the time.
+    pub(crate) fn that(behaviour: Behaviour) -> Self {
+        Self { behaviour, weight: 1, backup: false, dies: None, returns: None }
+    }
+
+    pub(crate) fn weighing(mut self, weight: u32) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    pub(crate) fn standing_by(mut self, backup: bool) -> Self {
+        self.backup = backup;
+        self
+    }
+
+    pub(crate) fn dying_at(mut self, dies: Duration) -> Self {
+        self.dies = Some(dies);
+        self
+    }
+
+    pub(crate) fn returning_at(mut self, returns: Duration) -> Self {
+        self.returns = Some(returns);
+        self
+    }
+
+    /// Whether it may refuse a connection or break one.
+    pub(crate) fn is_mortal(&self) -> bool {
+        self.dies.is_some()
+    }
+}
+
+const DIE: u32 = 0;
+const RETURN: u32 = 1;
+const FIRST_CONNECTION: u32 = 2;
+
+/// A server in the world.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) plan: Server,
+    actor: u32,
+    address: SocketAddr,
+    listener: Option<SocketId>,
+    pub(crate) connections: Vec<Connection>,
+}
+
+/// One connection of a server.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) socket: SocketId,
+    /// The number of its stream.
+    pub(crate) id: u64,
+    pub(crate) reading: Reading,
+    pub(crate) sent: u64,
+    pub(crate) finished: bool,
+    pub(crate) at_end: bool,
+    /// Ended by the death of its server.
+    pub(crate) killed: bool,
+    pub(crate) done: bool,
+}
+
+impl Machine {
+    pub(crate) fn new(net: &Net, actor: u32, plan: Server, address: SocketAddr) -> Self {
+        if let Some(dies) = plan.dies {
+            net.alarm(actor, dies, DIE);
+        }
+        if let Some(returns) = plan.returns {
+            net.alarm(actor, returns, RETURN);
+        }
+        net.silence(address, plan.behaviour == Behaviour::Swallows);
+        let mut machine = Self { plan, actor, address, listener: None, connections: Vec::new() };
+        machine.open(net);
+        machine
+    }
+
+    fn open(&mut self, net: &Net) {
+        if self.listener.is_none() && self.plan.behaviour != Behaviour::Refuses {
+            self.listener = Some(net.listen(self.actor, self.address));
+        }
+    }
+
+    pub(crate) fn wake(&mut self, net: &Net, wake: Wake) {
+        match wake {
+            Wake::Alarm(DIE) => self.die(net),
+            Wake::Alarm(RETURN) => self.open(net),
+            Wake::Alarm(token) => self.serve(net, (token - FIRST_CONNECTION) as usize, true),
+            Wake::Socket(socket) if Some(socket) == self.listener => self.accept(net, socket),
+            Wake::Socket(socket) => {
+                let found = self.connections.iter().position(|c| c.socket == socket);
+                if let Some(index) = found {
+                    self.serve(net, index, false);
+                }
+            }
+        }
+    }
+
+    fn die(&mut self, net: &Net) {
+        if let Some(listener) = self.listener.take() {
+            net.close(listener);
+        }
+        for connection in self.connections.iter_mut().filter(|c| !c.done) {
+            (connection.done, connection.killed) = (true, true);
+            if net.below(2) == 0 {
+                net.reset(connection.socket);
+            } else {
+                net.close(connection.socket);
+            }
+        }
+    }
+
+    fn accept(&mut self, net: &Net, listener: SocketId) {
+        while self.plan.behaviour != Behaviour::NeverAccepts
+            && let Some(socket) = net.accept(self.actor, listener)
+        {
+            let index = self.connections.len();
+            self.connections.push(Connection {
+                socket,
+                id: u64::from(self.actor) << 16 | index as u64 | 2 << 40,
+                reading: Reading::default(),
+                sent: 0,
+                finished: false,
+                at_end: false,
+                killed: false,
+                done: false,
+            });
+            if let Behaviour::EchoesSlowly(_, pause) = self.plan.behaviour {
+                net.alarm(self.actor, pause, FIRST_CONNECTION + index as u32);
+            }
+            self.serve(net, index, false);
+        }
+    }
+
+    fn serve(&mut self, net: &Net, index: usize, alarmed: bool) {
+        let connection = &mut self.connections[index];
+        if connection.done {
+            return;
+        }
+        match self.plan.behaviour {
+            Behaviour::Stares => return,
+            Behaviour::EchoesSlowly(bytes, pause) => {
+                if alarmed {
+                    connection.read(net, bytes);
+                    net.alarm(self.actor, pause, FIRST_CONNECTION + index as u32);
+                }
+            }
+            Behaviour::ResetsAfter(bytes) => {
+                while connection.reading.got < bytes
+                    && connection.read(net, bytes - connection.reading.got)
+                {}
+                if connection.reading.got >= bytes {
+                    net.reset(connection.socket);
+                    connection.done = true;
+                    return;
+                }
+            }
+            _ => while connection.read(net, 64 * 1024) {},
+        }
+        connection.answer(net, self.plan.behaviour);
+    }
+}
+
+impl Connection {
+    fn read(&mut self, net: &Net, max: u64) -> bool {
+        if self.done || self.at_end {
+            return false;
+        }
+        let reading = &mut self.reading;
+        match net.read(self.socket, max as usize, |bytes| reading.take(bytes)) {
+            Ok(0) => self.at_end = true,
+            Ok(_) => return true,
+            Err(errno) if errno == again() => {}
+            Err(_) => self.leave(net),
+        }
+        false
+    }
+
+    fn answer(&mut self, net: &Net, behaviour: Behaviour) {
+        let (due, ends) = match behaviour {
+            Behaviour::Answers(bytes) if self.at_end => (bytes, true),
+            Behaviour::Answers(_) => (0, false),
+            Behaviour::Pours(bytes) => (bytes, true),
+            _ => (self.reading.got, self.at_end),
+        };
+        while !self.done && self.sent < due {
+            match net.write(self.socket, &content::bytes(self.id, self.sent, due - self.sent)) {
+                Ok(count) => self.sent += count as u64,
+                Err(errno) if errno == again() => return,
+                Err(_) => self.leave(net),
+            }
+        }
+        if !self.done && ends && !self.finished {
+            net.finish(self.socket);
+            self.finished = true;
+        }
+        if !self.done && self.finished && self.at_end {
+            self.leave(net);
+        }
+    }
+
+    fn leave(&mut self, net: &Net) {
+        net.close(self.socket);
+        self.done = true;
+    }
+}

@@ -1,0 +1,90 @@
+//! A few worlds told in full: what a seed may meet, and how to write one down.
+
+use std::time::Duration;
+
+use ringlane_core::snapshot::{BalanceKind, Path};
+
+use crate::client::{Client, Ending};
+use crate::server::{Behaviour, Server};
+use crate::world::{Order, World};
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+fn passes(mut world: World) {
+    world.printed = std::env::var_os("RINGLANE_SIM_TRACE").is_some();
+    if let Err(failure) = world.run() {
+        panic!("{failure}");
+    }
+}
+
+#[test]
+fn bulk_goes_both_ways_at_once_on_every_path() {
+    for path in [Path::Auto, Path::Copy, Path::Splice] {
+        let world = World::new(1)
+            .by(path)
+            .server(Server::that(Behaviour::Echoes))
+            .client(Client::sending(2_000_000))
+            .client(Client::sending(2_000_000).reading_slowly(20_000, secs(1) / 100));
+        passes(world);
+    }
+}
+
+#[test]
+fn a_client_that_half_closes_gets_its_answer() {
+    let world = World::new(2)
+        .server(Server::that(Behaviour::Answers(500_000)))
+        .client(Client::sending(100).in_chunks(10, secs(1)))
+        .client(Client::sending(0));
+    passes(world);
+}
+
+#[test]
+fn buffers_run_dry_and_come_back() {
+    let world = World::new(3)
+        .in_weather(|weather| (weather.buffers, weather.capacity) = (2, 1000))
+        .server(Server::that(Behaviour::EchoesSlowly(500, secs(1) / 100)));
+    passes((0..10).fold(world, |world, _| world.client(Client::sending(20_000))));
+}
+
+#[test]
+fn a_server_dies_and_another_takes_over() {
+    let world = World::new(4)
+        .troubled()
+        .on_shards(2)
+        .balanced(BalanceKind::LeastConn)
+        .giving_up_after(secs(1), secs(5))
+        .server(Server::that(Behaviour::Echoes).dying_at(secs(2)).returning_at(secs(4)))
+        .server(Server::that(Behaviour::Echoes))
+        .server(Server::that(Behaviour::Swallows));
+    let client = |n| {
+        Client::sending(1000).in_chunks(100, secs(1) / 4).coming_after(secs(n) / 5).talking(true)
+    };
+    passes((0..30).fold(world, |world, n| world.client(client(n))));
+}
+
+#[test]
+fn descriptors_run_out_and_nobody_spins() {
+    let world = World::new(5)
+        .troubled()
+        .giving_up_after(secs(1), secs(3))
+        .in_weather(|weather| weather.descriptors = 9)
+        .server(Server::that(Behaviour::Echoes));
+    let client = Client::sending(1000).in_chunks(10, secs(1) / 50);
+    let vanishing = client.clone().that(Ending::VanishesAfter(500));
+    passes((0..20).fold(world.client(vanishing), |world, _| world.client(client.clone())));
+}
+
+#[test]
+fn a_drain_lets_sessions_finish_and_a_stop_does_not() {
+    for order in [Order::Drain(secs(60)), Order::Drain(secs(1)), Order::Stop] {
+        let world = World::new(6)
+            .troubled()
+            .on_shards(3)
+            .ordered_at(secs(2), order)
+            .server(Server::that(Behaviour::Echoes));
+        let client = |n| Client::sending(1000).in_chunks(100, secs(1)).coming_after(secs(n) / 4);
+        passes((0..20).fold(world, |world, n| world.client(client(n))));
+    }
+}

@@ -1,0 +1,153 @@
+//! A world out of a seed: calm or troubled, small or large, every knob turned by chance.
+
+use std::time::Duration;
+
+use ringlane_core::prng::Prng;
+use ringlane_core::snapshot::{BalanceKind, Path};
+use ringlane_core::sys::sim::Weather;
+
+use crate::client::{Client, Ending};
+use crate::server::{Behaviour, Server};
+use crate::world::{Order, World};
+
+/// Chance, with words for it.
+struct Dice(Prng);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0.below(bound)
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    fn of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
+    fn millis(&mut self, bound: u64) -> Duration {
+        Duration::from_millis(self.below(bound))
+    }
+}
+
+/// The world of this seed.
+pub(crate) fn world(seed: u64) -> World {
+    let dice = &mut Dice(Prng::new(seed));
+    let calm = dice.one_in(3);
+    let weather = weather(dice, calm);
+    let mut world = World::new(seed)
+        .on_shards(dice.of(&[1, 1, 2, 3, 4]))
+        .by(dice.of(&[Path::Auto, Path::Auto, Path::Copy, Path::Splice]))
+        .balanced(dice.of(&[
+            BalanceKind::RoundRobin,
+            BalanceKind::LeastConn,
+            BalanceKind::RandomTwo,
+            BalanceKind::Source,
+        ]))
+        .in_weather(|own| *own = weather);
+    if dice.one_in(4) {
+        world = world.with_at_most(dice.below(6) as u32 + 1);
+    }
+    if !calm {
+        world = troubles(dice, world);
+    }
+    let manner = dice.of(&[
+        Behaviour::Echoes,
+        Behaviour::Echoes,
+        Behaviour::EchoesSlowly(700, Duration::from_millis(3)),
+        Behaviour::Answers(900),
+        Behaviour::Answers(120_000),
+        Behaviour::Pours(50_000),
+    ]);
+    for index in 0..dice.below(4) + 1 {
+        let behaviour = if calm || index == 0 { manner } else { any_behaviour(dice, manner) };
+        world = world.server(server(dice, behaviour, calm, index));
+    }
+    let talks = matches!(manner, Behaviour::Echoes | Behaviour::EchoesSlowly(..));
+    for _ in 0..dice.of(&[1, 4, 10, 25]) {
+        let client = client(dice, calm, talks);
+        world = world.client(client);
+    }
+    world
+}
+
+fn weather(dice: &mut Dice, calm: bool) -> Weather {
+    let least = Duration::from_micros(dice.of(&[5, 50, 1000]));
+    Weather {
+        latency: (least, least + dice.of(&[0, 1, 30]) * Duration::from_millis(1)),
+        capacity: dice.of(&[1000, 10_000, 64_000, 256_000]),
+        fragments: dice.of(&[0, 16, 128]),
+        lateness: dice.of(&[0, 16, 96]),
+        mishaps: dice.of(&[0, 8, 48]),
+        pipe: dice.of(&[4096, 65_536]),
+        buffers: dice.of(&[2, 6, 130, 1024]),
+        descriptors: if !calm && dice.one_in(5) { dice.below(30) as usize + 8 } else { 100_000 },
+    }
+}
+
+fn troubles(dice: &mut Dice, world: World) -> World {
+    let connect = dice.of(&[1000, 3000]) * Duration::from_millis(1);
+    let idle = dice.of(&[2, 5, 20]) * Duration::from_secs(1);
+    let world = world.troubled().giving_up_after(connect, idle);
+    match dice.below(8) {
+        0 => world.ordered_at(dice.millis(3000), Order::Stop),
+        1 => {
+            let time = dice.millis(4000);
+            world.ordered_at(dice.millis(3000), Order::Drain(time))
+        }
+        _ => world,
+    }
+}
+
+fn any_behaviour(dice: &mut Dice, manner: Behaviour) -> Behaviour {
+    let resets = Behaviour::ResetsAfter(dice.of(&[0, 1, 100, 20_000]));
+    let troubles = [
+        resets,
+        resets,
+        Behaviour::Stares,
+        Behaviour::NeverAccepts,
+        Behaviour::Refuses,
+        Behaviour::Refuses,
+        Behaviour::Swallows,
+    ];
+    if dice.one_in(2) { manner } else { dice.of(&troubles) }
+}
+
+fn server(dice: &mut Dice, behaviour: Behaviour, calm: bool, index: u64) -> Server {
+    let weight = dice.below(3) as u32 + u32::from(index == 0);
+    let mut server =
+        Server::that(behaviour).weighing(weight).standing_by(index > 0 && dice.one_in(5));
+    if !calm && dice.one_in(4) {
+        let dies = dice.millis(2000);
+        server = server.dying_at(dies);
+        if dice.one_in(2) {
+            server = server.returning_at(dies + dice.millis(2000));
+        }
+    }
+    server
+}
+
+fn client(dice: &mut Dice, calm: bool, may_talk: bool) -> Client {
+    let most = dice.of(&[10, 1000, 1000, 1000, 70_000, 300_000]);
+    let sends = dice.below(most);
+    let chunk = dice.of(&[sends + 1, sends / 4 + 1, sends / 20 + 1]);
+    let spread = dice.of(&[1, 2000]);
+    let mut client = Client::sending(sends)
+        .coming_after(dice.millis(spread))
+        .in_chunks(chunk, dice.of(&[0, 0, 1, 30]) * Duration::from_millis(1))
+        .talking(may_talk && dice.one_in(3));
+    if dice.one_in(6) {
+        client = client.reading_slowly(4000, Duration::from_millis(10));
+    }
+    if !calm && dice.one_in(3) {
+        let part = dice.below(sends + 1);
+        client = client.that(dice.of(&[
+            Ending::ResetsAfter(part),
+            Ending::ResetsAfter(part),
+            Ending::VanishesAfter(part),
+            Ending::ClosesUnread,
+        ]));
+    }
+    client
+}

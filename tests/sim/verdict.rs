@@ -1,0 +1,227 @@
+//! What must be true of every world when it has ended, whatever happened in it.
+//!
+//! The world knows both ends of every connection, so it can tell what each session's record must
+//! say: bytes exactly as sent, a code that names the side that did it, no session beyond its time.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ringlane_core::close::{Cause, Close, Phase};
+use ringlane_core::record::SessionRecord;
+use ringlane_core::sys::sim::Facts;
+
+use crate::client::{Ending, Visitor};
+use crate::server::{Behaviour, Connection, Machine};
+use crate::world::Run;
+
+/// What news may come late by, and timers be rounded by.
+const SLACK: Duration = Duration::from_millis(50);
+
+/// Attempts to connect, and the pauses between them, as the relay makes them.
+const ATTEMPTS: u32 = 4;
+const PAUSES: Duration = Duration::from_secs(4);
+
+/// Everything that is wrong.
+pub(crate) fn judge(run: &Run) -> Vec<String> {
+    let mut failures = Vec::new();
+    let mut records: BTreeMap<SocketAddr, &SessionRecord> = BTreeMap::new();
+    for record in &run.records {
+        let client = record.client.unwrap_or_else(|| SocketAddr::from(([0; 4], 0)));
+        if records.insert(client, record).is_some() {
+            failures.push(format!("{client} has two records"));
+        }
+    }
+    check_number(run, &mut failures);
+    for (index, client) in run.clients.iter().enumerate() {
+        let Some(socket) = client.socket else { continue };
+        let facts = run.net.facts(socket);
+        let record = records.get(&facts.own);
+        let session = Session { run, client, facts, served_by: served_by(run, client) };
+        if let Err(failure) = session.check(record.copied()) {
+            failures.push(format!("client {index}: {failure}; {:?} {record:?}", client.plan));
+        }
+    }
+    for (index, server) in run.servers.iter().enumerate() {
+        for connection in &server.connections {
+            if let Some(at) = connection.reading.wrong_at {
+                failures.push(format!("server {index} got a wrong byte at {at}"));
+            }
+        }
+    }
+    failures
+}
+
+/// Each accepted connection has a record, unless a stop dropped it before it became a session.
+fn check_number(run: &Run, failures: &mut Vec<String>) {
+    let (records, accepted) = (run.records.len() as u64, run.net.accepted());
+    let may_miss = run.ordered;
+    if records > accepted || (records < accepted && !may_miss) {
+        failures.push(format!("{accepted} connections were accepted and {records} recorded"));
+    }
+}
+
+/// The server's connection that a client's bytes went to, or that its bytes came from.
+fn served_by<'a>(run: &'a Run, client: &Visitor) -> Option<(&'a Machine, &'a Connection)> {
+    let from = client.reading.id();
+    run.servers.iter().find_map(|server| {
+        let is_it = |connection: &&Connection| {
+            Some(connection.id) == from || connection.reading.id() == Some(client.id)
+        };
+        server.connections.iter().find(is_it).map(|connection| (server, connection))
+    })
+}
+
+struct Session<'a> {
+    run: &'a Run,
+    client: &'a Visitor,
+    facts: Facts,
+    served_by: Option<(&'a Machine, &'a Connection)>,
+}
+
+impl Session<'_> {
+    fn check(&self, record: Option<&SessionRecord>) -> Result<(), String> {
+        self.check_bytes()?;
+        let Some(record) = record else { return self.check_unrecorded() };
+        self.check_record(record)?;
+        self.check_code(record)?;
+        self.check_time(record)?;
+        if self.run.world.calm && record.close != Close::NORMAL {
+            return Err(format!("ended as {} in a calm world", record.close));
+        }
+        Ok(())
+    }
+
+    fn check_bytes(&self) -> Result<(), String> {
+        let client = self.client;
+        if let Some(at) = client.reading.wrong_at {
+            return Err(format!("got a wrong byte at {at}"));
+        }
+        let Some((_, connection)) = self.served_by else { return Ok(()) };
+        if connection.reading.id().is_some_and(|id| id != client.id)
+            || client.reading.id().is_some_and(|id| id != connection.id)
+        {
+            return Err("talks to a server that listens to somebody else".into());
+        }
+        if connection.reading.got > client.sent || client.reading.got > connection.sent {
+            return Err("more bytes arrived than were sent".into());
+        }
+        Ok(())
+    }
+
+    fn check_unrecorded(&self) -> Result<(), String> {
+        let was_accepted = self.facts.other.is_some_and(|id| self.run.net.facts(id).of_shard);
+        if was_accepted && !self.run.ordered {
+            return Err("accepted and not recorded".into());
+        }
+        if self.run.world.calm {
+            return Err("not served in a calm world".into());
+        }
+        Ok(())
+    }
+
+    fn check_record(&self, record: &SessionRecord) -> Result<(), String> {
+        if record.bytes_in > self.client.sent {
+            return Err(format!("{} bytes recorded of {}", record.bytes_in, self.client.sent));
+        }
+        if record.bytes_out < self.client.reading.got {
+            return Err(format!("{} bytes went out unrecorded", self.client.reading.got));
+        }
+        let Some((_, connection)) = self.served_by else { return Ok(()) };
+        if record.bytes_out > connection.sent || record.bytes_in < connection.reading.got {
+            return Err("the server's bytes are not the recorded ones".into());
+        }
+        Ok(())
+    }
+
+    /// The code must name somebody who did what it says.
+    fn check_code(&self, record: &SessionRecord) -> Result<(), String> {
+        let world = &self.run.world;
+        let held = match (record.close.cause, record.close.phase) {
+            (Cause::Normal, _) => return self.check_complete(record),
+            (Cause::Client, _) => self.facts.sent_reset,
+            (Cause::Server, Phase::Connect) => world
+                .servers
+                .iter()
+                .any(|server| server.is_mortal() || server.behaviour == Behaviour::Refuses),
+            (Cause::Server, _) => self.server_broke(record),
+            (Cause::ServerTimeout, Phase::Connect) => world.servers.iter().any(|server| {
+                matches!(server.behaviour, Behaviour::Swallows | Behaviour::NeverAccepts)
+            }),
+            (Cause::ClientTimeout, _) => micros(record.duration_us) >= world.timeout.client,
+            (Cause::ServerTimeout, _) => micros(record.duration_us) >= world.timeout.server,
+            (Cause::Resource, _) => world.weather.descriptors < 1000,
+            (Cause::Killed, _) => self.run.ordered,
+            (Cause::Internal, _) => false,
+        };
+        if held { Ok(()) } else { Err(format!("ended as {}, for no reason", record.close)) }
+    }
+
+    fn server_broke(&self, record: &SessionRecord) -> bool {
+        let Some(id) = record.server else { return false };
+        let server = &self.run.servers[id.0 as usize];
+        if server.plan.is_mortal() {
+            return true;
+        }
+        let reset = |connection: &Connection| self.run.net.facts(connection.socket).sent_reset;
+        match self.served_by {
+            Some((_, connection)) => reset(connection),
+            None => server.connections.iter().any(reset),
+        }
+    }
+
+    /// A normal end: both sides have ended their streams, and have everything.
+    fn check_complete(&self, record: &SessionRecord) -> Result<(), String> {
+        let client = self.client;
+        let Some((_, connection)) = self.served_by else {
+            // A stream that is shorter than its number does not tell whose it is.
+            let short =
+                record.bytes_in.max(record.bytes_out) < 8 || client.plan.ending != Ending::Polite;
+            return if short { Ok(()) } else { Err("a normal end with nobody".into()) };
+        };
+        if connection.killed || client.plan.ending != Ending::Polite || self.facts.sent_reset {
+            return Ok(());
+        }
+        if !client.finished || !connection.finished {
+            return Err("a normal end before both sides had ended".into());
+        }
+        let (up, down) = (connection.reading.got, client.reading.got);
+        if (up, down) != (client.sent, connection.sent) || !client.ended || !connection.at_end {
+            return Err(format!(
+                "a normal end with {up} of {} bytes up and {down} of {} down",
+                client.sent, connection.sent
+            ));
+        }
+        Ok(())
+    }
+
+    /// No session outlives its timeouts.
+    fn check_time(&self, record: &SessionRecord) -> Result<(), String> {
+        let timeout = self.run.world.timeout;
+        let duration = micros(record.duration_us);
+        if record.close.phase == Phase::Connect {
+            let most = timeout.connect * ATTEMPTS + PAUSES + SLACK;
+            if duration > most {
+                return Err(format!("tried to connect for {duration:?}, at most {most:?}"));
+            }
+        }
+        if record.connect_us == 0 {
+            return Ok(());
+        }
+        // While relaying, neither side may have been still for longer than its timeout.
+        let accepted = self.facts.other.map(|id| self.run.net.facts(id));
+        let Some(accepted) = accepted else { return Ok(()) };
+        let Some(closed) = accepted.closed else { return Err("not closed".into()) };
+        let relaying_since = closed.saturating_sub(duration) + micros(record.connect_us);
+        let still = closed.saturating_sub(accepted.moved.max(relaying_since));
+        // A send that begins counts as a sign of life once, before its bytes are taken.
+        if still > timeout.client.max(timeout.server) * 2 + SLACK {
+            return Err(format!("its client was still for {still:?}"));
+        }
+        Ok(())
+    }
+}
+
+fn micros(us: u64) -> Duration {
+    Duration::from_micros(us)
+}

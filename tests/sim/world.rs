@@ -1,0 +1,362 @@
+//! A world to tell a story in: a balancer of several shards, clients, servers, and what goes wrong.
+//!
+//! Built step by step, run to its end, judged by `verdict`. Time passes only when nobody has
+//! anything left to do at this instant; within an instant shards take their turns in random order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringlane_core::gauges::Gauges;
+use ringlane_core::mailbox::Message;
+use ringlane_core::record::SessionRecord;
+use ringlane_core::snapshot::{
+    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, Path, ServerId, Snapshot,
+    Timeout,
+};
+use ringlane_core::sys::sim::{Net, Weather};
+
+use crate::balancer::Balancer;
+use crate::client::{Client, Visitor};
+use crate::server::{Machine, Server};
+use crate::verdict;
+
+/// Where the balancer listens.
+const FRONTEND: ([u8; 4], u16) = ([10, 0, 0, 1], 5432);
+
+/// Turns of all shards in one instant, above which they are said to spin.
+const TURNS_AT_ONCE: u32 = 20_000;
+
+/// Turns of all shards in one second, besides some for each thing that happened.
+const TURNS_PER_SECOND: u64 = 400;
+const TURNS_PER_EVENT: u64 = 20;
+
+/// No world may last longer.
+const LAST_DAY: Duration = Duration::from_secs(4 * 3600);
+
+/// What an operator does to the balancer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Order {
+    /// Stop accepting; end when the last session has ended, or after this time.
+    Drain(Duration),
+    /// End at once.
+    Stop,
+}
+
+/// A world before it begins.
+#[derive(Clone, Debug)]
+pub(crate) struct World {
+    pub(crate) seed: u64,
+    pub(crate) weather: Weather,
+    pub(crate) shards: usize,
+    pub(crate) path: Path,
+    pub(crate) balance: BalanceKind,
+    pub(crate) timeout: Timeout,
+    pub(crate) max_connections: u32,
+    pub(crate) order: Option<(Duration, Order)>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) servers: Vec<Server>,
+    /// Nothing goes wrong, so every session must end well.
+    pub(crate) calm: bool,
+    pub(crate) printed: bool,
+}
+
+/// A world that has ended as it should.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    /// Sessions that the balancer recorded.
+    pub(crate) sessions: u64,
+    /// A number that depends on everything that happened.
+    pub(crate) trace: u64,
+    /// How long it lasted, on its own clock.
+    pub(crate) lasted: Duration,
+}
+
+impl World {
+    /// A calm world: one shard, fast and faithful network, long timeouts, nobody in it.
+    pub(crate) fn new(seed: u64) -> Self {
+        let minutes = |n: u64| Duration::from_secs(60 * n);
+        Self {
+            seed,
+            weather: Weather {
+                latency: (Duration::from_micros(20), Duration::from_micros(200)),
+                capacity: 64 * 1024,
+                fragments: 0,
+                lateness: 0,
+                mishaps: 0,
+                pipe: 64 * 1024,
+                buffers: 1024,
+                descriptors: 100_000,
+            },
+            shards: 1,
+            path: Path::Auto,
+            balance: BalanceKind::RoundRobin,
+            timeout: Timeout { connect: minutes(1), client: minutes(10), server: minutes(10) },
+            max_connections: 10_000,
+            order: None,
+            clients: Vec::new(),
+            servers: Vec::new(),
+            calm: true,
+            printed: false,
+        }
+    }
+
+    pub(crate) fn on_shards(mut self, shards: usize) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    pub(crate) fn by(mut self, path: Path) -> Self {
+        self.path = path;
+        self
+    }
+
+    pub(crate) fn balanced(mut self, balance: BalanceKind) -> Self {
+        self.balance = balance;
+        self
+    }
+
+    pub(crate) fn in_weather(mut self, change: impl FnOnce(&mut Weather)) -> Self {
+        change(&mut self.weather);
+        self
+    }
+
+    pub(crate) fn giving_up_after(mut self, connect: Duration, idle: Duration) -> Self {
+        self.timeout = Timeout { connect, client: idle, server: idle };
+        self
+    }
+
+    pub(crate) fn with_at_most(mut self, max_connections: u32) -> Self {
+        self.max_connections = max_connections;
+        self
+    }
+
+    pub(crate) fn ordered_at(mut self, at: Duration, order: Order) -> Self {
+        self.order = Some((at, order));
+        self
+    }
+
+    pub(crate) fn server(mut self, server: Server) -> Self {
+        self.servers.push(server);
+        self
+    }
+
+    pub(crate) fn client(mut self, client: Client) -> Self {
+        self.clients.push(client);
+        self
+    }
+
+    /// Things go wrong in it: sessions may fail, each with the right code.
+    pub(crate) fn troubled(mut self) -> Self {
+        self.calm = false;
+        self
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let server = |(index, server): (usize, &Server)| ringlane_core::snapshot::Server {
+            name: format!("server-{index}"),
+            backend: BackendId(0),
+            address: Address::Inet(server_address(index)),
+            weight: server.weight,
+            backup: server.backup,
+        };
+        Snapshot {
+            generation: 1,
+            max_connections: 1_000_000,
+            log_sessions: true,
+            frontends: vec![Frontend {
+                name: "frontend".into(),
+                bind: vec![Address::Inet(FRONTEND.into())],
+                backend: BackendId(0),
+                max_connections: self.max_connections,
+                timeout: self.timeout,
+                congestion: Congestion::Host,
+                path: self.path,
+            }],
+            backends: vec![Backend {
+                name: "backend".into(),
+                balance: self.balance,
+                congestion: Congestion::Host,
+                first_server: ServerId(0),
+                server_count: u32::try_from(self.servers.len()).unwrap(),
+            }],
+            servers: self.servers.iter().enumerate().map(server).collect(),
+        }
+    }
+
+    /// Runs to the end and checks everything that must be true then, and on the way.
+    pub(crate) fn run(self) -> Result<Report, String> {
+        let mut run = Run::begin(self)?;
+        run.until_everybody_is_done()?;
+        run.end()?;
+        let failures = verdict::judge(&run);
+        if failures.is_empty() {
+            Ok(Report {
+                sessions: run.records.len() as u64,
+                trace: run.net.trace(),
+                lasted: run.net.now(),
+            })
+        } else {
+            Err(failures.join("\n"))
+        }
+    }
+}
+
+fn server_address(index: usize) -> SocketAddr {
+    SocketAddr::from(([10, 2, 0, 1], 6000 + u16::try_from(index).unwrap()))
+}
+
+fn client_address(index: usize) -> SocketAddr {
+    let [high, low] = u16::try_from(index).unwrap().to_be_bytes();
+    SocketAddr::from(([10, 1, high, low % 4], 10_000 + u16::from(low)))
+}
+
+/// A world under way.
+pub(crate) struct Run {
+    pub(crate) world: World,
+    pub(crate) net: Net,
+    pub(crate) balancer: Balancer,
+    pub(crate) clients: Vec<Visitor>,
+    pub(crate) servers: Vec<Machine>,
+    pub(crate) records: Vec<SessionRecord>,
+    /// Whether an order was given.
+    pub(crate) ordered: bool,
+    /// Turns and events at the beginning of this second.
+    second: (u64, u64, u64),
+    turns: u64,
+}
+
+impl Run {
+    fn begin(world: World) -> Result<Self, String> {
+        let net = Net::new(world.seed, world.weather);
+        if world.printed {
+            net.print_trace();
+        }
+        let snapshot = Arc::new(world.snapshot());
+        let gauges = Arc::new(Gauges::new(&snapshot, world.shards, net.origin()));
+        let balancer = Balancer::start(&net, world.shards, snapshot, gauges, FRONTEND.into())?;
+        let machine = |(index, server): (usize, &Server)| {
+            Machine::new(&net, index as u32, server.clone(), server_address(index))
+        };
+        let servers: Vec<_> = world.servers.iter().enumerate().map(machine).collect();
+        let first = servers.len();
+        let visitor = |(index, client): (usize, &Client)| {
+            let actor = (first + index) as u32;
+            Visitor::new(&net, actor, client.clone(), client_address(index), FRONTEND.into())
+        };
+        let clients = world.clients.iter().enumerate().map(visitor).collect();
+        if let Some((at, _)) = world.order {
+            net.alarm(u32::MAX, at, 0);
+        }
+        Ok(Self {
+            net,
+            balancer,
+            clients,
+            servers,
+            records: Vec::new(),
+            ordered: false,
+            second: (0, 0, 0),
+            turns: 0,
+            world,
+        })
+    }
+
+    fn until_everybody_is_done(&mut self) -> Result<(), String> {
+        loop {
+            self.live_this_instant()?;
+            if self.clients.iter().all(|client| client.done) && self.balancer.is_at_rest() {
+                return Ok(());
+            }
+            if !self.pass_time()? {
+                return Err(format!("nothing will ever happen again; {}", self.where_it_stands()));
+            }
+        }
+    }
+
+    /// Everybody does what there is to do now.
+    fn live_this_instant(&mut self) -> Result<(), String> {
+        for turn in 0.. {
+            let mut moved = false;
+            while let Some((actor, wake)) = self.net.next_woken() {
+                moved = true;
+                if actor == u32::MAX {
+                    self.give_order();
+                } else if let Some(server) = self.servers.get_mut(actor as usize) {
+                    server.wake(&self.net, wake);
+                } else {
+                    self.clients[actor as usize - self.servers.len()].wake(&self.net, wake);
+                }
+            }
+            let turns = self.balancer.turn(&self.net)?;
+            self.turns += turns;
+            if !moved && turns == 0 {
+                break;
+            }
+            if turn > TURNS_AT_ONCE {
+                return Err(format!("shards spin at {:?}", self.net.now()));
+            }
+        }
+        self.records.extend(self.balancer.records());
+        let live = self.balancer.gauges.process.live();
+        if live > self.world.max_connections {
+            return Err(format!("{live} sessions at once are above the limit"));
+        }
+        Ok(())
+    }
+
+    fn give_order(&mut self) {
+        let Some((_, order)) = self.world.order else { return };
+        self.ordered = true;
+        self.balancer.tell(|| match order {
+            Order::Drain(time) => Message::Drain(time),
+            Order::Stop => Message::Stop,
+        });
+    }
+
+    /// Goes on to the next event or timer; `false` if there is none.
+    fn pass_time(&mut self) -> Result<bool, String> {
+        let next = [self.net.next_event(), self.balancer.next_timer(&self.net)];
+        let Some(next) = next.into_iter().flatten().min() else { return Ok(false) };
+        if next > LAST_DAY {
+            return Err(format!("it never ends; {}", self.where_it_stands()));
+        }
+        self.net.advance_to(next);
+        let (second, turns, events) = self.second;
+        if next.as_secs() != second {
+            let (turned, happened) = (self.turns - turns, self.net.events() - events);
+            let seconds = next.as_secs() - second;
+            if turned > seconds * TURNS_PER_SECOND + happened * TURNS_PER_EVENT {
+                return Err(format!("{turned} turns for {happened} events before {next:?}"));
+            }
+            self.second = (next.as_secs(), self.turns, self.net.events());
+        }
+        Ok(true)
+    }
+
+    fn where_it_stands(&self) -> String {
+        let waiting: Vec<_> = self.clients.iter().filter(|client| !client.done).collect();
+        let live = self.balancer.gauges.process.live();
+        let now = self.net.now();
+        format!("{live} sessions live at {now:?}, and clients still wait: {waiting:#?}")
+    }
+
+    /// Everybody is done: nothing may be left over; then the balancer ends too.
+    fn end(&mut self) -> Result<(), String> {
+        self.balancer.check_rest()?;
+        self.balancer.tell(|| Message::Drain(Duration::from_secs(1)));
+        while !self.balancer.has_ended() {
+            self.live_this_instant()?;
+            if !self.balancer.has_ended() && !self.pass_time()? {
+                return Err("the balancer does not end when it is told to drain".into());
+            }
+        }
+        self.records.extend(self.balancer.records());
+        self.balancer.close(&self.net)?;
+        // What is under way arrives, and the servers read it.
+        while self.net.next_event().is_some() {
+            self.pass_time()?;
+            self.live_this_instant()?;
+        }
+        Ok(())
+    }
+}
