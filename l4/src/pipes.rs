@@ -7,12 +7,13 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 
-use ringlane_core::limits::{PIPES_IDLE, PIPES_MAX};
+use ringlane_core::limits::PIPES_IDLE;
 use ringlane_core::sys::Pipe;
 
 /// The pool.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Pipes {
+    max: usize,
     idle: RefCell<Vec<Pipe>>,
     leased: Cell<usize>,
 }
@@ -22,13 +23,18 @@ pub(crate) struct Pipes {
 pub(crate) struct Lease<'a>(&'a Pipes);
 
 impl Pipes {
+    /// A pool of at most `max` pipes.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { max, idle: RefCell::default(), leased: Cell::new(0) }
+    }
+
     /// An empty pipe; `None` when all are in use or no descriptor is left. The pipe is given back
     /// with [`Lease::give_back`], or just dropped with whatever is in it. `make` makes a new one.
     pub(crate) fn lease(
         &self,
         make: impl FnOnce() -> io::Result<Pipe>,
     ) -> Option<(Pipe, Lease<'_>)> {
-        if self.leased.get() >= PIPES_MAX {
+        if self.leased.get() >= self.max {
             return None;
         }
         let idle = self.idle.borrow_mut().pop();
@@ -60,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_pipe_that_came_back_is_used_again_and_places_are_counted() {
-        let pipes = Pipes::default();
+        let pipes = Pipes::new(2);
         let (pipe, lease) = pipes.lease(Pipe::new).unwrap();
         assert_eq!(pipes.leased.get(), 1);
         lease.give_back(pipe);

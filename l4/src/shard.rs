@@ -40,6 +40,8 @@ pub struct Setup {
     pub mailboxes: Arc<[Mailbox]>,
     /// Its own listening sockets.
     pub listeners: Vec<(FrontendId, Socket)>,
+    /// Pipes that it may have at once for splicing.
+    pub pipes: usize,
     /// Where finished sessions go for the access log.
     pub log: Arc<ArrayQueue<SessionRecord>>,
     /// Where its random choices begin. Shards must not draw alike.
@@ -89,8 +91,9 @@ pub fn start(reactor: &Reactor, setup: Setup) -> std::io::Result<()> {
 
 /// Spawns the shard's listeners, and gives what ends when the shard does.
 fn open(reactor: &Reactor, setup: Setup) -> impl Future<Output = ()> + use<> {
-    let Setup { snapshot, gauges, listeners, log, seed, .. } = setup;
-    let shard = Rc::new(Shard::new(reactor, snapshot, gauges, log, seed));
+    let Setup { snapshot, gauges, listeners, log, seed, pipes, .. } = setup;
+    let pipes = Pipes::new(pipes);
+    let shard = Rc::new(Shard::new(reactor, snapshot, gauges, log, pipes, seed));
     shard.listeners.set(listeners.len());
     for (frontend, socket) in listeners {
         let listener = Listener::new(reactor, socket);
@@ -124,6 +127,7 @@ impl Shard {
         snapshot: Arc<Snapshot>,
         gauges: Arc<Gauges>,
         log: Arc<ArrayQueue<SessionRecord>>,
+        pipes: Pipes,
         seed: u64,
     ) -> Self {
         let chooser = |(id, backend): (u32, &ringlane_core::snapshot::Backend)| {
@@ -134,7 +138,7 @@ impl Shard {
             reactor: reactor.clone(),
             gauges,
             log,
-            pipes: Pipes::default(),
+            pipes,
             drain: Signal::new(reactor),
             gate_opened: Signal::new(reactor),
             ended: Signal::new(reactor),

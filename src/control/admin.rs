@@ -30,6 +30,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Running;
 use super::log::say;
+use super::privileges::{Identity, PrivilegesError};
 use super::running::Stage;
 use super::sockets::{Problem, SocketFiles, clear_stale};
 use super::{metrics, status};
@@ -59,6 +60,11 @@ pub struct Bound {
 }
 
 impl Bound {
+    /// Gives the socket file to whom the process is about to become.
+    pub(super) fn give_to(&self, identity: &Identity) -> Result<(), PrivilegesError> {
+        self.files.paths().try_for_each(|path| identity.own(path))
+    }
+
     /// The TCP address with the port that the kernel chose, if there is one.
     pub fn http(&self) -> Option<SocketAddr> {
         self.http.as_ref()?.local_addr().ok()

@@ -5,8 +5,9 @@
 
 use std::ffi::CString;
 use std::fmt;
+use std::path::Path;
 
-use nix::unistd::{Gid, Group, Uid, User, geteuid, initgroups, setgid, setgroups, setuid};
+use nix::unistd::{Gid, Group, Uid, User, chown, geteuid, initgroups, setgid, setgroups, setuid};
 
 /// Why the process could not become another user.
 #[derive(Debug)]
@@ -64,6 +65,13 @@ pub(super) struct Identity {
 }
 
 impl Identity {
+    /// Makes this identity the owner of a file.
+    pub(super) fn own(&self, path: &Path) -> Result<(), PrivilegesError> {
+        let uid = self.user.as_ref().map(|(_, uid)| *uid);
+        chown(path, uid, Some(self.gid))
+            .map_err(|error| PrivilegesError::Refused { call: "chown of a socket file", error })
+    }
+
     /// Looks the names up; `None` if there is nothing to become.
     pub(super) fn find(
         user: Option<&str>,

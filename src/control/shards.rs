@@ -50,6 +50,7 @@ impl Shards {
         running: &Arc<Running>,
         listeners: Vec<Vec<(FrontendId, Socket)>>,
         logs: &[Arc<ArrayQueue<SessionRecord>>],
+        pipes: usize,
     ) -> Result<Self, StartError> {
         let (tell_end, ended) = mpsc::unbounded_channel();
         let mut shards = Self { running: Arc::clone(running), threads: Vec::new(), ended };
@@ -63,6 +64,7 @@ impl Shards {
                 counters: Arc::clone(&running.counters[index]),
                 mailboxes: Arc::clone(&running.mailboxes),
                 listeners,
+                pipes,
                 log: Arc::clone(log),
                 // Nothing here needs to be unpredictable, only different.
                 seed: RandomState::new().hash_one(index),

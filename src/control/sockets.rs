@@ -9,7 +9,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -98,6 +98,8 @@ impl Listeners {
             ListenOptions { congestion: &Congestion::Host, reuse_port: false, backlog: BACKLOG };
         let socket = sys::listen(&address, &options)?;
         self.files.add(path)?;
+        // As with a TCP port, anybody on this machine may connect; the folder can be closed.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         self.shards[shard].push((id, socket));
         Ok(address)
     }
@@ -164,6 +166,11 @@ struct SocketFile {
 }
 
 impl SocketFiles {
+    /// Where they are.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|file| file.path.as_path())
+    }
+
     /// Remembers a file that this process has just made.
     pub(super) fn add(&mut self, path: &Path) -> io::Result<()> {
         let metadata = fs::symlink_metadata(path)?;

@@ -76,6 +76,7 @@ impl Supervisor {
         let admin =
             admin::bind(&global.admin).map_err(|error| StartError::Admin(error.to_string()))?;
         if let Some(identity) = identity {
+            admin.give_to(&identity).map_err(StartError::Privileges)?;
             identity.assume().map_err(StartError::Privileges)?;
         }
         let signals = Signals::catch().map_err(StartError::system("signal handlers"))?;
@@ -86,7 +87,7 @@ impl Supervisor {
             .map_err(StartError::system("the mailboxes of the shards"))?;
         let running = Arc::new(running);
         let log = start_log(global.access_log.as_ref(), &running, &queues)?;
-        let shards = Shards::start(&running, listeners.shards, &queues)?;
+        let shards = Shards::start(&running, listeners.shards, &queues, room.pipes)?;
         running.enter(Stage::Serving);
         let ready = ready_line(&running, room, &global.admin, admin.http());
         Ok(Self {
@@ -209,7 +210,7 @@ mod tests {
         let bound = snapshot.frontends.iter().map(|frontend| frontend.bind.clone()).collect();
         let running =
             Running::new(snapshot, DriverKind::Epoll, vec![Some(0), Some(1)], bound).unwrap();
-        let room = Room { max_connections: 350, derived_from: Some(1024) };
+        let room = Room { max_connections: 350, pipes: 64, derived_from: Some(1024) };
         let admin = config::Admin { socket: Some("/run/a.sock".into()), http: None };
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
