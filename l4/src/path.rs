@@ -31,10 +31,15 @@ impl PathChoice {
         self.streak = if backlog { self.streak + 1 } else { 0 };
     }
 
+    /// While copying: whether what comes is bulk.
+    pub(crate) fn is_bulk(&self) -> bool {
+        self.streak >= BACKLOG_RECEIVES
+    }
+
     /// While copying: whether to splice from now on.
     pub(crate) fn wants_splice(&self) -> bool {
         match self.path {
-            Path::Auto => self.streak >= BACKLOG_RECEIVES,
+            Path::Auto => self.is_bulk(),
             Path::Copy => false,
             Path::Splice => true,
         }

@@ -36,6 +36,8 @@ pub(crate) struct Pump<'a> {
     pub(crate) traffic: &'a Traffic<'a>,
     /// How they are carried.
     pub(crate) path: PathChoice,
+    /// Whether the way to the sink has been made ready for bulk.
+    pub(crate) eased: bool,
 }
 
 /// The side whose connection broke.
@@ -79,6 +81,9 @@ impl Pump<'_> {
     async fn forward(&mut self, buffer: Buffer, sender: &mut Sender) -> Result<(), Broken> {
         let bytes = buffer.len();
         self.path.received(buffer.has_backlog());
+        if self.path.is_bulk() {
+            self.ease_pacing();
+        }
         self.traffic.received(self.source, bytes);
         sender.send(buffer).await.map_err(|_| Broken(self.source.other()))?;
         self.traffic.sent(self.source.other());
@@ -106,12 +111,19 @@ impl Pump<'_> {
         sender.flush().await.map_err(|_| Broken(self.source.other()))?;
         self.path.switched();
         self.shard.counters().splice_entered.add(1);
-        self.shard.ease_pacing(self.frontend, self.to, self.source.other());
+        self.ease_pacing();
         let end = self.splice_through(&mut pipe).await?;
         self.shard.counters().splice_left.add(1);
         self.path.switched();
         lease.give_back(pipe);
         Ok(matches!(end, SpliceEnd::Stream))
+    }
+
+    /// Before bulk, once: pacing costs more than it gives on a short path.
+    fn ease_pacing(&mut self) {
+        if !std::mem::replace(&mut self.eased, true) {
+            self.shard.ease_pacing(self.frontend, self.to, self.source.other());
+        }
     }
 
     async fn splice_through(&mut self, pipe: &mut Pipe) -> Result<SpliceEnd, Broken> {

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::task::Poll;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::counters::{FrontendCounters, ServerCounters};
@@ -19,6 +19,9 @@ use crate::path::PathChoice;
 use crate::pump::{Broken, Pump};
 use crate::session::Bytes;
 use crate::shard::Shard;
+
+/// Signs of life of both sides that are no further apart belong to one exchange.
+const SAME_EXCHANGE: Duration = Duration::from_millis(10);
 
 /// A side of a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -82,13 +85,13 @@ impl Traffic<'_> {
         self.ended[side.other() as usize].get()
     }
 
-    /// When a side that stays silent has been silent for too long, and which one; the client's
-    /// timeout goes first, as in HAProxy.
+    /// When a side that stays silent has been silent for too long, and which one. Where both fell
+    /// silent after the same exchange the client's timeout goes first, as in HAProxy.
     fn deadline(&self, timeout: &Timeout) -> (Instant, Cause) {
         let client = self.alive[Side::Client as usize].get() + timeout.client;
         let server = self.alive[Side::Server as usize].get() + timeout.server;
-        if client <= server {
-            (client, Cause::ClientTimeout)
+        if client <= server + SAME_EXCHANGE {
+            (client.min(server), Cause::ClientTimeout)
         } else {
             (server, Cause::ServerTimeout)
         }
@@ -114,7 +117,8 @@ pub(crate) async fn relay(
     };
     let pump = |source, from, to| {
         let path = PathChoice::new(frontend.path);
-        Pump { shard, frontend: frontend_id, source, from, to, traffic: &traffic, path }
+        let traffic = &traffic;
+        Pump { shard, frontend: frontend_id, source, from, to, traffic, path, eased: false }
     };
     let mut up = pump(Side::Client, client, server);
     let mut down = pump(Side::Server, server, client);

@@ -47,7 +47,10 @@ pub(crate) fn begin(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId)
     let client = Stream::new(&shard.reactor, connection);
     let mut account = Account::open(Rc::clone(shard), frontend, &client);
     // A block, since a function's arguments would take up their room in the task twice.
-    shard.reactor.spawn(async move { account.close = Some(serve(&client, &mut account).await) });
+    shard.reactor.spawn(async move {
+        let close = serve(&client, &mut account).await;
+        account.end(close);
+    });
 }
 
 /// Connects and relays, to the end.
@@ -78,6 +81,11 @@ impl Account {
             bytes: Bytes::default(),
             close: None,
         }
+    }
+
+    /// The session has ended, and why.
+    fn end(&mut self, close: Close) {
+        self.close = Some(close);
     }
 
     /// When the session was accepted.
