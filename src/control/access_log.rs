@@ -13,14 +13,13 @@ mod tests;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::Snapshot;
 
 use super::Running;
 use super::log::say;
@@ -40,6 +39,7 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 /// The running thread. Dropping it without [`AccessLogThread::stop`] ends the thread unawaited.
 #[derive(Debug)]
 pub struct AccessLogThread {
+    running: Arc<Running>,
     orders: Arc<Orders>,
     thread: Option<JoinHandle<()>>,
     /// Disconnected when the thread has ended.
@@ -50,7 +50,6 @@ pub struct AccessLogThread {
 struct Orders {
     stop: AtomicBool,
     reopen: AtomicBool,
-    lost: AtomicU64,
 }
 
 /// Opens the destination and starts the thread.
@@ -66,7 +65,7 @@ pub fn start(
     let orders = Arc::new(Orders::default());
     let (living, alive) = mpsc::channel();
     let writer = Writer {
-        snapshot: Arc::clone(&running.snapshot),
+        running: Arc::clone(&running),
         format: configured.format,
         queues,
         orders: Arc::clone(&orders),
@@ -78,7 +77,7 @@ pub fn start(
         let _living = living;
         writer.run();
     })?;
-    Ok(AccessLogThread { orders, thread: Some(thread), alive })
+    Ok(AccessLogThread { running, orders, thread: Some(thread), alive })
 }
 
 impl AccessLogThread {
@@ -90,7 +89,7 @@ impl AccessLogThread {
 
     /// Records that the destination has refused so far.
     pub fn lost(&self) -> u64 {
-        self.orders.lost.load(Ordering::Relaxed)
+        self.running.log_records_lost.load(Ordering::Relaxed)
     }
 
     /// Writes what is queued and ends the thread; gives up on a destination that takes nothing.
@@ -126,7 +125,7 @@ impl Drop for AccessLogThread {
 
 /// What the thread owns.
 struct Writer {
-    snapshot: Arc<Snapshot>,
+    running: Arc<Running>,
     format: LogFormat,
     queues: Vec<Arc<ArrayQueue<SessionRecord>>>,
     orders: Arc<Orders>,
@@ -159,7 +158,7 @@ impl Writer {
         for index in 0..self.queues.len() {
             for _ in 0..self.queues[index].capacity() {
                 let Some(record) = self.queues[index].pop() else { break };
-                line::append(&mut self.batch, self.format, &record, &self.snapshot);
+                line::append(&mut self.batch, self.format, &record, &self.running.snapshot);
                 if self.batch.len() >= BATCH {
                     self.flush();
                 }
@@ -170,7 +169,7 @@ impl Writer {
 
     fn flush(&mut self) {
         if let Err(lost) = self.sink.write(&self.batch) {
-            self.orders.lost.fetch_add(lost.records, Ordering::Relaxed);
+            self.running.log_records_lost.fetch_add(lost.records, Ordering::Relaxed);
             self.complaint.add(lost);
         }
         self.batch.clear();

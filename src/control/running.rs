@@ -7,7 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ringlane_core::counters::ShardCounters;
@@ -35,6 +35,8 @@ pub struct Running {
     /// Where each frontend listens, with the port that the kernel chose where the configuration
     /// says port 0.
     pub bound: Vec<Vec<Address>>,
+    /// Access-log records that their destination refused.
+    pub log_records_lost: AtomicU64,
     started_at: Instant,
     stage: AtomicU8,
     asked_to_drain: Notify,
@@ -75,6 +77,7 @@ impl Running {
             cpus,
             mailboxes: mailboxes.into(),
             bound,
+            log_records_lost: AtomicU64::new(0),
             started_at: Instant::now(),
             stage: AtomicU8::new(Stage::Starting as u8),
             asked_to_drain: Notify::new(),

@@ -7,6 +7,8 @@ use std::path::Path;
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::snapshot::{FrontendId, ServerId};
 
+use ringlane_core::snapshot::Snapshot;
+
 use super::*;
 use crate::config::{AccessLog, LogDestination};
 use crate::control::status::tests::{running, snapshot};

@@ -5,6 +5,8 @@
 //! these (a test compares). Where a live number and a count of the same thing exist, the live one
 //! ends in `_live`, since the exposition format allows only one of them without a suffix.
 
+use std::sync::atomic::Ordering;
+
 use ringlane_core::counters::{FrontendCounters, ServerCounters, ShardCounters};
 use ringlane_core::snapshot::{FrontendId, ServerId};
 
@@ -109,6 +111,11 @@ pub(super) const METRICS: &[Metric] = &[
         name: "ringlane_snapshot_generation",
         help: "Number of the configuration that is served, from 1.",
         read: Read::Process(|running| running.snapshot.generation),
+    },
+    Metric {
+        name: "ringlane_log_records_lost_total",
+        help: "Access-log records that their destination refused.",
+        read: Read::Process(|running| running.log_records_lost.load(Ordering::Relaxed)),
     },
     Metric {
         name: "ringlane_process_uptime_seconds",
