@@ -9,6 +9,8 @@ use std::rc::Rc;
 
 use monoio::buf::{IoBuf, Slice};
 
+use crate::random::Random;
+
 /// Bytes written or read at once.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
@@ -22,10 +24,10 @@ pub(crate) struct Content(Rc<Vec<u8>>);
 impl Content {
     /// The content that belongs to `seed`.
     pub(crate) fn new(seed: u64) -> Self {
-        let mut state = seed;
+        let mut random = Random::new(seed);
         let mut bytes = Vec::with_capacity(PERIOD + CHUNK + 8);
         while bytes.len() < PERIOD {
-            bytes.extend(splitmix64(&mut state).to_le_bytes());
+            bytes.extend(random.next().to_le_bytes());
         }
         bytes.truncate(PERIOD);
         bytes.extend_from_within(..CHUNK - 1);
@@ -51,15 +53,6 @@ impl Content {
     pub(crate) fn matches(&self, offset: u64, bytes: &[u8]) -> bool {
         self.bytes(offset, bytes.len()) == bytes
     }
-}
-
-/// Sebastiano Vigna's splitmix64.
-fn splitmix64(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// What a stream says before a source answers: how many bytes of which content.

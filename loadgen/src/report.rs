@@ -1,69 +1,50 @@
-//! What a run measured: counts, failures by kind, and a histogram of latencies.
+//! What a run measured: counts, failures by kind, latencies, and whether it is worth anything.
 //!
-//! Each thread fills its own and they are merged at the end. Latencies are in nanoseconds inside
-//! and in microseconds on paper.
+//! Each thread fills its own and they are merged at the end. How it looks on paper is in `output`.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use serde_json::{Value, json};
+use crate::failure::Failure;
+use crate::flow::Flow;
+use crate::latency::Account;
+use crate::load::lost::Loss;
 
-/// The longest latency that is told apart: an hour.
-const LONGEST_NS: u64 = 3_600_000_000_000;
+/// The share of its cores that the generator may use before it counts as the limit.
+const CPU_MOST: f64 = 0.9;
 
-/// Why something failed.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Failure {
-    /// The connection was refused.
-    Refused,
-    /// The connection was not accepted in time.
-    ConnectTimeout,
-    /// The connection was reset.
-    Reset,
-    /// The stream ended before all bytes had come.
-    ClosedEarly,
-    /// Bytes are not those that were sent.
-    Corrupt,
-    /// Still waiting when the time was over.
-    Unfinished,
-    /// Anything else.
-    Other,
+/// Losses that are kept to be listed; all are counted.
+const LOSSES_LISTED: usize = 10_000;
+
+/// What one thread used of its core while it was measured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpuUse {
+    pub(crate) spent: Duration,
+    pub(crate) of: Duration,
 }
 
-impl Failure {
-    /// The kind of an error of the kernel's.
-    pub(crate) fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::ConnectionRefused => Self::Refused,
-            io::ErrorKind::TimedOut => Self::ConnectTimeout,
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Reset,
-            io::ErrorKind::UnexpectedEof | io::ErrorKind::WriteZero => Self::ClosedEarly,
-            io::ErrorKind::InvalidData => Self::Corrupt,
-            io::ErrorKind::Interrupted => Self::Unfinished,
-            _ => Self::Other,
-        }
+impl CpuUse {
+    fn share(self) -> f64 {
+        self.spent.as_secs_f64() / self.of.as_secs_f64().max(1e-9)
     }
+}
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Reset => "reset",
-            Self::ClosedEarly => "closed_early",
-            Self::Corrupt => "corrupt",
-            Self::Unfinished => "unfinished",
-            Self::Other => "other",
-        }
-    }
+/// What a process that holds the sessions' other side needed for them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holding {
+    /// Resident bytes before the first session was opened, and at the end.
+    pub(crate) memory: (u64, u64),
+    /// Its CPU time during the silence.
+    pub(crate) cpu: Duration,
 }
 
 /// What was measured.
 #[derive(Debug)]
 pub(crate) struct Report {
-    /// Round trips, connections or streams that were completed.
+    /// Round trips, connections, pipelines, queries, streams or datagrams that were completed.
     pub(crate) requests: u64,
+    /// Commands in them; the same as `requests` but with pipelines.
+    pub(crate) operations: u64,
     /// Bytes sent.
     pub(crate) sent: u64,
     /// Bytes received.
@@ -72,34 +53,41 @@ pub(crate) struct Report {
     pub(crate) sessions: u64,
     /// How long it was measured.
     pub(crate) elapsed: Duration,
-    failures: BTreeMap<Failure, u64>,
+    pub(crate) account: Account,
+    /// Datagram streams: what happened on the way to the server, and on the way back.
+    pub(crate) flow_up: Option<Flow>,
+    pub(crate) flow_down: Option<Flow>,
+    /// Sessions that were lost, where that is watched.
+    pub(crate) losses: Vec<Loss>,
+    pub(crate) holding: Option<Holding>,
+    pub(crate) failures: BTreeMap<Failure, u64>,
     /// The first failure in words.
-    first_failure: Option<String>,
-    latency: Histogram<u64>,
+    pub(crate) first_failure: Option<String>,
+    pub(crate) cpu: Vec<CpuUse>,
+    /// Cores that the threads could use.
+    pub(crate) cores: usize,
 }
 
 impl Report {
     /// With nothing in it.
     pub(crate) fn new() -> Result<Self, String> {
-        let latency = Histogram::new_with_bounds(1, LONGEST_NS, 3)
-            .map_err(|error| format!("cannot make a histogram: {error}"))?;
         Ok(Self {
             requests: 0,
+            operations: 0,
             sent: 0,
             received: 0,
             sessions: 0,
             elapsed: Duration::ZERO,
+            account: Account::new()?,
+            flow_up: None,
+            flow_down: None,
+            losses: Vec::new(),
+            holding: None,
             failures: BTreeMap::new(),
             first_failure: None,
-            latency,
+            cpu: Vec::new(),
+            cores: 1,
         })
-    }
-
-    /// Counts something completed and how long it took.
-    pub(crate) fn completed(&mut self, latency: Duration) {
-        self.requests += 1;
-        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(LONGEST_NS);
-        self.latency.saturating_record(nanos.max(1));
     }
 
     /// Counts what failed.
@@ -110,86 +98,65 @@ impl Report {
         }
     }
 
+    /// Keeps what happened to a session.
+    pub(crate) fn lost(&mut self, loss: Loss) {
+        if self.losses.len() < LOSSES_LISTED {
+            self.losses.push(loss);
+        }
+    }
+
     /// Adds what another thread measured.
     pub(crate) fn merge(&mut self, other: Self) {
         self.requests += other.requests;
+        self.operations += other.operations;
         self.sent += other.sent;
         self.received += other.received;
         self.sessions += other.sessions;
+        self.account.merge(&other.account);
+        merge_flow(&mut self.flow_up, other.flow_up);
+        merge_flow(&mut self.flow_down, other.flow_down);
+        other.losses.into_iter().for_each(|loss| self.lost(loss));
         for (failure, count) in other.failures {
             *self.failures.entry(failure).or_default() += count;
         }
         self.first_failure = self.first_failure.take().or(other.first_failure);
-        // Both have the same bounds.
-        let _ = self.latency.add(&other.latency);
+        self.cpu.extend(other.cpu);
     }
 
-    /// Prints everything; `true` if nothing failed.
-    pub(crate) fn print(&self, as_json: bool) -> bool {
-        if as_json {
-            println!("{}", self.to_json());
-        } else {
-            println!("{}", self.to_text());
-        }
-        if let Some(words) = &self.first_failure {
-            eprintln!("ringlane-loadgen: {} failed, the first: {words}", self.failures_total());
-        }
-        self.failures.is_empty()
-    }
-
-    fn failures_total(&self) -> u64 {
+    /// Everything that failed.
+    pub(crate) fn failures_total(&self) -> u64 {
         self.failures.values().sum()
     }
 
-    fn quantiles(&self) -> [(&'static str, f64); 5] {
-        let at = |quantile| self.latency.value_at_quantile(quantile);
-        let nanos = [
-            ("p50", at(0.5)),
-            ("p90", at(0.9)),
-            ("p99", at(0.99)),
-            ("p99.9", at(0.999)),
-            ("max", self.latency.max()),
-        ];
-        nanos.map(|(name, nanos)| (name, nanos as f64 / 1000.0))
+    /// The generator's own CPU: its busiest thread's share of a core, or all threads' share of the
+    /// cores, whichever is greater. `None` if the kernel does not say.
+    pub(crate) fn cpu_share(&self) -> Option<f64> {
+        let busiest = self.cpu.iter().map(|cpu| cpu.share()).reduce(f64::max)?;
+        let all: f64 = self.cpu.iter().map(|cpu| cpu.share()).sum();
+        Some(busiest.max(all / self.cores.max(1) as f64))
     }
 
-    fn to_json(&self) -> Value {
-        let errors: serde_json::Map<String, Value> =
-            self.failures.iter().map(|(f, n)| (f.name().to_owned(), json!(n))).collect();
-        let mut object = json!({
-            "requests": self.requests,
-            "bytes": self.sent + self.received,
-            "bytes_sent": self.sent,
-            "bytes_received": self.received,
-            "sessions": self.sessions,
-            "failed": self.failures_total(),
-            "errors": errors,
-            "seconds": self.elapsed.as_secs_f64(),
+    /// Why the figures are the generator's and not the server's; empty if they are the server's.
+    pub(crate) fn invalid_because(&self) -> Vec<String> {
+        let lag = self.account.kept.generator_limit();
+        let cpu = self.cpu_share().filter(|share| *share > CPU_MOST).map(|share| {
+            format!(
+                "it used {:.0} % of its CPU ({:.0} % at most): give it more threads and cores, \
+                 or ask less",
+                share * 100.0,
+                CPU_MOST * 100.0
+            )
         });
-        self.quantiles().into_iter().for_each(|(name, micros)| object[name] = json!(micros));
-        object
+        lag.into_iter().chain(cpu).collect()
     }
+}
 
-    fn to_text(&self) -> String {
-        let seconds = self.elapsed.as_secs_f64().max(1e-9);
-        let quantiles: Vec<_> =
-            self.quantiles().iter().map(|(name, us)| format!("{name} {us:.1}")).collect();
-        let errors: Vec<_> =
-            self.failures.iter().map(|(f, n)| format!("{} {n}", f.name())).collect();
-        format!(
-            "requests  {} ({:.0}/s) over {} sessions in {seconds:.2} s\n\
-             bytes     {} sent, {} received ({:.1} MB/s)\n\
-             latency   {} µs\n\
-             errors    {}",
-            self.requests,
-            self.requests as f64 / seconds,
-            self.sessions,
-            self.sent,
-            self.received,
-            (self.sent + self.received) as f64 / seconds / 1e6,
-            quantiles.join("  "),
-            if errors.is_empty() { "none".to_owned() } else { errors.join(", ") },
-        )
+/// Adds a flow to others, if there are any.
+pub(crate) fn merge_flow(all: &mut Option<Flow>, other: Option<Flow>) {
+    match (all.as_mut(), other) {
+        (Some(all), Some(other)) => all.merge(&other),
+        (None, Some(other)) => *all = Some(other),
+        (_, None) => {}
     }
 }
 
@@ -202,18 +169,31 @@ mod tests {
         let mut all = Report::new().unwrap();
         for base in [0, 500] {
             let mut one = Report::new().unwrap();
-            (1..=500).for_each(|n| one.completed(Duration::from_micros(base + n)));
+            (1..=500).for_each(|n| one.account.answered(None, 0, (base + n) * 1000));
+            one.requests = 500;
             one.failed(Failure::Reset, 1, || format!("reset after {base}"));
             all.merge(one);
         }
-        let json = all.to_json();
-        assert_eq!(json["requests"], 1000);
-        assert_eq!(json["errors"]["reset"], 2);
-        assert_eq!(json["failed"], 2);
-        let p50 = json["p50"].as_f64().unwrap();
+        assert_eq!(all.requests, 1000);
+        assert_eq!(all.failures[&Failure::Reset], 2);
+        assert_eq!(all.failures_total(), 2);
+        assert_eq!(all.first_failure.as_deref(), Some("reset after 0"));
+        let p50 = all.account.headline().at(0.5);
         assert!((499.0..=502.0).contains(&p50), "{p50}");
-        assert!(json["max"].as_f64().unwrap() >= 1000.0);
-        assert!(all.to_text().contains("reset 2"));
-        assert!(!all.print(true));
+    }
+
+    #[test]
+    fn a_generator_without_cpu_to_spare_is_the_limit() {
+        let of = Duration::from_secs(1);
+        let cpu = |millis| CpuUse { spent: Duration::from_millis(millis), of };
+        let mut report = Report::new().unwrap();
+        assert_eq!(report.cpu_share(), None);
+        report.cores = 2;
+        report.cpu = vec![cpu(100), cpu(950)];
+        assert_eq!(report.invalid_because().len(), 1, "one thread can't keep up");
+        report.cpu = vec![cpu(500), cpu(480)];
+        assert!(report.invalid_because().is_empty());
+        report.cores = 1;
+        assert_eq!(report.invalid_because().len(), 1, "two threads on one core");
     }
 }

@@ -6,13 +6,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use monoio::net::TcpStream;
@@ -20,12 +22,18 @@ use monoio::{FusionDriver, RuntimeBuilder};
 use nix::sys::socket::Shutdown;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Control, Event, GRACE, Kind, Plan, crr, idle, rr, stream};
+use super::kept::{self, Exchanged, Talk};
+use super::turns::{self, Turn, Turns};
+use super::{Control, Event, GRACE, INTERRUPTED, Interval, Kind, Plan, RUNNING, STOPPING};
+use super::{lost, tcp, udp};
+use crate::clock::{Timer, nanos};
+use crate::failure::Failure;
 use crate::machine;
-use crate::report::{Failure, Report};
+use crate::report::{CpuUse, Report};
+use crate::schedule::Schedule;
 
 /// Connects in flight while sessions are opened, so that no accept queue overflows.
-const OPENING_AT_ONCE: usize = 64;
+const OPENING_AT_ONCE: u64 = 64;
 
 /// What a server gets to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,7 +47,10 @@ pub(super) struct Lane {
     pub(super) index: usize,
     pub(super) plan: Arc<Plan>,
     control: Arc<Control>,
+    pub(super) turns: Turns,
     report: RefCell<Report>,
+    /// Since progress was shown the last time, if it is shown at all.
+    interval: RefCell<Option<Interval>>,
     open: RefCell<BTreeSet<RawFd>>,
     live: Cell<usize>,
     cut_off: Cell<bool>,
@@ -57,7 +68,15 @@ pub(super) struct Session {
 #[derive(Debug)]
 pub(super) struct Registration {
     fd: RawFd,
+    number: u64,
     lane: Rc<Lane>,
+}
+
+impl Session {
+    /// A number that no other session of this run has.
+    pub(super) fn number(&self) -> u64 {
+        self.registration.number
+    }
 }
 
 impl Registration {
@@ -74,6 +93,13 @@ impl Drop for Registration {
     }
 }
 
+/// What a thread has opened before the run begins.
+enum Opened {
+    Nothing,
+    Sessions(Vec<Session>),
+    Talks(Vec<Talk>),
+}
+
 /// Runs the `index`th thread of the plan to its end.
 pub(super) fn run(
     index: usize,
@@ -86,54 +112,57 @@ pub(super) fn run(
         .enable_timer()
         .build()
         .map_err(|error| format!("cannot start monoio: {error}"))?;
+    let interval = plan.progress.then(Interval::new).transpose()?;
+    let schedule = plan.open.map(|open| Schedule::new(open, index, plan.threads));
     let lane = Rc::new(Lane {
         index,
         plan,
         control,
+        turns: Turns::new(schedule.clone()),
         report: RefCell::new(Report::new()?),
+        interval: RefCell::new(interval),
         open: RefCell::default(),
         live: Cell::new(0),
         cut_off: Cell::new(false),
         next_source: Cell::new(index),
     });
-    runtime.block_on(life(&lane, tell));
+    let lived = runtime.block_on(life(&lane, schedule, tell));
     // Tasks that could not be ended may still have lent buffers to the kernel, so the runtime must
     // not go before the process does.
     let stuck = lane.live.get();
     if stuck > 0 {
         std::mem::forget(runtime);
     }
+    lived?;
     let mut report = lane.report.replace(Report::new()?);
     report.failed(Failure::Unfinished, stuck as u64, || "sessions hang".to_owned());
     Ok(report)
 }
 
-async fn life(lane: &Rc<Lane>, tell: &Sender<Event>) {
-    let sessions = match lane.plan.kind {
-        Kind::Connect { .. } => Vec::new(),
-        _ => lane.open_all().await,
-    };
+async fn life(
+    lane: &Rc<Lane>,
+    schedule: Option<Schedule>,
+    tell: &Sender<Event>,
+) -> Result<(), String> {
+    let timer = Timer::new().map_err(|error| format!("cannot make a timer: {error}"))?;
+    let opened = lane.open_all().await?;
     if tell.send(Event::Ready).is_err() {
-        return;
+        return Ok(());
     }
-    while !lane.control.is_running() {
+    while !lane.control.has_come_to(RUNNING) {
         monoio::time::sleep(Duration::from_millis(1)).await;
     }
-    lane.start(sessions);
-    let mut stopping: Option<Instant> = None;
-    while lane.live.get() > 0 {
-        monoio::time::sleep(TICK).await;
-        if !lane.is_stopping() {
-            continue;
-        }
-        let since = stopping.get_or_insert_with(Instant::now).elapsed();
-        if since > GRACE && !lane.cut_off.replace(true) {
-            lane.cut_all_off();
-        }
-        if since > GRACE * 2 {
-            return;
-        }
+    let cpu = (Instant::now(), machine::cpu_of_thread());
+    lane.start(opened);
+    if let Some(schedule) = schedule {
+        lane.keep(timer, schedule);
     }
+    lane.watch(tell, cpu).await;
+    let end = lane.control.end.get().map_or(u64::MAX, |end| nanos(lane.begin(), *end));
+    lane.turns.drain().filter(|at| *at < end).for_each(|intended| {
+        lane.note(|report| report.account.never_sent(intended, end));
+    });
+    Ok(())
 }
 
 impl Lane {
@@ -143,9 +172,83 @@ impl Lane {
         total / threads + u64::from(index < total % threads)
     }
 
+    /// Looks after the sessions until the last has ended, or no more can be done for them.
+    async fn watch(&self, tell: &Sender<Event>, (since, cpu_before): (Instant, Option<Duration>)) {
+        let mut stopping: Option<Instant> = None;
+        let mut answered = 0;
+        while self.live.get() > 0 {
+            monoio::time::sleep(TICK).await;
+            let asked = self.control.asked.load(Ordering::Relaxed);
+            if asked != answered {
+                answered = asked;
+                self.tell_progress(tell);
+            }
+            if !self.is_stopping() {
+                continue;
+            }
+            if stopping.is_none() {
+                self.note_cpu(since, cpu_before);
+                self.turns.wake_all();
+            }
+            let stopped_for = stopping.get_or_insert_with(Instant::now).elapsed();
+            if stopped_for > GRACE && !self.cut_off.replace(true) {
+                self.cut_all_off();
+            }
+            if stopped_for > GRACE * 2 {
+                return;
+            }
+        }
+        if stopping.is_none() {
+            self.note_cpu(since, cpu_before);
+        }
+    }
+
+    fn tell_progress(&self, tell: &Sender<Event>) {
+        // Without memory for the next one, progress is not shown any more.
+        if let Some(interval) = self.interval.replace(Interval::new().ok()) {
+            // The main thread may have given up on us.
+            let _ = tell.send(Event::Interval(Box::new(interval)));
+        }
+    }
+
+    fn note_cpu(&self, since: Instant, before: Option<Duration>) {
+        if let (Some(before), Some(now)) = (before, machine::cpu_of_thread()) {
+            let spent = now.saturating_sub(before);
+            self.note(|report| report.cpu.push(CpuUse { spent, of: since.elapsed() }));
+        }
+    }
+
+    /// When the run began.
+    pub(super) fn begin(&self) -> Instant {
+        self.control.begin.get().copied().unwrap_or_else(Instant::now)
+    }
+
     /// Whether sessions should finish.
     pub(super) fn is_stopping(&self) -> bool {
-        self.control.is_stopping()
+        self.control.has_come_to(STOPPING)
+    }
+
+    /// Whether they should finish because somebody has seen enough.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.control.has_come_to(INTERRUPTED)
+    }
+
+    /// Waits for the caller's turn to send; `None` when the run ends.
+    pub(super) async fn turn(&self) -> Option<Turn> {
+        poll_fn(|context| {
+            if self.is_stopping() {
+                return Poll::Ready(None);
+            }
+            self.turns.poll(context).map(|intended| {
+                let sent = Instant::now();
+                if let Some(intended) = intended {
+                    let wait = nanos(self.begin(), sent).saturating_sub(intended);
+                    self.note(|report| report.account.kept.sent(wait));
+                }
+                Some(Turn { intended, sent })
+            })
+        })
+        .await
     }
 
     /// Writes into the report.
@@ -153,11 +256,29 @@ impl Lane {
         write(&mut self.report.borrow_mut());
     }
 
+    /// Counts what a turn was used for.
+    pub(super) fn answered(&self, turn: Turn, exchanged: Exchanged) {
+        let begin = self.begin();
+        let (sent, now) = (nanos(begin, turn.sent), nanos(begin, Instant::now()));
+        self.note(|report| {
+            report.requests += 1;
+            report.operations += exchanged.operations;
+            report.sent += exchanged.sent;
+            report.received += exchanged.received;
+            report.account.answered(turn.intended, sent, now);
+        });
+        if let Some(interval) = self.interval.borrow_mut().as_mut() {
+            interval.requests += 1;
+            interval.latencies.record(now.saturating_sub(turn.intended.unwrap_or(sent)));
+        }
+    }
+
     /// Counts a failure; one that we caused ourselves at the end is called unfinished.
     pub(super) fn failed(&self, doing: &str, error: &io::Error) {
         let failure = if self.cut_off.get() { Failure::Unfinished } else { Failure::of(error) };
         let address = self.plan.address;
         self.note(|report| report.failed(failure, 1, || format!("{doing} {address}: {error}")));
+        self.interval.borrow_mut().iter_mut().for_each(|interval| interval.failures += 1);
     }
 
     /// Runs a session's task, counted in `live`.
@@ -184,36 +305,78 @@ impl Lane {
         let fd = stream.as_raw_fd();
         self.open.borrow_mut().insert(fd);
         self.note(|report| report.sessions += 1);
-        Ok(Session { stream, registration: Registration { fd, lane: Rc::clone(self) } })
+        let number = self.report.borrow().sessions * self.plan.threads as u64 + self.index as u64;
+        Ok(Session { stream, registration: Registration { fd, number, lane: Rc::clone(self) } })
     }
 
-    fn start(self: &Rc<Self>, sessions: Vec<Session>) {
-        match self.plan.kind {
-            Kind::RoundTrip { size } => sessions
-                .into_iter()
-                .for_each(|session| self.spawn(rr::session(Rc::clone(self), session, size))),
-            Kind::Stream { direction, bytes, checksum } => {
-                stream::start(self, sessions, direction, bytes, checksum);
+    fn start(self: &Rc<Self>, opened: Opened) {
+        let lane = || Rc::clone(self);
+        match (&self.plan.kind, opened) {
+            (_, Opened::Talks(talks)) => {
+                talks.into_iter().for_each(|talk| self.spawn(kept::session(lane(), talk)));
             }
-            Kind::Connect { count, size } => crr::start(self, count, size),
-            Kind::Idle => sessions
+            (&Kind::Stream { direction, bytes, checksum }, Opened::Sessions(sessions)) => {
+                tcp::stream::start(self, sessions, direction, bytes, checksum);
+            }
+            (&Kind::Watched { size, every, stall }, Opened::Sessions(sessions)) => {
+                lost::start(self, sessions, size, every, stall);
+            }
+            (_, Opened::Sessions(sessions)) => sessions
                 .into_iter()
-                .for_each(|session| self.spawn(idle::session(Rc::clone(self), session))),
+                .for_each(|session| self.spawn(tcp::idle::session(lane(), session))),
+            (&Kind::Connect { count, size }, Opened::Nothing) => {
+                tcp::crr::start(self, count, size);
+            }
+            (&Kind::DatagramStream { direction, size, rate }, Opened::Nothing) => {
+                udp::stream::start(self, direction, size, rate);
+            }
+            (_, Opened::Nothing) => {}
         }
     }
 
-    /// Opens this thread's share of the sessions. What fails is counted and left out.
-    async fn open_all(self: &Rc<Self>) -> Vec<Session> {
-        let left = Rc::new(Cell::new(self.share(self.plan.sessions as u64)));
-        let sessions = Rc::new(RefCell::new(Vec::new()));
-        for _ in 0..OPENING_AT_ONCE {
-            let (lane, left, sessions) = (Rc::clone(self), Rc::clone(&left), Rc::clone(&sessions));
+    /// Begins to keep the schedule.
+    fn keep(self: &Rc<Self>, timer: Timer, schedule: Schedule) {
+        let arrivals = match self.plan.kind {
+            Kind::Connect { count: Some(count), .. } => self.share(count),
+            _ => u64::MAX,
+        };
+        let lane = Rc::clone(self);
+        let arrivals = schedule.take(usize::try_from(arrivals).unwrap_or(usize::MAX));
+        self.spawn(async move {
+            if let Err(error) = turns::keep(&lane, timer, arrivals).await {
+                lane.failed("waiting for the next arrival at", &error);
+            }
+        });
+    }
+
+    /// Opens this thread's share of the sessions, if the kind has any before the run.
+    async fn open_all(self: &Rc<Self>) -> Result<Opened, String> {
+        match self.plan.kind {
+            Kind::Connect { .. } | Kind::DatagramStream { .. } => Ok(Opened::Nothing),
+            Kind::Stream { .. } | Kind::Idle { .. } | Kind::Watched { .. } => {
+                let open = async |lane: Rc<Self>| lane.connect().await.map(Some);
+                self.open_each(open).await.map(Opened::Sessions)
+            }
+            _ => self.open_each(async |lane| Talk::open(&lane).await).await.map(Opened::Talks),
+        }
+    }
+
+    /// What fails is counted and left out; an error if nothing is left.
+    async fn open_each<T: 'static>(
+        self: &Rc<Self>,
+        open: impl AsyncFn(Rc<Self>) -> io::Result<Option<T>> + Copy + 'static,
+    ) -> Result<Vec<T>, String> {
+        let wanted = self.share(self.plan.sessions as u64);
+        let left = Rc::new(Cell::new(wanted));
+        let opened = Rc::new(RefCell::new(Vec::new()));
+        for _ in 0..OPENING_AT_ONCE.min(wanted) {
+            let (lane, left, opened) = (Rc::clone(self), Rc::clone(&left), Rc::clone(&opened));
             self.spawn(async move {
                 while left.get() > 0 && !lane.is_stopping() {
                     left.set(left.get() - 1);
-                    match lane.connect().await {
-                        Ok(session) => sessions.borrow_mut().push(session),
-                        Err(error) => lane.failed("connecting to", &error),
+                    match open(Rc::clone(&lane)).await {
+                        Ok(one) => opened.borrow_mut().extend(one),
+                        Err(error) => lane.failed("opening a session with", &error),
                     }
                 }
             });
@@ -221,10 +384,15 @@ impl Lane {
         while self.live.get() > 0 {
             monoio::time::sleep(Duration::from_millis(1)).await;
         }
-        sessions.take()
+        if opened.borrow().is_empty() && wanted > 0 {
+            let first = self.report.borrow().first_failure.clone();
+            return Err(first.unwrap_or_else(|| "no session could be opened".to_owned()));
+        }
+        Ok(opened.take())
     }
 
-    fn next_source(&self) -> Option<SocketAddr> {
+    /// Where the next session is to come from; the kernel decides without any.
+    pub(super) fn next_source(&self) -> Option<SocketAddr> {
         let sources = &self.plan.sources;
         let nth = self.next_source.replace(self.next_source.get() + 1);
         let source = sources.get(nth.checked_rem(sources.len())?)?;

@@ -1,23 +1,19 @@
-//! The other side of the traffic: an echo, a sink, or a source.
+//! TCP connections: an echo, a sink, or a source.
 //!
 //! The echo returns every byte. The sink swallows a stream and answers its end with a
-//! [`Receipt`]. The source reads an [`Order`], sends those bytes, and closes. One listener per
-//! thread on the same port; the bound address is printed when all of them listen.
+//! [`Receipt`]. The source reads an [`Order`], sends those bytes, and closes.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::thread;
 use std::time::Duration;
 
-use clap::ValueEnum;
 use monoio::io::{AsyncReadRent, AsyncReadRentExt, AsyncWriteRent, AsyncWriteRentExt};
 use monoio::net::{TcpListener, TcpStream};
-use monoio::{FusionDriver, RuntimeBuilder};
 use socket2::{Domain, Protocol, Socket, Type};
 use xxhash_rust::xxh3::Xxh3;
 
+use super::Role;
 use crate::content::{CHUNK, Content, ORDER_SIZE, Order, Receipt};
-use crate::machine;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -25,51 +21,8 @@ const BACKLOG: i32 = 4096;
 /// What accepting waits after it failed, for want of descriptors as a rule.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// What a server does with what it gets.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Role {
-    /// Returns every byte.
-    Echo,
-    /// Swallows a stream and says at its end what arrived.
-    Sink,
-    /// Sends what it is asked for.
-    Source,
-}
-
-/// What to serve, where.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    pub(crate) role: Role,
-    pub(crate) listen: SocketAddr,
-    pub(crate) threads: usize,
-    pub(crate) cpus: Vec<usize>,
-}
-
-/// Serves until the process is ended.
-pub(crate) fn run(plan: &Plan) -> Result<(), String> {
-    let cannot = |error| format!("cannot listen on {}: {error}", plan.listen);
-    let first = listen(plan.listen, plan.threads > 1).map_err(cannot)?;
-    let address = first.local_addr().map_err(cannot)?;
-    let mut listeners = vec![first];
-    while listeners.len() < plan.threads {
-        listeners.push(listen(address, true).map_err(cannot)?);
-    }
-    let threads: Vec<_> = (0..)
-        .zip(listeners)
-        .map(|(index, listener)| {
-            let (role, cpus) = (plan.role, plan.cpus.clone());
-            thread::spawn(move || serve_thread(role, &cpus, index, listener))
-        })
-        .collect();
-    println!("{address}");
-    io::stdout().flush().map_err(|error| format!("cannot say where it listens: {error}"))?;
-    for thread in threads {
-        thread.join().map_err(|_| "a thread panicked".to_owned())??;
-    }
-    Ok(())
-}
-
-fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
+/// Listens on an address, alone or with others.
+pub(super) fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(reuse_port)?;
@@ -81,27 +34,16 @@ fn listen(address: SocketAddr, reuse_port: bool) -> io::Result<StdListener> {
     Ok(socket.into())
 }
 
-fn serve_thread(
-    role: Role,
-    cpus: &[usize],
-    index: usize,
-    listener: StdListener,
-) -> Result<(), String> {
-    machine::pin(cpus, index)?;
-    let mut runtime = RuntimeBuilder::<FusionDriver>::new()
-        .enable_timer()
-        .build()
-        .map_err(|error| format!("cannot start monoio: {error}"))?;
-    runtime.block_on(async {
-        let listener = TcpListener::from_std(listener)
-            .map_err(|error| format!("cannot use the listener: {error}"))?;
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => drop(monoio::spawn(serve(role, stream))),
-                Err(_) => monoio::time::sleep(PAUSE).await,
-            }
+/// Accepts for ever.
+pub(super) async fn accept_all(role: Role, listener: StdListener) -> Result<(), String> {
+    let listener = TcpListener::from_std(listener)
+        .map_err(|error| format!("cannot use the listener: {error}"))?;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => drop(monoio::spawn(serve(role, stream))),
+            Err(_) => monoio::time::sleep(PAUSE).await,
         }
-    })
+    }
 }
 
 /// The life of one connection. How it ended is the client's to tell: it knows what was due.

@@ -11,9 +11,11 @@ use std::time::Instant;
 use monoio::io::{AsyncReadRent, AsyncReadRentExt, AsyncWriteRent, AsyncWriteRentExt, Splitable};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::lane::{Lane, Session};
-use crate::cli::Direction;
 use crate::content::{CHUNK, Content, ORDER_SIZE, Order, Receipt};
+use crate::load::Direction;
+use crate::load::kept::Exchanged;
+use crate::load::lane::{Lane, Session};
+use crate::load::turns::Turn;
 
 /// One stream's share of the work.
 #[derive(Clone, Debug)]
@@ -27,7 +29,7 @@ struct Share {
 }
 
 /// Starts this thread's streams.
-pub(super) fn start(
+pub(in crate::load) fn start(
     lane: &Rc<Lane>,
     sessions: Vec<Session>,
     direction: Direction,
@@ -46,14 +48,14 @@ pub(super) fn start(
 }
 
 async fn stream(share: Share, session: Session, direction: Direction) {
-    let begin = Instant::now();
+    let turn = Turn { intended: None, sent: Instant::now() };
     let result = match direction {
         Direction::Up => up(&share, session).await,
         Direction::Down => down(&share, session).await,
         Direction::Both => both(&share, session).await,
     };
     match result {
-        Ok(()) => share.lane.note(|report| report.completed(begin.elapsed())),
+        Ok(()) => share.lane.answered(turn, Exchanged { operations: 1, ..Exchanged::default() }),
         Err(error) => share.lane.failed("in a stream with", &error),
     }
 }
@@ -146,7 +148,7 @@ impl Share {
 
     /// An error if a stream that has a length of its own ended for want of time.
     fn finished(&self, bytes: u64) -> io::Result<()> {
-        if bytes == self.bytes || self.lane.plan.for_.is_some() {
+        if bytes == self.bytes || self.lane.plan.for_.is_some() || self.lane.is_interrupted() {
             return Ok(());
         }
         let words = format!("no time left after {bytes} of {} bytes", self.bytes);

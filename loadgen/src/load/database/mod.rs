@@ -1,0 +1,4 @@
+//! Traffic that databases understand.
+
+pub(super) mod pgsql;
+pub(super) mod redis;
