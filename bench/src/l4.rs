@@ -1,33 +1,41 @@
 //! The rounds of the TCP comparison.
 //!
-//! Each round measures every workload with every relay, one after the other and in an order that
+//! Each round goes through every workload with every relay, one after the other and in an order that
 //! moves on from round to round, so that a change of the machine's mood hits all alike. A relay is
 //! started afresh for each measurement and its account is read while all sessions are open: between
-//! the load generator's marks `ready` and `measured`.
+//! the load generator's marks `ready` and `measured`. What is measured is in `plan`; what becomes of
+//! it in `samples`, `verdict` and `report`.
 
-use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
-use std::process::{Child, ChildStdout, ExitCode, Stdio};
-use std::time::Duration;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::Value;
 
-use crate::relay::{LISTEN_ECHO, LISTEN_SOURCE, Relay, Running, Setting, on_core, sibling};
-use crate::{cpu, namespace, verdict};
+use crate::load::Loadgen;
+use crate::machine::{self, Machine};
+use crate::plan::{self, Case, Depth, IDLE_SESSIONS, Pace, Setting, Workload};
+use crate::relay::{Relay, Running, Wiring};
+use crate::samples::{Run, Sample};
+use crate::{cpu, floor, namespace, report};
 
 /// How to compare.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Options {
-    /// Rounds; the figures are medians over them
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// Length of each measurement
-    #[arg(long, default_value_t = 3)]
-    seconds: u64,
-    /// Congestion control of all sockets: cubic, bbr or another; `host` is the machine's own
-    #[arg(long, default_value = "host")]
-    congestion: String,
+    /// Finish in 5 minutes instead of 40: fewer rounds, shorter, and only what the bars need
+    #[arg(long)]
+    quick: bool,
+    /// Rounds; the figures are medians over them [default: 5, quick: 3]
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Length of each measurement [default: what fits into the time]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    seconds: Option<u64>,
+    /// Congestion control: all with cubic, all with bbr, or bbr with each relay as its guide says
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = Setting::value_variants().to_vec())]
+    congestion: Vec<Setting>,
     /// Relays to compare
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Relay::value_variants().to_vec())]
     relays: Vec<Relay>,
@@ -45,218 +53,268 @@ pub(crate) struct Options {
     pub(crate) inside: bool,
 }
 
-/// What is done to a relay.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, ValueEnum)]
-pub(crate) enum Workload {
-    /// 128-byte round trips on 32 sessions.
-    Rr32,
-    /// 128-byte round trips on 256 sessions.
-    Rr256,
-    /// Bulk from the server on 8 streams.
-    Bulk,
-    /// Short connections, 64 at once.
-    Crr,
+impl Options {
+    fn depth(&self) -> Depth {
+        if self.quick { Depth::Quick } else { Depth::Full }
+    }
+
+    fn rounds(&self) -> usize {
+        self.rounds.unwrap_or_else(|| self.depth().rounds()).max(1)
+    }
+
+    /// Whether the run is one of the two that are documented, whose results are published.
+    fn is_whole(&self) -> bool {
+        self.rounds.is_none()
+            && self.seconds.is_none()
+            && self.congestion == Setting::value_variants()
+            && self.relays == Relay::value_variants()
+            && self.workloads == Workload::value_variants()
+    }
 }
 
-impl Workload {
-    /// What is counted, and its unit.
-    pub(crate) fn unit(self) -> &'static str {
-        match self {
-            Self::Rr32 => "µs per round trip, 32 sessions",
-            Self::Rr256 => "µs per round trip, 256 sessions",
-            Self::Bulk => "CPU s per GB, 8 streams",
-            Self::Crr => "µs per short connection",
+/// Runs the whole comparison, prints it and writes it down.
+pub(crate) fn run(options: &Options) -> Result<(), String> {
+    raise_descriptors();
+    namespace::set_up()?;
+    let mut comparison = Comparison::prepare(options)?;
+    let cases = comparison.cases(options);
+    let each: usize = cases.iter().map(|case| case.relays.len()).sum();
+    let all = u32::try_from(each * options.rounds()).unwrap_or(u32::MAX);
+    let fixed = options.seconds.map(Duration::from_secs);
+    let mut pace = Pace::new(all, fixed, options.depth().budget());
+    let begin = Instant::now();
+    for round in 0..options.rounds() {
+        let length = pace.length(Instant::now());
+        let run = &mut comparison.run;
+        let seconds = length.as_secs_f64();
+        let (least, most) = if round == 0 { (seconds, seconds) } else { run.seconds };
+        run.seconds = (least.min(seconds), most.max(seconds));
+        println!("── round {} of {}, {seconds:.1} s each", round + 1, options.rounds());
+        for case in &cases {
+            comparison.measure_case(case, round, length, &mut pace)?;
         }
     }
-
-    fn arguments(self) -> Vec<&'static str> {
-        let line = match self {
-            Self::Rr32 => ["tcp-rr", LISTEN_ECHO, "--sessions=32"],
-            Self::Rr256 => ["tcp-rr", LISTEN_ECHO, "--sessions=256"],
-            Self::Bulk => ["tcp-stream", LISTEN_SOURCE, "--streams=8"],
-            Self::Crr => ["tcp-crr", LISTEN_ECHO, "--concurrency=64"],
-        };
-        line.to_vec()
-    }
-
-    /// CPU time over work, in its unit.
-    fn cost(self, cpu: Duration, result: &Value) -> Option<f64> {
-        let (seconds, work) = match self {
-            Self::Bulk => (cpu.as_secs_f64(), result["bytes_received"].as_f64()? / 1e9),
-            _ => (cpu.as_secs_f64() * 1e6, result["requests"].as_f64()?),
-        };
-        (work > 0.0).then(|| seconds / work)
-    }
-
-    /// Whether this comparison says anything about the relay: splicing is a matter of bulk.
-    fn concerns(self, relay: Relay) -> bool {
-        relay != Relay::HaproxySplice || self == Self::Bulk
-    }
+    println!("── {} measurements in {:.0} s\n", all, begin.elapsed().as_secs_f64());
+    report::publish(&comparison.run, options.is_whole())
 }
 
-/// One measurement.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
-    pub(crate) round: usize,
-    pub(crate) workload: Workload,
-    pub(crate) relay: Relay,
-    /// In the workload's unit.
-    pub(crate) cost: f64,
-    /// The part of its time that the relay could run and did not, from 0 to 1.
-    pub(crate) disturbed: f64,
+/// What all measurements share.
+struct Comparison {
+    loadgen: Loadgen,
+    wiring: Wiring,
+    run: Run,
+    _servers: [crate::load::Server; 2],
+    _folder: tempfile::TempDir,
 }
 
-/// Runs the whole comparison; the exit code says whether every bar was met.
-pub(crate) fn run(options: &Options) -> Result<ExitCode, String> {
-    let congestion = namespace::set_up(&options.congestion)?;
-    let loadgen = sibling("ringlane-loadgen")?;
-    let mut versions = Vec::new();
-    for relay in &options.relays {
-        versions.push((relay.name(), relay.version()?));
+impl Comparison {
+    /// Compiles the floor, asks every relay for its version and starts the servers.
+    fn prepare(options: &Options) -> Result<Self, String> {
+        let folder =
+            tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+        let uses_floor = options.relays.contains(&Relay::Floor);
+        let floor = if uses_floor { floor::compile(folder.path())? } else { PathBuf::new() };
+        let mut versions = Vec::new();
+        for relay in &options.relays {
+            versions.push((relay.name().to_owned(), relay.version()?));
+        }
+        let loadgen = Loadgen::find(options.load_core)?;
+        let (echo, source) = (loadgen.serve("echo")?, loadgen.serve("source")?);
+        let wiring = Wiring {
+            core: options.relay_core,
+            server_echo: echo.address.clone(),
+            server_source: source.address.clone(),
+            floor,
+        };
+        let run = Run {
+            date: format!("{:.0}", jiff::Timestamp::now()),
+            commit: machine::commit(),
+            arguments: if options.quick { "--quick".to_owned() } else { String::new() },
+            machine: Machine::look(),
+            versions,
+            rounds: options.rounds(),
+            seconds: (0.0, 0.0),
+            samples: Vec::new(),
+            left_out: Vec::new(),
+        };
+        Ok(Self { loadgen, wiring, run, _servers: [echo, source], _folder: folder })
     }
-    let echo = Server::start(&loadgen, "echo", options.load_core)?;
-    let source = Server::start(&loadgen, "source", options.load_core)?;
-    let setting = Setting {
-        core: options.relay_core,
-        congestion: congestion.clone(),
-        server_echo: echo.address.clone(),
-        server_source: source.address.clone(),
-    };
-    let mut samples = Vec::new();
-    for round in 0..options.rounds {
-        for &workload in &options.workloads {
-            let mut order: Vec<Relay> =
-                options.relays.iter().copied().filter(|relay| workload.concerns(*relay)).collect();
-            let first = round % order.len().max(1);
-            order.rotate_left(first);
-            for relay in order {
-                let found = measure(relay, workload, &setting, options, &loadgen)?;
-                println!("{}", line(round, relay, workload, &congestion, &found));
-                let Measured { cost, disturbed, .. } = found;
-                samples.push(Sample { round, workload, relay, cost, disturbed });
+
+    /// The cases that this machine can measure; what it can't is noted.
+    fn cases(&mut self, options: &Options) -> Vec<Case> {
+        let (mut settings, mut workloads) = (options.congestion.clone(), options.workloads.clone());
+        settings.retain(|setting| {
+            let name = setting.machine();
+            let has = namespace::has_congestion(name);
+            if !has {
+                let why = format!("{}: the kernel has no {name}", setting.title());
+                self.run.left_out.push(why);
             }
+            has
+        });
+        if !self.loadgen.keeps_rates {
+            workloads.retain(|workload| *workload != Workload::HalfRate);
+            let title = Workload::HalfRate.title();
+            self.run.left_out.push(format!("{title}: the load generator has no --rate"));
         }
+        plan::cases(options.depth(), &settings, &workloads, &options.relays)
     }
-    println!("\ncongestion control {congestion}; {} s each", options.seconds);
-    versions.iter().for_each(|(name, version)| println!("{name:<15} {version}"));
-    print!("{}", verdict::table(&samples));
-    let (text, all_met) = verdict::verdicts(&samples);
-    print!("{text}");
-    verdict::disturbance(&samples).inspect(|warning| println!("\n{warning}"));
-    Ok(if all_met { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
 
-/// One run as a line of JSON.
-fn line(
-    round: usize,
-    relay: Relay,
-    workload: Workload,
-    congestion: &str,
-    found: &Measured,
-) -> Value {
-    json!({
-        "round": round,
-        "relay": relay.name(),
-        "workload": workload.unit(),
-        "congestion": congestion,
-        "cost": found.cost,
-        "disturbed": found.disturbed,
-        "load": found.result,
-    })
+    /// Measures one workload with all its relays.
+    fn measure_case(
+        &mut self,
+        case: &Case,
+        round: usize,
+        length: Duration,
+        pace: &mut Pace,
+    ) -> Result<(), String> {
+        namespace::use_congestion(case.setting.machine())?;
+        let rate = match case.workload {
+            Workload::HalfRate => Some(self.highest_rate(case.setting, round, length)? / 2.0),
+            _ => None,
+        };
+        let mut order = case.relays.clone();
+        let first = round % order.len().max(1);
+        order.rotate_left(first);
+        for relay in order {
+            let begin = Instant::now();
+            let sample = self.measure(case.setting, case.workload, relay, round, length, rate)?;
+            pace.note(length, begin.elapsed());
+            self.run.samples.push(sample);
+        }
+        Ok(())
+    }
+
+    /// HAProxy's highest rate, as this run has seen it, or by a measurement of its own.
+    fn highest_rate(
+        &self,
+        setting: Setting,
+        round: usize,
+        length: Duration,
+    ) -> Result<f64, String> {
+        if let Some(rate) = self.run.highest_rate(setting, Relay::Haproxy) {
+            return Ok(rate);
+        }
+        let sample = self.measure(setting, Workload::Rr32, Relay::Haproxy, round, length, None)?;
+        Ok(sample.rate)
+    }
+
+    /// Starts the relay, runs the workload against it, and prints what was found.
+    fn measure(
+        &self,
+        setting: Setting,
+        workload: Workload,
+        relay: Relay,
+        round: usize,
+        length: Duration,
+        rate: Option<f64>,
+    ) -> Result<Sample, String> {
+        let what = format!("{}, {}, {}", relay.name(), workload.title(), setting.title());
+        let found = self.measure_once(setting, workload, relay, length, rate);
+        let found = found.map_err(|why| format!("{what}: {why}"))?;
+        let sample = found.sample(setting, workload, relay, round)?;
+        println!("{}", sample.line());
+        Ok(sample)
+    }
+
+    fn measure_once(
+        &self,
+        setting: Setting,
+        workload: Workload,
+        relay: Relay,
+        length: Duration,
+        rate: Option<f64>,
+    ) -> Result<Found, String> {
+        let running = Running::start(relay, setting, &self.wiring)?;
+        let pid = running.as_ref().map(Running::pid);
+        let core = self.wiring.core;
+        let account = || {
+            let own = pid.map(cpu::of_tree).transpose()?.unwrap_or_default();
+            Ok::<_, String>((own, cpu::of_softirqs(core)))
+        };
+        let empty = pid.map(cpu::memory_of_tree).transpose()?;
+        let address = self.wiring.address(relay, workload == Workload::Stream);
+        let mut load = self.loadgen.begin(workload, address, length, rate)?;
+        let before = account()?;
+        let mut memory = None;
+        if let (Workload::Idle, Some(pid), Some(empty)) = (workload, pid, empty) {
+            // All sessions have said their first byte by then, and are silent.
+            thread::sleep(length * 3 / 4);
+            let held = cpu::memory_of_tree(pid)?.saturating_sub(empty);
+            memory = Some(held as f64 / 1024.0 / f64::from(IDLE_SESSIONS));
+        }
+        load.measured()?;
+        let after = account()?;
+        let (result, load_limited) = load.finish()?;
+        let has_relay = pid.is_some();
+        let own = after.0.since(before.0);
+        let put_off = after.1.saturating_sub(before.1);
+        Ok(Found { has_relay, own, put_off, memory, result, load_limited })
+    }
 }
 
 /// What one measurement found.
-struct Measured {
-    cost: f64,
-    /// The part of its time that the relay could run and did not.
-    disturbed: f64,
+struct Found {
+    has_relay: bool,
+    own: cpu::Account,
+    put_off: Duration,
+    memory: Option<f64>,
     /// What the load generator said.
     result: Value,
+    load_limited: bool,
 }
 
-/// Starts the relay and runs the workload against it.
-fn measure(
-    relay: Relay,
-    workload: Workload,
-    setting: &Setting,
-    options: &Options,
-    loadgen: &Path,
-) -> Result<Measured, String> {
-    let what = format!("{}, {}", relay.name(), workload.unit());
-    let running = Running::start(relay, setting)?;
-    let mut load = on_core(options.load_core, loadgen)
-        .args(workload.arguments())
-        .args(["--for", &format!("{}s", options.seconds), "--json", "--marks"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| format!("cannot start {}: {error}", loadgen.display()))?;
-    let mut said = BufReader::new(load.stderr.take().ok_or("no stderr")?);
-    wait_for_mark(&mut said, "ready").map_err(|why| format!("{what}: {why}"))?;
-    let account =
-        || Ok::<_, String>((cpu::of_tree(running.pid())?, cpu::of_softirqs(setting.core)));
-    let before = account()?;
-    wait_for_mark(&mut said, "measured").map_err(|why| format!("{what}: {why}"))?;
-    let after = account()?;
-    let mut rest = String::new();
-    let _ = said.read_to_string(&mut rest);
-    let output = load.wait_with_output().map_err(|error| format!("{what}: {error}"))?;
-    let mut result: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("{what}: the load's result: {error}; it said {rest}"))?;
-    if result["failed"] != 0 {
-        return Err(format!("{what}: {rest}"));
-    }
-    let own = after.0.since(before.0);
-    let put_off = after.1.saturating_sub(before.1);
-    let cost = workload
-        .cost(own.spent + put_off, &result)
-        .ok_or_else(|| format!("{what}: nothing was done"))?;
-    result["cpu_own"] = json!(own.spent.as_secs_f64());
-    result["cpu_waited_for"] = json!(own.waited.as_secs_f64());
-    result["cpu_put_off"] = json!(put_off.as_secs_f64());
-    let disturbed = own.waited.as_secs_f64() / (own.waited + own.spent).as_secs_f64();
-    Ok(Measured { cost, disturbed, result })
-}
-
-fn wait_for_mark(said: &mut impl BufRead, mark: &str) -> Result<(), String> {
-    let mut all = String::new();
-    loop {
-        let begin = all.len();
-        match said.read_line(&mut all) {
-            Ok(0) | Err(_) => return Err(format!("the load ended before `{mark}`; it said {all}")),
-            Ok(_) if all[begin..].trim_end() == mark => return Ok(()),
-            Ok(_) => {}
+impl Found {
+    fn sample(
+        &self,
+        setting: Setting,
+        workload: Workload,
+        relay: Relay,
+        round: usize,
+    ) -> Result<Sample, String> {
+        let number = |name: &str| {
+            let missing = || format!("the load's result has no {name}");
+            self.result[name].as_f64().ok_or_else(missing)
+        };
+        let seconds = number("seconds")?;
+        let cpu = (self.own.spent + self.put_off).as_secs_f64();
+        let (work, cost) = match workload {
+            Workload::Stream => {
+                let bytes = number("bytes_received")?;
+                (bytes / 1e6, cpu / (bytes / 1e9))
+            }
+            _ => {
+                let requests = number("requests")?;
+                (requests, cpu * 1e6 / requests)
+            }
+        };
+        if work == 0.0 || seconds == 0.0 {
+            return Err(format!("{}, {}: nothing was done", relay.name(), workload.title()));
         }
+        let counts = self.has_relay && workload != Workload::Idle;
+        Ok(Sample {
+            round,
+            setting,
+            workload,
+            relay,
+            cost: counts.then_some(cost),
+            user: self.has_relay.then(|| self.own.user_share()).flatten(),
+            rate: work / seconds,
+            p50: number("p50")?,
+            p99: number("p99")?,
+            p999: number("p99.9")?,
+            memory: self.memory,
+            disturbed: self.has_relay.then(|| self.own.disturbed()),
+            put_off: self.put_off.as_secs_f64(),
+            load_limited: self.load_limited,
+        })
     }
 }
 
-/// A server of the load generator, ended with its value.
-#[derive(Debug)]
-struct Server {
-    child: Child,
-    address: String,
-    /// Kept open, or the server's next word would end it.
-    _said: BufReader<ChildStdout>,
-}
-
-impl Server {
-    fn start(loadgen: &Path, role: &str, core: usize) -> Result<Self, String> {
-        let cannot = |error| format!("cannot start `{} serve {role}`: {error}", loadgen.display());
-        let mut child = on_core(core, loadgen)
-            .args(["serve", role])
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(cannot)?;
-        let mut said = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-        let mut address = String::new();
-        said.read_line(&mut address).map_err(cannot)?;
-        Ok(Self { child, address: address.trim().to_owned(), _said: said })
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+/// Idle sessions need two descriptors each in every relay. Every program started from here inherits
+/// the limit; one that can't be raised shows in a clear error of a relay.
+fn raise_descriptors() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }

@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
+
+use crate::plan::Setting;
 
 /// Where every relay listens for round trips. The namespace is ours, so the port is free.
 pub(crate) const LISTEN_ECHO: &str = "127.0.0.1:7001";
@@ -22,40 +25,65 @@ pub(crate) const LISTEN_SOURCE: &str = "127.0.0.1:7002";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which relay.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Relay {
-    /// This balancer.
+    /// None: straight to the server.
+    Direct,
+    /// This balancer on io_uring.
     Ringlane,
+    /// This balancer on epoll.
+    RinglaneEpoll,
     /// HAProxy, copying.
     Haproxy,
     /// HAProxy with `option splice-auto`.
     HaproxySplice,
     /// nginx with its stream module.
     Nginx,
+    /// A minimal relay in C on io_uring.
+    Floor,
+    /// A minimal relay on monoio.
+    Monoio,
+    /// A minimal relay on glommio.
+    Glommio,
 }
 
 impl Relay {
     /// Its name in tables.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Direct => "direct",
             Self::Ringlane => "ringlane",
+            Self::RinglaneEpoll => "ringlane, epoll",
             Self::Haproxy => "haproxy",
-            Self::HaproxySplice => "haproxy splice",
+            Self::HaproxySplice => "haproxy, splice",
             Self::Nginx => "nginx",
+            Self::Floor => "floor (C, io_uring)",
+            Self::Monoio => "yardstick: monoio",
+            Self::Glommio => "yardstick: glommio",
         }
     }
 
-    /// The version that it says it has.
+    /// The version that it says it has, or has been built with.
     pub(crate) fn version(self) -> Result<String, String> {
         let (program, argument) = match self {
-            Self::Ringlane => (sibling("ringlane")?, "--version"),
+            Self::Direct => return Ok("no relay".to_owned()),
+            Self::Monoio => {
+                let version = locked_version("monoio").unwrap_or_default();
+                return Ok(format!("monoio {version}, SINGLE_ISSUER and DEFER_TASKRUN"));
+            }
+            Self::Glommio => {
+                return Ok(format!("glommio {}", locked_version("glommio").unwrap_or_default()));
+            }
+            Self::Floor => (PathBuf::from("cc"), "--version"),
+            Self::Ringlane | Self::RinglaneEpoll => (sibling("ringlane")?, "--version"),
             Self::Haproxy | Self::HaproxySplice => ("haproxy".into(), "-v"),
             Self::Nginx => ("nginx".into(), "-v"),
         };
         let output = Command::new(&program).arg(argument).output().map_err(|error| {
             format!(
-                "{}: {error}; install the Debian packages haproxy, nginx and \
-                     libnginx-mod-stream, or leave it out with --relays",
+                "{}: {error}; install the Debian packages haproxy, nginx, libnginx-mod-stream and \
+                 gcc, or leave it out with --relays",
                 program.display()
             )
         })?;
@@ -64,18 +92,36 @@ impl Relay {
         Ok(line)
     }
 
-    fn template(self) -> &'static str {
+    /// Its configuration, unless its arguments are all.
+    fn template(self) -> Option<&'static str> {
         match self {
-            Self::Ringlane => include_str!("../peers/ringlane.toml"),
-            Self::Haproxy | Self::HaproxySplice => include_str!("../peers/haproxy.cfg"),
-            Self::Nginx => include_str!("../peers/nginx.conf"),
+            Self::Ringlane | Self::RinglaneEpoll => Some(include_str!("../peers/ringlane.toml")),
+            Self::Haproxy | Self::HaproxySplice => Some(include_str!("../peers/haproxy.cfg")),
+            Self::Nginx => Some(include_str!("../peers/nginx.conf")),
+            Self::Direct | Self::Floor | Self::Monoio | Self::Glommio => None,
         }
     }
 
-    fn command(self, config: &Path, folder: &Path) -> Result<(PathBuf, Vec<String>), String> {
+    /// The program and its arguments; `None` if there is none to start.
+    fn command(
+        self,
+        wiring: &Wiring,
+        config: &Path,
+        folder: &Path,
+    ) -> Result<Option<(PathBuf, Vec<String>)>, String> {
         let config = config.display().to_string();
-        let (program, arguments) = match self {
-            Self::Ringlane => (sibling("ringlane")?, vec!["run".into(), "--config".into(), config]),
+        let pairs = vec![
+            format!("{LISTEN_ECHO}={}", wiring.server_echo),
+            format!("{LISTEN_SOURCE}={}", wiring.server_source),
+        ];
+        Ok(Some(match self {
+            Self::Direct => return Ok(None),
+            Self::Floor => (wiring.floor.clone(), pairs),
+            Self::Monoio => (sibling("yardstick-monoio")?, pairs),
+            Self::Glommio => (sibling("yardstick-glommio")?, pairs),
+            Self::Ringlane | Self::RinglaneEpoll => {
+                (sibling("ringlane")?, vec!["run".into(), "--config".into(), config])
+            }
             Self::Haproxy | Self::HaproxySplice => {
                 ("haproxy".into(), vec!["-db".into(), "-f".into(), config])
             }
@@ -83,34 +129,46 @@ impl Relay {
                 let folder = folder.display().to_string();
                 ("nginx".into(), vec!["-p".into(), folder, "-c".into(), config])
             }
-        };
-        Ok((program, arguments))
+        }))
     }
 }
 
 /// What a relay's configuration depends on.
 #[derive(Clone, Debug)]
-pub(crate) struct Setting {
+pub(crate) struct Wiring {
+    /// The relay's core.
     pub(crate) core: usize,
-    pub(crate) congestion: String,
     pub(crate) server_echo: String,
     pub(crate) server_source: String,
+    /// The compiled floor.
+    pub(crate) floor: PathBuf,
 }
 
-impl Setting {
-    fn fill(&self, relay: Relay, folder: &Path) -> String {
+impl Wiring {
+    /// Where the load goes: to the relay, or straight to the server.
+    pub(crate) fn address(&self, relay: Relay, bulk: bool) -> &str {
+        match (relay, bulk) {
+            (Relay::Direct, false) => &self.server_echo,
+            (Relay::Direct, true) => &self.server_source,
+            (_, false) => LISTEN_ECHO,
+            (_, true) => LISTEN_SOURCE,
+        }
+    }
+
+    fn fill(&self, template: &str, relay: Relay, setting: Setting, folder: &Path) -> String {
         let splice = if relay == Relay::HaproxySplice {
             "option splice-auto        # moves bulk by splice(2) when it sees it"
         } else {
             "no option splice-auto     # the default"
         };
-        relay
-            .template()
+        let driver = if relay == Relay::RinglaneEpoll { "epoll" } else { "io_uring" };
+        template
             .replace("@LISTEN_ECHO@", LISTEN_ECHO)
             .replace("@LISTEN_SOURCE@", LISTEN_SOURCE)
             .replace("@SERVER_ECHO@", &self.server_echo)
             .replace("@SERVER_SOURCE@", &self.server_source)
-            .replace("@CONGESTION@", &self.congestion)
+            .replace("@CONGESTION@", setting.own())
+            .replace("@DRIVER@", driver)
             .replace("@SPLICE@", splice)
             .replace("@FOLDER@", &folder.display().to_string())
     }
@@ -125,15 +183,23 @@ pub(crate) struct Running {
 }
 
 impl Running {
-    /// Starts a relay and waits until it accepts connections.
-    pub(crate) fn start(relay: Relay, setting: &Setting) -> Result<Self, String> {
+    /// Starts a relay and waits until it accepts connections; `None` if there is none to start.
+    pub(crate) fn start(
+        relay: Relay,
+        setting: Setting,
+        wiring: &Wiring,
+    ) -> Result<Option<Self>, String> {
         let cannot = |error| format!("cannot prepare {}: {error}", relay.name());
         let folder = tempfile::tempdir().map_err(cannot)?;
         let config = folder.path().join("config");
-        fs::write(&config, setting.fill(relay, folder.path())).map_err(cannot)?;
-        let (program, arguments) = relay.command(&config, folder.path())?;
+        if let Some(template) = relay.template() {
+            let text = wiring.fill(template, relay, setting, folder.path());
+            fs::write(&config, text).map_err(cannot)?;
+        }
+        let command = relay.command(wiring, &config, folder.path())?;
+        let Some((program, arguments)) = command else { return Ok(None) };
         let said = File::create(folder.path().join("said")).map_err(cannot)?;
-        let child = on_core(setting.core, &program)
+        let child = on_core(wiring.core, &program)
             .args(arguments)
             .stdout(said.try_clone().map_err(cannot)?)
             .stderr(said)
@@ -143,7 +209,7 @@ impl Running {
         for address in [LISTEN_ECHO, LISTEN_SOURCE] {
             running.wait_for(address).map_err(|why| format!("{}: {why}", relay.name()))?;
         }
-        Ok(running)
+        Ok(Some(running))
     }
 
     /// Its process.
@@ -204,20 +270,34 @@ pub(crate) fn sibling(name: &str) -> Result<PathBuf, String> {
     Err(format!("{} is not built: `cargo xtask bench l4` builds it", path.display()))
 }
 
+/// The version of a package that this workspace is built with.
+pub(crate) fn locked_version(package: &str) -> Option<&'static str> {
+    let lock = include_str!("../../Cargo.lock");
+    let entry = lock.split_once(&format!("name = \"{package}\"\nversion = \""))?.1;
+    entry.split('"').next()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn versions_of_yardsticks_are_known() {
+        assert!(locked_version("monoio").is_some() && locked_version("glommio").is_some());
+        assert_eq!(locked_version("no such package"), None);
+    }
+
+    #[test]
     fn every_template_is_filled_to_the_last_word() {
-        let setting = Setting {
+        let wiring = Wiring {
             core: 0,
-            congestion: "cubic".to_owned(),
             server_echo: "127.0.0.1:8001".to_owned(),
             server_source: "127.0.0.1:8002".to_owned(),
+            floor: PathBuf::new(),
         };
         for relay in Relay::value_variants() {
-            let text = setting.fill(*relay, Path::new("/nowhere"));
+            let Some(template) = relay.template() else { continue };
+            let text = wiring.fill(template, *relay, Setting::Guide, Path::new("/nowhere"));
             assert!(!text.contains('@'), "{text}");
             for address in [LISTEN_ECHO, LISTEN_SOURCE, "127.0.0.1:8001", "127.0.0.1:8002"] {
                 assert!(text.contains(address), "{address} in {text}");

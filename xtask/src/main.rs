@@ -18,7 +18,8 @@ usage: cargo xtask COMMAND
   test           everything: set-up, format, lints, tidy, build, all tests, docs
   tidy           check what CONTRIBUTING.md promises
   bench          micro-benches
-  bench l4 [..]  CPU per round trip, GB and connection beside HAProxy and nginx
+  bench l4 [..]  CPU, latency and memory beside HAProxy, nginx and other runtimes; --quick: 5 minutes
+  bench instructions  the micro-benches counted by valgrind; keeps docs/instructions.md
   docs           build the API documentation; warnings are errors";
 
 fn main() -> ExitCode {

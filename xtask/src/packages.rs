@@ -6,8 +6,8 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Debian package and the reason for it. Bookworm's names.
-const NEEDED: &[(&str, &str)] = &[
+/// What the tests need: Debian package and the reason for it. Bookworm's names.
+pub(crate) const TESTS: &[(&str, &str)] = &[
     ("postgresql", "the tests put pgbench through the balancer to a real server"),
     ("postgresql-contrib", "pgbench and its companions"),
     ("redis-server", "the tests put redis-benchmark through the balancer to a real server"),
@@ -19,19 +19,37 @@ const NEEDED: &[(&str, &str)] = &[
     ("iproute2", "network namespaces for tests and the comparison"),
 ];
 
+/// What the comparison needs, the same way.
+pub(crate) const COMPARISON: &[(&str, &str)] = &[
+    ("haproxy", "compared with"),
+    ("nginx", "compared with"),
+    ("libnginx-mod-stream", "nginx relays TCP with it"),
+    ("iproute2", "the comparison has a network namespace of its own"),
+    ("util-linux", "`unshare` makes it, `taskset` chooses cores"),
+    ("gcc", "compiles the floor, a minimal relay in C"),
+    ("libc6-dev", "as above"),
+    ("make", "builds what glommio brings along in C"),
+];
+
+/// What counting instructions needs.
+pub(crate) const INSTRUCTIONS: &[(&str, &str)] = &[
+    ("valgrind", "counts instructions"),
+    ("gcc", "links the benches"),
+];
+
 /// While this file says 101, package scripts start nothing (Debian policy, section 9.3.3.1).
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
-/// Installs every needed package that is missing.
-pub(crate) fn install_missing() -> Result<(), String> {
+/// Installs those of these packages that are missing.
+pub(crate) fn install_missing(needed: &[(&str, &str)]) -> Result<(), String> {
     if !runs("dpkg-query", &["--version"]) {
-        println!("  not a Debian system: install by other means what the tests need:");
-        NEEDED.iter().for_each(|(name, why)| println!("    {name:<20} {why}"));
+        println!("  not a Debian system: install by other means what is needed:");
+        needed.iter().for_each(|(name, why)| println!("    {name:<20} {why}"));
         return Ok(());
     }
-    let missing: Vec<_> = NEEDED.iter().filter(|(name, _)| !is_installed(name)).collect();
+    let missing: Vec<_> = needed.iter().filter(|(name, _)| !is_installed(name)).collect();
     if missing.is_empty() {
-        println!("  all {} Debian packages are there", NEEDED.len());
+        println!("  all {} Debian packages are there", needed.len());
         return Ok(());
     }
     println!("  installing {} Debian packages (their services are not started):", missing.len());

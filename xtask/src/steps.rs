@@ -16,7 +16,7 @@ const WARNINGS_ARE_ERRORS: &str = "-D warnings";
 pub(crate) fn test(root: &Path) -> Result<(), String> {
     let begin = Instant::now();
     step("set-up", || {
-        packages::install_missing()?;
+        packages::install_missing(packages::TESTS)?;
         packages::add_rust_components()
     })?;
     step("format", || cargo(root, &["fmt", "--all", "--check"]))?;
@@ -66,18 +66,31 @@ pub(crate) fn tidy(root: &Path) -> Result<(), String> {
     })
 }
 
-/// `cargo xtask bench`.
+/// `cargo xtask bench`: micro-benches; with arguments, what `ringlane-bench` does with them.
 pub(crate) fn bench(root: &Path, arguments: &[String]) -> Result<(), String> {
-    if arguments.is_empty() {
-        return step("micro-benches", || cargo(root, &["bench", "-p", "ringlane-bench"]));
-    }
+    let needed = match arguments.first().map(String::as_str) {
+        None => return micro_benches(root),
+        Some("l4") => packages::COMPARISON,
+        Some("instructions") => packages::INSTRUCTIONS,
+        Some(_) => &[],
+    };
+    step("set-up", || packages::install_missing(needed))?;
     step("build", || {
         let packages = ["-p", "ringlane", "-p", "ringlane-loadgen", "-p", "ringlane-bench"];
         cargo(root, &[&["build", "--release"][..], &packages].concat())
     })?;
     let mut run = vec!["run", "--quiet", "--release", "-p", "ringlane-bench", "--"];
     run.extend(arguments.iter().map(String::as_str));
-    step("comparison", || cargo(root, &run))
+    step(&arguments.join(" "), || cargo(root, &run))
+}
+
+/// The benches by name: the one that counts instructions is no business of the clock.
+fn micro_benches(root: &Path) -> Result<(), String> {
+    step("micro-benches", || {
+        let parts = ["--bench", "balance", "--bench", "parts"];
+        cargo(root, &[&["bench", "-p", "ringlane-bench"][..], &parts].concat())?;
+        cargo(root, &["bench", "-p", "ringlane", "--bench", "config"])
+    })
 }
 
 /// `cargo xtask docs`.

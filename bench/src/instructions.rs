@@ -1,0 +1,150 @@
+//! Instruction counts of the micro-benches, kept as a table in docs/ so that a regression is seen
+//! on a noisy machine too.
+//!
+//! `benches/instructions.rs` is run by gungraun under valgrind; its runner is a program of its own,
+//! which is installed into target/ when it is missing. Invariant: only the count per operation is
+//! kept, and the commit it belongs to.
+
+use std::env;
+use std::fmt::Write;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::machine;
+use crate::relay::locked_version;
+
+/// The page.
+const PAGE: &str = "docs/instructions.md";
+
+/// Operations per count, as in the benches.
+const TIMES: f64 = 1000.0;
+
+/// Counts and writes the page.
+pub(crate) fn run() -> Result<(), String> {
+    let runner = runner()?;
+    let output = Command::new(cargo())
+        .args(["bench", "-p", "ringlane-bench", "--bench", "instructions"])
+        .args(["--", "--output-format=json"])
+        .env("GUNGRAUN_RUNNER", &runner)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        return Err(format!("cargo bench: {}; it said:\n{said}", output.status));
+    }
+    let counts = read(&said)?;
+    let page = page(&counts, &compiler(), &machine::commit());
+    fs::write(PAGE, &page)
+        .map_err(|error| format!("{PAGE}: {error}; run this in the root of the repository"))?;
+    print!("{page}");
+    println!("\nwritten: {PAGE}; `git diff {PAGE}` shows what changed");
+    Ok(())
+}
+
+fn cargo() -> PathBuf {
+    env::var_os("CARGO").unwrap_or_else(|| "cargo".into()).into()
+}
+
+fn compiler() -> String {
+    let output = Command::new("rustc").arg("--version").output();
+    output.map(|o| String::from_utf8_lossy(&o.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// The runner in the version of the library, installed if it is not there.
+fn runner() -> Result<PathBuf, String> {
+    let version = locked_version("gungraun").ok_or("Cargo.lock has no gungraun")?;
+    let folder = env::current_dir().map_err(|error| error.to_string())?.join("target/tools");
+    let program = folder.join("bin/gungraun-runner");
+    let is_there = Command::new(&program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim().ends_with(version));
+    if is_there {
+        return Ok(program);
+    }
+    println!("installing gungraun-runner {version} into {}", folder.display());
+    let status = Command::new(cargo())
+        .args(["install", "--quiet", "--locked", "gungraun-runner", "--version", version, "--root"])
+        .arg(&folder)
+        .status()
+        .map_err(|error| format!("cannot run cargo: {error}"))?;
+    if status.success() {
+        return Ok(program);
+    }
+    Err(format!("cargo install gungraun-runner {version}: {status}"))
+}
+
+/// Name and instructions per operation of every bench, one line of JSON each.
+fn read(lines: &str) -> Result<Vec<(String, f64)>, String> {
+    let mut counts = Vec::new();
+    for line in lines.lines().filter(|line| line.starts_with('{')) {
+        let summary: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        let function = summary["function_name"].as_str().ok_or("a bench without a name")?;
+        let id = summary["id"].as_str().unwrap_or_default();
+        let name = format!("{function} {id}").replace('_', " ");
+        let count = instructions(&summary).ok_or_else(|| format!("{name}: no count"))?;
+        counts.push((name.trim().to_owned(), count / TIMES));
+    }
+    if counts.is_empty() { Err("no bench was run".to_owned()) } else { Ok(counts) }
+}
+
+/// The first count of instructions in a summary.
+fn instructions(summary: &Value) -> Option<f64> {
+    match summary {
+        Value::Object(fields) => match fields.get("Ir") {
+            Some(metric) => first_number(metric),
+            None => fields.values().find_map(instructions),
+        },
+        Value::Array(values) => values.iter().find_map(instructions),
+        _ => None,
+    }
+}
+
+/// The new value of a metric comes first.
+fn first_number(metric: &Value) -> Option<f64> {
+    match metric {
+        Value::Number(number) => number.as_f64(),
+        Value::Object(fields) => fields
+            .get("metrics")
+            .or_else(|| fields.get("Left"))
+            .or_else(|| fields.get("Both"))
+            .or_else(|| fields.get("Int"))
+            .and_then(first_number),
+        Value::Array(values) => values.first().and_then(first_number),
+        _ => None,
+    }
+}
+
+fn page(counts: &[(String, f64)], compiler: &str, commit: &str) -> String {
+    let mut text = format!(
+        "# Instructions\n\n\
+         What the parts of a shard cost, in instructions per operation, counted by valgrind: the same\n\
+         on any machine, so that a regression is seen on a noisy one too. Generated by\n\
+         `cargo xtask bench instructions`; not an input of it.\n\n\
+         Commit {commit}, {compiler}.\n\n\
+         | what | instructions |\n|---|---|\n"
+    );
+    for (name, count) in counts {
+        let _ = writeln!(text, "| {name} | {count:.1} |");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_divided_and_shown() {
+        let line = r#"{"function_name":"choose","id":"source_2","profiles":[{"summaries":
+            {"total":{"Callgrind":{"Ir":{"diffs":null,"metrics":{"Left":{"Int":2500}}}}}}}]}"#;
+        let counts = read(&format!("text\n{}", line.replace('\n', ""))).unwrap();
+        assert_eq!(counts, [("choose source 2".to_owned(), 2.5)]);
+        assert!(page(&counts, "rustc 1", "abc").contains("| choose source 2 | 2.5 |"));
+        assert!(read("").is_err());
+    }
+}
