@@ -104,6 +104,13 @@ pub(crate) fn run(
     }
     let Some((plan, report)) = best else {
         let rate = search.missed.unwrap_or(search.next);
+        if search.unknown {
+            say(format_args!(
+                "ringlane-loadgen: invalid, the generator itself was the limit down to {rate:.1} a \
+                 second: is the machine busy?"
+            ));
+            return Ok(Verdict::Invalid);
+        }
         return Err(format!(
             "{} was not met at any rate, down to {rate:.1} a second",
             question.slo

@@ -274,14 +274,16 @@ mod tests {
         }
 
         #[test]
-        fn the_corrected_tail_is_never_better(
+        fn the_corrected_figures_hide_no_slow_answer(
             rate in 100.0_f64..5000.0,
             takes in 1000_u64..5_000_000,
             stall in 0_u64..500_000_000,
         ) {
             let account = one_session(rate, takes, 300 * MS, stall, 1000 * MS);
-            for quantile in [0.5, 0.9, 0.99, 0.999, 1.0] {
-                prop_assert!(account.intended.at(quantile) * 1.002 >= account.measured.at(quantile));
+            for nanos in [MS / 2, MS, 5 * MS, 20 * MS, 100 * MS, 400 * MS] {
+                let (seen, found) =
+                    (account.intended.slower_than(nanos), account.measured.slower_than(nanos));
+                prop_assert!(seen >= found, "{seen} of {found} slower than {nanos}");
             }
             prop_assert_eq!(account.intended.count(), account.kept.due);
             prop_assert_eq!(account.measured.count() + account.kept.never_sent, account.kept.due);

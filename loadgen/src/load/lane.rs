@@ -158,7 +158,7 @@ async fn life(
         lane.keep(timer, schedule);
     }
     lane.watch(tell, cpu).await;
-    let end = lane.control.end.get().map_or(u64::MAX, |end| nanos(lane.begin(), *end));
+    let end = lane.end().map_or(u64::MAX, |end| nanos(lane.begin(), end));
     lane.turns.drain().filter(|at| *at < end).for_each(|intended| {
         lane.note(|report| report.account.never_sent(intended, end));
     });
@@ -221,6 +221,11 @@ impl Lane {
     /// When the run began.
     pub(super) fn begin(&self) -> Instant {
         self.control.begin.get().copied().unwrap_or_else(Instant::now)
+    }
+
+    /// When it was ended, if it was.
+    pub(super) fn end(&self) -> Option<Instant> {
+        self.control.end.get().copied()
     }
 
     /// Whether sessions should finish.

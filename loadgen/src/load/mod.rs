@@ -284,18 +284,16 @@ impl Run<'_> {
     /// Merges what ends until the deadline, an interrupt if it counts, or the end of all threads.
     fn collect(&mut self, deadline: Instant, interruptible: bool) -> Result<(), String> {
         let begin = Instant::now();
-        let mut shown = begin;
+        let (mut shown, mut told) = (begin, 0);
         while self.left > 0 {
             let now = Instant::now();
             if now >= deadline || (interruptible && self.interrupt.has_come()) {
                 break;
             }
-            if interruptible && now - shown >= SHOW {
+            if self.progress.is_some() && interruptible && now - shown >= SHOW {
                 shown = now;
-                if let Some(progress) = &mut self.progress {
-                    progress.show(now - begin);
-                    self.control.asked.fetch_add(1, Ordering::Relaxed);
-                }
+                told = 0;
+                self.control.asked.fetch_add(1, Ordering::Relaxed);
             }
             match self.events.recv_timeout(LOOK.min(deadline - now)) {
                 Ok(Event::Done(report)) => {
@@ -304,7 +302,13 @@ impl Run<'_> {
                 }
                 Ok(Event::Failed(message)) => return Err(message),
                 Ok(Event::Interval(interval)) => {
-                    self.progress.iter_mut().for_each(|progress| progress.add(&interval));
+                    told += 1;
+                    if let Some(progress) = &mut self.progress {
+                        progress.add(&interval);
+                        if told == self.left {
+                            progress.show(now - begin);
+                        }
+                    }
                 }
                 Ok(Event::Ready) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {

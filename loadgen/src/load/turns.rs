@@ -101,7 +101,7 @@ pub(super) async fn keep(
         let mut now = Instant::now();
         while now < moment {
             timer.until(moment.min(now + LOOK)).await?;
-            if lane.is_stopping() && Instant::now() < moment {
+            if lane.end().is_some_and(|end| end <= moment) {
                 return Ok(());
             }
             now = Instant::now();

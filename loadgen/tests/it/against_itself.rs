@@ -88,17 +88,24 @@ fn a_server_that_is_away_is_counted_and_said() {
 #[test]
 fn an_interrupted_run_prints_what_was_measured() {
     let server = Server::start("echo");
-    let arguments = format!("tcp-rr {} --json --marks --for 10m", server.address);
-    let mut child =
-        program(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut mark = String::new();
-    BufReader::new(child.stderr.take().unwrap()).read_line(&mut mark).unwrap();
-    assert_eq!(mark, "ready\n");
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(result["sessions"], 1, "{result}");
+    for pace in ["--closed", "--rate 100"] {
+        let arguments = format!("tcp-rr {} --json --marks --for 10m {pace}", server.address);
+        let mut child =
+            program(&arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut mark = String::new();
+        said.read_line(&mut mark).unwrap();
+        assert_eq!(mark, "ready\n");
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(result["sessions"], 1, "{result}");
+        assert_eq!(result["failed"], 0, "{result}");
+        let most = result["seconds"].as_f64().unwrap() * 100.0 + 2.0;
+        let due = result["schedule"]["due"].as_f64().unwrap_or(0.0);
+        assert!(due <= most, "nothing is due after the end: {result}");
+    }
 }
 
 #[test]
