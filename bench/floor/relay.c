@@ -1,9 +1,10 @@
 /* The floor: the least that a TCP relay on io_uring can be. A yardstick, not a product.
  *
  * Multishot accept, multishot receive into one ring of provided buffers, one send per buffer, on one
- * thread. It has none of what a balancer needs: no limits, timeouts, choice, counters or log, no
- * bound on what a stalled reader may hold, and an error of its own ends it. It shares no line with
- * the balancer, so that a cost which both have by mistake would not hide.
+ * thread. It has none of what a balancer needs: no limits, timeouts, choice, counters or log, and an
+ * error of its own ends it. Nor is what a stalled reader holds bounded: a session that is flooded both
+ * ways can take all buffers and stop the rest, which no workload of the comparison does. It shares no
+ * line with the balancer, so that a cost which both have by mistake would not hide.
  *
  * usage: floor LISTEN=SERVER ...   each as 127.0.0.1:PORT; compiled by the comparison with `cc -O2`.
  */
@@ -182,16 +183,29 @@ static void settle(struct session *session) {
     if (session->connecting) return;
     if (is_busy(a) || is_busy(b)) return;
     if (!session->failed && !(a->ended && b->ended)) return;
-    for (int n = 0; n < 2; n++)
-        for (int buffer = session->way[n].first; buffer >= 0; buffer = next[buffer])
-            give_back(buffer);
     close_later(a->from);
     close_later(a->to);
     free(session);
 }
 
+/* Gives back what waits to be sent, but for a buffer that the kernel has; a starved receive, maybe
+ * one of this session, waits for them. */
+static void drop(struct direction *way) {
+    int buffer = way->sending ? next[way->first] : way->first;
+    if (way->sending) next[way->last = way->first] = -1;
+    else way->first = -1;
+    while (buffer >= 0) {
+        int after = next[buffer];
+        give_back(buffer);
+        buffer = after;
+    }
+}
+
 static void fail(struct session *session) {
-    if (session->failed++) return;
+    if (session->failed) return;
+    session->failed = 1;
+    drop(&session->way[0]);
+    drop(&session->way[1]);
     shutdown(session->way[0].from, SHUT_RDWR); /* ends the receives */
     shutdown(session->way[0].to, SHUT_RDWR);
 }
@@ -230,16 +244,18 @@ static void connected(struct session *session, int result) {
 
 static void received(struct direction *way, int result, unsigned flags) {
     if (!(flags & IORING_CQE_F_MORE)) way->armed = 0;
-    if (result > 0) {
-        int buffer = flags >> IORING_CQE_BUFFER_SHIFT;
+    int buffer = flags >> IORING_CQE_BUFFER_SHIFT;
+    if (result > 0 && way->session->failed) {
+        give_back(buffer);
+    } else if (result > 0) {
         length[buffer] = result;
         sent[buffer] = 0;
         next[buffer] = -1;
         if (way->first < 0) way->first = buffer;
         else next[way->last] = buffer;
         way->last = buffer;
-        if (!way->sending && !way->session->failed) send_first(way);
-        if (!way->armed && !way->session->failed) receive(way);
+        if (!way->sending) send_first(way);
+        if (!way->armed) receive(way);
     } else if (result == -ENOBUFS && !way->session->failed) {
         way->starved = 1;
         way->next_starved = starved;
@@ -255,8 +271,9 @@ static void received(struct direction *way, int result, unsigned flags) {
 
 static void sent_some(struct direction *way, int result) {
     way->sending = 0;
-    if (result <= 0) {
-        fail(way->session);
+    if (result <= 0) fail(way->session); /* drops the buffer too */
+    if (way->session->failed) {
+        drop(way);
         settle(way->session);
         return;
     }
@@ -266,8 +283,8 @@ static void sent_some(struct direction *way, int result) {
         way->first = next[buffer];
         give_back(buffer);
     }
-    if (way->first >= 0 && !way->session->failed) send_first(way);
-    else if (way->ended && !way->session->failed) pass_end_on(way);
+    if (way->first >= 0) send_first(way);
+    else if (way->ended) pass_end_on(way);
     settle(way->session);
 }
 
