@@ -91,10 +91,15 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
         run.seconds = (least.min(seconds), most.max(seconds));
         println!("── round {} of {}, {seconds:.1} s each", round + 1, options.rounds());
         for case in &cases {
-            comparison.measure_case(case, round, length, &mut pace)?;
+            if let Err(why) = comparison.measure_case(case, round, length, &mut pace) {
+                comparison.leave_out(why);
+            }
         }
     }
     println!("── {} measurements in {:.0} s\n", all, begin.elapsed().as_secs_f64());
+    if comparison.run.samples.is_empty() {
+        return Err("nothing could be measured".to_owned());
+    }
     report::publish(&comparison.run, options.is_whole())
 }
 
@@ -178,11 +183,20 @@ impl Comparison {
         order.rotate_left(first);
         for relay in order {
             let begin = Instant::now();
-            let sample = self.measure(case.setting, case.workload, relay, round, length, rate)?;
+            match self.measure(case.setting, case.workload, relay, round, length, rate) {
+                Ok(sample) => self.run.samples.push(sample),
+                Err(why) => self.leave_out(why),
+            }
             pace.note(length, begin.elapsed());
-            self.run.samples.push(sample);
         }
         Ok(())
+    }
+
+    /// One failure in a run of many measurements is noted, and the rest goes on.
+    fn leave_out(&mut self, why: String) {
+        println!("left out: {why}");
+        let first = why.lines().next().unwrap_or_default().to_owned();
+        self.run.left_out.push(first);
     }
 
     /// HAProxy's highest rate, as this run has seen it, or by a measurement of its own.
