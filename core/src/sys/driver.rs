@@ -323,6 +323,8 @@ impl Driver {
     /// Submits, waits as told, and hands every completion to its operation; `wake` hears of each
     /// task that has something to look at.
     pub(crate) fn turn(&mut self, wait: Wait, mut wake: impl FnMut(Key)) -> io::Result<Turn> {
+        // A buffer may have come back while tasks ran, and nothing else may ever wake who waits.
+        let wait = if self.wake_starved(&mut wake) { Wait::No } else { wait };
         let mut completions = std::mem::take(&mut self.completions);
         let entered = self.kernel.enter(wait, &mut completions);
         let mut turn = Turn { completions: completions.len(), mail: false };
@@ -340,11 +342,18 @@ impl Driver {
             }
         }
         self.completions = completions;
-        if !self.starved.is_empty() && !self.pool.is_exhausted() {
-            self.buffer_rounds += 1;
-            self.starved.drain(..).for_each(wake);
-        }
+        self.wake_starved(&mut wake);
         entered.map(|()| turn)
+    }
+
+    /// Wakes the tasks that wait for a buffer, if one is there; whether there were any.
+    fn wake_starved(&mut self, wake: impl FnMut(Key)) -> bool {
+        if self.starved.is_empty() || self.pool.is_exhausted() {
+            return false;
+        }
+        self.buffer_rounds += 1;
+        self.starved.drain(..).for_each(wake);
+        true
     }
 
     /// Hands one completion to its operation; the task to wake, if any.
