@@ -17,7 +17,7 @@ use super::buffers::{Buffer, BufferPool};
 use super::kernel::{Completion, Interest, Request, WOKEN, Wait};
 use super::setup::SetupError;
 use super::socket::{self, Socket};
-use crate::limits::{BUFFER_SIZE, RECEIVE_WINDOW};
+use crate::limits::{BUFFER_SIZE, RECEIVE_QUEUE};
 
 /// Events taken from the kernel at once.
 const EVENTS: usize = 512;
@@ -56,8 +56,14 @@ struct Watch {
 
 #[derive(Clone, Copy)]
 enum Reading {
-    Accept { user_data: u64 },
-    Receive { user_data: u64, window: usize },
+    Accept {
+        user_data: u64,
+    },
+    /// So many buffers may still be filled before it must be asked for again.
+    Receive {
+        user_data: u64,
+        buffers: usize,
+    },
 }
 
 #[derive(Clone, Copy)]
@@ -94,7 +100,7 @@ impl Epoll {
                 self.read(socket.fd());
             }
             Request::Receive(socket) => {
-                let reading = Reading::Receive { user_data, window: RECEIVE_WINDOW };
+                let reading = Reading::Receive { user_data, buffers: RECEIVE_QUEUE };
                 self.watch_socket(socket)?.reading = Some(reading);
                 self.read(socket.fd());
             }
@@ -236,8 +242,8 @@ impl Epoll {
             match watch.reading {
                 None => return,
                 Some(Reading::Accept { user_data }) => self.accept_one(fd, user_data),
-                Some(Reading::Receive { user_data, window }) => {
-                    self.receive_one(fd, user_data, window);
+                Some(Reading::Receive { user_data, buffers }) => {
+                    self.receive_one(fd, user_data, buffers);
                 }
             }
         }
@@ -262,7 +268,7 @@ impl Epoll {
         self.done.push_back(Completion { user_data, result, more, buffer: None, backlog: false });
     }
 
-    fn receive_one(&mut self, fd: RawFd, user_data: u64, window: usize) {
+    fn receive_one(&mut self, fd: RawFd, user_data: u64, buffers: usize) {
         let Some(id) = self.pool.take() else {
             self.watches[fd as usize].reading = None;
             self.complete(user_data, -libc::ENOBUFS);
@@ -288,9 +294,9 @@ impl Epoll {
         let full = count == BUFFER_SIZE;
         // A short receive has emptied the socket, and what comes next comes with an edge.
         watch.readable = full || watch.eventful;
-        let window = window.saturating_sub(count);
-        let more = window > 0;
-        watch.reading = more.then_some(Reading::Receive { user_data, window });
+        let buffers = buffers - 1;
+        let more = buffers > 0;
+        watch.reading = more.then_some(Reading::Receive { user_data, buffers });
         let result = i32::try_from(count).unwrap_or(i32::MAX);
         let completion = Completion { user_data, result, more, buffer: Some(id), backlog: full };
         self.done.push_back(completion);
