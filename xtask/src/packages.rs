@@ -32,10 +32,8 @@ pub(crate) const COMPARISON: &[(&str, &str)] = &[
 ];
 
 /// What counting instructions needs.
-pub(crate) const INSTRUCTIONS: &[(&str, &str)] = &[
-    ("valgrind", "counts instructions"),
-    ("gcc", "links the benches"),
-];
+pub(crate) const INSTRUCTIONS: &[(&str, &str)] =
+    &[("valgrind", "counts instructions"), ("gcc", "links the benches")];
 
 /// While this file says 101, package scripts start nothing (Debian policy, section 9.3.3.1).
 const POLICY: &str = "/usr/sbin/policy-rc.d";

@@ -10,6 +10,10 @@ use std::time::Instant;
 
 use crate::{packages, tidy};
 
+/// The variable by which the stories choose their driver.
+const STORIES_DRIVER: &str = "RINGLANE_IT_DRIVER";
+const STORIES: [&str; 5] = ["test", "-p", "ringlane", "--test", "it"];
+
 const WARNINGS_ARE_ERRORS: &str = "-D warnings";
 
 /// `cargo xtask test`.
@@ -29,7 +33,12 @@ pub(crate) fn test(root: &Path) -> Result<(), String> {
     step("build", || {
         cargo(root, &["build", "--release", "-p", "ringlane", "-p", "ringlane-loadgen"])
     })?;
-    step("tests", || cargo(root, &["test", "--workspace"]))?;
+    step("tests, stories over the binary on io_uring", || cargo(root, &["test", "--workspace"]))?;
+    step("stories over the binary on epoll", || {
+        let mut command = cargo_in(root, &STORIES);
+        let again = format!("{STORIES_DRIVER}=epoll cargo {}", STORIES.join(" "));
+        run(command.env(STORIES_DRIVER, "epoll"), &again)
+    })?;
     step("threads in every order", || loom(root))?;
     step("licences and bans", || {
         if packages::runs("cargo", &["deny", "--version"]) {
