@@ -92,29 +92,14 @@ fn read(lines: &str) -> Result<Vec<(String, f64)>, String> {
     if counts.is_empty() { Err("no bench was run".to_owned()) } else { Ok(counts) }
 }
 
-/// The first count of instructions in a summary.
+/// The first count of instructions in a summary, that of this run.
 fn instructions(summary: &Value) -> Option<f64> {
     match summary {
         Value::Object(fields) => match fields.get("Ir") {
-            Some(metric) => first_number(metric),
+            Some(metric) => metric["values"]["new"].as_f64(),
             None => fields.values().find_map(instructions),
         },
         Value::Array(values) => values.iter().find_map(instructions),
-        _ => None,
-    }
-}
-
-/// The new value of a metric comes first.
-fn first_number(metric: &Value) -> Option<f64> {
-    match metric {
-        Value::Number(number) => number.as_f64(),
-        Value::Object(fields) => fields
-            .get("metrics")
-            .or_else(|| fields.get("Left"))
-            .or_else(|| fields.get("Both"))
-            .or_else(|| fields.get("Int"))
-            .and_then(first_number),
-        Value::Array(values) => values.first().and_then(first_number),
         _ => None,
     }
 }
@@ -140,8 +125,8 @@ mod tests {
 
     #[test]
     fn counts_are_divided_and_shown() {
-        let line = r#"{"function_name":"choose","id":"source_2","profiles":[{"summaries":
-            {"total":{"Callgrind":{"Ir":{"diffs":null,"metrics":{"Left":{"Int":2500}}}}}}}]}"#;
+        let line = r#"{"function_name":"choose","id":"source_2","profiles":[{"data":{"parts":[
+            {"metrics":{"Dr":{"values":{"new":1}},"Ir":{"values":{"new":2500,"old":9}}}}]}}]}"#;
         let counts = read(&format!("text\n{}", line.replace('\n', ""))).unwrap();
         assert_eq!(counts, [("choose source 2".to_owned(), 2.5)]);
         assert!(page(&counts, "rustc 1", "abc").contains("| choose source 2 | 2.5 |"));
