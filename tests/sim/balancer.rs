@@ -95,6 +95,7 @@ impl Balancer {
             mailboxes: Arc::clone(&self.mailboxes),
             listeners: vec![(FrontendId(0), net.listener(index, frontend))],
             log: Arc::clone(&log),
+            pipes: net.below(8) as usize + 1,
             seed: net.below(u64::MAX),
         };
         ringlane_l4::start(&reactor, setup)?;

@@ -98,6 +98,7 @@ pub(crate) struct Visitor {
     /// Its connection was refused or broken by the other side.
     pub(crate) failed: bool,
     pausing: bool,
+    resting: bool,
     at_end: bool,
     pub(crate) done: bool,
 }
@@ -125,6 +126,7 @@ impl Visitor {
             ended: false,
             failed: false,
             pausing: false,
+            resting: false,
             at_end: false,
             done: false,
         }
@@ -144,17 +146,16 @@ impl Visitor {
                 Connecting::Failed => return self.give_up(net, socket),
                 Connecting::Done => self.connected = true,
             }
-            if let Some((_, pause)) = self.plan.reads_slowly {
-                net.alarm(self.actor, pause, READ);
-            }
         }
-        match (wake, self.plan.reads_slowly) {
-            (Wake::Alarm(READ), Some((bytes, pause))) => {
-                self.read(net, socket, bytes);
-                net.alarm(self.actor, pause, READ);
+        self.resting &= wake != Wake::Alarm(READ);
+        match self.plan.reads_slowly {
+            Some((bytes, pause)) => {
+                if !self.resting && self.read(net, socket, bytes) {
+                    self.resting = true;
+                    net.alarm(self.actor, pause, READ);
+                }
             }
-            (_, None) => while self.read(net, socket, 64 * 1024) {},
-            _ => {}
+            None => while self.read(net, socket, 64 * 1024) {},
         }
         if wake == Wake::Alarm(WRITE) {
             self.pausing = false;

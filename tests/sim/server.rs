@@ -100,6 +100,7 @@ pub(crate) struct Connection {
     /// Ended by the death of its server.
     pub(crate) killed: bool,
     pub(crate) done: bool,
+    resting: bool,
 }
 
 impl Machine {
@@ -165,10 +166,8 @@ impl Machine {
                 at_end: false,
                 killed: false,
                 done: false,
+                resting: false,
             });
-            if let Behaviour::EchoesSlowly(_, pause) = self.plan.behaviour {
-                net.alarm(self.actor, pause, FIRST_CONNECTION + index as u32);
-            }
             self.serve(net, index, false);
         }
     }
@@ -181,8 +180,9 @@ impl Machine {
         match self.plan.behaviour {
             Behaviour::Stares => return,
             Behaviour::EchoesSlowly(bytes, pause) => {
-                if alarmed {
-                    connection.read(net, bytes);
+                connection.resting &= !alarmed;
+                if !connection.resting && connection.read(net, bytes) {
+                    connection.resting = true;
                     net.alarm(self.actor, pause, FIRST_CONNECTION + index as u32);
                 }
             }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::record::SessionRecord;
+use ringlane_core::snapshot::ServerId;
 use ringlane_core::sys::sim::Facts;
 
 use crate::client::{Ending, Visitor};
@@ -174,10 +175,13 @@ impl Session<'_> {
     fn check_complete(&self, record: &SessionRecord) -> Result<(), String> {
         let client = self.client;
         let Some((_, connection)) = self.served_by else {
-            // A stream that is shorter than its number does not tell whose it is.
-            let short =
-                record.bytes_in.max(record.bytes_out) < 8 || client.plan.ending != Ending::Polite;
-            return if short { Ok(()) } else { Err("a normal end with nobody".into()) };
+            // A stream that is shorter than its number does not tell whose it is; nor does one whose
+            // reader went before it read anything.
+            let mortal = |id: ServerId| self.run.servers[id.0 as usize].plan.is_mortal();
+            let held = record.bytes_in.max(record.bytes_out) < 8
+                || client.plan.ending != Ending::Polite
+                || record.server.is_some_and(mortal);
+            return if held { Ok(()) } else { Err("a normal end with nobody".into()) };
         };
         if connection.killed || client.plan.ending != Ending::Polite || self.facts.sent_reset {
             return Ok(());

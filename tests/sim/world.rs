@@ -91,7 +91,7 @@ impl World {
             shards: 1,
             path: Path::Auto,
             balance: BalanceKind::RoundRobin,
-            timeout: Timeout { connect: minutes(1), client: minutes(10), server: minutes(10) },
+            timeout: Timeout { connect: minutes(1), client: minutes(5), server: minutes(5) },
             max_connections: 10_000,
             order: None,
             clients: Vec::new(),

@@ -1,4 +1,4 @@
-//! The only automation of this repository: `cargo xtask test | tidy | bench | docs`.
+//! The only automation of this repository: `cargo xtask test | tidy | bench | sim | docs`.
 //!
 //! Not here: anything that ships. Read `steps` for what `test` does and `tidy` for the promises of
 //! CONTRIBUTING.md that a program can check.
@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod packages;
+mod sim;
 mod steps;
 mod tidy;
 
@@ -20,6 +21,7 @@ usage: cargo xtask COMMAND
   bench          micro-benches
   bench l4 [..]  CPU, latency and memory beside HAProxy, nginx and other runtimes; --quick: 5 minutes
   bench instructions  the micro-benches counted by valgrind; keeps docs/instructions.md
+  sim [..]       many seeds of the simulated worlds; --faults: do they find what they must
   docs           build the API documentation; warnings are errors";
 
 fn main() -> ExitCode {
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Some("test") if arguments.len() == 1 => steps::test(&root()),
         Some("tidy") if arguments.len() == 1 => steps::tidy(&root()),
         Some("bench") => steps::bench(&root(), &arguments[1..]),
+        Some("sim") => sim::run(&root(), &arguments[1..]),
         Some("docs") if arguments.len() == 1 => steps::docs(&root()),
         _ => Err(USAGE.to_owned()),
     };
