@@ -174,6 +174,26 @@ fn without_io_uring_it_says_so() {
     ringlane.end();
 }
 
+#[test]
+fn where_the_sysctl_disables_io_uring_it_says_so_and_serves_on_epoll() {
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]).global("driver = \"auto\"");
+    let program = without_io_uring(&setup);
+    // What the kernel answers, and what the file says, as with the sysctl set; the machine's own
+    // setting is not touched.
+    let setting = setup.path("io_uring_disabled");
+    fs::write(&setting, "2\n").unwrap();
+    let mount = format!(
+        "mount --bind {} /proc/sys/kernel/io_uring_disabled && exec \"$@\"",
+        path_str(&setting)
+    );
+    let inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"];
+    let ringlane = setup.through(&[&inside[..], &[program.as_str()]].concat()).start();
+    drop(session(ringlane.address()));
+    ringlane.wait_for_word("io_uring is disabled on this host (kernel.io_uring_disabled = 2)");
+    ringlane.end();
+}
+
 /// A program that runs another one as containers do by default.
 fn without_io_uring(setup: &Setup) -> String {
     let program = setup.path("without-io-uring");
