@@ -3,7 +3,6 @@
 //! A planted fault is a patch in tests/sim/faults. It is applied to a copy of the workspace below
 //! target/, never to the sources themselves, and the worlds are run there until one fails.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -141,7 +140,7 @@ fn copy_changes(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> Resul
     let cannot = |what: &Path, error| format!("cannot copy to {}: {error}", what.display());
     fs::create_dir_all(to).map_err(|error| cannot(to, error))?;
     for path in entries(from)? {
-        let copy = to.join(path.file_name().unwrap_or(OsStr::new("")));
+        let copy = to.join(path.file_name().unwrap_or_default());
         if !wanted(&path) {
             continue;
         }
