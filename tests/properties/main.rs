@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 #[path = "../../fuzz/src/entries/mod.rs"]
+#[expect(unreachable_pub, reason = "public in the fuzzers' own package")]
 mod entries;
 
 use std::fs;
