@@ -151,25 +151,21 @@ impl Balancer {
         self.shards.iter().flat_map(|shard| std::iter::from_fn(|| shard.log.pop())).collect()
     }
 
-    /// Whether no session lives.
-    pub(crate) fn is_at_rest(&self) -> bool {
-        self.has_ended() || self.gauges.process.live() == 0
-    }
-
     pub(crate) fn has_ended(&self) -> bool {
         self.shards.iter().all(|shard| shard.rest == Rest::Ended)
     }
 
     /// With no session left, nothing else may be.
-    pub(crate) fn check_rest(&self) -> Result<(), String> {
+    pub(crate) fn check_rest(&self, short_of_descriptors: bool) -> Result<(), String> {
         for (index, shard) in self.shards.iter().enumerate() {
             if shard.rest == Rest::Ended {
                 continue;
             }
             let (operations, buffers) = shard.reactor.lent();
             let timers = shard.reactor.timers();
-            // A listener accepts, or pauses after it found no descriptor.
-            if operations + timers > 1 || buffers > 0 {
+            // A listener accepts; after it found no descriptor it pauses.
+            let pauses = usize::from(short_of_descriptors);
+            if operations > 1 || timers > pauses || buffers > 0 {
                 return Err(format!(
                     "at rest, shard {index} has {operations} operations, {timers} timers and \
                      {buffers} buffers"

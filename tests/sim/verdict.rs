@@ -151,7 +151,7 @@ impl Session<'_> {
             }),
             (Cause::ClientTimeout, _) => micros(record.duration_us) >= world.timeout.client,
             (Cause::ServerTimeout, _) => micros(record.duration_us) >= world.timeout.server,
-            (Cause::Resource, _) => world.weather.descriptors < 1000,
+            (Cause::Resource, _) => world.is_short_of_descriptors(),
             (Cause::Killed, _) => self.run.ordered,
             (Cause::Internal, _) => false,
         };

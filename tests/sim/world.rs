@@ -152,6 +152,11 @@ impl World {
         self
     }
 
+    /// Whether descriptors may run out.
+    pub(crate) fn is_short_of_descriptors(&self) -> bool {
+        self.weather.descriptors < 1000
+    }
+
     fn snapshot(&self) -> Snapshot {
         let server = |(index, server): (usize, &Server)| ringlane_core::snapshot::Server {
             name: format!("server-{index}"),
@@ -264,13 +269,24 @@ impl Run {
     fn until_everybody_is_done(&mut self) -> Result<(), String> {
         loop {
             self.live_this_instant()?;
-            if self.clients.iter().all(|client| client.done) && self.balancer.is_at_rest() {
+            if self.everybody_is_done() {
                 return Ok(());
             }
             if !self.pass_time()? {
                 return Err(format!("nothing will ever happen again; {}", self.where_it_stands()));
             }
         }
+    }
+
+    /// Whether every client has gone, and the balancer has nothing to do with any of them.
+    fn everybody_is_done(&self) -> bool {
+        let is_parted = |client: &Visitor| {
+            let other = client.socket.and_then(|socket| self.net.facts(socket).other);
+            other.is_none_or(|other| self.net.facts(other).closed.is_some())
+        };
+        self.clients.iter().all(|client| client.done)
+            && (self.balancer.has_ended()
+                || (self.balancer.gauges.process.live() == 0 && self.clients.iter().all(is_parted)))
     }
 
     /// Everybody does what there is to do now.
@@ -342,7 +358,7 @@ impl Run {
 
     /// Everybody is done: nothing may be left over; then the balancer ends too.
     fn end(&mut self) -> Result<(), String> {
-        self.balancer.check_rest()?;
+        self.balancer.check_rest(self.world.is_short_of_descriptors())?;
         self.balancer.tell(|| Message::Drain(Duration::from_secs(1)));
         while !self.balancer.has_ended() {
             self.live_this_instant()?;

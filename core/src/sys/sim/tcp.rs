@@ -325,6 +325,7 @@ impl State {
                 }
                 for connection in waiting {
                     self.at(connection).open = false;
+                    self.at(connection).closed = Some(now);
                     self.break_off(connection);
                 }
             }
