@@ -17,6 +17,10 @@ pub(crate) const TESTS: &[(&str, &str)] = &[
     ("openssl", "tests that speak TLS through the balancer"),
     ("curl", "tests of the admin API on its unix socket"),
     ("iproute2", "network namespaces for tests and the comparison"),
+    ("util-linux", "`unshare` and `setpriv`: tests in namespaces and as another user"),
+    ("patch", "the simulation's planted faults are patches"),
+    ("gcc", "compiles what blocks io_uring for a test"),
+    ("libc6-dev", "as above"),
 ];
 
 /// What the comparison needs, the same way.
