@@ -3,13 +3,16 @@
 //! Operations, tasks and timers are named by a `Key` that outlives them: a completion may arrive
 //! after its operation was given up. The generation tells the old tenant from the new one, so a
 //! late key finds nothing instead of somebody else's state. Invariant: no two insertions of the
-//! last 2^31 into one slot share a key, and no key uses the top bit of its 64.
+//! last 2^31 - 1 into one slot share a key, and no key uses the top bit of its 64.
+
+use std::num::NonZeroU32;
 
 /// Names one entry: slot and tenant.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Key {
     index: u32,
-    generation: u32,
+    // Never zero, so that an `Option<Key>` is no larger than a key: sessions hold many.
+    generation: NonZeroU32,
 }
 
 impl Key {
@@ -18,16 +21,25 @@ impl Key {
 
     /// The key as 64 bits that the kernel hands back untouched.
     pub(crate) fn to_bits(self) -> u64 {
-        u64::from(self.generation) << 32 | u64::from(self.index)
+        u64::from(self.generation.get()) << 32 | u64::from(self.index)
     }
 
     /// A key from such bits.
     pub(crate) fn from_bits(bits: u64) -> Self {
-        Self { index: bits as u32, generation: (bits >> 32) as u32 }
+        let generation = NonZeroU32::new((bits >> 32) as u32);
+        generation.map_or(Self::NOBODY, |generation| Self { index: bits as u32, generation })
     }
 }
 
-const GENERATION_MAX: u32 = u32::MAX >> 1;
+const GENERATION_MAX: NonZeroU32 = NonZeroU32::new(u32::MAX >> 1).unwrap();
+
+/// The generation after this one, which no key of the last 2^31 - 1 tenants has.
+const fn after(generation: NonZeroU32) -> NonZeroU32 {
+    match NonZeroU32::new((generation.get() + 1) & GENERATION_MAX.get()) {
+        Some(next) => next,
+        None => NonZeroU32::MIN,
+    }
+}
 
 /// The entries. Grows to the most that were ever live at once, which what inserts into it bounds.
 #[derive(Debug)]
@@ -38,7 +50,7 @@ pub(crate) struct Slab<T> {
 
 #[derive(Debug)]
 struct Slot<T> {
-    generation: u32,
+    generation: NonZeroU32,
     value: Option<T>,
 }
 
@@ -60,8 +72,9 @@ impl<T> Slab<T> {
         }
         // Two to the 32 entries would not fit into memory first.
         let index = u32::try_from(self.slots.len()).unwrap_or(u32::MAX);
-        self.slots.push(Slot { generation: 0, value: Some(value) });
-        Key { index, generation: 0 }
+        let generation = NonZeroU32::MIN;
+        self.slots.push(Slot { generation, value: Some(value) });
+        Key { index, generation }
     }
 
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
@@ -75,7 +88,7 @@ impl<T> Slab<T> {
             return None;
         }
         let value = slot.value.take()?;
-        slot.generation = slot.generation.wrapping_add(1) & GENERATION_MAX;
+        slot.generation = after(slot.generation);
         self.free.push(key.index);
         Some(value)
     }

@@ -31,8 +31,9 @@ struct Level {
 struct Timer {
     deadline: u64,
     payload: Key,
-    level: usize,
-    slot: usize,
+    // Small, since every session has a timer: at most `LEVELS` and `SLOTS`.
+    level: u8,
+    slot: u8,
     previous: Option<Key>,
     next: Option<Key>,
 }
@@ -117,7 +118,8 @@ impl Wheel {
         let head = self.levels[level].heads[slot].replace(key);
         self.levels[level].occupied |= 1 << slot;
         if let Some(timer) = self.timers.get_mut(key) {
-            (timer.level, timer.slot, timer.previous, timer.next) = (level, slot, None, head);
+            (timer.level, timer.slot) = (level as u8, slot as u8);
+            (timer.previous, timer.next) = (None, head);
         }
         if let Some(timer) = head.and_then(|head| self.timers.get_mut(head)) {
             timer.previous = Some(key);
@@ -126,7 +128,7 @@ impl Wheel {
 
     fn unlink(&mut self, key: Key) {
         let Some(timer) = self.timers.get_mut(key) else { return };
-        let (level, slot) = (timer.level, timer.slot);
+        let (level, slot) = (usize::from(timer.level), usize::from(timer.slot));
         let (previous, next) = (timer.previous.take(), timer.next.take());
         if let Some(next) = next.and_then(|next| self.timers.get_mut(next)) {
             next.previous = previous;
@@ -167,9 +169,13 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    fn payload(number: u64) -> Key {
+        Key::from_bits(1 << 32 | number)
+    }
+
     fn expired(wheel: &mut Wheel, now: u64) -> Vec<u64> {
         let mut due = Vec::new();
-        wheel.expire(now, |payload| due.push(payload.to_bits()));
+        wheel.expire(now, |payload| due.push(payload.to_bits() ^ 1 << 32));
         due.sort_unstable();
         due
     }
@@ -178,7 +184,7 @@ mod tests {
     fn fires_at_its_time_and_not_before_on_every_level() {
         for deadline in [1, 63, 64, 65, 4095, 4096, 300_000, 20_000_000, REACH, 3 * REACH + 7] {
             let mut wheel = Wheel::new();
-            wheel.arm(deadline, Key::from_bits(7));
+            wheel.arm(deadline, payload(7));
             assert_eq!(expired(&mut wheel, deadline - 1), []);
             assert_eq!(expired(&mut wheel, deadline), [7], "deadline {deadline}");
             assert_eq!(wheel.next(), None);
@@ -189,7 +195,7 @@ mod tests {
     fn a_timer_for_the_past_fires_at_the_next_millisecond() {
         let mut wheel = Wheel::new();
         assert_eq!(expired(&mut wheel, 1000), []);
-        wheel.arm(5, Key::from_bits(1));
+        wheel.arm(5, payload(1));
         assert_eq!(wheel.next(), Some(1001));
         assert_eq!(expired(&mut wheel, 1001), [1]);
     }
@@ -219,7 +225,7 @@ mod tests {
             for operation in operations {
                 match operation {
                     Operation::Arm(ahead) => {
-                        let key = wheel.arm(now + ahead, Key::from_bits(serial));
+                        let key = wheel.arm(now + ahead, payload(serial));
                         model.insert(serial, (now + ahead, key));
                         serial += 1;
                     }

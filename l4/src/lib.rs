@@ -14,5 +14,6 @@ mod pump;
 mod relay;
 mod session;
 mod shard;
+mod splice;
 
 pub use shard::{Setup, Thread, run, start};

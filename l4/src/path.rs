@@ -8,27 +8,33 @@ use ringlane_core::limits::BUFFER_SIZE;
 use ringlane_core::snapshot::Path;
 
 /// Receives in a row that must leave a backlog before a direction is spliced.
-const BACKLOG_RECEIVES: u32 = 3;
+const BACKLOG_RECEIVES: u16 = 3;
 
 /// Fills in a row below a buffer's size after which a direction is copied again.
-const SMALL_FILLS: u32 = 4;
+const SMALL_FILLS: u16 = 4;
+
+/// Receives that are copied after no pipe was to be had, before one is asked for again.
+const REFUSED_RECEIVES: u16 = 64;
 
 /// The choice for one direction.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct PathChoice {
     path: Path,
     /// Copying: receives in a row that left a backlog. Splicing: small fills in a row.
-    streak: u32,
+    streak: u16,
+    /// Receives to be copied before splicing is thought of.
+    refusal: u16,
 }
 
 impl PathChoice {
     pub(crate) const fn new(path: Path) -> Self {
-        Self { path, streak: 0 }
+        Self { path, streak: 0, refusal: 0 }
     }
 
     /// While copying: a receive came, with or without a backlog behind it.
     pub(crate) fn received(&mut self, backlog: bool) {
-        self.streak = if backlog { self.streak + 1 } else { 0 };
+        self.streak = if backlog { self.streak.saturating_add(1) } else { 0 };
+        self.refusal = self.refusal.saturating_sub(1);
     }
 
     /// While copying: whether what comes is bulk.
@@ -38,11 +44,17 @@ impl PathChoice {
 
     /// While copying: whether to splice from now on.
     pub(crate) fn wants_splice(&self) -> bool {
-        match self.path {
+        let wants = match self.path {
             Path::Auto => self.is_bulk(),
             Path::Copy => false,
             Path::Splice => true,
-        }
+        };
+        wants && self.refusal == 0
+    }
+
+    /// It wanted to splice, and no pipe was to be had.
+    pub(crate) fn refused(&mut self) {
+        self.refusal = REFUSED_RECEIVES;
     }
 
     /// The direction begins to be spliced, or goes back to being copied.
@@ -52,7 +64,7 @@ impl PathChoice {
 
     /// While splicing: so many bytes came at once.
     pub(crate) fn filled(&mut self, bytes: usize) {
-        self.streak = if bytes < BUFFER_SIZE { self.streak + 1 } else { 0 };
+        self.streak = if bytes < BUFFER_SIZE { self.streak.saturating_add(1) } else { 0 };
     }
 
     /// While splicing, with nothing to move: whether to copy from now on.
@@ -97,5 +109,18 @@ mod tests {
             splice.filled(1);
         }
         assert!(!copy.wants_splice() && !splice.wants_copy() && !splice.may_copy());
+    }
+
+    #[test]
+    fn a_pipe_that_was_refused_is_not_asked_for_with_every_receive() {
+        for path in [Path::Auto, Path::Splice] {
+            let mut choice = PathChoice::new(path);
+            choice.refused();
+            for _ in 0..REFUSED_RECEIVES {
+                assert!(!choice.wants_splice());
+                choice.received(true);
+            }
+            assert!(choice.wants_splice());
+        }
     }
 }

@@ -1,186 +1,208 @@
 //! One direction of a session: bytes from one side to the other until the end of the stream.
 //!
 //! Copying keeps at most one window of unsent bytes: the next receive is asked for when the last
-//! buffer has been sent. Splicing keeps at most a pipe. Invariants: bytes leave in the order in which
-//! they came; the end of the stream is passed on only after the last byte; a pipe goes back to the
-//! pool only when it is empty.
+//! buffer has been sent. It is polled by hand, since every session is two of these and what an async
+//! function keeps for itself would be most of a session's memory. Bulk goes through `splice`.
+//! Invariants: bytes leave in the order in which they came; the end of the stream is passed on only
+//! after the last byte.
 
-use std::io;
-use std::time::Duration;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use ringlane_core::limits::{PIPE_SIZE, SPLICE_BUDGET};
-use ringlane_core::reactor::{Failed, First, Receiver, Sender, Stream, first};
-use ringlane_core::snapshot::FrontendId;
-use ringlane_core::sys::{Buffer, Interest, Pipe};
+use ringlane_core::reactor::{Receiver, Sender, Stream};
+use ringlane_core::sys::Buffer;
 
 use crate::path::PathChoice;
 use crate::relay::{Side, Traffic};
-use crate::shard::Shard;
-
-/// How long a direction that ran dry keeps its pipe.
-const SPLICE_LINGER: Duration = Duration::from_millis(20);
-
-/// A direction of a session.
-pub(crate) struct Pump<'a> {
-    /// The shard that it runs on.
-    pub(crate) shard: &'a Shard,
-    /// The frontend that its session came in by.
-    pub(crate) frontend: FrontendId,
-    /// Which side the bytes come from.
-    pub(crate) source: Side,
-    /// Where the bytes come from.
-    pub(crate) from: &'a Stream,
-    /// Where the bytes go.
-    pub(crate) to: &'a Stream,
-    /// Who is told of them.
-    pub(crate) traffic: &'a Traffic<'a>,
-    /// How they are carried.
-    pub(crate) path: PathChoice,
-    /// Whether the way to the sink has been made ready for bulk.
-    pub(crate) eased: bool,
-}
+use crate::splice::{Spliced, splice};
 
 /// The side whose connection broke.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Broken(pub(crate) Side);
 
-/// Why splicing ended well.
-enum SpliceEnd {
-    /// The stream has ended.
-    Stream,
-    /// What comes is too little for it.
-    Backlog,
+/// A direction of a session.
+#[derive(Debug)]
+pub(crate) struct Pump<'a> {
+    way: Way<'a>,
+    stage: Stage<'a>,
 }
 
-impl Pump<'_> {
-    /// Pumps until the source ends its stream, and passes the end on.
-    pub(crate) async fn run(&mut self) -> Result<(), Broken> {
-        let (mut receiver, mut sender) = (self.from.receiver(), self.to.sender());
+/// Where a direction goes and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way<'a> {
+    /// Which side the bytes come from.
+    pub(crate) source: Side,
+    /// Who is told of them.
+    pub(crate) traffic: &'a Traffic<'a>,
+    /// How they are carried.
+    pub(crate) path: PathChoice,
+    /// Whether the way to the sink has been made ready for bulk.
+    eased: bool,
+}
+
+enum Stage<'a> {
+    Copying(Halves<'a>),
+    Splicing(Pin<Box<dyn Future<Output = Result<Spliced<'a>, Broken>> + 'a>>),
+    /// The source has ended, the last bytes are under way.
+    Ending(Sender<'a>),
+    Ended,
+}
+
+/// Both ends of a direction while it copies.
+#[derive(Debug)]
+pub(crate) struct Halves<'a> {
+    pub(crate) receiver: Receiver<'a>,
+    pub(crate) sender: Sender<'a>,
+    /// Received, and not yet handed to the sender, which may still be busy.
+    waiting: Option<Buffer>,
+}
+
+/// Why copying pauses.
+enum Pause {
+    /// The source has ended its stream.
+    End,
+    /// What comes is bulk.
+    Bulk,
+}
+
+impl fmt::Debug for Stage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Copying(_) => "Copying",
+            Self::Splicing(_) => "Splicing",
+            Self::Ending(_) => "Ending",
+            Self::Ended => "Ended",
+        })
+    }
+}
+
+impl<'a> Pump<'a> {
+    /// A direction from `source`'s stream to the other one.
+    pub(crate) fn new(
+        source: Side,
+        (from, to): (&'a Stream, &'a Stream),
+        traffic: &'a Traffic<'a>,
+        path: PathChoice,
+    ) -> Self {
+        let halves = Halves { receiver: from.receiver(), sender: to.sender(), waiting: None };
+        let way = Way { source, traffic, path, eased: false };
+        Self { way, stage: Stage::Copying(halves) }
+    }
+
+    /// Pumps until the source ends its stream, and passes the end on. Ready ever after.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
-            // Boxed: a session that never carries bulk should not hold room for it in its task.
-            if self.path.wants_splice() && Box::pin(self.splice(&mut receiver, &mut sender)).await?
-            {
-                break;
-            }
-            match receiver.next_for(&mut sender).await {
-                Ok(Some(buffer)) => self.forward(buffer, &mut sender).await?,
-                Ok(None) => break,
-                Err(Failed::Receiving) => return Err(Broken(self.source)),
-                Err(Failed::Sending) => return Err(Broken(self.source.other())),
+            match &mut self.stage {
+                Stage::Copying(halves) => match ready!(halves.poll(&mut self.way))? {
+                    Pause::End => self.advance(|_, halves| Stage::Ending(halves.sender)),
+                    Pause::Bulk => self.begin_to_splice(),
+                },
+                Stage::Splicing(splicing) => {
+                    let Spliced { way, halves, ended } = ready!(splicing.as_mut().poll(cx))?;
+                    self.way = way;
+                    self.stage =
+                        if ended { Stage::Ending(halves.sender) } else { Stage::Copying(halves) };
+                }
+                Stage::Ending(sender) => {
+                    ready!(sender.poll_flush()).map_err(|_| self.way.sink_broken())?;
+                    // When both directions have ended the close that follows says so itself.
+                    if !self.way.traffic.ended(self.way.source) {
+                        // Fails only if the connection has gone, which its own receive tells better.
+                        let _ = sender.stream().shutdown_write();
+                    }
+                    self.stage = Stage::Ended;
+                }
+                Stage::Ended => return Poll::Ready(Ok(())),
             }
         }
-        sender.flush().await.map_err(|_| Broken(self.source.other()))?;
-        // When both directions have ended the close that follows says so itself.
-        if !self.traffic.ended(self.source) {
-            // Fails only if the connection has gone, which its own receive tells better.
-            let _ = self.to.shutdown_write();
-        }
-        Ok(())
     }
 
-    async fn forward(&mut self, buffer: Buffer, sender: &mut Sender) -> Result<(), Broken> {
-        let bytes = buffer.len();
-        self.path.received(buffer.has_backlog());
-        if self.path.is_bulk() {
-            self.ease_pacing();
+    fn advance(&mut self, next: impl FnOnce(Way<'a>, Halves<'a>) -> Stage<'a>) {
+        if let Stage::Copying(halves) = std::mem::replace(&mut self.stage, Stage::Ended) {
+            self.stage = next(self.way, halves);
         }
-        self.traffic.received(self.source, bytes);
-        sender.send(buffer).await.map_err(|_| Broken(self.source.other()))?;
-        self.traffic.sent(self.source.other());
-        Ok(())
     }
 
-    /// Splices for as long as it pays; `true` at the end of the stream.
-    async fn splice(
-        &mut self,
-        receiver: &mut Receiver,
-        sender: &mut Sender,
-    ) -> Result<bool, Broken> {
-        let shard = self.shard;
-        let Some((mut pipe, lease)) = shard.pipes.lease(|| shard.reactor.pipe()) else {
+    fn begin_to_splice(&mut self) {
+        let shard = self.way.traffic.shard;
+        match shard.pipes.lease(|| shard.reactor.pipe()) {
+            // Boxed: a session that never carries bulk should not hold room for it.
+            Some(pipe) => {
+                self.advance(|way, halves| Stage::Splicing(Box::pin(splice(way, halves, pipe))))
+            }
             // No pipe to be had: what insists on splicing is copied rather than cut.
-            self.path.switched();
-            return Ok(false);
-        };
-        while let Some(received) = receiver.remainder().await {
-            match received.map_err(|_| Broken(self.source))? {
-                Some(buffer) => self.forward(buffer, sender).await?,
+            None => self.way.path.refused(),
+        }
+    }
+}
+
+impl<'a> Halves<'a> {
+    /// Copies until the stream ends or splicing would be cheaper.
+    fn poll(&mut self, way: &mut Way<'a>) -> Poll<Result<Pause, Broken>> {
+        loop {
+            if self.waiting.is_some() {
+                ready!(self.sender.poll_flush()).map_err(|_| way.sink_broken())?;
+                self.send_waiting(way)?;
+            }
+            if way.path.wants_splice() {
+                return Poll::Ready(Ok(Pause::Bulk));
+            }
+            self.sender.check().map_err(|_| way.sink_broken())?;
+            match ready!(self.receiver.poll_next()).map_err(|_| way.source_broken())? {
+                Some(buffer) => self.received(way, buffer),
+                None => return Poll::Ready(Ok(Pause::End)),
+            }
+        }
+    }
+
+    /// Takes a buffer, to be sent next.
+    fn received(&mut self, way: &mut Way<'a>, buffer: Buffer) {
+        way.path.received(buffer.has_backlog());
+        if way.path.is_bulk() {
+            way.ease_pacing(self.sender.stream());
+        }
+        way.traffic.received(way.source, buffer.len());
+        self.waiting = Some(buffer);
+    }
+
+    fn send_waiting(&mut self, way: &Way<'a>) -> Result<(), Broken> {
+        let Some(buffer) = self.waiting.take() else { return Ok(()) };
+        self.sender.start(buffer).map_err(|_| way.sink_broken())?;
+        way.traffic.sent(way.source.other());
+        Ok(())
+    }
+
+    /// Stops receiving and sends all that has come; whether the stream ended with it.
+    pub(crate) async fn run_dry(&mut self, way: &mut Way<'a>) -> Result<bool, Broken> {
+        while let Some(received) = self.receiver.remainder().await {
+            match received.map_err(|_| way.source_broken())? {
+                Some(buffer) => self.received(way, buffer),
                 None => return Ok(true),
             }
+            self.sender.flush().await.map_err(|_| way.sink_broken())?;
+            self.send_waiting(way)?;
         }
-        sender.flush().await.map_err(|_| Broken(self.source.other()))?;
-        self.path.switched();
-        self.shard.counters().splice_entered.add(1);
-        self.ease_pacing();
-        let end = self.splice_through(&mut pipe).await?;
-        self.shard.counters().splice_left.add(1);
-        self.path.switched();
-        lease.give_back(pipe);
-        Ok(matches!(end, SpliceEnd::Stream))
+        self.sender.flush().await.map_err(|_| way.sink_broken())?;
+        Ok(false)
+    }
+}
+
+impl Way<'_> {
+    pub(crate) fn source_broken(&self) -> Broken {
+        Broken(self.source)
+    }
+
+    pub(crate) fn sink_broken(&self) -> Broken {
+        Broken(self.source.other())
     }
 
     /// Before bulk, once: pacing costs more than it gives on a short path.
-    fn ease_pacing(&mut self) {
+    pub(crate) fn ease_pacing(&mut self, to: &Stream) {
         if !std::mem::replace(&mut self.eased, true) {
-            self.shard.ease_pacing(self.frontend, self.to, self.source.other());
+            let traffic = self.traffic;
+            traffic.shard.ease_pacing(traffic.frontend_id, to, self.source.other());
         }
-    }
-
-    async fn splice_through(&mut self, pipe: &mut Pipe) -> Result<SpliceEnd, Broken> {
-        let mut budget = SPLICE_BUDGET;
-        loop {
-            match self.from.splice_into(pipe, PIPE_SIZE) {
-                Ok(0) => return Ok(SpliceEnd::Stream),
-                Ok(bytes) => {
-                    self.path.filled(bytes);
-                    self.traffic.received(self.source, bytes);
-                    budget = budget.saturating_sub(bytes);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if self.path.wants_copy() || !self.wait_for_bytes().await? {
-                        return Ok(SpliceEnd::Backlog);
-                    }
-                    budget = SPLICE_BUDGET;
-                    continue;
-                }
-                Err(_) => return Err(Broken(self.source)),
-            }
-            self.empty(pipe).await?;
-            if budget == 0 {
-                self.shard.reactor.yield_now().await;
-                budget = SPLICE_BUDGET;
-            }
-        }
-    }
-
-    /// Waits for the source; `false` if it stays silent for long enough to give the pipe back.
-    async fn wait_for_bytes(&self) -> Result<bool, Broken> {
-        let ready = self.from.ready(Interest::Readable);
-        let waited = if self.path.may_copy() {
-            first(ready, self.shard.reactor.sleep(SPLICE_LINGER)).await
-        } else {
-            First::Left(ready.await)
-        };
-        match waited {
-            First::Left(ready) => ready.map(|()| true).map_err(|_| Broken(self.source)),
-            First::Right(()) => Ok(false),
-        }
-    }
-
-    /// Moves everything that is in the pipe to the sink.
-    async fn empty(&self, pipe: &mut Pipe) -> Result<(), Broken> {
-        let sink = self.source.other();
-        while pipe.held() > 0 {
-            match self.to.splice_from(pipe) {
-                // A pipe that gives nothing though it holds something would be asked for ever.
-                Ok(0) => return Err(Broken(sink)),
-                Ok(_) => self.traffic.sent(sink),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.to.ready(Interest::Writable).await.map_err(|_| Broken(sink))?;
-                }
-                Err(_) => return Err(Broken(sink)),
-            }
-        }
-        Ok(())
     }
 }

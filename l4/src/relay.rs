@@ -5,14 +5,15 @@
 //! bytes; one that does neither for its timeout ends the session.
 
 use std::cell::Cell;
+use std::fmt;
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::counters::{FrontendCounters, ServerCounters};
-use ringlane_core::reactor::Stream;
+use ringlane_core::reactor::{Sleep, Stream};
 use ringlane_core::snapshot::{FrontendId, ServerId, Timeout};
 
 use crate::path::PathChoice;
@@ -48,12 +49,19 @@ impl Side {
 
 /// What passes through a session: counted, and remembered as a sign of life.
 pub(crate) struct Traffic<'a> {
-    shard: &'a Shard,
+    pub(crate) shard: &'a Shard,
+    pub(crate) frontend_id: FrontendId,
     bytes: &'a Bytes,
     frontend: &'a FrontendCounters,
     server: &'a ServerCounters,
     alive: [Cell<Instant>; 2],
     ended: [Cell<bool>; 2],
+}
+
+impl fmt::Debug for Traffic<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Traffic({:?})", self.bytes)
+    }
 }
 
 impl Traffic<'_> {
@@ -109,22 +117,22 @@ pub(crate) async fn relay(
     let frontend = shard.snapshot.frontend(frontend_id);
     let traffic = Traffic {
         shard,
+        frontend_id,
         bytes,
         frontend: shard.counters().frontend(frontend_id),
         server: shard.counters().server(server_id),
         alive: [Cell::new(now), Cell::new(now)],
         ended: [Cell::new(false), Cell::new(false)],
     };
-    let pump = |source, from, to| {
-        let path = PathChoice::new(frontend.path);
-        let traffic = &traffic;
-        Pump { shard, frontend: frontend_id, source, from, to, traffic, path, eased: false }
+    let path = PathChoice::new(frontend.path);
+    let mut relay = Relay {
+        up: Pump::new(Side::Client, (client, server), &traffic, path),
+        down: Pump::new(Side::Server, (server, client), &traffic, path),
+        timer: shard.reactor.sleep_until(traffic.deadline(&frontend.timeout).0),
+        timeout: &frontend.timeout,
+        traffic: &traffic,
     };
-    let mut up = pump(Side::Client, client, server);
-    let mut down = pump(Side::Server, server, client);
-    let deadline = || traffic.deadline(&frontend.timeout);
-    let outcome = both(shard, pin!(up.run()), pin!(down.run()), deadline).await;
-    match outcome {
+    match std::future::poll_fn(|cx| relay.poll(cx)).await {
         Ok(()) => Close::NORMAL,
         Err(End::Broken(Broken(side))) => {
             match side {
@@ -137,42 +145,36 @@ pub(crate) async fn relay(
     }
 }
 
+/// Both directions of a session.
+struct Relay<'a> {
+    up: Pump<'a>,
+    down: Pump<'a>,
+    timer: Sleep,
+    timeout: &'a Timeout,
+    traffic: &'a Traffic<'a>,
+}
+
 enum End {
     Broken(Broken),
     Silent(Cause),
 }
 
-/// Runs both directions to their ends, unless one breaks or `deadline` passes. The deadline moves
-/// with every byte; the timer does not: it is looked at when it fires. The directions come pinned,
-/// since an argument by value would take up its room in the session's task twice.
-async fn both(
-    shard: &Shard,
-    mut up: Pin<&mut impl Future<Output = Result<(), Broken>>>,
-    mut down: Pin<&mut impl Future<Output = Result<(), Broken>>>,
-    deadline: impl Fn() -> (Instant, Cause),
-) -> Result<(), End> {
-    let (mut up_ended, mut down_ended) = (false, false);
-    let mut timer = pin!(shard.reactor.sleep_until(deadline().0));
-    std::future::poll_fn(|cx| {
-        if !up_ended && let Poll::Ready(ended) = up.as_mut().poll(cx) {
-            ended.map_err(End::Broken)?;
-            up_ended = true;
-        }
-        if !down_ended && let Poll::Ready(ended) = down.as_mut().poll(cx) {
-            ended.map_err(End::Broken)?;
-            down_ended = true;
-        }
-        if up_ended && down_ended {
+impl Relay<'_> {
+    /// Runs both directions to their ends, unless one breaks or a side is silent for too long. The
+    /// deadline moves with every byte; the timer does not: it is looked at when it fires.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let up = self.up.poll(cx).map_err(End::Broken)?;
+        let down = self.down.poll(cx).map_err(End::Broken)?;
+        if up.is_ready() && down.is_ready() {
             return Poll::Ready(Ok(()));
         }
-        while timer.as_mut().poll(cx).is_ready() {
-            let (at, cause) = deadline();
-            if at <= shard.reactor.now() {
+        while Pin::new(&mut self.timer).poll(cx).is_ready() {
+            let (at, cause) = self.traffic.deadline(self.timeout);
+            if at <= self.traffic.shard.reactor.now() {
                 return Poll::Ready(Err(End::Silent(cause)));
             }
-            timer.as_mut().postpone(at);
+            Pin::new(&mut self.timer).postpone(at);
         }
         Poll::Pending
-    })
-    .await
+    }
 }

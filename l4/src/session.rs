@@ -56,7 +56,8 @@ pub(crate) fn begin(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId)
 /// Connects and relays, to the end.
 async fn serve(client: &Stream, account: &mut Account) -> Close {
     let shard = Rc::clone(&account.shard);
-    let server = match connect(&shard, account).await {
+    // Boxed, since connecting needs more room than all that follows, and is over soon.
+    let server = match Box::pin(connect(&shard, account)).await {
         Ok(server) => server,
         Err(close) => return close,
     };

@@ -27,7 +27,7 @@ use std::time::{Duration, Instant};
 
 pub use first::{First, first};
 pub use listener::Listener;
-pub use stream::{Failed, Receiver, Sender, Stream};
+pub use stream::{Receiver, Sender, Stream};
 pub use timer::{Elapsed, Signal, Sleep};
 
 use crate::counters::ShardCounters;
@@ -397,11 +397,6 @@ impl Operation {
     /// The next outcome; `None` when the operation has ended and nothing is left.
     fn poll(&self) -> Poll<Option<Outcome>> {
         self.reactor.0.driver.borrow_mut().look(self.key).into()
-    }
-
-    /// As `poll`, without asking to be woken when a send ends well.
-    fn glance(&self) -> Poll<Option<Outcome>> {
-        self.reactor.0.driver.borrow_mut().glance(self.key).into()
     }
 
     /// The outcome of an operation that has only one.

@@ -2,18 +2,20 @@
 //!
 //! Not here: what to do with the bytes. A [`Receiver`] keeps a multishot receive armed and never
 //! holds more than a window of unsent bytes, because it is armed again only when all that came
-//! before was taken. The descriptor closes when the last `Stream`, `Receiver` and operation on it
-//! have gone, so a close always reaches the other side.
+//! before was taken. The descriptor closes when the last `Stream` and operation on it have
+//! gone, so a close always reaches the other side.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::task::Poll;
 
 use super::{Operation, Reactor};
+use crate::slab::Key;
 use crate::snapshot::{Address, Congestion};
-use crate::sys::{self, Buffer, Interest, Outcome, Pipe, Socket};
+use crate::sys::{self, Buffer, Interest, Look, Outcome, Pipe, Socket};
 
 /// A connected socket.
 #[derive(Clone, Debug)]
@@ -22,36 +24,27 @@ pub struct Stream {
     fd: Rc<Socket>,
 }
 
-/// The receiving half of a stream.
-pub struct Receiver {
-    stream: Stream,
-    operation: Option<Operation>,
+/// The receiving half of a stream. Small on purpose, as every session holds two.
+pub struct Receiver<'a> {
+    stream: &'a Stream,
+    operation: Option<Key>,
     /// The round of waiting for a buffer that it has joined.
-    starving: Option<u64>,
+    starving: Option<NonZeroU64>,
 }
 
 /// The sending half of a stream: one buffer is under way while the next is prepared.
-pub struct Sender {
-    stream: Stream,
-    operation: Option<Operation>,
+pub struct Sender<'a> {
+    stream: &'a Stream,
+    operation: Option<Key>,
 }
 
-/// Which half of a direction failed.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Failed {
-    /// The connection that bytes come from.
-    Receiving,
-    /// The connection that bytes go to.
-    Sending,
-}
-
-impl fmt::Debug for Sender {
+impl fmt::Debug for Sender<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Sender({:?}, sending: {})", self.stream.fd, self.operation.is_some())
     }
 }
 
-impl fmt::Debug for Receiver {
+impl fmt::Debug for Receiver<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Receiver({:?}, armed: {})", self.stream.fd, self.operation.is_some())
     }
@@ -81,13 +74,13 @@ impl Stream {
     }
 
     /// The receiving half. One at a time makes sense.
-    pub fn receiver(&self) -> Receiver {
-        Receiver { stream: self.clone(), operation: None, starving: None }
+    pub fn receiver(&self) -> Receiver<'_> {
+        Receiver { stream: self, operation: None, starving: None }
     }
 
     /// The sending half. One at a time makes sense.
-    pub fn sender(&self) -> Sender {
-        Sender { stream: self.clone(), operation: None }
+    pub fn sender(&self) -> Sender<'_> {
+        Sender { stream: self, operation: None }
     }
 
     /// Waits until the socket can be read or written.
@@ -143,7 +136,12 @@ impl Stream {
     }
 }
 
-impl Sender {
+impl<'a> Sender<'a> {
+    /// What it sends to.
+    pub fn stream(&self) -> &'a Stream {
+        self.stream
+    }
+
     /// Begins to send a buffer, which goes back to the pool when it is sent. Waits only for the one
     /// before.
     ///
@@ -159,62 +157,85 @@ impl Sender {
     /// # Errors
     /// As `send`.
     pub async fn flush(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|_| {
-            while let Some(operation) = &self.operation {
-                match operation.poll() {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(outcome) => self.sent(outcome)?,
-                }
-            }
-            Poll::Ready(Ok(()))
-        })
-        .await
+        std::future::poll_fn(|_| self.poll_flush()).await
     }
 
-    /// Looks whether sending has failed, without asking to be woken when it ends well.
-    fn check(&mut self) -> io::Result<()> {
-        match self.operation.as_ref().map(Operation::glance) {
-            None | Some(Poll::Pending) => Ok(()),
-            Some(Poll::Ready(outcome)) => self.sent(outcome),
+    /// As `flush`, for who polls by hand.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub fn poll_flush(&mut self) -> Poll<io::Result<()>> {
+        while let Some(operation) = self.operation {
+            let look = self.stream.reactor.0.driver.borrow_mut().look(operation);
+            match look {
+                Look::Pending => return Poll::Pending,
+                Look::Ended => self.operation = None,
+                Look::Outcome(outcome) => self.sent(outcome)?,
+            }
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks whether sending has failed, without asking to be woken when it ends well. Whether
+    /// everything has been sent.
+    ///
+    /// # Errors
+    /// As `send`.
+    pub fn check(&mut self) -> io::Result<bool> {
+        let Some(operation) = self.operation else { return Ok(true) };
+        let look = self.stream.reactor.0.driver.borrow_mut().glance(operation);
+        match look {
+            Look::Pending => return Ok(false),
+            Look::Ended => self.operation = None,
+            Look::Outcome(outcome) => self.sent(outcome)?,
+        }
+        Ok(self.operation.is_none())
     }
 
     /// What came of the buffer under way. Short only if an error struck in between: the next
     /// attempt will tell which.
-    fn sent(&mut self, outcome: Option<Outcome>) -> io::Result<()> {
-        self.operation = None;
+    fn sent(&mut self, outcome: Outcome) -> io::Result<()> {
+        self.let_go();
         match outcome {
-            Some(Outcome::Failed(errno)) => Err(io::Error::from_raw_os_error(errno)),
-            Some(Outcome::Sent(0, buffer)) if !buffer.is_empty() => {
-                Err(io::ErrorKind::WriteZero.into())
-            }
-            Some(Outcome::Sent(sent, mut buffer)) => {
-                buffer.consume(sent);
+            Outcome::Failed(errno) => Err(io::Error::from_raw_os_error(errno)),
+            Outcome::Sent(0, buffer) if !buffer.is_empty() => Err(io::ErrorKind::WriteZero.into()),
+            Outcome::Sent(sent, mut buffer) => {
+                buffer.consume(sent as usize);
                 if buffer.is_empty() { Ok(()) } else { self.start(buffer) }
             }
             _ => Ok(()),
         }
     }
 
-    fn start(&mut self, buffer: Buffer) -> io::Result<()> {
-        let fd = &self.stream.fd;
-        let start = |driver: &mut sys::Driver, task| driver.send(fd, buffer, task);
-        self.operation = Some(Operation::start(&self.stream.reactor, start)?);
+    /// Begins to send a buffer after everything before it has been sent.
+    ///
+    /// # Errors
+    /// Of the ring itself.
+    pub fn start(&mut self, buffer: Buffer) -> io::Result<()> {
+        debug_assert!(self.operation.is_none(), "one buffer at a time");
+        let inner = &self.stream.reactor.0;
+        let task = inner.current.get();
+        self.operation = Some(inner.driver.borrow_mut().send(&self.stream.fd, buffer, task)?);
         Ok(())
+    }
+
+    fn let_go(&mut self) {
+        if let Some(operation) = self.operation.take() {
+            self.stream.reactor.0.driver.borrow_mut().release(operation);
+        }
     }
 }
 
-impl Receiver {
-    /// As `next`, for bytes that go to `sender`; also ends when sending fails meanwhile.
-    ///
-    /// # Errors
-    /// Which of the two connections broke.
-    pub async fn next_for(&mut self, sender: &mut Sender) -> Result<Option<Buffer>, Failed> {
-        std::future::poll_fn(|_| {
-            sender.check().map_err(|_| Failed::Sending)?;
-            self.poll_next().map_err(|_| Failed::Receiving)
-        })
-        .await
+impl Drop for Sender<'_> {
+    fn drop(&mut self) {
+        self.let_go();
+    }
+}
+
+impl<'a> Receiver<'a> {
+    /// What it receives from.
+    pub fn stream(&self) -> &'a Stream {
+        self.stream
     }
 
     /// The next bytes; `None` at the end of the stream. Bytes not yet taken are never lost by
@@ -230,32 +251,41 @@ impl Receiver {
     /// socket can be read by other means.
     pub async fn remainder(&mut self) -> Option<io::Result<Option<Buffer>>> {
         std::future::poll_fn(|_| {
-            let Some(operation) = &self.operation else { return Poll::Ready(None) };
-            operation.stop();
-            let polled = operation.poll();
-            if let Poll::Ready(None) = polled {
-                self.operation = None;
+            let Some(operation) = self.operation else { return Poll::Ready(None) };
+            let mut driver = self.stream.reactor.0.driver.borrow_mut();
+            driver.stop(operation);
+            match driver.look(operation) {
+                Look::Pending => Poll::Pending,
+                Look::Outcome(outcome) => Poll::Ready(received(outcome)),
+                Look::Ended => {
+                    self.operation = None;
+                    Poll::Ready(None)
+                }
             }
-            polled.map(|outcome| outcome.and_then(received))
         })
         .await
     }
 
-    fn poll_next(&mut self) -> Poll<io::Result<Option<Buffer>>> {
+    /// As `next`, for who polls by hand.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub fn poll_next(&mut self) -> Poll<io::Result<Option<Buffer>>> {
         loop {
-            let operation = match &self.operation {
+            let operation = match self.operation {
                 Some(operation) => operation,
                 // Polled for another reason: a receive would only find no buffer again.
                 None if self.is_starving() => return Poll::Pending,
                 None => self.arm()?,
             };
-            match operation.poll() {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => self.operation = None,
-                Poll::Ready(Some(outcome)) => match received(outcome) {
+            let look = self.stream.reactor.0.driver.borrow_mut().look(operation);
+            match look {
+                Look::Pending => return Poll::Pending,
+                Look::Ended => self.operation = None,
+                Look::Outcome(outcome) => match received(outcome) {
                     Some(received) => return Poll::Ready(received),
                     None => {
-                        self.operation = None;
+                        self.let_go();
                         self.starve();
                     }
                 },
@@ -263,10 +293,11 @@ impl Receiver {
         }
     }
 
-    fn arm(&mut self) -> io::Result<&Operation> {
-        let fd = &self.stream.fd;
-        let start = |driver: &mut sys::Driver, task| driver.receive(fd, task);
-        Ok(self.operation.insert(Operation::start(&self.stream.reactor, start)?))
+    fn arm(&mut self) -> io::Result<Key> {
+        let inner = &self.stream.reactor.0;
+        let task = inner.current.get();
+        let operation = inner.driver.borrow_mut().receive(&self.stream.fd, task)?;
+        Ok(*self.operation.insert(operation))
     }
 
     /// No buffer was left: asks to be woken when one is, unless one is already.
@@ -279,6 +310,18 @@ impl Receiver {
     fn is_starving(&self) -> bool {
         let driver = &self.stream.reactor.0.driver;
         self.starving.is_some_and(|round| driver.borrow().is_buffer_awaited(round))
+    }
+
+    fn let_go(&mut self) {
+        if let Some(operation) = self.operation.take() {
+            self.stream.reactor.0.driver.borrow_mut().release(operation);
+        }
+    }
+}
+
+impl Drop for Receiver<'_> {
+    fn drop(&mut self) {
+        self.let_go();
     }
 }
 

@@ -50,7 +50,7 @@ fn pair(reactor: &Reactor) -> (Stream, TcpStream) {
     (Stream::new(reactor, ours.into()), theirs)
 }
 
-async fn receive(receiver: &mut Receiver) -> Buffer {
+async fn receive(receiver: &mut Receiver<'_>) -> Buffer {
     receiver.next().await.unwrap().expect("bytes, not the end of the stream")
 }
 
@@ -88,7 +88,8 @@ fn dropping_an_armed_receive_closes_the_socket() {
         let mut receiver = ours.receiver();
         let soon = reactor.now() + Duration::from_millis(1);
         assert_eq!(reactor.timeout_at(soon, receiver.next()).await.err(), Some(Elapsed));
-        drop((ours, receiver));
+        drop(receiver);
+        drop(ours);
         // The cancellation needs a visit to the kernel, and the close one more.
         while reactor.lent().0 > 0 {
             reactor.yield_now().await;
@@ -338,8 +339,7 @@ fn a_send_that_ends_well_wakes_nobody_and_one_that_fails_is_heard_of() {
         let (to, mut sink) = pair(&reactor);
         let (mut receiver, mut sender) = (from.receiver(), to.sender());
         source.write_all(b"a").unwrap();
-        let first = receiver.next_for(&mut sender).await.unwrap().unwrap();
-        sender.send(first).await.unwrap();
+        sender.send(receive(&mut receiver).await).await.unwrap();
         // The buffer comes back although nobody asks.
         while reactor.lent().1 > 0 {
             reactor.yield_now().await;
@@ -349,14 +349,15 @@ fn a_send_that_ends_well_wakes_nobody_and_one_that_fails_is_heard_of() {
         loop {
             // The first message after the close may still be taken; the answer to it is a reset.
             source.write_all(b"b").unwrap();
-            let sent = match receiver.next_for(&mut sender).await {
-                Ok(buffer) => sender.send(buffer.unwrap()).await.is_ok(),
-                Err(failed) => {
-                    assert_eq!(failed, Failed::Sending);
-                    false
-                }
-            };
-            if !sent {
+            let next = std::future::poll_fn(|_| {
+                sender.check()?;
+                receiver.poll_next()
+            });
+            match next.await {
+                Ok(buffer) => sender.start(buffer.unwrap()).unwrap(),
+                Err(_) => break,
+            }
+            if sender.flush().await.is_err() {
                 break;
             }
         }

@@ -44,8 +44,9 @@ enum Offer {
 pub struct Buffer {
     pool: Rc<BufferPool>,
     id: u16,
-    start: u32,
-    end: u32,
+    // Sixteen bits each: operations and sessions hold buffers, so their size is worth something.
+    start: u16,
+    end: u16,
     more_behind: bool,
 }
 
@@ -101,7 +102,8 @@ impl BufferPool {
     pub(super) fn received(self: &Rc<Self>, id: u16, len: u32, more_behind: bool) -> Buffer {
         self.offered.set(self.offered.get() - 1);
         self.refill();
-        Buffer { pool: Rc::clone(self), id, start: 0, end: len.min(BUFFER_LEN), more_behind }
+        let end = u16::try_from(len).unwrap_or(BUFFER_LEN).min(BUFFER_LEN);
+        Buffer { pool: Rc::clone(self), id, start: 0, end, more_behind }
     }
 
     /// Whether the kernel has no buffer to receive into.
@@ -146,7 +148,7 @@ impl BufferPool {
         // entry is written, and nobody else in this process refers to it.
         let entry = unsafe { &mut *entry.as_ptr() };
         entry.set_addr(self.address(id) as u64);
-        entry.set_len(BUFFER_LEN);
+        entry.set_len(BUFFER_LEN.into());
         entry.set_bid(id);
         tail.set(tail.get().wrapping_add(1));
         // SAFETY: the ring's base is page-aligned and its first entry is in the mapping.
@@ -173,7 +175,7 @@ impl Buffer {
 
     /// Bytes that have not been consumed.
     pub fn len(&self) -> usize {
-        (self.end - self.start) as usize
+        usize::from(self.end - self.start)
     }
 
     /// Whether all bytes have been consumed.
@@ -188,14 +190,14 @@ impl Buffer {
 
     /// Drops the first `n` bytes, or all if there are fewer.
     pub fn consume(&mut self, n: usize) {
-        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        let n = u16::try_from(n).unwrap_or(u16::MAX);
         self.start = self.start.saturating_add(n).min(self.end);
     }
 
     /// Where the unconsumed bytes begin.
     pub(super) fn address(&self) -> *const u8 {
         // SAFETY: `start` is at most BUFFER_SIZE.
-        unsafe { self.pool.address(self.id).add(self.start as usize) }
+        unsafe { self.pool.address(self.id).add(usize::from(self.start)) }
     }
 }
 
@@ -214,7 +216,8 @@ impl fmt::Debug for Buffer {
         write!(f, "Buffer({}, {} bytes)", self.id, self.len())
     }
 }
-const BUFFER_LEN: u32 = BUFFER_SIZE as u32;
+const BUFFER_LEN: u16 = BUFFER_SIZE as u16;
+const _: () = assert!(BUFFER_LEN as usize == BUFFER_SIZE);
 
 /// Anonymous memory, unmapped on drop.
 struct Mapping {

@@ -14,6 +14,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Instant;
@@ -40,7 +41,7 @@ pub(crate) enum Outcome {
     /// A connection was accepted.
     Accepted(Socket),
     /// So many bytes of the buffer were sent.
-    Sent(usize, Buffer),
+    Sent(u32, Buffer),
     /// It failed with this errno.
     Failed(i32),
 }
@@ -76,8 +77,12 @@ struct Slot {
     /// Whether the owner has looked for the end of this operation and must be woken by it.
     awaited: bool,
     first: Option<Outcome>,
-    rest: VecDeque<Outcome>,
+    /// What came after it; boxed, since almost every operation is looked at before more comes.
+    rest: Option<Box<Rest>>,
 }
+
+#[derive(Default)]
+struct Rest(VecDeque<Outcome>);
 
 /// The operations of one shard.
 pub(crate) struct Driver {
@@ -89,7 +94,7 @@ pub(crate) struct Driver {
     /// Tasks that wait for a buffer to come back.
     starved: Vec<Key>,
     /// How often those who waited for a buffer have been woken.
-    buffer_rounds: u64,
+    buffer_rounds: NonZeroU64,
     stale: u64,
 }
 
@@ -127,7 +132,7 @@ impl Driver {
             pool,
             completions: Vec::new(),
             starved: Vec::new(),
-            buffer_rounds: 0,
+            buffer_rounds: NonZeroU64::MIN,
             stale: 0,
         }
     }
@@ -247,7 +252,7 @@ impl Driver {
     pub(crate) fn look(&mut self, key: Key) -> Look {
         let Some(slot) = self.slots.get_mut(key) else { return Look::Ended };
         if let Some(outcome) = slot.first.take() {
-            slot.first = slot.rest.pop_front();
+            slot.first = slot.next_of_rest();
             return Look::Outcome(outcome);
         }
         if slot.armed {
@@ -271,7 +276,7 @@ impl Driver {
         let Some(slot) = self.slots.get_mut(key) else { return };
         slot.owner = None;
         slot.first = None;
-        slot.rest.clear();
+        slot.rest = None;
         if !slot.armed {
             self.slots.remove(key);
         } else if !slot.cancelled {
@@ -308,7 +313,7 @@ impl Driver {
 
     /// A task that found no buffer wants to hear when one is back: the round of waiting that it
     /// joins; `None` if one is back already.
-    pub(crate) fn wait_for_buffer(&mut self, task: Key) -> Option<u64> {
+    pub(crate) fn wait_for_buffer(&mut self, task: Key) -> Option<NonZeroU64> {
         self.pool.is_exhausted().then(|| {
             self.starved.push(task);
             self.buffer_rounds
@@ -316,7 +321,7 @@ impl Driver {
     }
 
     /// Whether those who joined this round of waiting for a buffer still wait.
-    pub(crate) fn is_buffer_awaited(&self, round: u64) -> bool {
+    pub(crate) fn is_buffer_awaited(&self, round: NonZeroU64) -> bool {
         round == self.buffer_rounds
     }
 
@@ -351,7 +356,7 @@ impl Driver {
         if self.starved.is_empty() || self.pool.is_exhausted() {
             return false;
         }
-        self.buffer_rounds += 1;
+        self.buffer_rounds = self.buffer_rounds.saturating_add(1);
         self.starved.drain(..).for_each(wake);
         true
     }
@@ -375,7 +380,7 @@ impl Driver {
         };
         if let Some(Outcome::Sent(sent, buffer)) = &outcome
             && !slot.awaited
-            && *sent == buffer.len()
+            && *sent as usize == buffer.len()
         {
             self.slots.remove(key);
             return None;
@@ -383,7 +388,7 @@ impl Driver {
         if let Some(outcome) = outcome {
             slot.queue(outcome);
         }
-        if matches!(slot.work, Work::Receive) && slot.rest.len() + 1 >= RECEIVE_QUEUE {
+        if matches!(slot.work, Work::Receive) && slot.queued() >= RECEIVE_QUEUE {
             self.stop(key);
         }
         Some(owner)
@@ -420,7 +425,7 @@ impl Slot {
             cancelled: false,
             awaited: false,
             first: None,
-            rest: VecDeque::new(),
+            rest: None,
         }
     }
 
@@ -438,14 +443,28 @@ impl Slot {
     fn queue(&mut self, outcome: Outcome) {
         match self.first {
             None => self.first = Some(outcome),
-            Some(_) => self.rest.push_back(outcome),
+            Some(_) => self.rest.get_or_insert_default().0.push_back(outcome),
         }
+    }
+
+    fn next_of_rest(&mut self) -> Option<Outcome> {
+        let rest = self.rest.as_mut()?;
+        let next = rest.0.pop_front();
+        if rest.0.is_empty() {
+            self.rest = None;
+        }
+        next
+    }
+
+    /// Outcomes that nobody has looked at yet.
+    fn queued(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.as_ref().map_or(0, |rest| rest.0.len())
     }
 
     /// What a completion's result means for this kind of operation; `None` when it only says that
     /// a receive must be armed again.
     fn outcome(&mut self, result: i32, buffer: Option<Buffer>) -> Option<Outcome> {
-        let Ok(count) = usize::try_from(result) else {
+        let Ok(count) = u32::try_from(result) else {
             let cancelled = result == -libc::ECANCELED && self.cancelled;
             return (!cancelled).then_some(Outcome::Failed(-result));
         };

@@ -24,8 +24,8 @@ pub struct Socket(Inner);
 enum Inner {
     /// The kernel's; `watched`: whether the epoll driver has been told of it.
     Os { fd: OwnedFd, watched: Cell<bool> },
-    /// One of a simulated world.
-    Sim(SimSocket),
+    /// One of a simulated world. Boxed, since it is larger than what all others need.
+    Sim(Box<SimSocket>),
 }
 
 impl<F: Into<OwnedFd>> From<F> for Socket {
@@ -43,7 +43,7 @@ pub(super) fn wrong_world() -> io::Error {
 impl Socket {
     /// A socket of a simulated world.
     pub(super) fn from_sim(socket: SimSocket) -> Self {
-        Self(Inner::Sim(socket))
+        Self(Inner::Sim(Box::new(socket)))
     }
 
     /// The number that the driver knows it by; one that the kernel refuses if it is simulated.

@@ -1,0 +1,110 @@
+//! One direction's bulk: the kernel moves it from socket to pipe to socket, and no byte is copied.
+//!
+//! Synchronous `splice(2)` driven by readiness, as a ring would hand each one to a worker thread.
+//! Splicing keeps at most a pipe of unsent bytes. Invariants: nothing is spliced before what was
+//! received otherwise has been sent; a pipe goes back to the pool only when it is empty. Next: `path`
+//! decides when to begin and when to end.
+
+use std::io;
+use std::time::Duration;
+
+use ringlane_core::limits::{PIPE_SIZE, SPLICE_BUDGET};
+use ringlane_core::reactor::{First, Stream, first};
+use ringlane_core::sys::{Interest, Pipe};
+
+use crate::pipes::Lease;
+use crate::pump::{Broken, Halves, Way};
+
+/// How long a direction that ran dry keeps its pipe.
+const SPLICE_LINGER: Duration = Duration::from_millis(20);
+
+/// What is left of a direction when splicing has ended well.
+pub(crate) struct Spliced<'a> {
+    pub(crate) way: Way<'a>,
+    pub(crate) halves: Halves<'a>,
+    /// Whether the stream has ended; else what comes is too little for splicing.
+    pub(crate) ended: bool,
+}
+
+/// Splices for as long as it pays.
+pub(crate) async fn splice<'a>(
+    mut way: Way<'a>,
+    mut halves: Halves<'a>,
+    (mut pipe, lease): (Pipe, Lease<'a>),
+) -> Result<Spliced<'a>, Broken> {
+    let mut ended = halves.run_dry(&mut way).await?;
+    way.path.switched();
+    if !ended {
+        let counters = way.traffic.shard.counters();
+        counters.splice_entered.add(1);
+        way.ease_pacing(halves.sender.stream());
+        ended = splice_through(&mut way, &halves, &mut pipe).await?;
+        counters.splice_left.add(1);
+        way.path.switched();
+    }
+    lease.give_back(pipe);
+    Ok(Spliced { way, halves, ended })
+}
+
+/// Whether the stream has ended.
+async fn splice_through(
+    way: &mut Way<'_>,
+    halves: &Halves<'_>,
+    pipe: &mut Pipe,
+) -> Result<bool, Broken> {
+    let (from, to) = (halves.receiver.stream(), halves.sender.stream());
+    let mut budget = SPLICE_BUDGET;
+    loop {
+        match from.splice_into(pipe, PIPE_SIZE) {
+            Ok(0) => return Ok(true),
+            Ok(bytes) => {
+                way.path.filled(bytes);
+                way.traffic.received(way.source, bytes);
+                budget = budget.saturating_sub(bytes);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if way.path.wants_copy() || !wait_for_bytes(way, from).await? {
+                    return Ok(false);
+                }
+                budget = SPLICE_BUDGET;
+                continue;
+            }
+            Err(_) => return Err(way.source_broken()),
+        }
+        empty(way, pipe, to).await?;
+        if budget == 0 {
+            way.traffic.shard.reactor.yield_now().await;
+            budget = SPLICE_BUDGET;
+        }
+    }
+}
+
+/// Waits for the source; `false` if it stays silent for long enough to give the pipe back.
+async fn wait_for_bytes(way: &Way<'_>, from: &Stream) -> Result<bool, Broken> {
+    let ready = from.ready(Interest::Readable);
+    let waited = if way.path.may_copy() {
+        first(ready, way.traffic.shard.reactor.sleep(SPLICE_LINGER)).await
+    } else {
+        First::Left(ready.await)
+    };
+    match waited {
+        First::Left(ready) => ready.map(|()| true).map_err(|_| way.source_broken()),
+        First::Right(()) => Ok(false),
+    }
+}
+
+/// Moves everything that is in the pipe to the sink.
+async fn empty(way: &Way<'_>, pipe: &mut Pipe, to: &Stream) -> Result<(), Broken> {
+    while pipe.held() > 0 {
+        match to.splice_from(pipe) {
+            // A pipe that gives nothing though it holds something would be asked for ever.
+            Ok(0) => return Err(way.sink_broken()),
+            Ok(_) => way.traffic.sent(way.source.other()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                to.ready(Interest::Writable).await.map_err(|_| way.sink_broken())?;
+            }
+            Err(_) => return Err(way.sink_broken()),
+        }
+    }
+    Ok(())
+}
