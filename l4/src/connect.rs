@@ -5,6 +5,7 @@
 //! (descriptors, ports, memory) are not held against a server.
 
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
 
 use ringlane_core::balance::View;
@@ -22,7 +23,9 @@ const CONNECT_ATTEMPTS: u32 = 4;
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Connects a session to a server of its frontend's backend, which the account then occupies.
-pub(crate) async fn connect(shard: &Shard, account: &mut Account) -> Result<Stream, Close> {
+pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
+    let shard = Rc::clone(&account.shard);
+    let shard = &*shard;
     let frontend = shard.snapshot.frontend(account.frontend);
     let mut tried: Vec<ServerId> = Vec::new();
     let mut cause = Cause::Server;

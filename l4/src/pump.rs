@@ -91,6 +91,11 @@ impl<'a> Pump<'a> {
         Self { way, stage: Stage::Copying(halves) }
     }
 
+    /// Whether the source has ended its stream and the end was passed on.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.stage, Stage::Ended)
+    }
+
     /// Pumps until the source ends its stream, and passes the end on. Ready ever after.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
@@ -141,6 +146,8 @@ impl<'a> Pump<'a> {
 impl<'a> Halves<'a> {
     /// Copies until the stream ends or splicing would be cheaper.
     fn poll(&mut self, way: &mut Way<'a>) -> Poll<Result<Pause, Broken>> {
+        // Only what was sent before this: a send that fails later wakes the task again.
+        self.sender.check().map_err(|_| way.sink_broken())?;
         loop {
             if self.waiting.is_some() {
                 ready!(self.sender.poll_flush()).map_err(|_| way.sink_broken())?;
@@ -149,7 +156,6 @@ impl<'a> Halves<'a> {
             if way.path.wants_splice() {
                 return Poll::Ready(Ok(Pause::Bulk));
             }
-            self.sender.check().map_err(|_| way.sink_broken())?;
             match ready!(self.receiver.poll_next()).map_err(|_| way.source_broken())? {
                 Some(buffer) => self.received(way, buffer),
                 None => return Poll::Ready(Ok(Pause::End)),

@@ -11,10 +11,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ringlane_core::close::{Cause, Close};
+use ringlane_core::close::Cause;
 use ringlane_core::counters::{FrontendCounters, ServerCounters};
 use ringlane_core::reactor::{Sleep, Stream};
-use ringlane_core::snapshot::{FrontendId, ServerId, Timeout};
+use ringlane_core::snapshot::{FrontendId, ServerId};
 
 use crate::path::PathChoice;
 use crate::pump::{Broken, Pump};
@@ -39,7 +39,8 @@ impl Side {
         }
     }
 
-    const fn cause(self) -> Cause {
+    /// Whom a close is laid to when this side's connection broke.
+    pub(crate) const fn cause(self) -> Cause {
         match self {
             Self::Client => Cause::Client,
             Self::Server => Cause::Server,
@@ -64,7 +65,26 @@ impl fmt::Debug for Traffic<'_> {
     }
 }
 
-impl Traffic<'_> {
+impl<'a> Traffic<'a> {
+    /// Nothing has passed yet, and both sides have just been heard of.
+    pub(crate) fn new(
+        shard: &'a Shard,
+        frontend_id: FrontendId,
+        server_id: ServerId,
+        bytes: &'a Bytes,
+    ) -> Self {
+        let now = shard.reactor.now();
+        Self {
+            shard,
+            frontend_id,
+            bytes,
+            frontend: shard.counters().frontend(frontend_id),
+            server: shard.counters().server(server_id),
+            alive: [Cell::new(now), Cell::new(now)],
+            ended: [Cell::new(false), Cell::new(false)],
+        }
+    }
+
     /// Bytes came from a side.
     pub(crate) fn received(&self, side: Side, bytes: usize) {
         let bytes = bytes as u64;
@@ -95,7 +115,8 @@ impl Traffic<'_> {
 
     /// When a side that stays silent has been silent for too long, and which one. Where both fell
     /// silent after the same exchange the client's timeout goes first, as in HAProxy.
-    fn deadline(&self, timeout: &Timeout) -> (Instant, Cause) {
+    fn deadline(&self) -> (Instant, Cause) {
+        let timeout = &self.shard.snapshot.frontend(self.frontend_id).timeout;
         let client = self.alive[Side::Client as usize].get() + timeout.client;
         let server = self.alive[Side::Server as usize].get() + timeout.server;
         if client <= server + SAME_EXCHANGE {
@@ -106,75 +127,71 @@ impl Traffic<'_> {
     }
 }
 
-/// Relays between two connected sides until both have finished or something ends the session.
-pub(crate) async fn relay(
-    shard: &Shard,
-    (client, server): (&Stream, &Stream),
-    (frontend_id, server_id): (FrontendId, ServerId),
-    bytes: &Bytes,
-) -> Close {
-    let now = shard.reactor.now();
-    let frontend = shard.snapshot.frontend(frontend_id);
-    let traffic = Traffic {
-        shard,
-        frontend_id,
-        bytes,
-        frontend: shard.counters().frontend(frontend_id),
-        server: shard.counters().server(server_id),
-        alive: [Cell::new(now), Cell::new(now)],
-        ended: [Cell::new(false), Cell::new(false)],
-    };
-    let path = PathChoice::new(frontend.path);
-    let mut relay = Relay {
-        up: Pump::new(Side::Client, (client, server), &traffic, path),
-        down: Pump::new(Side::Server, (server, client), &traffic, path),
-        timer: shard.reactor.sleep_until(traffic.deadline(&frontend.timeout).0),
-        timeout: &frontend.timeout,
-        traffic: &traffic,
-    };
-    match std::future::poll_fn(|cx| relay.poll(cx)).await {
-        Ok(()) => Close::NORMAL,
-        Err(End::Broken(Broken(side))) => {
-            match side {
-                Side::Client => server.reset_on_close(),
-                Side::Server => client.reset_on_close(),
-            }
-            Close::data(side.cause())
-        }
-        Err(End::Silent(cause)) => Close::data(cause),
-    }
-}
+/// The parts of a session's task, so that a byte in one direction costs nothing in the other.
+const UP: u8 = 1;
+const DOWN: u8 = 2;
 
-/// Both directions of a session.
-struct Relay<'a> {
+/// Both directions of a session: relays until both have finished or something ends it. A future by
+/// hand, as an async function would keep its arguments in every session once more.
+pub(crate) struct Relay<'a> {
     up: Pump<'a>,
     down: Pump<'a>,
     timer: Sleep,
-    timeout: &'a Timeout,
     traffic: &'a Traffic<'a>,
 }
 
-enum End {
+/// What ended a session before both sides had finished.
+pub(crate) enum End {
+    /// A side's connection broke.
     Broken(Broken),
+    /// A side was silent for too long.
     Silent(Cause),
 }
 
-impl Relay<'_> {
+impl<'a> Relay<'a> {
+    /// A relay between two connected sides.
+    pub(crate) fn new(client: &'a Stream, server: &'a Stream, traffic: &'a Traffic<'a>) -> Self {
+        let shard = traffic.shard;
+        let path = PathChoice::new(shard.snapshot.frontend(traffic.frontend_id).path);
+        Self {
+            up: Pump::new(Side::Client, (client, server), traffic, path),
+            down: Pump::new(Side::Server, (server, client), traffic, path),
+            timer: shard.reactor.sleep_until(traffic.deadline().0),
+            traffic,
+        }
+    }
+
     /// Runs both directions to their ends, unless one breaks or a side is silent for too long. The
     /// deadline moves with every byte; the timer does not: it is looked at when it fires.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let up = self.up.poll(cx).map_err(End::Broken)?;
-        let down = self.down.poll(cx).map_err(End::Broken)?;
-        if up.is_ready() && down.is_ready() {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let reactor = &self.traffic.shard.reactor;
+        if let Some(Poll::Ready(ended)) = reactor.poll_part(UP, || self.up.poll(cx)) {
+            ended.map_err(End::Broken)?;
+        }
+        if let Some(Poll::Ready(ended)) = reactor.poll_part(DOWN, || self.down.poll(cx)) {
+            ended.map_err(End::Broken)?;
+        }
+        if self.up.has_ended() && self.down.has_ended() {
             return Poll::Ready(Ok(()));
         }
+        if !reactor.has_other_news() {
+            return Poll::Pending;
+        }
         while Pin::new(&mut self.timer).poll(cx).is_ready() {
-            let (at, cause) = self.traffic.deadline(self.timeout);
-            if at <= self.traffic.shard.reactor.now() {
+            let (at, cause) = self.traffic.deadline();
+            if at <= reactor.now() {
                 return Poll::Ready(Err(End::Silent(cause)));
             }
             Pin::new(&mut self.timer).postpone(at);
         }
         Poll::Pending
+    }
+}
+
+impl Future for Relay<'_> {
+    type Output = Result<(), End>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_end(cx)
     }
 }

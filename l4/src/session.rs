@@ -5,6 +5,7 @@
 //! exactly once and has exactly one close code.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,8 @@ use ringlane_core::snapshot::{FrontendId, ServerId};
 use ringlane_core::sys::Socket;
 
 use crate::connect::connect;
-use crate::relay::relay;
+use crate::pump::Broken;
+use crate::relay::{End, Relay, Side, Traffic};
 use crate::shard::Shard;
 
 /// Bytes that a session has received from either side.
@@ -27,10 +29,10 @@ pub(crate) struct Bytes {
 
 /// What is known of a session, settled on drop.
 pub(crate) struct Account {
-    shard: Rc<Shard>,
+    pub(crate) shard: Rc<Shard>,
     pub(crate) frontend: FrontendId,
-    /// Asked for only if somebody will read it.
-    client: Option<std::net::SocketAddr>,
+    /// Asked for only if somebody will read it; boxed, as every session has room for it.
+    client: Option<Box<SocketAddr>>,
     accepted: Instant,
     accepted_unix_us: u64,
     /// The server that it occupies a place of.
@@ -55,14 +57,24 @@ pub(crate) fn begin(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId)
 
 /// Connects and relays, to the end.
 async fn serve(client: &Stream, account: &mut Account) -> Close {
-    let shard = Rc::clone(&account.shard);
     // Boxed, since connecting needs more room than all that follows, and is over soon.
-    let server = match Box::pin(connect(&shard, account)).await {
+    let server = match Box::pin(connect(account)).await {
         Ok(server) => server,
         Err(close) => return close,
     };
     let Some(id) = account.server else { return Close::data(Cause::Internal) };
-    relay(&shard, (client, &server), (account.frontend, id), &account.bytes).await
+    let traffic = Traffic::new(&account.shard, account.frontend, id, &account.bytes);
+    match Relay::new(client, &server, &traffic).await {
+        Ok(()) => Close::NORMAL,
+        Err(End::Broken(Broken(side))) => {
+            match side {
+                Side::Client => server.reset_on_close(),
+                Side::Server => client.reset_on_close(),
+            }
+            Close::data(side.cause())
+        }
+        Err(End::Silent(cause)) => Close::data(cause),
+    }
 }
 
 impl Account {
@@ -71,7 +83,7 @@ impl Account {
         let logged = shard.snapshot.log_sessions;
         let wants_address = logged || shard.balances_by_source(frontend);
         Self {
-            client: wants_address.then(|| client.peer_address()).flatten(),
+            client: wants_address.then(|| client.peer_address()).flatten().map(Box::new),
             accepted: shard.reactor.now(),
             accepted_unix_us: if logged { shard.reactor.unix_micros() } else { 0 },
             shard,
@@ -95,8 +107,8 @@ impl Account {
     }
 
     /// The client's address, if it was asked for.
-    pub(crate) fn client(&self) -> Option<std::net::SocketAddr> {
-        self.client
+    pub(crate) fn client(&self) -> Option<SocketAddr> {
+        self.client.as_deref().copied()
     }
 
     /// The session tries a server and occupies a place there.
@@ -122,7 +134,7 @@ impl Account {
     fn record(&self, close: Close, duration: Duration) -> SessionRecord {
         SessionRecord {
             accepted_unix_us: self.accepted_unix_us,
-            client: self.client,
+            client: self.client(),
             generation: self.shard.snapshot.generation,
             frontend: self.frontend,
             server: self.server,

@@ -35,7 +35,7 @@ use crate::limits::TASKS_PER_TURN;
 use crate::mailbox::{Mailbox, Message};
 use crate::slab::{Key, Slab};
 use crate::sys::sim::Place;
-use crate::sys::{Driver, DriverKind, Look, Outcome, Pipe, SetupError, Wait};
+use crate::sys::{Driver, DriverKind, Label, Look, Outcome, Owner, Pipe, SetupError, Wait};
 use crate::wheel::Wheel;
 
 /// The handle to a shard's loop. Cloning it is cheap; it can't leave its thread.
@@ -48,6 +48,10 @@ struct Inner {
     ready: RefCell<VecDeque<Key>>,
     /// The task that is being polled.
     current: Cell<Key>,
+    /// The part of it that is being polled.
+    label: Cell<Label>,
+    /// The parts of it that have news.
+    news: Cell<Label>,
     wheel: RefCell<Wheel>,
     started: Instant,
     now: Cell<Instant>,
@@ -74,8 +78,12 @@ pub enum Rest {
 struct Task {
     /// Absent while it is being polled.
     future: Option<Pin<Box<dyn Future<Output = ()>>>>,
-    queued: bool,
+    /// The parts that it was woken for; none: it is not in the queue.
+    news: Label,
 }
+
+/// Any part of a task: what was started outside of [`Reactor::poll_part`].
+const ALL_PARTS: Label = Label::MAX;
 
 impl fmt::Debug for Reactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -122,6 +130,8 @@ impl Reactor {
             tasks: RefCell::new(Slab::new()),
             ready: RefCell::new(VecDeque::new()),
             current: Cell::new(Key::NOBODY),
+            label: Cell::new(ALL_PARTS),
+            news: Cell::new(0),
             wheel: RefCell::new(Wheel::new()),
             started: now,
             now: Cell::new(now),
@@ -220,7 +230,7 @@ impl Reactor {
     }
 
     fn spawn_task(&self, future: impl Future<Output = ()> + 'static) -> Key {
-        let task = Task { future: Some(Box::pin(future)), queued: false };
+        let task = Task { future: Some(Box::pin(future)), news: 0 };
         let key = self.0.tasks.borrow_mut().insert(task);
         self.wake(key);
         key
@@ -292,18 +302,44 @@ impl Reactor {
         &self.0.mailboxes[self.0.index]
     }
 
+    /// Polls one part of the current task, if it has news: what it starts wakes the task for this
+    /// part alone. `None` without news. A task has up to eight parts, one bit each.
+    pub fn poll_part<T>(&self, part: u8, poll: impl FnOnce() -> T) -> Option<T> {
+        if self.0.news.get() & part == 0 {
+            return None;
+        }
+        let outer = self.0.label.replace(part);
+        let polled = poll();
+        self.0.label.set(outer);
+        Some(polled)
+    }
+
+    /// Whether the current task was woken by something that belongs to no part.
+    pub fn has_other_news(&self) -> bool {
+        self.0.news.get() == ALL_PARTS
+    }
+
+    fn owner(&self) -> Owner {
+        Owner { task: self.0.current.get(), label: self.0.label.get() }
+    }
+
     fn wake(&self, key: Key) {
-        if let Some(task) = self.0.tasks.borrow_mut().get_mut(key)
-            && !std::mem::replace(&mut task.queued, true)
-        {
+        self.wake_for(key, ALL_PARTS);
+    }
+
+    fn wake_for(&self, key: Key, news: Label) {
+        let mut tasks = self.0.tasks.borrow_mut();
+        let Some(task) = tasks.get_mut(key) else { return };
+        if task.news == 0 {
             self.0.ready.borrow_mut().push_back(key);
         }
+        task.news |= news;
     }
 
     /// Submits what the tasks started, sleeps if there is nothing to do, and wakes whoever got
     /// something: from the kernel, a timer, or the mailbox.
     fn visit_kernel(&self, wait: Wait) -> io::Result<()> {
-        let outcome = self.0.driver.borrow_mut().turn(wait, |task| self.wake(task));
+        let outcome = self.0.driver.borrow_mut().turn(wait, |task, news| self.wake_for(task, news));
         self.mailbox().unpark();
         let turn = outcome?;
         self.0.now.set(self.0.driver.borrow().now());
@@ -325,8 +361,9 @@ impl Reactor {
         let ready = self.0.ready.borrow().len();
         for _ in 0..ready.min(TASKS_PER_TURN) {
             let Some(key) = self.0.ready.borrow_mut().pop_front() else { return };
-            let Some(mut future) = self.take_task(key) else { continue };
+            let Some((mut future, news)) = self.take_task(key) else { continue };
             self.0.current.set(key);
+            self.0.news.set(news);
             let polled = future.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             self.0.current.set(Key::NOBODY);
             if polled.is_pending() {
@@ -341,11 +378,11 @@ impl Reactor {
         }
     }
 
-    fn take_task(&self, key: Key) -> Option<Pin<Box<dyn Future<Output = ()>>>> {
+    fn take_task(&self, key: Key) -> Option<(Pin<Box<dyn Future<Output = ()>>>, Label)> {
         let mut tasks = self.0.tasks.borrow_mut();
         let task = tasks.get_mut(key)?;
-        task.queued = false;
-        task.future.take()
+        let news = std::mem::take(&mut task.news);
+        Some((task.future.take()?, news))
     }
 
     /// How long the kernel may keep us: not at all with tasks or mail waiting, else until a timer.
@@ -388,9 +425,9 @@ impl Operation {
     /// Starts an operation of the current task.
     fn start(
         reactor: &Reactor,
-        start: impl FnOnce(&mut Driver, Key) -> io::Result<Key>,
+        start: impl FnOnce(&mut Driver, Owner) -> io::Result<Key>,
     ) -> io::Result<Self> {
-        let key = start(&mut reactor.0.driver.borrow_mut(), reactor.0.current.get())?;
+        let key = start(&mut reactor.0.driver.borrow_mut(), reactor.owner())?;
         Ok(Self { reactor: reactor.clone(), key })
     }
 

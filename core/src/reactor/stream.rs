@@ -176,20 +176,21 @@ impl<'a> Sender<'a> {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks whether sending has failed, without asking to be woken when it ends well. Whether
-    /// everything has been sent.
+    /// Looks whether sending has failed, without asking to be woken when it ends well.
     ///
     /// # Errors
     /// As `send`.
-    pub fn check(&mut self) -> io::Result<bool> {
-        let Some(operation) = self.operation else { return Ok(true) };
+    pub fn check(&mut self) -> io::Result<()> {
+        let Some(operation) = self.operation else { return Ok(()) };
         let look = self.stream.reactor.0.driver.borrow_mut().glance(operation);
         match look {
-            Look::Pending => return Ok(false),
-            Look::Ended => self.operation = None,
-            Look::Outcome(outcome) => self.sent(outcome)?,
+            Look::Pending => Ok(()),
+            Look::Ended => {
+                self.operation = None;
+                Ok(())
+            }
+            Look::Outcome(outcome) => self.sent(outcome),
         }
-        Ok(self.operation.is_none())
     }
 
     /// What came of the buffer under way. Short only if an error struck in between: the next
@@ -214,8 +215,8 @@ impl<'a> Sender<'a> {
     pub fn start(&mut self, buffer: Buffer) -> io::Result<()> {
         debug_assert!(self.operation.is_none(), "one buffer at a time");
         let inner = &self.stream.reactor.0;
-        let task = inner.current.get();
-        self.operation = Some(inner.driver.borrow_mut().send(&self.stream.fd, buffer, task)?);
+        let owner = self.stream.reactor.owner();
+        self.operation = Some(inner.driver.borrow_mut().send(&self.stream.fd, buffer, owner)?);
         Ok(())
     }
 
@@ -295,8 +296,8 @@ impl<'a> Receiver<'a> {
 
     fn arm(&mut self) -> io::Result<Key> {
         let inner = &self.stream.reactor.0;
-        let task = inner.current.get();
-        let operation = inner.driver.borrow_mut().receive(&self.stream.fd, task)?;
+        let owner = self.stream.reactor.owner();
+        let operation = inner.driver.borrow_mut().receive(&self.stream.fd, owner)?;
         Ok(*self.operation.insert(operation))
     }
 
@@ -304,7 +305,7 @@ impl<'a> Receiver<'a> {
     fn starve(&mut self) {
         let inner = &self.stream.reactor.0;
         inner.counters.buffers_exhausted.add(1);
-        self.starving = inner.driver.borrow_mut().wait_for_buffer(inner.current.get());
+        self.starving = inner.driver.borrow_mut().wait_for_buffer(self.stream.reactor.owner());
     }
 
     fn is_starving(&self) -> bool {

@@ -72,6 +72,8 @@ struct Slot {
     socket: Rc<Socket>,
     /// The task to wake; `None` when nobody waits for this operation any more.
     owner: Option<Key>,
+    /// What the task is told that it was woken for.
+    label: Label,
     armed: bool,
     cancelled: bool,
     /// Whether the owner has looked for the end of this operation and must be woken by it.
@@ -84,6 +86,16 @@ struct Slot {
 #[derive(Default)]
 struct Rest(VecDeque<Outcome>);
 
+/// What a task is told that it was woken for: a bit for each of its parts that may have news.
+pub(crate) type Label = u8;
+
+/// Whoever starts an operation.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Owner {
+    pub(crate) task: Key,
+    pub(crate) label: Label,
+}
+
 /// The operations of one shard.
 pub(crate) struct Driver {
     // Dropped first: the kernel must be done before what it was lent goes.
@@ -92,7 +104,7 @@ pub(crate) struct Driver {
     pool: Rc<BufferPool>,
     completions: Vec<Completion>,
     /// Tasks that wait for a buffer to come back.
-    starved: Vec<Key>,
+    starved: Vec<Owner>,
     /// How often those who waited for a buffer have been woken.
     buffer_rounds: NonZeroU64,
     stale: u64,
@@ -142,14 +154,15 @@ impl Driver {
     fn probe_receive_limit(&mut self) -> io::Result<()> {
         let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
         io::Write::write_all(&mut &ours, b"?")?;
-        let key = self.receive(&Rc::new(Socket::from(theirs)), Key::NOBODY)?;
+        let key =
+            self.receive(&Rc::new(Socket::from(theirs)), Owner { task: Key::NOBODY, label: 0 })?;
         while matches!(self.slots.get_mut(key), Some(slot) if slot.first.is_none()) {
-            self.turn(Wait::Completion, |_| ())?;
+            self.turn(Wait::Completion, |_, _| ())?;
         }
         let refused = matches!(self.look(key), Look::Outcome(Outcome::Failed(libc::EINVAL)));
         self.release(key);
         while self.in_flight() > 0 {
-            self.turn(Wait::Completion, |_| ())?;
+            self.turn(Wait::Completion, |_, _| ())?;
         }
         if let Kernel::Uring(uring) = &mut self.kernel
             && refused
@@ -160,12 +173,12 @@ impl Driver {
     }
 
     /// Accepts connections until released, or until it fails.
-    pub(crate) fn accept(&mut self, listener: &Rc<Socket>, owner: Key) -> io::Result<Key> {
+    pub(crate) fn accept(&mut self, listener: &Rc<Socket>, owner: Owner) -> io::Result<Key> {
         self.start(Work::Accept, listener, owner)
     }
 
     /// Receives into buffers of the pool until a window's worth has come.
-    pub(crate) fn receive(&mut self, socket: &Rc<Socket>, owner: Key) -> io::Result<Key> {
+    pub(crate) fn receive(&mut self, socket: &Rc<Socket>, owner: Owner) -> io::Result<Key> {
         self.start(Work::Receive, socket, owner)
     }
 
@@ -174,7 +187,7 @@ impl Driver {
         &mut self,
         socket: &Rc<Socket>,
         buffer: Buffer,
-        owner: Key,
+        owner: Owner,
     ) -> io::Result<Key> {
         self.start(Work::Send(buffer), socket, owner)
     }
@@ -184,7 +197,7 @@ impl Driver {
         &mut self,
         socket: &Rc<Socket>,
         address: SockAddr,
-        owner: Key,
+        owner: Owner,
     ) -> io::Result<Key> {
         self.start(Work::Connect(Box::new(address)), socket, owner)
     }
@@ -194,12 +207,12 @@ impl Driver {
         &mut self,
         socket: &Rc<Socket>,
         interest: Interest,
-        owner: Key,
+        owner: Owner,
     ) -> io::Result<Key> {
         self.start(Work::Poll(interest), socket, owner)
     }
 
-    fn start(&mut self, work: Work, socket: &Rc<Socket>, owner: Key) -> io::Result<Key> {
+    fn start(&mut self, work: Work, socket: &Rc<Socket>, owner: Owner) -> io::Result<Key> {
         let key = self.slots.insert(Slot::new(work, Rc::clone(socket), owner));
         let Some(request) = self.slots.get_mut(key).and_then(|slot| slot.request()) else {
             return Err(io::ErrorKind::InvalidInput.into());
@@ -313,7 +326,7 @@ impl Driver {
 
     /// A task that found no buffer wants to hear when one is back: the round of waiting that it
     /// joins; `None` if one is back already.
-    pub(crate) fn wait_for_buffer(&mut self, task: Key) -> Option<NonZeroU64> {
+    pub(crate) fn wait_for_buffer(&mut self, task: Owner) -> Option<NonZeroU64> {
         self.pool.is_exhausted().then(|| {
             self.starved.push(task);
             self.buffer_rounds
@@ -326,8 +339,12 @@ impl Driver {
     }
 
     /// Submits, waits as told, and hands every completion to its operation; `wake` hears of each
-    /// task that has something to look at.
-    pub(crate) fn turn(&mut self, wait: Wait, mut wake: impl FnMut(Key)) -> io::Result<Turn> {
+    /// task that has something to look at, and for which of its parts.
+    pub(crate) fn turn(
+        &mut self,
+        wait: Wait,
+        mut wake: impl FnMut(Key, Label),
+    ) -> io::Result<Turn> {
         // A buffer may have come back while tasks ran, and nothing else may ever wake who waits.
         let wait = if self.wake_starved(&mut wake) { Wait::No } else { wait };
         let mut completions = std::mem::take(&mut self.completions);
@@ -340,8 +357,8 @@ impl Driver {
                     self.cancel_failed(Key::from_bits(bits & !CANCELLATION));
                 }
                 _ => {
-                    if let Some(task) = self.complete(completion) {
-                        wake(task);
+                    if let Some(Owner { task, label }) = self.complete(completion) {
+                        wake(task, label);
                     }
                 }
             }
@@ -352,17 +369,17 @@ impl Driver {
     }
 
     /// Wakes the tasks that wait for a buffer, if one is there; whether there were any.
-    fn wake_starved(&mut self, wake: impl FnMut(Key)) -> bool {
+    fn wake_starved(&mut self, mut wake: impl FnMut(Key, Label)) -> bool {
         if self.starved.is_empty() || self.pool.is_exhausted() {
             return false;
         }
         self.buffer_rounds = self.buffer_rounds.saturating_add(1);
-        self.starved.drain(..).for_each(wake);
+        self.starved.drain(..).for_each(|Owner { task, label }| wake(task, label));
         true
     }
 
     /// Hands one completion to its operation; the task to wake, if any.
-    fn complete(&mut self, completion: Completion) -> Option<Key> {
+    fn complete(&mut self, completion: Completion) -> Option<Owner> {
         let key = Key::from_bits(completion.user_data);
         let buffer = self.buffer_of(completion);
         let Some(slot) = self.slots.get_mut(key) else {
@@ -371,7 +388,7 @@ impl Driver {
         };
         slot.armed = completion.more;
         let outcome = slot.outcome(completion.result, buffer);
-        let Some(owner) = slot.owner else {
+        let Some(task) = slot.owner else {
             drop(outcome);
             if !slot.armed {
                 self.slots.remove(key);
@@ -385,6 +402,7 @@ impl Driver {
             self.slots.remove(key);
             return None;
         }
+        let owner = Owner { task, label: slot.label };
         if let Some(outcome) = outcome {
             slot.queue(outcome);
         }
@@ -416,11 +434,13 @@ impl Driver {
 }
 
 impl Slot {
-    fn new(work: Work, socket: Rc<Socket>, owner: Key) -> Self {
+    fn new(work: Work, socket: Rc<Socket>, owner: Owner) -> Self {
+        let Owner { task, label } = owner;
         Self {
             work,
             socket,
-            owner: Some(owner),
+            owner: Some(task),
+            label,
             armed: true,
             cancelled: false,
             awaited: false,
@@ -494,7 +514,7 @@ impl Drop for Driver {
                 return;
             }
             let wait = Wait::AtMost(std::time::Duration::from_millis(10));
-            if self.turn(wait, |_| ()).is_err() {
+            if self.turn(wait, |_, _| ()).is_err() {
                 break;
             }
         }

@@ -17,7 +17,7 @@ mod socket;
 mod uring;
 
 pub use buffers::Buffer;
-pub(crate) use driver::{Driver, Look, Outcome};
+pub(crate) use driver::{Driver, Label, Look, Outcome, Owner};
 pub use kernel::Interest;
 pub(crate) use kernel::Wait;
 pub use pipe::Pipe;
