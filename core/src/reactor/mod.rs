@@ -75,9 +75,11 @@ pub enum Rest {
     Ended,
 }
 
+type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
+
 struct Task {
     /// Absent while it is being polled.
-    future: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    future: Option<TaskFuture>,
     /// The parts that it was woken for; none: it is not in the queue.
     news: Label,
 }
@@ -378,7 +380,7 @@ impl Reactor {
         }
     }
 
-    fn take_task(&self, key: Key) -> Option<(Pin<Box<dyn Future<Output = ()>>>, Label)> {
+    fn take_task(&self, key: Key) -> Option<(TaskFuture, Label)> {
         let mut tasks = self.0.tasks.borrow_mut();
         let task = tasks.get_mut(key)?;
         let news = std::mem::take(&mut task.news);
