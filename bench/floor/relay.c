@@ -31,6 +31,7 @@ enum { SQ_ENTRIES = 1024, CQ_ENTRIES = 8192, BUFFERS = 128, BUFFER_SIZE = 16384,
 
 /* What an operation is, in the low bits of its user_data; the rest is the pointer to its owner. */
 enum { ACCEPT, CONNECT, RECEIVE, SEND, TAGS };
+_Static_assert(TAGS < 8, "three bits");
 
 /* One direction of a session. */
 struct direction {
@@ -47,7 +48,7 @@ struct session {
 };
 
 struct listener {
-    int fd;
+    _Alignas(TAGS * 2) int fd; /* the low bits of its address are the tag's */
     struct sockaddr_in server;
 };
 
