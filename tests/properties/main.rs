@@ -17,12 +17,13 @@ use proptest::prelude::*;
 
 type Entry = fn(&[u8]);
 
-const ENTRIES: [(&str, Entry); 7] = [
+const ENTRIES: [(&str, Entry); 8] = [
     ("address", entries::address),
     ("chooser", entries::chooser),
     ("config", entries::config),
     ("duration", entries::duration),
     ("histogram", entries::histogram),
+    ("relay", entries::relay),
     ("slab", entries::slab),
     ("wheel", entries::wheel),
 ];
@@ -96,6 +97,11 @@ proptest! {
     #[test]
     fn histogram(bytes in any_bytes()) {
         entries::histogram(&bytes);
+    }
+
+    #[test]
+    fn relay(bytes in prop_oneof![any_bytes(), damaged("relay")]) {
+        entries::relay(&bytes);
     }
 
     #[test]

@@ -1,0 +1,343 @@
+//! One session of the real relay as a machine: any sequence of events at its two ends.
+//!
+//! A shard in a simulated network; the input says what client and server write, read, end and reset,
+//! and how the weather is. After every event the relay must keep its promises: bytes arrive as they
+//! were sent, it holds no more than its window, it does not spin; in the end everything is given
+//! back and the session has one record with the right code.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use ringlane_core::close::{Close, Phase};
+use ringlane_core::counters::ShardCounters;
+use ringlane_core::gauges::Gauges;
+use ringlane_core::limits::{BUFFER_SIZE, RECEIVE_WINDOW};
+use ringlane_core::mailbox::{Mailbox, Message};
+use ringlane_core::reactor::{Reactor, Rest};
+use ringlane_core::record::SessionRecord;
+use ringlane_core::snapshot::{
+    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, FrontendId, Path, Server,
+    ServerId, Snapshot, Timeout,
+};
+use ringlane_core::sys::sim::{Net, SocketId, Weather};
+
+use super::Input;
+
+const FRONTEND: ([u8; 4], u16) = ([10, 0, 0, 1], 5432);
+const SERVER: ([u8; 4], u16) = ([10, 0, 0, 2], 5432);
+const CLIENT: ([u8; 4], u16) = ([10, 0, 0, 3], 40_000);
+
+/// The relay has so long to react to an event.
+const A_MOMENT: Duration = Duration::from_millis(5);
+
+/// Turns in one moment, above which the shard is said to spin.
+const TURNS: usize = 20_000;
+
+/// Operations that one session, its listener and cancellations may have in flight.
+const OPERATIONS: usize = 12;
+
+/// Moments that an end waits for the end of its stream.
+const PATIENCE: usize = 20_000;
+
+/// Events of one input; what is behind them is ignored.
+const EVENTS: usize = 300;
+
+/// Any events at the two ends of one session.
+pub fn relay(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let mut machine = Machine::start(&mut input);
+    for _ in 0..EVENTS {
+        if input.is_over() {
+            break;
+        }
+        let side = input.below(2);
+        match input.byte() % 16 {
+            0..=5 => machine.write(side, input.number() % 300_000),
+            6..=11 => machine.read(side, input.number() % 300_000),
+            12 | 13 => machine.run(Duration::from_millis(input.number() % 500)),
+            14 => machine.finish(side),
+            _ => machine.reset(side),
+        }
+        machine.run(A_MOMENT);
+        machine.check();
+    }
+    machine.end();
+}
+
+/// One end of the session.
+struct End {
+    socket: SocketId,
+    written: u64,
+    read: u64,
+    finished: bool,
+    at_end: bool,
+    /// It was reset, by itself or by the relay.
+    gone: bool,
+}
+
+struct Machine {
+    net: Net,
+    weather: Weather,
+    reactor: Reactor,
+    rest: Rest,
+    mailboxes: Arc<[Mailbox]>,
+    log: Arc<ArrayQueue<SessionRecord>>,
+    gauges: Arc<Gauges>,
+    /// The client's and the server's.
+    ends: [End; 2],
+    resets: usize,
+}
+
+impl Machine {
+    fn start(input: &mut Input<'_>) -> Self {
+        let weather = weather(input);
+        let path = [Path::Auto, Path::Copy, Path::Splice][input.below(3)];
+        let net = Net::new(u64::from(input.byte()), weather);
+        let snapshot = Arc::new(snapshot(path));
+        let gauges = Arc::new(Gauges::new(&snapshot, 1, net.origin()));
+        let mailboxes: Arc<[Mailbox]> = vec![Mailbox::new().expect("a descriptor")].into();
+        let counters = Arc::new(ShardCounters::new(&snapshot));
+        let (mail, counted) = (Arc::clone(&mailboxes), Arc::clone(&counters));
+        let reactor = Reactor::simulated(net.place(), 0, mail, counted).expect("memory");
+        let log = Arc::new(ArrayQueue::new(4));
+        let setup = ringlane_l4::Setup {
+            index: 0,
+            snapshot,
+            gauges: Arc::clone(&gauges),
+            counters,
+            mailboxes: Arc::clone(&mailboxes),
+            listeners: vec![(FrontendId(0), net.listener(0, FRONTEND.into()))],
+            pipes: input.below(3),
+            log: Arc::clone(&log),
+            seed: 1,
+        };
+        ringlane_l4::start(&reactor, setup).expect("a simulated ring does not fail");
+        let server = net.listen(1, SERVER.into());
+        let client = net.connect(0, CLIENT.into(), FRONTEND.into());
+        let end = |socket| End {
+            socket,
+            written: 0,
+            read: 0,
+            finished: false,
+            at_end: false,
+            gone: false,
+        };
+        let ends = [end(client), end(client)];
+        let rest = Rest::Not;
+        let mut machine =
+            Self { net, weather, reactor, rest, mailboxes, log, gauges, ends, resets: 0 };
+        let accepted = (0..1000).find_map(|_| {
+            machine.run(A_MOMENT);
+            machine.net.accept(1, server)
+        });
+        machine.ends[1].socket = accepted.expect("the relay connects to its server");
+        machine
+    }
+
+    /// Lets time pass, and the shard do what there is to do.
+    fn run(&mut self, time: Duration) {
+        let until = self.net.now() + time;
+        let mut turns = 0;
+        loop {
+            while self.net.next_woken().is_some() {}
+            while self.is_due() {
+                self.rest = self.reactor.step().expect("a simulated ring does not fail");
+                turns += 1;
+                assert!(turns < TURNS, "the shard spins at {:?}", self.net.now());
+            }
+            let timer = match self.rest {
+                Rest::Until(Some(at)) => Some(at.saturating_duration_since(self.net.origin())),
+                _ => None,
+            };
+            let next = [timer, self.net.next_event()].into_iter().flatten().min();
+            let next = next.filter(|next| *next <= until);
+            self.net.advance_to(next.unwrap_or(until));
+            if next.is_none() {
+                return;
+            }
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let now = self.net.origin() + self.net.now();
+        match self.rest {
+            Rest::Not => true,
+            Rest::Ended => false,
+            Rest::Until(time) => {
+                self.net.has_news(0)
+                    || self.reactor.has_mail()
+                    || time.is_some_and(|time| time <= now)
+            }
+        }
+    }
+
+    fn write(&mut self, side: usize, count: u64) {
+        let end = &mut self.ends[side];
+        if end.finished || end.gone {
+            return;
+        }
+        let bytes: Vec<u8> = (end.written..end.written + count).map(|at| byte(side, at)).collect();
+        match self.net.write(end.socket, &bytes) {
+            Ok(count) => end.written += count as u64,
+            Err(errno) if errno == AGAIN => {}
+            Err(_) => end.gone = true,
+        }
+    }
+
+    fn read(&mut self, side: usize, max: u64) {
+        let other = 1 - side;
+        let end = &mut self.ends[side];
+        if end.at_end || end.gone || max == 0 {
+            return;
+        }
+        let from = end.read;
+        let outcome = self.net.read(end.socket, max as usize, |bytes| {
+            for (at, got) in (from..).zip(bytes) {
+                assert_eq!(*got, byte(other, at), "byte {at} of the stream from end {other}");
+            }
+        });
+        match outcome {
+            Ok(0) => end.at_end = true,
+            Ok(count) => end.read += count as u64,
+            Err(errno) if errno == AGAIN => {}
+            Err(_) => end.gone = true,
+        }
+    }
+
+    fn finish(&mut self, side: usize) {
+        if !self.ends[side].gone && !std::mem::replace(&mut self.ends[side].finished, true) {
+            self.net.finish(self.ends[side].socket);
+        }
+    }
+
+    fn reset(&mut self, side: usize) {
+        if !std::mem::replace(&mut self.ends[side].gone, true) {
+            self.net.reset(self.ends[side].socket);
+            self.resets += 1;
+        }
+    }
+
+    /// What must be true at any time.
+    fn check(&self) {
+        let held = 2 * self.weather.capacity + self.weather.pipe + RECEIVE_WINDOW + 2 * BUFFER_SIZE;
+        for (from, to) in [(0, 1), (1, 0)] {
+            let (written, read) = (self.ends[from].written, self.ends[to].read);
+            assert!(read <= written, "end {to} got {read} bytes of {written}");
+            let under_way = written - read;
+            assert!(under_way <= held as u64, "{under_way} bytes are between the ends");
+            let early = self.ends[to].at_end && !self.ends[from].finished && self.resets == 0;
+            assert!(!early, "end {to} saw the end of a stream that goes on");
+        }
+        let (operations, buffers) = self.reactor.lent();
+        assert!(operations <= OPERATIONS && buffers <= self.weather.buffers);
+    }
+
+    /// Both ends say and hear all there is to say, unless one was reset; then the shard drains.
+    fn end(mut self) {
+        // One after the other: the end of one direction must arrive while the other goes on.
+        for side in [0, 1] {
+            self.finish(side);
+            for _ in 0..PATIENCE {
+                self.read(0, u64::from(u32::MAX));
+                self.read(1, u64::from(u32::MAX));
+                if self.ends[1 - side].at_end || self.ends.iter().any(|end| end.gone) {
+                    break;
+                }
+                self.run(A_MOMENT);
+                self.check();
+            }
+            let heard = self.ends[1 - side].at_end || self.ends.iter().any(|end| end.gone);
+            assert!(heard, "the end of stream {side} is not passed on by itself");
+        }
+        for _ in 0..PATIENCE {
+            if self.ends.iter().all(|end| end.at_end || end.gone) {
+                break;
+            }
+            self.run(A_MOMENT);
+            self.read(0, u64::from(u32::MAX));
+            self.read(1, u64::from(u32::MAX));
+        }
+        for (side, end) in self.ends.iter().enumerate() {
+            assert!(end.at_end || end.gone, "end {side} never hears the end");
+            if self.resets == 0 {
+                assert!(!end.gone, "end {side} was reset though nobody broke");
+                assert_eq!(end.read, self.ends[1 - side].written, "all that was written is read");
+            }
+            self.net.close(end.socket);
+        }
+        self.run(Duration::from_secs(1));
+        let record = self.log.pop().expect("a session that has ended is recorded");
+        assert!(self.log.is_empty(), "once");
+        match self.resets {
+            0 => assert_eq!(record.close, Close::NORMAL),
+            _ => assert!(record.close == Close::NORMAL || record.close.phase == Phase::Data),
+        }
+        assert!(self.mailboxes[0].post(Message::Drain(Duration::from_secs(1))).is_ok());
+        self.run(Duration::from_secs(2));
+        assert_eq!(self.rest, Rest::Ended);
+        assert_eq!((self.reactor.lent(), self.reactor.timers()), ((0, 0), 0));
+        assert_eq!(
+            (self.gauges.process.live(), self.gauges.server(ServerId(0)).sessions()),
+            (0, 0)
+        );
+        drop(self.reactor);
+        assert_eq!(self.net.held(), (0, 0), "descriptors and pipes");
+    }
+}
+
+/// "Not now", as the network says it.
+const AGAIN: i32 = nix::errno::Errno::EAGAIN as i32;
+
+/// Byte `at` of the stream that an end writes.
+fn byte(side: usize, at: u64) -> u8 {
+    (at ^ at >> 8 ^ at >> 16).wrapping_mul(31).wrapping_add(side as u64 * 101) as u8
+}
+
+fn weather(input: &mut Input<'_>) -> Weather {
+    let least = Duration::from_micros(20);
+    Weather {
+        latency: (least, least + Duration::from_micros(u64::from(input.byte()) * 8)),
+        capacity: [1000, 16_384, 64_000, 256_000][input.below(4)],
+        fragments: u64::from(input.byte() / 2),
+        lateness: u64::from(input.byte() / 4),
+        mishaps: u64::from(input.byte() / 4),
+        pipe: [4096, 65_536][input.below(2)],
+        buffers: [2, 3, 16, 256][input.below(4)],
+        descriptors: 1000,
+    }
+}
+
+fn snapshot(path: Path) -> Snapshot {
+    let long = Duration::from_secs(24 * 3600);
+    let address = |at: ([u8; 4], u16)| Address::Inet(SocketAddr::from(at));
+    Snapshot {
+        generation: 1,
+        max_connections: 10,
+        log_sessions: true,
+        frontends: vec![Frontend {
+            name: "frontend".into(),
+            bind: vec![address(FRONTEND)],
+            backend: BackendId(0),
+            max_connections: 10,
+            timeout: Timeout { connect: long, client: long, server: long },
+            congestion: Congestion::Host,
+            path,
+        }],
+        backends: vec![Backend {
+            name: "backend".into(),
+            balance: BalanceKind::RoundRobin,
+            congestion: Congestion::Host,
+            first_server: ServerId(0),
+            server_count: 1,
+        }],
+        servers: vec![Server {
+            name: "server".into(),
+            backend: BackendId(0),
+            address: address(SERVER),
+            weight: 1,
+            backup: false,
+        }],
+    }
+}
