@@ -1,0 +1,56 @@
+//! What shards must know of a server to choose it, in one word that they can read at any time.
+
+/// Weights of the configuration are multiplied by this, so that a part of a small one is a number.
+pub const WEIGHT_SCALE: u32 = 256;
+
+/// Which members of a backend a frontend's sessions go to.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum RoleWanted {
+    /// All of them.
+    #[default]
+    Any,
+    /// The one that takes writes.
+    Primary,
+    /// Those that follow it.
+    Replica,
+}
+
+/// What one server may take, as 64 bits: the weight above, a bit for each role below.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Orders(u64);
+
+impl Orders {
+    /// Takes nothing.
+    pub const CLOSED: Self = Self(0);
+
+    /// Open for any session, for those that want a primary, for those that want a replica.
+    pub fn new([any, primary, replica]: [bool; 3], weight: u32) -> Self {
+        let bits = u64::from(any) | u64::from(primary) << 1 | u64::from(replica) << 2;
+        Self(u64::from(weight) << 32 | bits)
+    }
+
+    /// From the word that [`Self::to_bits`] made.
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    /// As a word.
+    pub fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// Whether sessions that want this may be sent there.
+    pub fn is_open_for(self, role: RoleWanted) -> bool {
+        let bit = match role {
+            RoleWanted::Any => 0,
+            RoleWanted::Primary => 1,
+            RoleWanted::Replica => 2,
+        };
+        self.0 >> bit & 1 == 1
+    }
+
+    /// Its share of sessions now, in units of 1 / [`WEIGHT_SCALE`] of the configured weights.
+    pub fn weight(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+}

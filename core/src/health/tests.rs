@@ -1,0 +1,175 @@
+//! Stories of one backend, told in checks, orders and seconds.
+
+use super::*;
+use proptest::prelude::*;
+
+fn ok() -> Result<Seen, String> {
+    Ok(Seen::default())
+}
+
+fn role(role: Role) -> Result<Seen, String> {
+    Ok(Seen { role: Some(role), ..Seen::default() })
+}
+
+fn replica_behind(seconds: u64) -> Result<Seen, String> {
+    let lag = Lag { time: Some(Duration::from_secs(seconds)), bytes: None };
+    Ok(Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() })
+}
+
+fn bad() -> Result<Seen, String> {
+    Err("connection refused".to_owned())
+}
+
+fn open_for(backend: &Backend, role: RoleWanted, now: Instant) -> Vec<usize> {
+    (0..backend.servers.len()).filter(|&i| backend.orders(i, now).is_open_for(role)).collect()
+}
+
+#[test]
+fn fall_bad_checks_take_it_down_and_rise_good_ones_bring_it_up() {
+    let now = Instant::now();
+    let mut backend = Backend::new(Rules::default(), [1]);
+    assert!(backend.observe(0, ok(), now).is_empty());
+    assert!(backend.observe(0, bad(), now).is_empty() && backend.is_changing(0));
+    assert!(backend.observe(0, bad(), now).is_empty());
+    let changes = backend.observe(0, bad(), now);
+    assert_eq!((changes[0].to.health, changes[0].reason.as_str()), (Health::Down, "connection refused"));
+    assert_eq!(open_for(&backend, RoleWanted::Any, now), [0usize; 0]);
+    assert!(backend.observe(0, ok(), now).is_empty());
+    assert!(backend.observe(0, bad(), now).is_empty(), "the row is broken");
+    assert!(backend.observe(0, ok(), now).is_empty());
+    assert_eq!(backend.observe(0, ok(), now)[0].to.health, Health::Up);
+    assert!(!backend.is_changing(0));
+}
+
+#[test]
+fn the_first_check_decides_alone() {
+    let now = Instant::now();
+    let mut backend = Backend::new(Rules::default(), [1]);
+    assert_eq!(open_for(&backend, RoleWanted::Any, now), [0], "up until a check says otherwise");
+    assert_eq!(backend.observe(0, bad(), now)[0].to.health, Health::Down);
+}
+
+#[test]
+fn writes_follow_the_primary_and_two_of_them_stop_all_writing() {
+    let now = Instant::now();
+    let mut backend = Backend::new(Rules::default(), [1, 1, 1]);
+    assert!(open_for(&backend, RoleWanted::Primary, now).is_empty(), "nobody has said so");
+    backend.observe(0, role(Role::Primary), now);
+    backend.observe(1, role(Role::Replica), now);
+    backend.observe(2, role(Role::Replica), now);
+    assert_eq!(open_for(&backend, RoleWanted::Primary, now), [0]);
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [1, 2]);
+    let changes = backend.observe(1, role(Role::Primary), now);
+    assert_eq!(changes.len(), 2, "the conflict concerns both");
+    assert!(changes.iter().all(|change| change.to.in_conflict));
+    assert!(open_for(&backend, RoleWanted::Primary, now).is_empty());
+    for _ in 0..3 {
+        backend.observe(0, bad(), now);
+    }
+    assert_eq!(open_for(&backend, RoleWanted::Primary, now), [1]);
+}
+
+#[test]
+fn a_conflict_may_also_be_decided() {
+    let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+    for (on_conflict, the_one) in [(OnConflict::Newest, 0), (OnConflict::First, 0)] {
+        let mut backend = Backend::new(Rules { on_conflict, ..Rules::default() }, [1, 1]);
+        backend.observe(1, role(Role::Primary), later(0));
+        backend.observe(0, role(Role::Primary), later(1));
+        assert_eq!(open_for(&backend, RoleWanted::Primary, later(1)), [the_one], "{on_conflict:?}");
+    }
+    let mut backend =
+        Backend::new(Rules { on_conflict: OnConflict::Newest, ..Rules::default() }, [1, 1]);
+    backend.observe(0, role(Role::Primary), later(0));
+    backend.observe(1, role(Role::Primary), later(1));
+    assert_eq!(open_for(&backend, RoleWanted::Primary, later(1)), [1]);
+}
+
+#[test]
+fn a_replica_that_lags_or_does_not_say_is_stale() {
+    let now = Instant::now();
+    let max_lag = Some(LagLimit::Time(Duration::from_secs(10)));
+    let mut backend = Backend::new(Rules { max_lag, ..Rules::default() }, [1, 1, 1]);
+    backend.observe(0, replica_behind(10), now);
+    backend.observe(1, replica_behind(11), now);
+    backend.observe(2, role(Role::Replica), now);
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [0]);
+    backend.observe(1, role(Role::Primary), now);
+    assert_eq!(open_for(&backend, RoleWanted::Primary, now), [1], "a primary is behind nobody");
+}
+
+#[test]
+fn operators_and_agents_take_servers_out() {
+    let now = Instant::now();
+    let mut backend = Backend::new(Rules::default(), [1, 1]);
+    let changes = backend.set_admin(0, Admin::Drain);
+    assert_eq!((changes[0].from.admin, changes[0].to.admin), (Admin::Ready, Admin::Drain));
+    assert_eq!(changes[0].to.to_string(), "up, drain");
+    let advice = Some(Advice { admin: Some(Admin::Maint), weight_percent: Some(50) });
+    backend.observe(1, Ok(Seen { advice, ..Seen::default() }), now);
+    assert!(open_for(&backend, RoleWanted::Any, now).is_empty());
+    assert_eq!(backend.orders(1, now).weight(), WEIGHT_SCALE / 2);
+    assert_eq!(backend.set_admin(0, Admin::Ready).len(), 1);
+    assert_eq!(open_for(&backend, RoleWanted::Any, now), [0]);
+}
+
+#[test]
+fn a_server_that_came_back_warms_up() {
+    let begin = Instant::now();
+    let slow_start = Some(Duration::from_secs(20));
+    let mut backend =
+        Backend::new(Rules { slow_start, rise: 1, fall: 1, ..Rules::default() }, [10]);
+    backend.observe(0, ok(), begin);
+    assert_eq!(backend.state(0).unwrap().health, Health::Up, "not at the start");
+    backend.observe(0, bad(), begin);
+    backend.observe(0, ok(), begin);
+    assert_eq!(backend.state(0).unwrap().health, Health::Warming);
+    let full = 10 * WEIGHT_SCALE;
+    let weight = |seconds| backend.orders(0, begin + Duration::from_secs(seconds)).weight();
+    assert_eq!([weight(0), weight(10), weight(19)], [full / 20, full * 11 / 20, full]);
+    assert!(backend.poll_timeout(begin).is_some());
+    assert!(backend.pass(begin + Duration::from_secs(19)).is_empty());
+    assert_eq!(backend.pass(begin + Duration::from_secs(20))[0].to.health, Health::Up);
+    assert_eq!(backend.poll_timeout(begin), None);
+}
+
+#[test]
+fn with_too_few_healthy_all_are_used_if_so_ordered() {
+    let now = Instant::now();
+    let mut backend = Backend::new(Rules { fail_open: 50, ..Rules::default() }, [1, 1, 1]);
+    backend.observe(0, bad(), now);
+    assert_eq!(open_for(&backend, RoleWanted::Any, now), [1, 2]);
+    backend.observe(1, bad(), now);
+    assert_eq!(open_for(&backend, RoleWanted::Any, now), [0, 1, 2]);
+    assert!(open_for(&backend, RoleWanted::Primary, now).is_empty());
+}
+
+proptest! {
+    /// Whatever happens, at most one server is the primary unless its claim is the only one.
+    #[test]
+    fn never_two_primaries(
+        events in prop::collection::vec((0..4usize, 0..5u8), 0..200),
+        newest: bool,
+    ) {
+        let now = Instant::now();
+        let on_conflict = if newest { OnConflict::Newest } else { OnConflict::Stop };
+        let mut backend = Backend::new(Rules { on_conflict, ..Rules::default() }, [1; 4]);
+        for (step, (server, event)) in (0u64..).zip(events) {
+            let now = now + Duration::from_secs(step);
+            match event {
+                0 => backend.observe(server, role(Role::Primary), now),
+                1 => backend.observe(server, role(Role::Replica), now),
+                2 => backend.observe(server, bad(), now),
+                3 => backend.set_admin(server, Admin::Maint),
+                _ => backend.set_admin(server, Admin::Ready),
+            };
+            let primaries = open_for(&backend, RoleWanted::Primary, now);
+            prop_assert!(primaries.len() <= 1, "{primaries:?}");
+            for index in primaries {
+                let state = backend.state(index).unwrap();
+                prop_assert!(state.role == Role::Primary && state.admin == Admin::Ready);
+                prop_assert!(state.health != Health::Down && (newest || !state.in_conflict));
+            }
+        }
+    }
+}
