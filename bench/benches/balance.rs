@@ -36,6 +36,8 @@ fn choose(criterion: &mut Criterion) {
             // Loads that differ, so that the policies have something to decide.
             let view = |nth: usize| View {
                 sessions: (nth as u32).wrapping_mul(2_654_435_761) >> 24,
+                weight: 1,
+                open: true,
                 usable: true,
                 tried: false,
             };

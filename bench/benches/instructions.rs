@@ -45,6 +45,8 @@ fn choose(mut chooser: Chooser) -> Chooser {
     let mut prng = Prng::new(1);
     let view = |nth: usize| View {
         sessions: (nth as u32).wrapping_mul(2_654_435_761) >> 24,
+        weight: 1,
+        open: true,
         usable: true,
         tried: false,
     };

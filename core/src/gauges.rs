@@ -8,7 +8,8 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
-use crate::snapshot::{FrontendId, ServerId, Snapshot};
+use crate::health::{Orders, WEIGHT_SCALE};
+use crate::snapshot::{FrontendId, Server, ServerId, Snapshot};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Milliseconds for which a server that failed a connect is not tried again, but by one session.
@@ -35,7 +36,11 @@ impl Gauges {
             draining: AtomicBool::new(false),
             process: gate(snapshot.max_connections),
             frontends: snapshot.frontends.iter().map(|f| gate(f.max_connections)).collect(),
-            servers: snapshot.servers.iter().map(|_| CachePadded::default()).collect(),
+            servers: snapshot
+                .servers
+                .iter()
+                .map(|server| CachePadded::new(server.into()))
+                .collect(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
         }
     }
@@ -130,6 +135,17 @@ impl Gauges {
 pub struct ServerGauge {
     sessions: AtomicU32,
     avoid_until_ms: AtomicU64,
+    /// Written by the control thread alone.
+    orders: AtomicU64,
+}
+
+impl From<&Server> for ServerGauge {
+    /// Without sessions, and open until somebody says otherwise.
+    fn from(server: &Server) -> Self {
+        let gauge = Self::default();
+        gauge.order(Orders::new([true, false, false], server.weight.saturating_mul(WEIGHT_SCALE)));
+        gauge
+    }
 }
 
 impl ServerGauge {
@@ -158,6 +174,16 @@ impl ServerGauge {
         if self.avoid_until_ms.load(Ordering::Relaxed) != 0 {
             self.avoid_until_ms.store(0, Ordering::Relaxed);
         }
+    }
+
+    /// What it may take, as the control thread last said.
+    pub fn orders(&self) -> Orders {
+        Orders::from_bits(self.orders.load(Ordering::Relaxed))
+    }
+
+    /// Says what it may take from now on. For the control thread.
+    pub fn order(&self, orders: Orders) {
+        self.orders.store(orders.to_bits(), Ordering::Relaxed);
     }
 
     /// Whether the last connect failed and none has succeeded since.

@@ -11,6 +11,7 @@ pub mod bench;
 pub mod close;
 pub mod counters;
 pub mod gauges;
+pub mod health;
 pub mod histogram;
 pub mod limits;
 #[cfg(all(loom, test))]

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::health::RoleWanted;
+
 /// Index of a frontend in [`Snapshot::frontends`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FrontendId(pub u32);
@@ -55,6 +57,8 @@ pub struct Frontend {
     pub congestion: Congestion,
     /// How bytes are relayed.
     pub path: Path,
+    /// Which servers of the backend its sessions may go to.
+    pub role: RoleWanted,
 }
 
 /// A group of servers that can stand in for one another.
@@ -168,6 +172,12 @@ impl Snapshot {
     /// The server with this id.
     pub fn server(&self, id: ServerId) -> &Server {
         &self.servers[id.0 as usize]
+    }
+
+    /// A server's name with that of its backend before it: `postgres/pg1`.
+    pub fn full_name(&self, id: ServerId) -> String {
+        let server = self.server(id);
+        format!("{}/{}", self.backend(server.backend).name, server.name)
     }
 
     /// The servers of one backend, in the order of the configuration.

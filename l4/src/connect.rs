@@ -110,12 +110,16 @@ fn choose(
     tried: &[ServerId],
 ) -> Option<ServerId> {
     let first = shard.snapshot.backend(backend).first_server.0;
+    let role = shard.snapshot.frontend(account.frontend).role;
     let now_ms = shard.gauges.millis(shard.reactor.now());
     let id_of = |index: usize| ServerId(first + u32::try_from(index).unwrap_or(u32::MAX));
     let view = |index: usize| {
         let gauge = shard.gauges.server(id_of(index));
+        let orders = gauge.orders();
         View {
             sessions: gauge.sessions(),
+            weight: orders.weight(),
+            open: orders.is_open_for(role),
             usable: gauge.is_usable(now_ms),
             tried: tried.contains(&id_of(index)),
         }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringlane_core::gauges::Gauges;
+use ringlane_core::health::RoleWanted;
 use ringlane_core::mailbox::Message;
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::{
@@ -177,6 +178,7 @@ impl World {
                 timeout: self.timeout,
                 congestion: Congestion::Host,
                 path: self.path,
+                role: RoleWanted::Any,
             }],
             backends: vec![Backend {
                 name: "backend".into(),

@@ -2,7 +2,7 @@
 //!
 //! In this order: servers that are usable, then backup servers that are usable, then, since
 //! refusing everybody helps nobody, servers that failed lately. A server that this session has
-//! tried already is left out. Told what it must know by a [`View`]; knows no shard and no clock.
+//! tried already, and one that is not open for it, is left out. Told what it must know by a [`View`]; knows no shard and no clock.
 
 use super::{Balance, Candidate};
 use crate::prng::Prng;
@@ -15,6 +15,10 @@ use xxhash_rust::xxh3::xxh3_64;
 pub struct View {
     /// Sessions it has now.
     pub sessions: u32,
+    /// Its share, relative to the others, now; 0 takes nothing.
+    pub weight: u32,
+    /// Whether it may take this session at all.
+    pub open: bool,
     /// Whether it answered the last time, as far as anyone knows.
     pub usable: bool,
     /// Whether this session has failed to reach it.
@@ -33,7 +37,7 @@ impl Chooser {
     /// A chooser among `servers`, in their order.
     pub fn new(kind: BalanceKind, servers: &[Server]) -> Self {
         let candidate = |server: &Server| Candidate {
-            weight: server.weight,
+            weight: 0,
             sessions: 0,
             identity: xxh3_64(server.name.as_bytes()),
             usable: false,
@@ -57,9 +61,11 @@ impl Chooser {
             let mut any = false;
             for (index, candidate) in self.candidates.iter_mut().enumerate() {
                 let view = view(index);
-                candidate.sessions = view.sessions;
-                candidate.usable =
-                    self.backup[index] == backup && !view.tried && (view.usable || !must_be_usable);
+                (candidate.sessions, candidate.weight) = (view.sessions, view.weight);
+                candidate.usable = view.open
+                    && !view.tried
+                    && self.backup[index] == backup
+                    && (view.usable || !must_be_usable);
                 any |= candidate.usable;
             }
             // A policy keeps state: it must not be asked about an empty tier.

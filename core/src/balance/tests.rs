@@ -76,7 +76,13 @@ fn tiers_are_usable_then_backup_then_failed_and_never_tried_ones() {
     for kind in KINDS {
         let mut chooser = Chooser::new(kind, &servers);
         let mut choose = |usable: [bool; 3], tried: [bool; 3]| {
-            let view = |i: usize| View { sessions: 0, usable: usable[i], tried: tried[i] };
+            let view = |i: usize| View {
+                sessions: 0,
+                weight: 1,
+                open: true,
+                usable: usable[i],
+                tried: tried[i],
+            };
             chooser.choose(view, 7, &mut Prng::new(3))
         };
         assert_eq!(choose([false, true, true], [false; 3]), Some(1), "{kind:?}");

@@ -332,7 +332,7 @@ impl Server {
     }
 
     fn effective_weight(&self, rules: &Rules, now: Instant) -> u32 {
-        let full = u64::from(self.weight * WEIGHT_SCALE);
+        let full = u64::from(self.weight.saturating_mul(WEIGHT_SCALE));
         let advised = full * u64::from(self.advised_percent.unwrap_or(100)) / 100;
         let (Some(since), Some(whole)) = (self.warming_since, rules.slow_start) else {
             return advised as u32;

@@ -32,7 +32,10 @@ fn fall_bad_checks_take_it_down_and_rise_good_ones_bring_it_up() {
     assert!(backend.observe(0, bad(), now).is_empty() && backend.is_changing(0));
     assert!(backend.observe(0, bad(), now).is_empty());
     let changes = backend.observe(0, bad(), now);
-    assert_eq!((changes[0].to.health, changes[0].reason.as_str()), (Health::Down, "connection refused"));
+    assert_eq!(
+        (changes[0].to.health, changes[0].reason.as_str()),
+        (Health::Down, "connection refused")
+    );
     assert_eq!(open_for(&backend, RoleWanted::Any, now), [0usize; 0]);
     assert!(backend.observe(0, ok(), now).is_empty());
     assert!(backend.observe(0, bad(), now).is_empty(), "the row is broken");

@@ -13,6 +13,7 @@ use crossbeam_queue::ArrayQueue;
 use ringlane_core::close::{Close, Phase};
 use ringlane_core::counters::ShardCounters;
 use ringlane_core::gauges::Gauges;
+use ringlane_core::health::RoleWanted;
 use ringlane_core::limits::{BUFFER_SIZE, RECEIVE_WINDOW};
 use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::reactor::{Reactor, Rest};
@@ -324,6 +325,7 @@ fn snapshot(path: Path) -> Snapshot {
             timeout: Timeout { connect: long, client: long, server: long },
             congestion: Congestion::Host,
             path,
+            role: RoleWanted::Any,
         }],
         backends: vec![Backend {
             name: "backend".into(),

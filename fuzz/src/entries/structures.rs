@@ -114,10 +114,11 @@ pub fn chooser(bytes: &[u8]) {
         let views: Vec<View> = servers.iter().map(|_| view(&mut input)).collect();
         let choice = chooser.choose(|index| views[index], input.number(), &mut prng);
         let tier = |index: usize| (!views[index].usable, servers[index].backup);
-        let left = (0..servers.len()).filter(|&n| servers[n].weight > 0 && !views[n].tried);
+        let takes = |view: &View| view.open && view.weight > 0 && !view.tried;
+        let left = (0..servers.len()).filter(|&n| takes(&views[n]));
         let best = left.map(tier).min();
         assert_eq!(choice.map(tier), best, "{kind:?} chose {choice:?} of {views:?}");
-        assert!(choice.is_none_or(|index| servers[index].weight > 0 && !views[index].tried));
+        assert!(choice.is_none_or(|index| takes(&views[index])));
     }
 }
 
@@ -134,5 +135,11 @@ fn server(number: usize, input: &mut Input<'_>) -> Server {
 fn view(input: &mut Input<'_>) -> View {
     let flags = input.byte();
     let sessions = if flags & 4 == 0 { input.byte().into() } else { input.number() as u32 };
-    View { sessions, usable: flags & 1 != 0, tried: flags & 2 != 0 }
+    View {
+        sessions,
+        weight: u32::from(flags >> 4 & 3),
+        open: flags & 4 == 0,
+        usable: flags & 1 != 0,
+        tried: flags & 2 != 0,
+    }
 }
