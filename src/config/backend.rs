@@ -5,6 +5,7 @@
 use ringlane_core::snapshot::{Address, BalanceKind, Congestion};
 
 use super::address::{self, Names, Problem};
+use super::check::{self, Watch};
 use super::report::quoted;
 use super::table::{At, Table};
 use super::words::Place;
@@ -38,6 +39,8 @@ pub(super) struct Backend<'a> {
     pub(super) balance: BalanceKind,
     pub(super) congestion: Congestion,
     pub(super) servers: Vec<Server<'a>>,
+    /// How they are watched.
+    pub(super) watch: Watch,
 }
 
 /// One entry of `server` as the file has it.
@@ -68,6 +71,7 @@ pub(super) fn read<'a>(mut table: Table<'a>, names: &mut Names) -> Backend<'a> {
         balance: table.choice("balance", &balances, &FOREIGN_BALANCES).unwrap_or_default(),
         congestion: table.congestion(),
         servers: servers(&table, names),
+        watch: check::watch(&table),
         table,
     };
     backend.table.refuse_unknown_keys();

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use ringlane_core::health::RoleWanted;
 use ringlane_core::snapshot::{Address, Congestion, Path, Timeout};
 
 use super::address::{self, Problem};
@@ -23,6 +24,16 @@ const FOREIGN_MODES: [(&str, &str); 3] = [("stream", "tcp"), ("layer4", "tcp"), 
 const FOREIGN_PATHS: [(&str, &str); 3] =
     [("zero_copy", "splice"), ("kernel", "splice"), ("read_write", "copy")];
 
+/// What other programs call the members of a replicated database.
+const FOREIGN_ROLES: [(&str, &str); 6] = [
+    ("master", "primary"),
+    ("leader", "primary"),
+    ("writer", "primary"),
+    ("slave", "replica"),
+    ("standby", "replica"),
+    ("reader", "replica"),
+];
+
 /// One `[[frontend]]` as the file has it.
 #[derive(Debug)]
 pub(super) struct Frontend<'a> {
@@ -35,6 +46,7 @@ pub(super) struct Frontend<'a> {
     pub(super) timeout: Timeout,
     pub(super) congestion: Congestion,
     pub(super) path: Path,
+    pub(super) role: RoleWanted,
 }
 
 /// Reads one frontend.
@@ -46,6 +58,11 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
     table.require(&["name", "bind", "backend"]);
     check_mode(&table);
     let paths = [("auto", Path::Auto), ("copy", Path::Copy), ("splice", Path::Splice)];
+    let roles = [
+        ("any", RoleWanted::Any),
+        ("primary", RoleWanted::Primary),
+        ("replica", RoleWanted::Replica),
+    ];
     let frontend = Frontend {
         name,
         bind: bind(&table),
@@ -54,6 +71,7 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
         timeout: timeout(&table),
         congestion: table.congestion(),
         path: table.choice("path", &paths, &FOREIGN_PATHS).unwrap_or_default(),
+        role: table.choice("role", &roles, &FOREIGN_ROLES).unwrap_or_default(),
         table,
     };
     frontend.table.refuse_unknown_keys();

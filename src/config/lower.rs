@@ -158,6 +158,7 @@ fn lower_frontends(
             timeout: frontend.timeout,
             congestion: frontend.congestion,
             path: frontend.path,
+            role: frontend.role,
         });
     }
 }

@@ -12,6 +12,7 @@
 
 mod address;
 mod backend;
+mod check;
 mod duration;
 mod frontend;
 mod global;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use ringlane_core::snapshot::Snapshot;
 use toml::de::DeTable;
 
+pub use check::{Body, Check, Http, Kind, Login, Secret, Step, Watch};
 pub use report::Report;
 
 use address::Resolver;
@@ -49,6 +51,8 @@ pub struct Config {
     pub global: Global,
     /// What the shards serve, with generation 1.
     pub snapshot: Snapshot,
+    /// How the servers of each backend are watched, at the backend's id.
+    pub watches: Vec<Watch>,
 }
 
 /// The `[global]` table.
@@ -194,10 +198,12 @@ fn parse_with(name: &str, text: &str, resolver: Resolver) -> Result<Config, Repo
         frontends.iter_mut().for_each(|frontend| frontend.backend = None);
     }
     let mut names = address::Names::new(resolver);
-    let backends = backends.into_iter().map(|table| backend::read(table, &mut names)).collect();
+    let mut backends: Vec<_> =
+        backends.into_iter().map(|table| backend::read(table, &mut names)).collect();
+    let watches = backends.iter_mut().map(|backend| std::mem::take(&mut backend.watch)).collect();
     root.refuse_unknown_keys();
     let snapshot = lower::snapshot(&sink, &global, frontends, backends, &mut claims);
-    sink.finish(name, text).map(|()| Config { global, snapshot })
+    sink.finish(name, text).map(|()| Config { global, snapshot, watches })
 }
 
 /// The bytes of a file, unless they are too many.

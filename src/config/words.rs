@@ -33,6 +33,12 @@ pub(super) enum Place {
     Backend,
     /// One entry of `server` in `[[backend]]`.
     Server,
+    /// `check` in `[[backend]]`.
+    Check,
+    /// One entry of `steps` in a check.
+    Step,
+    /// A password that is kept elsewhere.
+    Secret,
 }
 
 /// A key and an example of its use.
@@ -40,15 +46,18 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 11] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
         Self::Backend,
         Self::Server,
+        Self::Check,
         Self::Admin,
         Self::AccessLog,
         Self::Timeout,
+        Self::Step,
+        Self::Secret,
     ];
 
     /// The keys that it may have.
@@ -84,6 +93,7 @@ impl Place {
                 ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
                 ("congestion", "congestion = \"auto\""),
                 ("path", "path = \"auto\""),
+                ("role", "role = \"primary\""),
             ],
             Self::Timeout => &[
                 ("connect", "connect = \"2s\""),
@@ -96,6 +106,11 @@ impl Place {
                 ("balance", "balance = \"least_conn\""),
                 ("congestion", "congestion = \"auto\""),
                 ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
+                ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),
+                ("max_lag", "max_lag = \"10s\""),
+                ("on_conflict", "on_conflict = \"stop\""),
+                ("slow_start", "slow_start = \"30s\""),
+                ("fail_open", "fail_open = 50"),
             ],
             Self::Server => &[
                 ("name", "name = \"pg1\""),
@@ -103,6 +118,9 @@ impl Place {
                 ("weight", "weight = 10"),
                 ("backup", "backup = true"),
             ],
+            Self::Check => CHECK,
+            Self::Step => STEP,
+            Self::Secret => SECRET,
         }
     }
 
@@ -122,6 +140,9 @@ impl Place {
             Self::Timeout => "timeout in [[frontend]]",
             Self::Backend => "[[backend]]",
             Self::Server => "a server of [[backend]]",
+            Self::Check => "check in [[backend]]",
+            Self::Step => "a step of a check",
+            Self::Secret => "a password",
         }
     }
 
@@ -129,6 +150,39 @@ impl Place {
         self.keys().iter().any(|(name, _)| *name == key)
     }
 }
+
+/// Keys of a check, whatever its kind; `check` knows which kind has which.
+const CHECK: &[Key] = &[
+    ("kind", "kind = \"tcp\""),
+    ("interval", "interval = \"2s\""),
+    ("fast_interval", "fast_interval = \"500ms\""),
+    ("timeout", "timeout = \"1s\""),
+    ("rise", "rise = 2"),
+    ("fall", "fall = 3"),
+    ("port", "port = 8008"),
+    ("steps", "steps = [{ send = \"PING\\r\\n\" }, { expect = \"+PONG\" }]"),
+    ("method", "method = \"HEAD\""),
+    ("path", "path = \"/health\""),
+    ("host", "host = \"www.example.org\""),
+    ("status", "status = \"200-399\""),
+    ("body", "body = \"ok\""),
+    ("body_regex", "body_regex = \"^(ok|fine)\""),
+    ("user", "user = \"monitor\""),
+    ("password", "password = { file = \"/etc/ringlane/check.pass\" }"),
+    ("database", "database = \"postgres\""),
+    ("command", "command = [\"/usr/local/bin/check-it\", \"--quick\"]"),
+    ("send", "send = \"state\\n\""),
+];
+
+const STEP: &[Key] = &[
+    ("send", "send = \"PING\\r\\n\""),
+    ("send_hex", "send_hex = \"0d 0a\""),
+    ("expect", "expect = \"+PONG\""),
+    ("expect_hex", "expect_hex = \"2b\""),
+];
+
+const SECRET: &[Key] =
+    &[("file", "file = \"/etc/ringlane/check.pass\""), ("env", "env = \"CHECK_PASS\"")];
 
 /// Words of other balancers with ours, most fitting first; one counts where its table has the key.
 const FOREIGN: &[(&[&str], &[&str])] = &[
@@ -169,20 +223,27 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["splice", "splicing", "option_splice"], &["path"]),
     (&["priority", "share", "load"], &["weight"]),
     (&["spare", "standby", "reserve", "fallback"], &["backup"]),
+    (&["health_check", "healthcheck", "option_httpchk", "option"], &["check"]),
+    (&["inter", "check_interval"], &["interval", "check"]),
+    (&["fastinter", "fast_inter", "downinter"], &["fast_interval", "check"]),
+    (&["fails", "max_fails", "unhealthy_threshold"], &["fall", "check"]),
+    (&["passes", "healthy_threshold"], &["rise", "check"]),
+    (&["uri", "url"], &["path"]),
+    (&["slowstart", "warmup"], &["slow_start"]),
+    (&["max_replication_lag", "maximum_lag"], &["max_lag"]),
+    (&["panic_threshold", "healthy_panic_threshold"], &["fail_open"]),
+    (&["target_session_attrs", "read_write"], &["role"]),
     (&["settings", "main", "general", "process", "defaults"], &["global"]),
 ];
 
 /// Words that this balancer will know, or that ask for what it does not do yet.
 const LATER: &[(&[&str], &str)] = &[
-    (&["check", "health_check", "healthcheck", "option_httpchk"], "check"),
-    (&["inter", "interval", "rise", "fall", "fails", "max_fails", "fail_timeout"], "check"),
-    (&["role", "on_role_change"], "role"),
+    (&["on_role_change", "on_down", "on_lag"], "way to end sessions by cause"),
     (&["route", "routes", "rules", "acl", "match"], "route"),
     (&["tls", "ssl", "cert", "certificate", "certificates", "key"], "tls"),
     (&["accept_proxy", "proxy_protocol", "expect_proxy"], "accept_proxy"),
     (&["send_proxy", "send_proxy_v2"], "send_proxy"),
     (&["affinity", "sticky", "stick", "cookie", "stickiness"], "affinity"),
-    (&["slow_start", "slowstart", "warmup"], "slow_start"),
     (&["max_queue", "maxqueue", "queue"], "max_queue"),
     (&["outlier", "observe"], "outlier"),
 ];
@@ -312,9 +373,9 @@ mod tests {
             (Place::Backend, "bind", "bind is a key of [[frontend]]"),
             (Place::Root, "server", "server is a key of [[backend]]"),
             (Place::Root, "shards", "shards is a key of [global]"),
-            (Place::Backend, "inter", "this version has no check"),
-            (Place::Frontend, "role", "this version has no role"),
-            (Place::Backend, "rise", "this version has no check"),
+            (Place::Check, "inter", "this balancer says \"interval\""),
+            (Place::Backend, "role", "role is a key of [[frontend]]"),
+            (Place::Backend, "rise", "rise is a key of check in [[backend]]"),
             (Place::Admin, "xyzzy", "admin in [global] may have socket or http"),
         ] {
             let found = hint_for_key(place, word);

@@ -129,16 +129,16 @@ fn a_key_that_later_versions_have() {
     check(
         &backend(
             r#"server = [{ address = "10.0.0.1:5432" }]
-check = { interval = "1s" }"#,
+outlier = { base = "30s" }"#,
         ),
         r#"
-error: unknown key "check" in backend "pg"
+error: unknown key "outlier" in backend "pg"
  --> test.toml:8:1
   |
-8 | check = { interval = "1s" }
-  | ^^^^^
+8 | outlier = { base = "30s" }
+  | ^^^^^^^
   |
-  = help: this version has no check; remove the key
+  = help: this version has no outlier; remove the key
 "#,
     );
 }

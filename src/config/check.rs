@@ -1,0 +1,368 @@
+//! The reader of `check` in a `[[backend]]`, and of what a backend makes of its checks.
+//!
+//! Not here: doing checks (`control::checks`), rules themselves (`ringlane_core::health`). The keys of
+//! a check depend on its kind; one of another kind is refused with the kind that has it.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use regex::Regex;
+use ringlane_core::health::{LagLimit, OnConflict, Rules};
+
+use super::duration;
+use super::table::{At, Table};
+use super::words::Place;
+
+/// How a backend's servers are watched, and what follows from it.
+#[derive(Clone, Debug, Default)]
+pub struct Watch {
+    /// What is made of checks and orders.
+    pub rules: Rules,
+    /// How servers are checked; `None`: only by the sessions that go there.
+    pub check: Option<Check>,
+}
+
+/// How the servers of a backend are checked.
+#[derive(Clone, Debug)]
+pub struct Check {
+    /// What is done.
+    pub kind: Kind,
+    /// From the beginning of one check to that of the next.
+    pub interval: Duration,
+    /// The same while checks speak against a server's state.
+    pub fast_interval: Duration,
+    /// How long one check may take.
+    pub timeout: Duration,
+    /// Another port than that of the server.
+    pub port: Option<u16>,
+}
+
+/// What is done to check a server.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// Connect, and say and hear what the steps say.
+    Tcp(Vec<Step>),
+    /// Ask for a page.
+    Http(Http),
+    /// Log in to PostgreSQL, and ask for role and lag.
+    Postgres(Login),
+    /// Log in to Redis, and ask for role and lag.
+    Redis(Login),
+    /// Run a program; its exit code decides.
+    Exec(Vec<String>),
+    /// Read a line from HAProxy's kind of agent, after sending this.
+    Agent(Vec<u8>),
+}
+
+/// One step of a `tcp` check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step {
+    /// Send these bytes.
+    Send(Vec<u8>),
+    /// Read until these bytes have come.
+    Expect(Vec<u8>),
+}
+
+/// What an `http` check asks for, and which answers are good.
+#[derive(Clone, Debug)]
+pub struct Http {
+    /// The method.
+    pub method: String,
+    /// Path and query.
+    pub path: String,
+    /// The `Host` header; the server's address otherwise.
+    pub host: Option<String>,
+    /// Codes that are good.
+    pub status: Vec<RangeInclusive<u16>>,
+    /// What the body must have.
+    pub body: Option<Body>,
+}
+
+/// What a body must have.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// This text.
+    Text(String),
+    /// Something like this.
+    Pattern(Regex),
+}
+
+/// Who logs in to a database.
+#[derive(Clone, Debug, Default)]
+pub struct Login {
+    /// The user; that of the database's own default otherwise.
+    pub user: Option<String>,
+    /// The password, where one is asked for.
+    pub password: Option<Secret>,
+    /// The database to open.
+    pub database: Option<String>,
+}
+
+/// A password, read when it is needed so that it can be changed in its place.
+#[derive(Clone, Eq, PartialEq)]
+pub enum Secret {
+    /// Written in the configuration.
+    Text(String),
+    /// The first line of this file.
+    File(PathBuf),
+    /// This variable of the environment.
+    Variable(String),
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Never printed, wherever it goes.
+            Self::Text(_) => f.write_str("Text(…)"),
+            Self::File(path) => write!(f, "File({})", path.display()),
+            Self::Variable(name) => write!(f, "Variable({name})"),
+        }
+    }
+}
+
+/// Keys that only some kinds have.
+const KINDS_OF_KEYS: [(&str, &[&str]); 11] = [
+    ("steps", &["tcp"]),
+    ("method", &["http"]),
+    ("path", &["http"]),
+    ("host", &["http"]),
+    ("status", &["http"]),
+    ("body", &["http"]),
+    ("body_regex", &["http"]),
+    ("user", &["postgres", "redis"]),
+    ("password", &["postgres", "redis"]),
+    ("database", &["postgres"]),
+    ("command", &["exec"]),
+];
+
+/// What other balancers call the kinds.
+const FOREIGN_KINDS: [(&str, &str); 8] = [
+    ("httpchk", "http"),
+    ("https", "http"),
+    ("pgsql", "postgres"),
+    ("postgresql", "postgres"),
+    ("pgsql_check", "postgres"),
+    ("redis_check", "redis"),
+    ("external", "exec"),
+    ("agent_check", "agent"),
+];
+
+const INTERVAL: Duration = Duration::from_secs(2);
+const TIMEOUT_MAX: Duration = Duration::from_secs(5);
+
+/// Reads what a backend says about watching its servers.
+pub(super) fn watch(backend: &Table<'_>) -> Watch {
+    let mut rules = Rules {
+        max_lag: max_lag(backend),
+        on_conflict: on_conflict(backend),
+        slow_start: backend.duration("slow_start"),
+        fail_open: backend.integer("fail_open", 0..=100).unwrap_or(0),
+        ..Rules::default()
+    };
+    let check = backend.table("check", Place::Check).and_then(|mut table| {
+        table.call(format!("check of {}", backend.called()));
+        rules.rise = table.integer("rise", 1..=1000).unwrap_or(rules.rise);
+        rules.fall = table.integer("fall", 1..=1000).unwrap_or(rules.fall);
+        let check = read(&table);
+        table.refuse_unknown_keys();
+        check
+    });
+    Watch { rules, check }
+}
+
+fn on_conflict(backend: &Table<'_>) -> OnConflict {
+    let choices =
+        [("stop", OnConflict::Stop), ("newest", OnConflict::Newest), ("first", OnConflict::First)];
+    backend.choice("on_conflict", &choices, &[]).unwrap_or_default()
+}
+
+fn max_lag(backend: &Table<'_>) -> Option<LagLimit> {
+    let value = backend.value("max_lag")?;
+    if let Some(bytes) = value.as_integer() {
+        let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok());
+        if bytes.is_none() {
+            let why = "it must be a number of bytes, or a duration in quotes";
+            backend.report(backend.unusable("max_lag", value.span, why));
+        }
+        return bytes.map(LagLimit::Bytes);
+    }
+    let Some(At { value: text, span }) = value.as_str() else {
+        backend.wrong_type("max_lag", &value, "a duration in quotes or a number of bytes");
+        return None;
+    };
+    match duration::parse(text) {
+        Ok(time) => Some(LagLimit::Time(time)),
+        Err(why) => {
+            backend.report(backend.unusable("max_lag", span, &why));
+            None
+        }
+    }
+}
+
+fn read(table: &Table<'_>) -> Option<Check> {
+    table.require(&["kind"]);
+    let kinds = ["tcp", "http", "postgres", "redis", "exec", "agent"].map(|kind| (kind, kind));
+    let kind = table.choice("kind", &kinds, &FOREIGN_KINDS)?;
+    refuse_keys_of_other_kinds(table, kind);
+    let interval = table.duration("interval").unwrap_or(INTERVAL);
+    Some(Check {
+        kind: match kind {
+            "http" => Kind::Http(http(table)),
+            "postgres" => Kind::Postgres(login(table)),
+            "redis" => Kind::Redis(login(table)),
+            "exec" => Kind::Exec(command(table)),
+            "agent" => Kind::Agent(text(table, "send").unwrap_or_default().into_bytes()),
+            _ => Kind::Tcp(steps(table)),
+        },
+        interval,
+        fast_interval: table.duration("fast_interval").unwrap_or(interval),
+        timeout: table.duration("timeout").unwrap_or_else(|| interval.min(TIMEOUT_MAX)),
+        port: table.integer("port", 1..=65_535).and_then(|port| u16::try_from(port).ok()),
+    })
+}
+
+fn refuse_keys_of_other_kinds(table: &Table<'_>, kind: &str) {
+    for (key, kinds) in KINDS_OF_KEYS.iter().filter(|(_, kinds)| !kinds.contains(&kind)) {
+        if let Some(value) = table.value(key) {
+            let why = format!("a check of kind {kind} has no {key}");
+            let hint = format!("{key} belongs to {}", kinds.join(" and "));
+            table.report(table.unusable(key, value.span, &why).hint(hint));
+        }
+    }
+    if let Some(value) = table.value("send").filter(|_| kind != "agent") {
+        let hint = "a tcp check says it in steps: steps = [{ send = \"…\" }, { expect = \"…\" }]";
+        table.report(table.unusable("send", value.span, "it belongs to agent").hint(hint));
+    }
+}
+
+fn text(table: &Table<'_>, key: &'static str) -> Option<String> {
+    table.string(key).map(|text| text.value.to_owned())
+}
+
+fn login(table: &Table<'_>) -> Login {
+    Login {
+        user: text(table, "user"),
+        password: secret(table, "password"),
+        database: text(table, "database"),
+    }
+}
+
+fn secret(table: &Table<'_>, key: &'static str) -> Option<Secret> {
+    if let Some(text) = table.value(key)?.as_str() {
+        return Some(Secret::Text(text.value.to_owned()));
+    }
+    let mut inner = table.table(key, Place::Secret)?;
+    inner.call(format!("{key} of {}", table.called()));
+    inner.refuse_unknown_keys();
+    match (text(&inner, "file"), text(&inner, "env")) {
+        (Some(file), None) => Some(Secret::File(file.into())),
+        (None, Some(name)) => Some(Secret::Variable(name)),
+        _ => {
+            let span = table.value(key)?.span;
+            let why = "it must have either file or env";
+            table.report(table.unusable(key, span, why));
+            None
+        }
+    }
+}
+
+fn command(table: &Table<'_>) -> Vec<String> {
+    table.require(&["command"]);
+    let Some(value) = table.value("command") else { return Vec::new() };
+    let words = value.as_array().unwrap_or_default();
+    let words: Option<Vec<String>> =
+        words.iter().map(|word| Some(word.as_str()?.value.to_owned())).collect();
+    match words {
+        Some(words) if !words.is_empty() => words,
+        _ => {
+            table.wrong_type("command", &value, "an array of strings, the program first");
+            Vec::new()
+        }
+    }
+}
+
+fn steps(table: &Table<'_>) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for mut entry in table.tables("steps", Place::Step) {
+        entry.call(format!("{} of {}", entry.called(), table.called()));
+        for key in ["send", "send_hex", "expect", "expect_hex"] {
+            let Some(At { value, span }) = entry.string(key) else { continue };
+            let bytes = match key {
+                "send" | "expect" => Some(value.as_bytes().to_vec()),
+                _ => unhex(value),
+            };
+            match bytes {
+                Some(bytes) if key.starts_with("send") => steps.push(Step::Send(bytes)),
+                Some(bytes) if !bytes.is_empty() => steps.push(Step::Expect(bytes)),
+                _ => entry.report(entry.unusable(key, span, "it must be pairs of hex digits")),
+            }
+        }
+        entry.refuse_unknown_keys();
+    }
+    steps
+}
+
+/// Bytes written as hex digits, blanks between them allowed.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits: Option<Vec<u32>> =
+        text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect();
+    let digits = digits.filter(|digits| digits.len() % 2 == 0)?;
+    Some(digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect())
+}
+
+fn http(table: &Table<'_>) -> Http {
+    let name = |key, otherwise: &str| text(table, key).unwrap_or_else(|| otherwise.to_owned());
+    let body = text(table, "body").map(Body::Text).or_else(|| {
+        let At { value, span } = table.string("body_regex")?;
+        match Regex::new(value) {
+            Ok(pattern) => Some(Body::Pattern(pattern)),
+            Err(error) => {
+                table.report(table.unusable("body_regex", span, &error.to_string()));
+                None
+            }
+        }
+    });
+    let http = Http {
+        method: name("method", "GET"),
+        path: name("path", "/"),
+        host: text(table, "host"),
+        status: status(table),
+        body,
+    };
+    for (key, value) in [
+        ("method", &http.method),
+        ("path", &http.path),
+        ("host", http.host.as_ref().unwrap_or(&http.path)),
+    ] {
+        if value.chars().any(|c| c.is_control() || c == ' ') || value.is_empty() {
+            let span = table.value(key).map_or(0..0, |value| value.span);
+            table.report(table.unusable(key, span, "it must be visible characters, no blanks"));
+        }
+    }
+    http
+}
+
+/// `"200-399"`, `"200, 204"` or `200`.
+fn status(table: &Table<'_>) -> Vec<RangeInclusive<u16>> {
+    let otherwise = vec![200..=399];
+    let Some(value) = table.value("status") else { return otherwise };
+    let codes = match (value.as_integer(), value.as_str()) {
+        (Some(code), _) => code.map(|code| code.to_string()),
+        (_, Some(text)) => Some(text.value.to_owned()),
+        _ => None,
+    };
+    let ranges = codes.and_then(|codes| codes.split(',').map(range_of_codes).collect());
+    ranges.unwrap_or_else(|| {
+        table.wrong_type("status", &value, "codes such as \"200-399\", \"200, 204\" or 200");
+        otherwise
+    })
+}
+
+fn range_of_codes(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let code = |text: &str| text.trim().parse().ok().filter(|code| (100..=599).contains(code));
+    let (first, last): (u16, u16) = (code(first)?, code(last)?);
+    (first <= last).then_some(first..=last)
+}
