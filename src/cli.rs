@@ -15,6 +15,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, Config, Report};
 use crate::control::Supervisor;
 use crate::control::log::say;
+use crate::ctl::{self, Ctl};
 use crate::demo;
 
 /// A load balancer for bare metal: one io_uring ring and one pinned shard per CPU core.
@@ -45,6 +46,8 @@ enum Command {
         #[arg(long = "for", value_name = "TIME", value_parser = time)]
         time: Option<Duration>,
     },
+    /// Ask a running balancer how it is, and take servers out or put them back.
+    Ctl(Ctl),
     /// Look at this machine's settings and say which ones to change, and why. Changes nothing.
     Tune,
 }
@@ -63,6 +66,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run { config } => balance(&config),
         Command::Check { config } => finish(check(&config)),
         Command::Demo { time } => demo::run(time),
+        Command::Ctl(ctl) => finish(ctl::run(ctl)),
         Command::Tune => finish(Ok::<_, Report>(ringlane_tuning::report())),
     }
 }

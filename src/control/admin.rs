@@ -1,11 +1,12 @@
-//! The admin API: `/healthz`, `/status` and `/metrics` over HTTP, on the control thread.
+//! The admin API over HTTP, on the control thread: pages to read, and orders on the unix socket.
 //!
-//! Not here: what the pages say (`status`, `metrics`), deciding anything; it only reads. Invariants:
+//! Not here: what the pages say (`status`, `metrics`), what becomes of an order (`servers`). Invariants:
 //! the sockets listen before privileges are given up; at most [`CONNECTIONS_MAX`] clients per socket
 //! are served at once, and one that is silent for [`IDLE_MAX`] is cut off, so that nobody can use up
 //! the process's descriptors from here. Next: `connection`.
 
 mod connection;
+mod orders;
 #[cfg(test)]
 mod tests;
 
@@ -25,7 +26,7 @@ use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Running;
@@ -47,7 +48,9 @@ const BACKLOG: i32 = 128;
 const SOCKET_MODE: u32 = 0o660;
 
 const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before and after\n  \
-                     GET /status    everything as JSON\n  GET /metrics   Prometheus text\n";
+                     GET /status    everything as JSON\n  GET /metrics   Prometheus text\n  \
+                     POST /v1/backends/BACKEND/servers/SERVER   {\"state\": \"ready|drain|maint\", \
+                     \"weight\": N}\n";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -142,9 +145,13 @@ fn problem(error: io::Error) -> Problem {
 /// Answers on the sockets of `bound` until the future is dropped. Needs a tokio runtime.
 pub async fn serve(bound: Bound, running: Arc<Running>) {
     let Bound { socket, http, files } = bound;
-    let router = router(running);
-    let unix = listen(socket.map(tokio::net::UnixListener::from_std), router.clone());
-    let tcp = listen(http.map(tokio::net::TcpListener::from_std), router);
+    let shows = router();
+    let server = "/v1/backends/{backend}/servers/{server}";
+    let obeys = shows.clone().route(server, post(orders::order));
+    let shows = shows.route(server, post(orders::refused));
+    let obeys = obeys.with_state(Arc::clone(&running));
+    let unix = listen(socket.map(tokio::net::UnixListener::from_std), obeys);
+    let tcp = listen(http.map(tokio::net::TcpListener::from_std), shows.with_state(running));
     tokio::join!(unix, tcp);
     drop(files);
 }
@@ -164,14 +171,14 @@ where
     }
 }
 
-fn router(running: Arc<Running>) -> Router {
+/// What every socket has.
+fn router() -> Router<Arc<Running>> {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/status", get(status_page))
         .route("/metrics", get(metrics_page))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
-        .with_state(running)
 }
 
 async fn healthz(State(running): State<Arc<Running>>) -> (StatusCode, &'static str) {
@@ -204,5 +211,5 @@ async fn not_found() -> (StatusCode, String) {
 }
 
 async fn wrong_method() -> (StatusCode, String) {
-    (StatusCode::METHOD_NOT_ALLOWED, format!("This API only reads. {PAGES}"))
+    (StatusCode::METHOD_NOT_ALLOWED, format!("This is not what can be done here. {PAGES}"))
 }

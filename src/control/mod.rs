@@ -6,12 +6,14 @@
 
 pub mod access_log;
 pub mod admin;
+mod checks;
 mod cores;
 mod descriptors;
 pub mod log;
 pub mod metrics;
 mod privileges;
 pub mod running;
+pub mod servers;
 mod serving;
 mod shards;
 mod signals;

@@ -17,6 +17,9 @@ use ringlane_core::snapshot::{Address, Snapshot};
 use ringlane_core::sys::DriverKind;
 use tokio::sync::Notify;
 
+use super::servers::Servers;
+use crate::config::Watch;
+
 /// The shared state of one running balancer.
 #[derive(Debug)]
 pub struct Running {
@@ -24,6 +27,8 @@ pub struct Running {
     pub snapshot: Arc<Snapshot>,
     /// Live sessions.
     pub gauges: Arc<Gauges>,
+    /// What is known of each server, and decided about it.
+    pub servers: Servers,
     /// What each shard counted.
     pub counters: Vec<Arc<ShardCounters>>,
     /// What carries the shards' operations out.
@@ -62,17 +67,20 @@ impl Running {
     /// # Errors
     /// When the process has no descriptor left for the mailboxes.
     pub fn new(
-        snapshot: Snapshot,
+        (snapshot, watches): (Snapshot, &[Watch]),
         driver: DriverKind,
         cpus: Vec<Option<usize>>,
         bound: Vec<Vec<Address>>,
     ) -> io::Result<Self> {
         let shards = cpus.len();
         let mailboxes = (0..shards).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
+        let snapshot = Arc::new(snapshot);
+        let gauges = Arc::new(Gauges::new(&snapshot, shards, Instant::now()));
         Ok(Self {
-            gauges: Arc::new(Gauges::new(&snapshot, shards, Instant::now())),
+            servers: Servers::new(Arc::clone(&snapshot), Arc::clone(&gauges), watches),
+            gauges,
             counters: (0..shards).map(|_| Arc::new(ShardCounters::new(&snapshot))).collect(),
-            snapshot: Arc::new(snapshot),
+            snapshot,
             driver,
             cpus,
             mailboxes: mailboxes.into(),
@@ -149,7 +157,8 @@ mod tests {
             servers: Vec::new(),
         };
         let running =
-            Running::new(snapshot, DriverKind::Uring, vec![None, Some(1)], Vec::new()).unwrap();
+            Running::new((snapshot, &[]), DriverKind::Uring, vec![None, Some(1)], Vec::new())
+                .unwrap();
         assert_eq!((running.shards(), running.counters.len(), running.mailboxes.len()), (2, 2, 2));
         assert_eq!(running.stage(), Stage::Starting);
         for (enter, then) in [

@@ -4,17 +4,20 @@
 //! only added to; numbers are read one after another while shards go on counting, so that sums may
 //! differ by what happened in between.
 
+mod server;
 #[cfg(test)]
 pub(super) mod tests;
 
 use std::process;
 
-use ringlane_core::counters::{FrontendCounters, ServerCounters};
+use ringlane_core::counters::FrontendCounters;
 use ringlane_core::snapshot::{BackendId, BalanceKind, FrontendId, ServerId};
 use serde::Serialize;
 
 use super::Running;
-use super::metrics::{Latency, frontend_max, frontend_total, server_total};
+use super::metrics::{Latency, frontend_max, frontend_total};
+use server::Server;
+pub(super) use server::health;
 
 /// The page.
 #[derive(Debug, Serialize)]
@@ -70,22 +73,6 @@ struct Backend<'a> {
     name: &'a str,
     balance: &'static str,
     servers: Vec<Server<'a>>,
-}
-
-#[derive(Debug, Serialize)]
-struct Server<'a> {
-    name: &'a str,
-    address: String,
-    state: &'static str,
-    weight: u32,
-    backup: bool,
-    sessions_live: u32,
-    sessions: u64,
-    sessions_failed: u64,
-    connects_failed: u64,
-    connects_timed_out: u64,
-    bytes_in: u64,
-    bytes_out: u64,
 }
 
 /// All in microseconds.
@@ -182,7 +169,7 @@ impl<'a> Backend<'a> {
         Some(Self {
             name: &backend.name,
             balance: balance_word(backend.balance),
-            servers: servers.map(|id| Server::of(running, id)).collect(),
+            servers: servers.filter_map(|id| Server::of(running, id)).collect(),
         })
     }
 }
@@ -194,28 +181,6 @@ fn balance_word(balance: BalanceKind) -> &'static str {
         BalanceKind::LeastConn => "least_conn",
         BalanceKind::RandomTwo => "random_two",
         BalanceKind::Source => "source",
-    }
-}
-
-impl<'a> Server<'a> {
-    fn of(running: &'a Running, id: ServerId) -> Self {
-        let server = running.snapshot.server(id);
-        let gauge = running.gauges.server(id);
-        let total = |read: fn(&ServerCounters) -> u64| server_total(running, id, read);
-        Self {
-            name: &server.name,
-            address: server.address.to_string(),
-            state: if gauge.is_down() { "down" } else { "up" },
-            weight: server.weight,
-            backup: server.backup,
-            sessions_live: gauge.sessions(),
-            sessions: total(|s| s.sessions.get()),
-            sessions_failed: total(|s| s.sessions_failed.get()),
-            connects_failed: total(|s| s.connects_failed.get()),
-            connects_timed_out: total(|s| s.connects_timed_out.get()),
-            bytes_in: total(|s| s.bytes_in.get()),
-            bytes_out: total(|s| s.bytes_out.get()),
-        }
     }
 }
 

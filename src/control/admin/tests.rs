@@ -74,7 +74,10 @@ fn every_page_answers_and_nothing_else_does() {
         let lost = get("GET /nowhere");
         assert!(lost.starts_with("HTTP/1.1 404 ") && lost.contains("GET /metrics"), "{lost}");
         let wrong = get("POST /status");
-        assert!(wrong.starts_with("HTTP/1.1 405 ") && wrong.contains("only reads"), "{wrong}");
+        assert!(
+            wrong.starts_with("HTTP/1.1 405 ") && wrong.contains("not what can be done"),
+            "{wrong}"
+        );
         assert!(wrong.to_ascii_lowercase().contains("\r\nallow: get"), "{wrong}");
     });
 }

@@ -8,11 +8,13 @@
 use std::sync::atomic::Ordering;
 
 use ringlane_core::counters::{FrontendCounters, ServerCounters, ShardCounters};
+use ringlane_core::health::{Health, RoleWanted};
 use ringlane_core::snapshot::{FrontendId, ServerId};
 
 use super::Kind;
 use crate::control::Running;
 use crate::control::running::Stage;
+use crate::control::status::health;
 
 /// One metric.
 pub(super) struct Metric {
@@ -274,8 +276,32 @@ pub(super) const METRICS: &[Metric] = &[
     },
     Metric {
         name: "ringlane_server_up",
-        help: "0 when the last connect failed and none has succeeded since, else 1.",
-        read: Read::Server(|running, id| u64::from(!running.gauges.server(id).is_down())),
+        help: "0 when its checks fail, or, without checks, the last connect failed; else 1.",
+        read: Read::Server(|running, id| {
+            let known = running.servers.known(id);
+            known.map_or(0, |known| u64::from(health(running, id, &known) != Health::Down))
+        }),
+    },
+    Metric {
+        name: "ringlane_server_open",
+        help: "1 while it takes new sessions of frontends that want any server, else 0.",
+        read: Read::Server(|running, id| {
+            u64::from(running.gauges.server(id).orders().is_open_for(RoleWanted::Any))
+        }),
+    },
+    Metric {
+        name: "ringlane_server_primary",
+        help: "1 while it takes new sessions of frontends that want the primary, else 0.",
+        read: Read::Server(|running, id| {
+            u64::from(running.gauges.server(id).orders().is_open_for(RoleWanted::Primary))
+        }),
+    },
+    Metric {
+        name: "ringlane_server_replica",
+        help: "1 while it takes new sessions of frontends that want a replica, else 0.",
+        read: Read::Server(|running, id| {
+            u64::from(running.gauges.server(id).orders().is_open_for(RoleWanted::Replica))
+        }),
     },
     Metric {
         name: "ringlane_server_weight",

@@ -18,6 +18,7 @@ fn snapshot(bind: Vec<Address>) -> Snapshot {
         timeout: Timeout { connect: second, client: second, server: second },
         congestion: Congestion::Host,
         path: RelayPath::Auto,
+        role: ringlane_core::health::RoleWanted::Any,
     };
     Snapshot {
         generation: 1,

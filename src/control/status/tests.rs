@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringlane_core::health::RoleWanted;
 use ringlane_core::snapshot::{
     Address, Backend as Group, Congestion, Frontend as Side, Path, Server as Member, Snapshot,
     Timeout,
@@ -33,6 +34,7 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             timeout: Timeout { connect: hour, client: hour, server: hour },
             congestion: Congestion::Auto,
             path: Path::Auto,
+            role: RoleWanted::Any,
         }],
         backends: vec![Group {
             name: "postgres".to_owned(),
@@ -51,7 +53,8 @@ pub(in crate::control) fn running() -> Arc<Running> {
         Address::Inet("127.0.0.1:5432".parse().unwrap()),
         Address::Unix("/run/pg.sock".into()),
     ]];
-    let running = Running::new(snapshot(), DriverKind::Uring, vec![Some(0), None], bound).unwrap();
+    let running =
+        Running::new((snapshot(), &[]), DriverKind::Uring, vec![Some(0), None], bound).unwrap();
     for (shard, turns, bytes) in [(0, 5, 10), (1, 7, 20)] {
         let counters = &running.counters[shard];
         counters.turns.add(turns);
@@ -89,6 +92,10 @@ fn the_page_has_the_merged_numbers() {
         ("/frontends/0/bytes_in", json!(30)),
         ("/backends/0/balance", json!("least_conn")),
         ("/backends/0/servers/0/state", json!("up")),
+        ("/backends/0/servers/0/admin", json!("ready")),
+        ("/backends/0/servers/0/role", json!("unknown")),
+        ("/backends/0/servers/0/weight_effective", json!(2.0)),
+        ("/backends/0/servers/0/check", Value::Null),
         ("/backends/0/servers/0/sessions_live", json!(1)),
         ("/backends/0/servers/1/state", json!("down")),
         ("/backends/0/servers/1/backup", json!(true)),
@@ -107,7 +114,8 @@ fn the_page_has_the_merged_numbers() {
 fn a_frontend_without_a_limit_has_that_of_the_process() {
     let mut snapshot = snapshot();
     snapshot.frontends[0].max_connections = u32::MAX;
-    let running = Running::new(snapshot, DriverKind::Epoll, vec![None], vec![Vec::new()]).unwrap();
+    let running =
+        Running::new((snapshot, &[]), DriverKind::Epoll, vec![None], vec![Vec::new()]).unwrap();
     let page = serde_json::to_value(Status::of(&running)).unwrap();
     assert_eq!(page["frontends"][0]["sessions_max"], 200);
 }

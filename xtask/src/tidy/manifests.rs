@@ -15,7 +15,7 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
     ("ringlane-tuning", "tuning/", &[]),
     ("ringlane-loadgen", "loadgen/", &[]),
     ("ringlane-bench", "bench/", &["ringlane-core", "ringlane-l4"]),
-    ("ringlane-fuzz", "fuzz/", &["ringlane", "ringlane-core"]),
+    ("ringlane-fuzz", "fuzz/", &["ringlane", "ringlane-core", "ringlane-l4"]),
     ("xtask", "xtask/", &[]),
 ];
 

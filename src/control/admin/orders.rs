@@ -1,0 +1,90 @@
+//! `POST /v1/backends/{backend}/servers/{server}`: operators change a server's state and weight.
+//!
+//! Taken on the unix socket alone, whose permissions say who may; the TCP address only shows. The
+//! body is JSON: `{"state": "ready" | "drain" | "maint", "weight": 0 to 1000}`, either or both.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use ringlane_core::health::Admin;
+use ringlane_core::snapshot::ServerId;
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::control::Running;
+use crate::control::servers::WEIGHT_MAX;
+
+/// What is ordered.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Order {
+    state: Option<String>,
+    weight: Option<u32>,
+}
+
+pub(super) async fn order(
+    State(running): State<Arc<Running>>,
+    Path((backend, server)): Path<(String, String)>,
+    body: Bytes,
+) -> Response {
+    match obey(&running, &backend, &server, &body) {
+        Ok(()) => answer(StatusCode::OK, &json!({ "ok": true })),
+        Err((status, why)) => answer(status, &json!({ "error": why })),
+    }
+}
+
+/// Orders on a socket that only shows.
+pub(super) async fn refused() -> Response {
+    let why = "orders are taken on the unix socket only ([global] admin.socket)";
+    answer(StatusCode::FORBIDDEN, &json!({ "error": why }))
+}
+
+fn obey(
+    running: &Running,
+    backend: &str,
+    server: &str,
+    body: &[u8],
+) -> Result<(), (StatusCode, String)> {
+    let id = find(running, backend, server).map_err(|why| (StatusCode::NOT_FOUND, why))?;
+    let bad = |why: String| (StatusCode::BAD_REQUEST, why);
+    let order: Order = serde_json::from_slice(body).map_err(|error| {
+        bad(format!("the body must be like {{\"state\": \"drain\", \"weight\": 10}}: {error}"))
+    })?;
+    let admin = order.state.as_deref().map(|word| {
+        let admin = [Admin::Ready, Admin::Drain, Admin::Maint];
+        let admin = admin.into_iter().find(|admin| admin.name() == word);
+        admin.ok_or_else(|| bad(format!("state must be ready, drain or maint, not \"{word}\"")))
+    });
+    let admin = admin.transpose()?;
+    if let Some(weight) = order.weight.filter(|weight| *weight > WEIGHT_MAX) {
+        return Err(bad(format!("weight must be from 0 to {WEIGHT_MAX}, not {weight}")));
+    }
+    if admin.is_none() && order.weight.is_none() {
+        return Err(bad("nothing is ordered: give state, weight or both".to_owned()));
+    }
+    if let Some(weight) = order.weight {
+        running.servers.set_weight(id, weight);
+    }
+    if let Some(admin) = admin {
+        running.servers.set_admin(id, admin);
+    }
+    Ok(())
+}
+
+fn find(running: &Running, backend: &str, server: &str) -> Result<ServerId, String> {
+    let snapshot = &running.snapshot;
+    let found = snapshot.backends.iter().find(|found| found.name == backend);
+    let found = found.ok_or_else(|| format!("there is no backend \"{backend}\""))?;
+    let first = found.first_server.0;
+    let ids = (first..first + found.server_count).map(ServerId);
+    let mut ids = ids.filter(|id| snapshot.server(*id).name == server);
+    ids.next().ok_or_else(|| format!("backend \"{backend}\" has no server \"{server}\""))
+}
+
+fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}

@@ -1,0 +1,180 @@
+//! Active checks: every server is asked, again and again, whether it is there and what it is.
+//!
+//! One task per server on the control thread. A check is bounded in time; what it says goes to
+//! `servers`, which decides what follows. Not here: deciding anything, the passive view that shards
+//! have of servers. Invariants: at most one check of a server is under way; N servers are not asked
+//! at one instant. One file per kind.
+
+mod agent;
+mod exec;
+mod http;
+mod postgres;
+mod redis;
+mod tcp;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringlane_core::health::Seen;
+use ringlane_core::prng::Prng;
+use ringlane_core::snapshot::{Address, BackendId, ServerId};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::Running;
+use crate::config::{Check, Kind, Secret, Watch};
+
+/// The first checks of a backend's servers are spread over this time at most.
+const FIRST_SPREAD: Duration = Duration::from_secs(1);
+
+/// A check comes up to this share of its interval earlier or later, in percent.
+const JITTER: u64 = 5;
+
+/// Bytes that a server may answer in one check; a longer answer is cut there.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// Begins to check the servers of all backends that want it. Needs a tokio runtime around it.
+pub(super) fn begin(running: &Arc<Running>, watches: &[Watch]) {
+    for (id, watch) in (0..).map(BackendId).zip(watches) {
+        if let Some(slow_start) = watch.rules.slow_start {
+            tokio::spawn(warm(Arc::clone(running), id, slow_start));
+        }
+        let Some(check) = &watch.check else { continue };
+        let backend = running.snapshot.backend(id);
+        for nth in 0..backend.server_count {
+            let server = ServerId(backend.first_server.0 + nth);
+            let spread = check.interval.min(FIRST_SPREAD) * nth / backend.server_count;
+            tokio::spawn(watch_one(Arc::clone(running), server, check.clone(), spread));
+        }
+    }
+}
+
+/// Lets the weights of warming servers grow.
+async fn warm(running: Arc<Running>, backend: BackendId, slow_start: Duration) {
+    loop {
+        let next = running.servers.pass(backend);
+        sleep(next.unwrap_or(slow_start / 20).max(Duration::from_millis(10))).await;
+    }
+}
+
+/// Checks one server for as long as the balancer runs.
+async fn watch_one(running: Arc<Running>, id: ServerId, check: Check, first: Duration) {
+    let mut prng = Prng::new(RandomState::new().hash_one(id));
+    let mut probe = Probe::of(&check);
+    let server = running.snapshot.server(id);
+    let address = with_port(&server.address, check.port);
+    let name = running.snapshot.full_name(id);
+    sleep(first).await;
+    loop {
+        let begin = Instant::now();
+        let outcome = match timeout(check.timeout, probe.run(&name, &address)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(format!("no answer within {:?}", check.timeout)),
+        };
+        if outcome.is_err() {
+            // What is kept of the last check may be what is wrong.
+            probe = Probe::of(&check);
+        }
+        running.servers.observe(id, outcome);
+        let changing = running.servers.is_changing(id);
+        let interval = if changing { check.fast_interval } else { check.interval };
+        let percent = 100 - JITTER + prng.below(2 * JITTER + 1);
+        sleep_until(begin + interval * u32::try_from(percent).unwrap_or(100) / 100).await;
+    }
+}
+
+/// The address that is checked.
+fn with_port(address: &Address, port: Option<u16>) -> Address {
+    match (address, port) {
+        (Address::Inet(inet), Some(port)) => Address::Inet((inet.ip(), port).into()),
+        _ => address.clone(),
+    }
+}
+
+/// How a server is checked, and what is kept from one check to the next.
+enum Probe<'a> {
+    Tcp(&'a [crate::config::Step]),
+    Http(&'a crate::config::Http),
+    Exec(&'a [String]),
+    Agent(&'a [u8]),
+    Postgres(postgres::Probe<'a>),
+    Redis(redis::Probe<'a>),
+}
+
+impl<'a> Probe<'a> {
+    fn of(check: &'a Check) -> Self {
+        match &check.kind {
+            Kind::Tcp(steps) => Self::Tcp(steps),
+            Kind::Http(http) => Self::Http(http),
+            Kind::Exec(command) => Self::Exec(command),
+            Kind::Agent(send) => Self::Agent(send),
+            Kind::Postgres(login) => Self::Postgres(postgres::Probe::new(login)),
+            Kind::Redis(login) => Self::Redis(redis::Probe::new(login)),
+        }
+    }
+
+    async fn run(&mut self, name: &str, address: &Address) -> Result<Seen, String> {
+        match self {
+            Self::Tcp(steps) => tcp::check(steps, address).await,
+            Self::Http(http) => http::check(http, address).await,
+            Self::Exec(command) => exec::check(command, name, address).await,
+            Self::Agent(send) => agent::check(send, address).await,
+            Self::Postgres(probe) => probe.check(address).await,
+            Self::Redis(probe) => probe.check(address).await,
+        }
+    }
+}
+
+/// A connection to a server.
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+/// Connects to a server.
+async fn connect(address: &Address) -> Result<Box<dyn Connection>, String> {
+    let connected: io::Result<Box<dyn Connection>> = match address {
+        Address::Inet(inet) => TcpStream::connect(inet).await.map(|stream| {
+            // Checks are small, and nobody is helped by waiting for more.
+            let _ = stream.set_nodelay(true);
+            Box::new(stream) as Box<dyn Connection>
+        }),
+        Address::Unix(path) => {
+            UnixStream::connect(path).await.map(|stream| Box::new(stream) as Box<dyn Connection>)
+        }
+    };
+    connected.map_err(|error| format!("cannot connect to {address}: {}", plain(&error)))
+}
+
+/// An error without the number that Rust puts behind it.
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((words, _)) => words.to_lowercase(),
+        None => text,
+    }
+}
+
+/// What a stranger sent, fit for a log line: one line, printable, not long.
+fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.trim_start().lines().next().unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(120).collect()
+}
+
+/// The password itself.
+fn reveal(secret: &Secret) -> Result<String, String> {
+    match secret {
+        Secret::Text(text) => Ok(text.clone()),
+        Secret::File(path) => std::fs::read_to_string(path)
+            .map(|text| text.lines().next().unwrap_or_default().to_owned())
+            .map_err(|error| {
+                format!("cannot read the password in {}: {}", path.display(), plain(&error))
+            }),
+        Secret::Variable(name) => std::env::var(name).map_err(|_| {
+            format!("the variable {name}, which should hold the password, is not set")
+        }),
+    }
+}

@@ -1,0 +1,94 @@
+//! `kind = "postgres"`: log in and ask whether it takes writes, and how far it is behind.
+//!
+//! The connection is kept from check to check: a login a second would cost a database more than the
+//! question. Lag in bytes is what was received and not yet replayed. Lag in time is 0 while all that
+//! a running receiver got is replayed, since an idle primary is no lag; otherwise the age of the last
+//! replayed transaction. So a replica whose receiver has stopped grows old as time passes.
+
+use ringlane_core::health::{Lag, Role, Seen};
+use ringlane_core::snapshot::Address;
+use std::time::Duration;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+
+use super::{connect, reveal};
+use crate::config::Login;
+
+/// Role; bytes to replay; seconds since the last replayed transaction. Simple protocol, text.
+const QUESTION: &str = "\
+    SELECT pg_is_in_recovery() AS replica, \
+    CASE WHEN receiving THEN greatest(pg_wal_lsn_diff(received, replayed), 0)::bigint END AS bytes, \
+    CASE WHEN receiving AND received <= replayed THEN 0 \
+         ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END AS seconds \
+    FROM (SELECT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_wal_receiver) AS receiving, \
+                 pg_last_wal_receive_lsn() AS received, pg_last_wal_replay_lsn() AS replayed) AS r";
+
+/// What is kept from one check to the next.
+pub(super) struct Probe<'a> {
+    login: &'a Login,
+    client: Option<Client>,
+}
+
+impl<'a> Probe<'a> {
+    pub(super) fn new(login: &'a Login) -> Self {
+        Self { login, client: None }
+    }
+
+    pub(super) async fn check(&mut self, address: &Address) -> Result<Seen, String> {
+        let client = match self.client.take().filter(|client| !client.is_closed()) {
+            Some(client) => client,
+            None => log_in(self.login, address).await?,
+        };
+        let answer = client.simple_query(QUESTION).await.map_err(|error| phrase(&error))?;
+        self.client = Some(client);
+        let row = answer.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let Some(row) = row else {
+            return Err("answers the question for its role with nothing".into());
+        };
+        if row.get("replica") != Some("t") {
+            return Ok(Seen { role: Some(Role::Primary), ..Seen::default() });
+        }
+        let seconds = row.get("seconds").and_then(|text| text.parse::<f64>().ok());
+        let lag = Lag {
+            time: seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
+            bytes: row.get("bytes").and_then(|text| text.parse().ok()),
+        };
+        Ok(Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() })
+    }
+}
+
+async fn log_in(login: &Login, address: &Address) -> Result<Client, String> {
+    let mut config = tokio_postgres::Config::new();
+    let user = login.user.as_deref().unwrap_or("postgres");
+    config.user(user).dbname(login.database.as_deref().unwrap_or("postgres"));
+    config.application_name("ringlane-check");
+    if let Some(password) = &login.password {
+        config.password(reveal(password)?);
+    }
+    let stream = connect(address).await?;
+    let (client, connection) =
+        config.connect_raw(stream, NoTls).await.map_err(|error| phrase(&error))?;
+    // Ends with its client; what breaks it is seen by the next question.
+    tokio::spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(client)
+}
+
+/// What the server said, or else what went wrong on the way.
+fn phrase(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!("{}: {}", said.severity(), said.message()),
+        None => {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(error);
+            while let Some(inner) = cause {
+                text = format!("{text}: {inner}");
+                cause = inner.source();
+            }
+            text
+        }
+    }
+}

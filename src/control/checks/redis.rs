@@ -1,0 +1,101 @@
+//! `kind = "redis"`: log in and ask for role, link and offsets (`INFO replication`).
+//!
+//! The connection is kept from check to check. Lag in bytes is what was read from the primary and not
+//! yet applied. Lag in time is 0 while the link is up and all that was read is applied; while the
+//! link is down, the time since it went down.
+
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use ringlane_core::health::{Lag, Role, Seen};
+use ringlane_core::snapshot::Address;
+
+use super::reveal;
+use crate::config::Login;
+
+/// What is kept from one check to the next.
+pub(super) struct Probe<'a> {
+    login: &'a Login,
+    connection: Option<MultiplexedConnection>,
+}
+
+impl<'a> Probe<'a> {
+    pub(super) fn new(login: &'a Login) -> Self {
+        Self { login, connection: None }
+    }
+
+    pub(super) async fn check(&mut self, address: &Address) -> Result<Seen, String> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => log_in(self.login, address).await?,
+        };
+        let asked = redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
+        let info: String = asked.map_err(|error| error.to_string())?;
+        self.connection = Some(connection);
+        read(&info)
+    }
+}
+
+async fn log_in(login: &Login, address: &Address) -> Result<MultiplexedConnection, String> {
+    let to = match address {
+        Address::Inet(inet) => ConnectionAddr::Tcp(inet.ip().to_string(), inet.port()),
+        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
+    };
+    let mut settings = RedisConnectionInfo::default();
+    if let Some(user) = &login.user {
+        settings = settings.set_username(user);
+    }
+    if let Some(password) = &login.password {
+        settings = settings.set_password(reveal(password)?);
+    }
+    let info: ConnectionInfo = to.into_connection_info().map_err(|error| error.to_string())?;
+    let info = info.set_redis_settings(settings);
+    let client = redis::Client::open(info).map_err(|error| error.to_string())?;
+    let connected = client.get_multiplexed_async_connection().await;
+    connected.map_err(|error| format!("cannot log in to {address}: {error}"))
+}
+
+/// What the section of `INFO` says.
+fn read(info: &str) -> Result<Seen, String> {
+    let field = |name: &str| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.map(str::trim)
+    };
+    let number = |name| field(name).and_then(|text| text.parse::<u64>().ok());
+    match field("role") {
+        Some("master") => Ok(Seen { role: Some(Role::Primary), ..Seen::default() }),
+        Some("slave") => {
+            let bytes = number("slave_read_repl_offset")
+                .zip(number("slave_repl_offset"))
+                .map(|(read, applied)| read.saturating_sub(applied));
+            let seconds = match field("master_link_status") {
+                Some("up") if bytes == Some(0) => Some(0),
+                Some("up") => number("master_last_io_seconds_ago"),
+                _ => number("master_link_down_since_seconds"),
+            };
+            let lag = Lag { time: seconds.map(Duration::from_secs), bytes };
+            Ok(Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() })
+        }
+        role => Err(format!("says role {role:?}, which is neither master nor slave")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_role_and_lag() {
+        let seen = |info| read(info).unwrap();
+        assert_eq!(seen("# Replication\r\nrole:master\r\n").role, Some(Role::Primary));
+        let up = "role:slave\r\nmaster_link_status:up\r\nmaster_last_io_seconds_ago:7\r\n\
+                  slave_read_repl_offset:10\r\nslave_repl_offset:10\r\n";
+        let lag = Some(Lag { time: Some(Duration::ZERO), bytes: Some(0) });
+        assert_eq!((seen(up).role, seen(up).lag), (Some(Role::Replica), lag));
+        let down = "role:slave\r\nmaster_link_status:down\r\nmaster_link_down_since_seconds:42\r\n";
+        let lag = Some(Lag { time: Some(Duration::from_secs(42)), bytes: None });
+        assert_eq!(seen(down).lag, lag);
+        assert!(read("").is_err());
+    }
+}

@@ -1,0 +1,121 @@
+//! A server's part of the page: what is known of it and what it has carried.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use ringlane_core::counters::ServerCounters;
+use ringlane_core::health::{Health, WEIGHT_SCALE};
+use ringlane_core::snapshot::ServerId;
+use serde::Serialize;
+
+use crate::control::Running;
+use crate::control::metrics::server_total;
+use crate::control::servers::{Known, Recorded};
+
+#[derive(Debug, Serialize)]
+pub(super) struct Server<'a> {
+    name: &'a str,
+    address: String,
+    /// `up`, `warming` or `down`.
+    state: &'static str,
+    /// `ready`, `drain` or `maint`.
+    admin: &'static str,
+    /// `primary`, `replica` or `unknown`.
+    role: &'static str,
+    stale: bool,
+    in_conflict: bool,
+    lag_seconds: Option<f64>,
+    lag_bytes: Option<u64>,
+    /// In the unit of the configuration, as it was ordered last.
+    weight: u32,
+    /// The same with what warming and an agent make of it.
+    weight_effective: f64,
+    backup: bool,
+    sessions_live: u32,
+    sessions: u64,
+    sessions_failed: u64,
+    connects_failed: u64,
+    connects_timed_out: u64,
+    bytes_in: u64,
+    bytes_out: u64,
+    /// The last check; nothing without checks, or before the first.
+    check: Option<Check>,
+    /// The newest first.
+    changes: Vec<Change>,
+}
+
+#[derive(Debug, Serialize)]
+struct Check {
+    at: String,
+    ok: bool,
+    said: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Change {
+    at: String,
+    from: String,
+    to: String,
+    reason: String,
+}
+
+impl<'a> Server<'a> {
+    pub(super) fn of(running: &'a Running, id: ServerId) -> Option<Self> {
+        let server = running.snapshot.server(id);
+        let gauge = running.gauges.server(id);
+        let known = running.servers.known(id)?;
+        let total = |read: fn(&ServerCounters) -> u64| server_total(running, id, read);
+        let lag = known.lag.unwrap_or_default();
+        Some(Self {
+            name: &server.name,
+            address: server.address.to_string(),
+            state: health(running, id, &known).name(),
+            admin: known.state.admin.name(),
+            role: known.state.role.name(),
+            stale: known.state.stale,
+            in_conflict: known.state.in_conflict,
+            lag_seconds: lag.time.map(|time| time.as_secs_f64()),
+            lag_bytes: lag.bytes,
+            weight: known.weight,
+            weight_effective: f64::from(known.orders.weight()) / f64::from(WEIGHT_SCALE),
+            backup: server.backup,
+            sessions_live: gauge.sessions(),
+            sessions: total(|s| s.sessions.get()),
+            sessions_failed: total(|s| s.sessions_failed.get()),
+            connects_failed: total(|s| s.connects_failed.get()),
+            connects_timed_out: total(|s| s.connects_timed_out.get()),
+            bytes_in: total(|s| s.bytes_in.get()),
+            bytes_out: total(|s| s.bytes_out.get()),
+            check: known.last_check.map(|(at, said)| Check {
+                at: time(at),
+                ok: said.is_ok(),
+                said: said.unwrap_or_else(|why| why),
+            }),
+            changes: known.changes.into_iter().map(Change::from).collect(),
+        })
+    }
+}
+
+/// What checks say; without checks, what the sessions of the last second met.
+pub(in crate::control) fn health(running: &Running, id: ServerId, known: &Known) -> Health {
+    match known.checked {
+        false if running.gauges.server(id).is_down() => Health::Down,
+        _ => known.state.health,
+    }
+}
+
+impl From<Recorded> for Change {
+    fn from(Recorded { at, change }: Recorded) -> Self {
+        Self {
+            at: time(at),
+            from: change.from.to_string(),
+            to: change.to.to_string(),
+            reason: change.reason,
+        }
+    }
+}
+
+/// RFC 3339, in UTC.
+fn time(at: SystemTime) -> String {
+    Timestamp::try_from(at).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+}
