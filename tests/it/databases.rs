@@ -1,74 +1,12 @@
 //! Real databases with their own benchmarks, and the numbers that a run of them leaves behind.
 
-use std::fs;
-use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
-
-use nix::sys::signal::Signal;
-use nix::unistd::Uid;
-use tempfile::TempDir;
-
 use crate::harness::balancer::{Ringlane, Setup, get_over_tcp, parse_metrics, path_str};
-use crate::harness::program::{self, Beside, find, run};
-use crate::harness::server::free_port;
-use crate::harness::{heavy, wait_for};
+use crate::harness::heavy;
+use crate::harness::postgres::Postgres;
+use crate::harness::program::run;
+use crate::harness::redis::Redis;
 
 const CLIENTS: &str = "32";
-
-/// A PostgreSQL server with an empty cluster of its own. It won't run as root, so root gives it
-/// the account that Debian's package makes.
-struct Postgres {
-    address: SocketAddr,
-    _process: Beside,
-    _dir: TempDir,
-}
-
-impl Postgres {
-    fn start() -> Self {
-        let dir = TempDir::with_prefix("ringlane-it-pg-").unwrap();
-        // The server's account must be able to enter and to write.
-        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let data = dir.path().join("data");
-        let initdb = find("initdb", "postgresql");
-        let output = as_postgres()
-            .args([&initdb, "--pgdata", path_str(&data), "--username", "it"])
-            .args(["--auth", "trust", "--no-sync", "--locale", "C"])
-            .current_dir(dir.path())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let address = free_port();
-        let log = fs::File::create(dir.path().join("log")).unwrap();
-        let settings = [
-            format!("port={}", address.port()),
-            format!("listen_addresses={}", address.ip()),
-            format!("unix_socket_directories={}", dir.path().display()),
-            "fsync=off".to_owned(),
-            "synchronous_commit=off".to_owned(),
-        ];
-        let mut command = as_postgres();
-        command.arg(find("postgres", "postgresql")).arg("-D").arg(&data);
-        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
-        command.current_dir(dir.path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let mut process = Beside::start(&mut command, Signal::SIGQUIT);
-        wait_for("PostgreSQL to answer", || {
-            let said = || fs::read_to_string(dir.path().join("log")).unwrap_or_default();
-            assert!(!process.has_ended(), "{}", said());
-            said().contains("ready to accept connections").then_some(())
-        });
-        Self { address, _process: process, _dir: dir }
-    }
-}
-
-/// A command of an account that PostgreSQL agrees to run as.
-fn as_postgres() -> Command {
-    let mut command = program::bound_to_us();
-    if Uid::effective().is_root() {
-        command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]);
-    }
-    command
-}
 
 /// Runs pgbench through the balancer; what it said.
 fn pgbench(ringlane: &Ringlane, arguments: &[&str]) -> String {
@@ -107,29 +45,11 @@ fn pgbench_meets_no_error() {
     ringlane.end();
 }
 
-/// A Redis server that keeps nothing.
-fn redis() -> (SocketAddr, Beside) {
-    let address = free_port();
-    let mut command = program::bound_to_us();
-    command
-        .arg(find("redis-server", "redis-server"))
-        .args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()])
-        .args(["--save", "", "--appendonly", "no"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    let mut process = Beside::start(&mut command, Signal::SIGTERM);
-    wait_for("Redis to answer", || {
-        assert!(!process.has_ended(), "redis-server has ended");
-        std::net::TcpStream::connect(address).ok()
-    });
-    (address, process)
-}
-
 #[test]
 fn redis_benchmark_meets_no_error() {
     let _alone = heavy();
-    let (address, _redis) = redis();
-    let ringlane = Setup::to(&[address]).start();
+    let redis = Redis::start(&[]);
+    let ringlane = Setup::to(&[redis.address]).start();
     let (host, port) = (ringlane.address().ip().to_string(), ringlane.address().port().to_string());
     for (pipeline, requests) in [("1", "10000"), ("16", "50000")] {
         let output = run(

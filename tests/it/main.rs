@@ -10,6 +10,7 @@ mod harness;
 
 mod addresses;
 mod bulk;
+mod checks;
 mod crowds;
 mod databases;
 mod demo;
@@ -19,4 +20,6 @@ mod failover;
 mod hostile;
 mod limits;
 mod logs;
+mod orders;
 mod refusals;
+mod roles;

@@ -9,8 +9,10 @@ pub(crate) mod balancer;
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod echo;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod program;
+pub(crate) mod redis;
 pub(crate) mod server;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,0 +1,162 @@
+//! Active checks: who fails them gets no sessions, and operators are told why.
+
+use std::fs;
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::balancer::{Ringlane, Setup, path_str};
+use crate::harness::client::{connect, greeting, round_trip, try_round_trip};
+use crate::harness::echo::Echo;
+use crate::harness::program::{self, Beside, find};
+use crate::harness::server::free_port;
+use crate::harness::{wait_for, wait_until};
+
+/// The servers that so many sessions, one after the other, got.
+fn letters(ringlane: &Ringlane, sessions: usize) -> String {
+    let letter = |_| {
+        let mut client = connect(ringlane.address());
+        let letter = greeting(&mut client).unwrap();
+        round_trip(&mut client, b"hello");
+        letter
+    };
+    (0..sessions).map(letter).collect()
+}
+
+/// A field of a server in `/status`.
+fn field(ringlane: &Ringlane, server: usize, pointer: &str) -> Value {
+    let status = ringlane.status();
+    let server = &status["backends"][0]["servers"][server];
+    server.pointer(pointer).cloned().unwrap_or_else(|| panic!("{pointer} in {server:#}"))
+}
+
+#[test]
+fn a_server_that_fails_its_check_gets_no_session_until_it_passes_again() {
+    let servers = ['a', 'b'].map(Echo::greeting);
+    let dir = TempDir::new().unwrap();
+    let script = format!(
+        "test ! -e {}/${{RINGLANE_SERVER#*/}} || {{ echo marked as down; exit 1; }}",
+        path_str(dir.path())
+    );
+    let check = format!(
+        "check = {{ kind = \"exec\", command = [\"/bin/sh\", \"-c\", {script:?}], \
+         interval = \"50ms\", rise = 2, fall = 2 }}"
+    );
+    let ringlane =
+        Setup::to(&servers.each_ref().map(|s| s.address)).shards(1).backend(&check).start();
+    assert_eq!(letters(&ringlane, 4).matches('a').count(), 2);
+    let mark = dir.path().join("s1");
+    fs::write(&mark, "").unwrap();
+    wait_until("the check to fail", || field(&ringlane, 0, "/state") == "down");
+    assert_eq!(letters(&ringlane, 4), "bbbb");
+    assert_eq!(field(&ringlane, 0, "/changes/0/from"), "up");
+    let why = field(&ringlane, 0, "/changes/0/reason");
+    assert!(why.as_str().unwrap().ends_with("marked as down"), "{why}");
+    ringlane.wait_for_word("server back/s1 is down (was up): /bin/sh ended with");
+    assert_eq!(ringlane.metrics()["ringlane_server_up{backend=\"back\",server=\"s1\"}"], 0.0);
+    fs::remove_file(&mark).unwrap();
+    wait_until("the check to pass", || field(&ringlane, 0, "/state") == "up");
+    assert_eq!(letters(&ringlane, 4).matches('a').count(), 2);
+    ringlane.end();
+}
+
+#[test]
+fn with_every_server_down_sessions_are_refused_at_once() {
+    let echo = Echo::start();
+    let check =
+        format!("check = {{ kind = \"tcp\", port = {}, interval = \"50ms\" }}", free_port().port());
+    let ringlane = Setup::to(&[echo.address]).backend(&check).start();
+    wait_until("the first check", || field(&ringlane, 0, "/state") == "down");
+    let said = field(&ringlane, 0, "/check/said");
+    assert!(said.as_str().unwrap().ends_with("connection refused"), "{said}");
+    assert!(try_round_trip(&mut connect(ringlane.address()), b"hello").is_err());
+    assert_eq!(ringlane.log(1)[0]["close"], "SC");
+    ringlane.end();
+}
+
+/// Every connection to it gets the line that stands there now.
+fn agent(line: &Arc<Mutex<String>>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, line) = (listener.local_addr().unwrap(), Arc::clone(line));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let line = line.lock().unwrap().clone();
+            let _ = stream.and_then(|mut stream| stream.write_all(line.as_bytes()));
+        }
+    });
+    address
+}
+
+#[test]
+fn an_agent_says_state_and_weight() {
+    let servers = ['a', 'b'].map(Echo::greeting);
+    let line = Arc::new(Mutex::new("up 50%\n".to_owned()));
+    let agent = agent(&line);
+    let check =
+        format!("check = {{ kind = \"agent\", port = {}, interval = \"50ms\" }}", agent.port());
+    let mut setup = Setup::to(&[]).backend(&check);
+    setup.server(&format!("address = \"{}\", weight = 10", servers[0].address));
+    setup.server(&format!("address = \"{}\", weight = 10", servers[1].address));
+    let ringlane = setup.start();
+    wait_until("the weight", || field(&ringlane, 0, "/weight_effective") == 5.0);
+    assert_eq!(field(&ringlane, 0, "/weight"), 10);
+    *line.lock().unwrap() = "drain\n".to_owned();
+    wait_until("the drain", || field(&ringlane, 1, "/admin") == "drain");
+    *line.lock().unwrap() = "down # the disk is full\n".to_owned();
+    wait_until("the fall", || field(&ringlane, 1, "/state") == "down");
+    ringlane.wait_for_word("its agent says down (the disk is full)");
+    ringlane.end();
+}
+
+/// nginx with a page that is fine, one that is not, and one that is slow to say so.
+fn nginx() -> (SocketAddr, Beside, TempDir) {
+    let (address, dir) = (free_port(), TempDir::with_prefix("ringlane-it-nginx-").unwrap());
+    let config = format!(
+        "daemon off; master_process off; pid {0}/pid; error_log stderr;\n\
+         events {{}}\n\
+         http {{ access_log off; client_body_temp_path {0}/b; proxy_temp_path {0}/p;\n\
+         fastcgi_temp_path {0}/f; uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n\
+         server {{ listen {address}; location /good {{ return 200 'all is fine'; }}\n\
+         location /bad {{ return 503; }} }} }}\n",
+        path_str(dir.path())
+    );
+    let file = dir.path().join("nginx.conf");
+    fs::write(&file, config).unwrap();
+    let mut command = program::bound_to_us();
+    command.arg(find("nginx", "nginx")).arg("-c").arg(&file).arg("-p").arg(dir.path());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut process = Beside::start(&mut command, Signal::SIGTERM);
+    wait_for("nginx to answer", || {
+        assert!(!process.has_ended(), "nginx has ended");
+        std::net::TcpStream::connect(address).ok()
+    });
+    (address, process, dir)
+}
+
+#[test]
+fn a_page_of_nginx_decides_by_status_and_body() {
+    let (address, _nginx, _dir) = nginx();
+    for (keys, state, said) in [
+        ("path = \"/good\"", "up", "status 200"),
+        ("path = \"/good\", body = \"is fine\"", "up", "status 200"),
+        ("path = \"/good\", body_regex = \"^all .* fine$\"", "up", "status 200"),
+        ("path = \"/good\", body = \"is lost\"", "down", "\"is lost\" is not in the body"),
+        ("path = \"/bad\"", "down", "status 503, expected 200-399"),
+        ("path = \"/bad\", status = \"200, 500-599\"", "up", "status 503"),
+        ("path = \"/good\", method = \"HEAD\"", "up", "status 200"),
+    ] {
+        let check = format!("check = {{ kind = \"http\", {keys}, interval = \"50ms\" }}");
+        let ringlane = Setup::to(&[address]).backend(&check).start();
+        wait_until("the first check", || field(&ringlane, 0, "/check") != Value::Null);
+        assert_eq!(field(&ringlane, 0, "/state"), state, "{keys}");
+        let found = field(&ringlane, 0, "/check/said");
+        assert!(found.as_str().unwrap().contains(said), "{keys}: {found}");
+        ringlane.end();
+    }
+}

@@ -1,0 +1,123 @@
+//! Real PostgreSQL servers, alone or as a primary with streaming replicas.
+
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use nix::unistd::Uid;
+use tempfile::TempDir;
+
+use super::balancer::path_str;
+use super::program::{self, Beside, find, run};
+use super::server::free_port;
+use super::wait_for;
+
+/// A PostgreSQL server with a cluster of its own. It won't run as root, so root gives it the account
+/// that Debian's package makes.
+pub(crate) struct Postgres {
+    pub(crate) address: SocketAddr,
+    process: Option<Beside>,
+    dir: TempDir,
+}
+
+impl Postgres {
+    /// A server with an empty cluster; user `it` needs no password.
+    pub(crate) fn start() -> Self {
+        let mut server = Self::nowhere();
+        let data = path_str(&server.dir.path().join("data")).to_owned();
+        let arguments = ["--pgdata", &data, "--username", "it", "--auth", "trust", "--no-sync"];
+        server.prepare("initdb", &[&arguments[..], &["--locale", "C"]].concat());
+        server.run();
+        server
+    }
+
+    /// A replica that follows `primary`.
+    pub(crate) fn replica_of(primary: &Self) -> Self {
+        let mut server = Self::nowhere();
+        let data = path_str(&server.dir.path().join("data")).to_owned();
+        let (host, port) = (primary.address.ip().to_string(), primary.address.port().to_string());
+        let from = ["--host", &host, "--port", &port, "--username", "it", "--pgdata", &data];
+        let how = ["--write-recovery-conf", "--checkpoint", "fast", "--no-sync"];
+        server.prepare("pg_basebackup", &[&from[..], &how[..]].concat());
+        server.run();
+        server
+    }
+
+    fn nowhere() -> Self {
+        let dir = TempDir::with_prefix("ringlane-it-pg-").unwrap();
+        // The server's account must be able to enter and to write.
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+        Self { address: free_port(), process: None, dir }
+    }
+
+    /// Runs a program of the server's on its folder.
+    fn prepare(&self, program: &str, arguments: &[&str]) {
+        let output = as_postgres()
+            .arg(find(program, "postgresql"))
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn run(&mut self) {
+        let (log, data) = (self.dir.path().join("log"), self.dir.path().join("data"));
+        let settings = [
+            format!("port={}", self.address.port()),
+            format!("listen_addresses={}", self.address.ip()),
+            format!("unix_socket_directories={}", self.dir.path().display()),
+            "fsync=off".to_owned(),
+            "synchronous_commit=off".to_owned(),
+        ];
+        let mut command = as_postgres();
+        command.arg(find("postgres", "postgresql")).arg("-D").arg(data);
+        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(fs::File::create(&log).unwrap());
+        let mut process = Beside::start(&mut command, Signal::SIGQUIT);
+        wait_for("PostgreSQL to answer", || {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            assert!(!process.has_ended(), "{said}");
+            let ready = ["ready to accept connections", "ready to accept read-only connections"];
+            ready.iter().any(|words| said.contains(words)).then_some(())
+        });
+        self.process = Some(process);
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn crash(&mut self) {
+        self.process = None;
+    }
+
+    /// Makes a replica the primary.
+    pub(crate) fn promote(&self) {
+        let data = self.dir.path().join("data");
+        self.prepare("pg_ctl", &["promote", "--pgdata", path_str(&data), "--wait"]);
+    }
+
+    /// What a query gives, asked past any balancer.
+    pub(crate) fn ask(&self, query: &str) -> String {
+        ask(self.address, query)
+    }
+}
+
+/// What a query gives at an address, without titles.
+pub(crate) fn ask(address: SocketAddr, query: &str) -> String {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let arguments = ["-h", &host, "-p", &port, "-U", "it", "-AtX", "-c", query, "postgres"];
+    let output = run("psql", "postgresql-client", &arguments);
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A command of an account that PostgreSQL agrees to run as.
+fn as_postgres() -> Command {
+    let mut command = program::bound_to_us();
+    if Uid::effective().is_root() {
+        command.args(["--reuid", "postgres", "--regid", "postgres", "--init-groups"]);
+    }
+    command
+}

@@ -1,0 +1,56 @@
+//! Real Redis servers, alone or as a primary with replicas.
+
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+
+use super::program::{self, Beside, find, run};
+use super::server::free_port;
+use super::wait_for;
+
+/// A Redis server that keeps nothing.
+pub(crate) struct Redis {
+    pub(crate) address: SocketAddr,
+    process: Option<Beside>,
+}
+
+impl Redis {
+    /// A server with these further arguments.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let address = free_port();
+        let mut command = program::bound_to_us();
+        command
+            .arg(find("redis-server", "redis-server"))
+            .args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()])
+            .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        let mut process = Beside::start(&mut command, Signal::SIGTERM);
+        wait_for("Redis to answer", || {
+            assert!(!process.has_ended(), "redis-server has ended");
+            std::net::TcpStream::connect(address).ok()
+        });
+        Self { address, process: Some(process) }
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn crash(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// What a command gives, asked past any balancer.
+    pub(crate) fn ask(&self, words: &[&str]) -> String {
+        ask(self.address, words)
+    }
+}
+
+/// What a command gives at an address.
+pub(crate) fn ask(address: SocketAddr, words: &[&str]) -> String {
+    let (host, port) = (address.ip().to_string(), address.port().to_string());
+    let output = run("redis-cli", "redis-tools", &[&["-h", &host, "-p", &port], words].concat());
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}

@@ -1,0 +1,97 @@
+//! `ringlane ctl`: operators look at a running balancer, take servers out and put them back.
+
+use std::process::{Command, Output};
+
+use crate::harness::balancer::{Ringlane, Setup, path_str};
+use crate::harness::client::{connect, greeting, round_trip};
+use crate::harness::echo::Echo;
+
+/// Runs `ringlane ctl` against a balancer.
+fn ctl(ringlane: &Ringlane, arguments: &[&str]) -> Output {
+    let socket = ringlane.admin_socket();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringlane"));
+    command.args(["ctl", "--socket", path_str(&socket)]).args(arguments).output().unwrap()
+}
+
+/// What it says when it is done.
+#[track_caller]
+fn done(ringlane: &Ringlane, arguments: &[&str]) -> String {
+    let output = ctl(ringlane, arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What it says when it is not.
+#[track_caller]
+fn refused(ringlane: &Ringlane, arguments: &[&str]) -> String {
+    let output = ctl(ringlane, arguments);
+    assert!(!output.status.success() && output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+fn letters(ringlane: &Ringlane, sessions: usize) -> String {
+    let letter = |_| greeting(&mut connect(ringlane.address())).unwrap();
+    (0..sessions).map(letter).collect()
+}
+
+#[test]
+fn a_drained_server_keeps_its_sessions_and_gets_no_new_ones() {
+    let servers = ['a', 'b'].map(Echo::greeting);
+    let ringlane = Setup::to(&servers.each_ref().map(|s| s.address)).shards(1).start();
+    let mut live = connect(ringlane.address());
+    assert_eq!(greeting(&mut live).unwrap(), 'a');
+    assert_eq!(done(&ringlane, &["server", "back/s1", "drain"]), "back/s1: done\n");
+    assert_eq!(letters(&ringlane, 4), "bbbb");
+    round_trip(&mut live, b"still here");
+    let table = done(&ringlane, &["status"]);
+    let line = table.lines().find(|line| line.starts_with("back/s1")).unwrap();
+    assert!(line.contains("up, drain") && line.ends_with("ordered by an operator"), "{table}");
+    ringlane.wait_for_word("server back/s1 is up, drain (was up): ordered by an operator");
+    done(&ringlane, &["server", "back/s2", "maint"]);
+    let mut nobody = connect(ringlane.address());
+    assert!(greeting(&mut nobody).is_err(), "no server is left");
+    done(&ringlane, &["server", "back/s1", "ready"]);
+    assert_eq!(letters(&ringlane, 3), "aaa");
+    done(&ringlane, &["server", "back/s2", "ready"]);
+    done(&ringlane, &["server", "back/s1", "weight", "3"]);
+    assert_eq!(letters(&ringlane, 8).matches('a').count(), 6);
+    done(&ringlane, &["server", "back/s1", "weight", "0"]);
+    assert_eq!(letters(&ringlane, 3), "bbb");
+    let page: serde_json::Value =
+        serde_json::from_str(&done(&ringlane, &["status", "--json"])).unwrap();
+    assert_eq!(page["backends"][0]["servers"][0]["weight"], 0);
+    drop(live);
+    ringlane.end();
+}
+
+#[test]
+fn an_order_that_makes_no_sense_is_refused_with_the_reason() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address]).start();
+    for (arguments, said) in [
+        (&["server", "back/s9", "drain"][..], "backend \"back\" has no server \"s9\""),
+        (&["server", "nope/s1", "drain"], "there is no backend \"nope\""),
+        (&["server", "s1", "drain"], "write BACKEND/SERVER"),
+        (&["server", "back/s1", "weight", "5000"], "weight must be from 0 to 1000"),
+    ] {
+        let refusal = refused(&ringlane, arguments);
+        assert!(refusal.contains(said), "{refusal}");
+    }
+    let http = ringlane.admin_http().to_string();
+    let url = format!("http://{http}/v1/backends/back/servers/s1");
+    let order = ["--silent", "--data", "{\"state\": \"maint\"}", &url];
+    let output = crate::harness::program::run("curl", "curl", &order);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("on the unix socket only"), "{said}");
+    ringlane.end();
+}
+
+#[test]
+fn a_balancer_that_is_not_there_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("nobody.sock");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringlane"));
+    let output = command.args(["ctl", "--socket", path_str(&socket), "status"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("no balancer answers at"), "{said}");
+}

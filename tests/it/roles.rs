@@ -1,0 +1,162 @@
+//! Replicated databases: writes go to the primary, reads to replicas that are not behind.
+
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::harness::balancer::{Ringlane, Setup};
+use crate::harness::postgres::{self, Postgres};
+use crate::harness::redis::{self, Redis};
+use crate::harness::{heavy, wait_for, wait_until};
+
+/// Two frontends on one backend: `front` for writes, `reads` for replicas.
+fn body(servers: &[(&str, String)], check: &str, keys: &str) -> String {
+    let servers: Vec<String> = servers
+        .iter()
+        .map(|(name, address)| format!("{{ name = \"{name}\", address = \"{address}\" }}"))
+        .collect();
+    format!(
+        "[[frontend]]\nname = \"front\"\nbind = \"127.0.0.1:0\"\nbackend = \"db\"\nrole = \"primary\"\n\
+         [[frontend]]\nname = \"reads\"\nbind = \"127.0.0.1:0\"\nbackend = \"db\"\nrole = \"replica\"\n\
+         [[backend]]\nname = \"db\"\ncheck = {{ {check} }}\n{keys}\nserver = [{}]\n",
+        servers.join(", ")
+    )
+}
+
+/// A field of every server in `/status`.
+fn all(ringlane: &Ringlane, field: &str) -> Vec<Value> {
+    let status = ringlane.status();
+    let servers = status["backends"][0]["servers"].as_array().unwrap();
+    servers.iter().map(|server| server[field].clone()).collect()
+}
+
+const CHECK: &str = "interval = \"100ms\", timeout = \"1s\", rise = 1, fall = 2";
+
+#[test]
+fn postgresql_writes_follow_the_primary_and_reads_avoid_stale_replicas() {
+    let _alone = heavy();
+    let mut primary = Postgres::start();
+    let replicas = [Postgres::replica_of(&primary), Postgres::replica_of(&primary)];
+    primary.ask("CREATE TABLE kept (id serial, value int)");
+    let servers = [
+        ("pg1", primary.address.to_string()),
+        ("pg2", replicas[0].address.to_string()),
+        ("pg3", replicas[1].address.to_string()),
+    ];
+    let check = format!("kind = \"postgres\", user = \"it\", {CHECK}");
+    let ringlane = Setup::of(&body(&servers, &check, "max_lag = \"2s\"")).start();
+    let (writes, reads) = (ringlane.address(), ringlane.binds("reads")[0].parse().unwrap());
+    wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica", "replica"]);
+    wait_until("the replicas to have it all", || all(&ringlane, "stale") == [false; 3]);
+    assert_eq!(postgres::ask(writes, "SELECT pg_is_in_recovery()"), "f");
+    for _ in 0..4 {
+        assert_eq!(postgres::ask(reads, "SELECT pg_is_in_recovery()"), "t");
+    }
+    postgres::ask(writes, "INSERT INTO kept (value) VALUES (1)");
+
+    // A replica whose replay is paused falls behind as soon as there is something to replay.
+    replicas[0].ask("SELECT pg_wal_replay_pause()");
+    wait_until("the replica to be stale", || {
+        postgres::ask(writes, "INSERT INTO kept (value) VALUES (2)");
+        all(&ringlane, "stale") == [false, true, false]
+    });
+    let port = replicas[1].address.port().to_string();
+    for _ in 0..4 {
+        assert_eq!(postgres::ask(reads, "SELECT inet_server_port()"), port);
+    }
+    ringlane.wait_for_word("server db/pg2 is up replica stale (was up replica)");
+    replicas[0].ask("SELECT pg_wal_replay_resume()");
+    wait_until("the replica to catch up", || all(&ringlane, "stale") == [false; 3]);
+
+    // The primary is lost and a replica is promoted.
+    let count = postgres::ask(writes, "SELECT count(*) FROM kept");
+    wait_until("the replica to have it all", || {
+        replicas[0].ask("SELECT count(*) FROM kept") == count
+    });
+    primary.crash();
+    let lost = Instant::now();
+    wait_until("the primary to be down", || all(&ringlane, "state")[0] == "down");
+    println!("the loss is seen after {:?}", lost.elapsed());
+    replicas[0].promote();
+    let promoted = Instant::now();
+    wait_until("the new primary", || all(&ringlane, "role")[1] == "primary");
+    println!("writes follow {:?} after the promotion", promoted.elapsed());
+    postgres::ask(writes, "INSERT INTO kept (value) VALUES (3)");
+    assert_eq!(postgres::ask(writes, "SELECT value FROM kept ORDER BY id DESC LIMIT 1"), "3");
+    let port = replicas[0].address.port().to_string();
+    assert_eq!(postgres::ask(writes, "SELECT inet_server_port()"), port);
+    ringlane.end();
+}
+
+#[test]
+fn two_primaries_stop_all_writing_until_one_is_left() {
+    let servers = [Redis::start(&[]), Redis::start(&[])];
+    let addresses =
+        [("r1", servers[0].address.to_string()), ("r2", servers[1].address.to_string())];
+    let check = format!("kind = \"redis\", {CHECK}");
+    let ringlane = Setup::of(&body(&addresses, &check, "")).start();
+    wait_until("the conflict", || all(&ringlane, "in_conflict") == [true, true]);
+    ringlane.wait_for_word("up primary in conflict");
+    let metric = |server: &str| {
+        ringlane.metrics()
+            [&format!("ringlane_server_primary{{backend=\"db\",server=\"{server}\"}}")]
+    };
+    assert_eq!((metric("r1"), metric("r2")), (0.0, 0.0));
+    follow(&servers[1], &servers[0]);
+    wait_until("one primary", || all(&ringlane, "role") == ["primary", "replica"]);
+    assert_eq!(redis::ask(ringlane.address(), &["SET", "a", "1"]), "OK");
+    ringlane.end();
+}
+
+/// Makes a Redis server the replica of another one.
+fn follow(replica: &Redis, primary: &Redis) {
+    let (host, port) = (primary.address.ip().to_string(), primary.address.port().to_string());
+    replica.ask(&["REPLICAOF", &host, &port]);
+}
+
+#[test]
+fn redis_writes_follow_the_promoted_replica() {
+    let secret = ["--requirepass", "open sesame", "--masterauth", "open sesame"];
+    let mut primary = Redis::start(&secret);
+    let replica = Redis::start(&secret);
+    let auth = ["--no-auth-warning", "-a", "open sesame"];
+    let ask = |redis: &Redis, words: &[&str]| redis.ask(&[&auth[..], words].concat());
+    let (host, port) = (primary.address.ip().to_string(), primary.address.port().to_string());
+    ask(&replica, &["REPLICAOF", &host, &port]);
+    let servers = [("r1", primary.address.to_string()), ("r2", replica.address.to_string())];
+    let password = "password = { env = \"CHECK_PASSWORD\" }";
+    let check = format!("kind = \"redis\", {password}, {CHECK}");
+    let ringlane = Setup::of(&body(&servers, &check, "max_lag = \"5s\""))
+        .environment("CHECK_PASSWORD", "open sesame")
+        .start();
+    wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica"]);
+    let through = |words: &[&str]| redis::ask(ringlane.address(), &[&auth[..], words].concat());
+    assert_eq!(through(&["SET", "kept", "1"]), "OK");
+    wait_for("the replica to have it", || (ask(&replica, &["GET", "kept"]) == "1").then_some(()));
+    primary.crash();
+    wait_until("the primary to be down", || all(&ringlane, "state")[0] == "down");
+    ask(&replica, &["REPLICAOF", "NO", "ONE"]);
+    wait_until("the new primary", || all(&ringlane, "role")[1] == "primary");
+    assert_eq!(through(&["GET", "kept"]), "1");
+    assert_eq!(through(&["SET", "kept", "2"]), "OK");
+    ringlane.end();
+}
+
+#[test]
+fn a_check_that_may_not_log_in_says_so() {
+    let redis = Redis::start(&["--requirepass", "open sesame"]);
+    for (password, said) in [
+        ("password = \"wrong\", ", "authentication failed"),
+        ("", "NOAUTH"),
+        ("password = { file = \"/nowhere/pass\" }, ", "cannot read the password in /nowhere/pass"),
+        ("password = { env = \"NO_SUCH\" }, ", "the variable NO_SUCH"),
+    ] {
+        let check = format!("kind = \"redis\", {password}{CHECK}");
+        let servers = [("r1", redis.address.to_string())];
+        let ringlane = Setup::of(&body(&servers, &check, "")).start();
+        wait_until("the check to fail", || all(&ringlane, "state") == ["down"]);
+        let why = ringlane.status()["backends"][0]["servers"][0]["check"]["said"].clone();
+        assert!(why.as_str().unwrap().to_uppercase().contains(&said.to_uppercase()), "{why}");
+        ringlane.end();
+    }
+}
