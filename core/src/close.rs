@@ -21,7 +21,7 @@ pub enum Cause {
     ServerTimeout,
     /// `R`: a resource of this machine ran out (descriptors, ports, memory).
     Resource,
-    /// `K`: an operator ended it (stop, or a drain that ran out of time).
+    /// `K`: it was ended (stop, a drain that ran out of time, a server that is not what it was).
     Killed,
     /// `I`: an error of our own.
     Internal,

@@ -12,9 +12,10 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::health::{Ending, RoleWanted};
 use crate::limits;
 use crate::parking::Parking;
-use crate::snapshot::FrontendId;
+use crate::snapshot::{FrontendId, ServerId};
 use crate::sys::Socket;
 
 /// Everything that can be said to a shard.
@@ -27,6 +28,15 @@ pub enum Message {
         connection: Socket,
         /// Where it came in.
         frontend: FrontendId,
+    },
+    /// End sessions of a server, because something about it has changed.
+    EndSessions {
+        /// Of this server.
+        server: ServerId,
+        /// Those of frontends that want this role; `Any`: of all.
+        role: RoleWanted,
+        /// How.
+        how: Ending,
     },
     /// A gate that this shard may wait at has a free place.
     GateOpened,

@@ -8,6 +8,7 @@
 
 mod accept;
 mod connect;
+mod endings;
 mod path;
 mod pipes;
 mod pump;

@@ -16,6 +16,7 @@ use ringlane_core::counters::{FrontendCounters, ServerCounters};
 use ringlane_core::reactor::{Sleep, Stream};
 use ringlane_core::snapshot::{FrontendId, ServerId};
 
+use crate::endings::Verdict;
 use crate::path::PathChoice;
 use crate::pump::{Broken, Pump};
 use crate::session::Bytes;
@@ -48,10 +49,16 @@ impl Side {
     }
 }
 
+/// How long a session that is drained must have been idle: nobody waits for an answer then.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+
 /// What passes through a session: counted, and remembered as a sign of life.
 pub(crate) struct Traffic<'a> {
     pub(crate) shard: &'a Shard,
     pub(crate) frontend_id: FrontendId,
+    server_id: ServerId,
+    /// Words on ending sessions that were said before the server was chosen.
+    begun: u32,
     bytes: &'a Bytes,
     frontend: &'a FrontendCounters,
     server: &'a ServerCounters,
@@ -66,17 +73,20 @@ impl fmt::Debug for Traffic<'_> {
 }
 
 impl<'a> Traffic<'a> {
-    /// Nothing has passed yet, and both sides have just been heard of.
+    /// Nothing has passed yet, and both sides have just been heard of. `begun` words on ending
+    /// sessions had been said when the server was chosen.
     pub(crate) fn new(
         shard: &'a Shard,
-        frontend_id: FrontendId,
-        server_id: ServerId,
+        (frontend_id, server_id): (FrontendId, ServerId),
+        begun: u32,
         bytes: &'a Bytes,
     ) -> Self {
         let now = shard.reactor.now();
         Self {
             shard,
             frontend_id,
+            server_id,
+            begun,
             bytes,
             frontend: shard.counters().frontend(frontend_id),
             server: shard.counters().server(server_id),
@@ -116,6 +126,26 @@ impl<'a> Traffic<'a> {
     /// When a side that stays silent has been silent for too long, and which one. Where both fell
     /// silent after the same exchange the client's timeout goes first, as in HAProxy.
     fn deadline(&self) -> (Instant, Cause) {
+        let idle = self.idle_deadline();
+        let alive = self.alive[0].get().max(self.alive[1].get());
+        match self.verdict() {
+            Some(Verdict::Drained(at)) if at.max(alive + DRAIN_IDLE) < idle.0 => {
+                (at.max(alive + DRAIN_IDLE), Cause::Killed)
+            }
+            _ => idle,
+        }
+    }
+
+    /// What was said of sessions like this one since it began.
+    fn verdict(&self) -> Option<Verdict> {
+        let role = self.shard.snapshot.frontend(self.frontend_id).role;
+        // Differs from session to session, which is all it must do.
+        let mark = (self.bytes as *const Bytes).addr() as u32;
+        self.shard.endings.verdict((self.server_id, role), self.begun, mark)
+    }
+
+    /// As `deadline`, for the configured timeouts.
+    fn idle_deadline(&self) -> (Instant, Cause) {
         let timeout = &self.shard.snapshot.frontend(self.frontend_id).timeout;
         let client = self.alive[Side::Client as usize].get() + timeout.client;
         let server = self.alive[Side::Server as usize].get() + timeout.server;
@@ -144,8 +174,10 @@ pub(crate) struct Relay<'a> {
 pub(crate) enum End {
     /// A side's connection broke.
     Broken(Broken),
-    /// A side was silent for too long.
+    /// A side was silent for too long, or the session was drained and idle.
     Silent(Cause),
+    /// Its server is not what it was.
+    Fenced,
 }
 
 impl<'a> Relay<'a> {
@@ -176,6 +208,13 @@ impl<'a> Relay<'a> {
         }
         if !reactor.has_other_news() {
             return Poll::Pending;
+        }
+        if self.traffic.begun != self.traffic.shard.endings.said() {
+            if self.traffic.verdict() == Some(Verdict::Fenced) {
+                return Poll::Ready(Err(End::Fenced));
+            }
+            let deadline = self.traffic.deadline().0;
+            Pin::new(&mut self.timer).postpone(deadline);
         }
         while Pin::new(&mut self.timer).poll(cx).is_ready() {
             let (at, cause) = self.traffic.deadline();

@@ -40,6 +40,8 @@ pub(crate) struct Account {
     /// From accept to the server's answer.
     connect: Option<Duration>,
     pub(crate) retries: u32,
+    /// Words on ending sessions that were said before its server was chosen.
+    begun: u32,
     bytes: Bytes,
     close: Option<Close>,
 }
@@ -63,7 +65,8 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
         Err(close) => return close,
     };
     let Some(id) = account.server else { return Close::data(Cause::Internal) };
-    let traffic = Traffic::new(&account.shard, account.frontend, id, &account.bytes);
+    let ids = (account.frontend, id);
+    let traffic = Traffic::new(&account.shard, ids, account.begun, &account.bytes);
     match Relay::new(client, &server, &traffic).await {
         Ok(()) => Close::NORMAL,
         Err(End::Broken(Broken(side))) => {
@@ -74,6 +77,12 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
             Close::data(side.cause())
         }
         Err(End::Silent(cause)) => Close::data(cause),
+        Err(End::Fenced) => {
+            // A reset each way: neither side must take what was said for the end.
+            client.reset_on_close();
+            server.reset_on_close();
+            Close::data(Cause::Killed)
+        }
     }
 }
 
@@ -91,6 +100,7 @@ impl Account {
             server: None,
             connect: None,
             retries: 0,
+            begun: 0,
             bytes: Bytes::default(),
             close: None,
         }
@@ -114,6 +124,7 @@ impl Account {
     /// The session tries a server and occupies a place there.
     pub(crate) fn enter_server(&mut self, id: ServerId) {
         self.shard.gauges.server(id).enter();
+        self.begun = self.shard.endings.said();
         self.server = Some(id);
     }
 

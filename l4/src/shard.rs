@@ -21,6 +21,7 @@ use ringlane_core::snapshot::{BackendId, BalanceKind, Congestion, FrontendId, Sn
 use ringlane_core::sys::{DriverKind, SetupError, Socket};
 
 use crate::accept::accept;
+use crate::endings::Endings;
 use crate::pipes::Pipes;
 use crate::relay::Side;
 use crate::session;
@@ -109,6 +110,8 @@ pub(crate) struct Shard {
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) log: Arc<ArrayQueue<SessionRecord>>,
     pub(crate) pipes: Pipes,
+    /// What was said of sessions that are to end by cause.
+    pub(crate) endings: Endings,
     /// Raised when accepting must end.
     pub(crate) drain: Signal,
     /// Raised when a gate that was full has a free place.
@@ -139,6 +142,7 @@ impl Shard {
             gauges,
             log,
             pipes,
+            endings: Endings::default(),
             drain: Signal::new(reactor),
             gate_opened: Signal::new(reactor),
             ended: Signal::new(reactor),
@@ -157,6 +161,11 @@ impl Shard {
                 First::Left(Message::Adopt { connection, frontend }) => {
                     self.counters().taken_over.add(1);
                     session::begin(&self, connection, frontend);
+                }
+                First::Left(Message::EndSessions { server, role, how }) => {
+                    let sessions = self.gauges.server(server).sessions();
+                    self.endings.say((server, role, how), sessions, self.reactor.now());
+                    self.reactor.wake_everyone();
                 }
                 First::Left(Message::GateOpened) => self.gate_opened.raise(),
                 First::Left(Message::Drain(time)) => {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::Regex;
-use ringlane_core::health::{LagLimit, OnConflict, Rules};
+use ringlane_core::health::{LagLimit, OnChange, OnConflict, Rules};
 
 use super::duration;
 use super::table::{At, Table};
@@ -158,6 +158,9 @@ pub(super) fn watch(backend: &Table<'_>) -> Watch {
         max_lag: max_lag(backend),
         on_conflict: on_conflict(backend),
         slow_start: backend.duration("slow_start"),
+        on_down: on_change(backend, "on_down"),
+        on_role_change: on_change(backend, "on_role_change"),
+        on_lag: on_change(backend, "on_lag"),
         fail_open: backend.integer("fail_open", 0..=100).unwrap_or(0),
         ..Rules::default()
     };
@@ -170,6 +173,13 @@ pub(super) fn watch(backend: &Table<'_>) -> Watch {
         check
     });
     Watch { rules, check }
+}
+
+fn on_change(backend: &Table<'_>, key: &'static str) -> OnChange {
+    let choices =
+        [("keep", OnChange::Keep), ("drain", OnChange::Drain), ("fence", OnChange::Fence)];
+    let foreign = [("kill", "fence"), ("shutdown_sessions", "fence"), ("none", "keep")];
+    backend.choice(key, &choices, &foreign).unwrap_or_default()
 }
 
 fn on_conflict(backend: &Table<'_>) -> OnConflict {

@@ -109,6 +109,9 @@ impl Place {
                 ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),
                 ("max_lag", "max_lag = \"10s\""),
                 ("on_conflict", "on_conflict = \"stop\""),
+                ("on_down", "on_down = \"fence\""),
+                ("on_role_change", "on_role_change = \"fence\""),
+                ("on_lag", "on_lag = \"drain\""),
                 ("slow_start", "slow_start = \"30s\""),
                 ("fail_open", "fail_open = 50"),
             ],
@@ -230,6 +233,7 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["passes", "healthy_threshold"], &["rise", "check"]),
     (&["uri", "url"], &["path"]),
     (&["slowstart", "warmup"], &["slow_start"]),
+    (&["on_marked_down", "on_error"], &["on_down"]),
     (&["max_replication_lag", "maximum_lag"], &["max_lag"]),
     (&["panic_threshold", "healthy_panic_threshold"], &["fail_open"]),
     (&["target_session_attrs", "read_write"], &["role"]),
@@ -238,7 +242,6 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
 
 /// Words that this balancer will know, or that ask for what it does not do yet.
 const LATER: &[(&[&str], &str)] = &[
-    (&["on_role_change", "on_down", "on_lag"], "way to end sessions by cause"),
     (&["route", "routes", "rules", "acl", "match"], "route"),
     (&["tls", "ssl", "cert", "certificate", "certificates", "key"], "tls"),
     (&["accept_proxy", "proxy_protocol", "expect_proxy"], "accept_proxy"),

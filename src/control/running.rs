@@ -76,14 +76,17 @@ impl Running {
         let mailboxes = (0..shards).map(|_| Mailbox::new()).collect::<io::Result<Vec<_>>>()?;
         let snapshot = Arc::new(snapshot);
         let gauges = Arc::new(Gauges::new(&snapshot, shards, Instant::now()));
+        let mailboxes: Arc<[Mailbox]> = mailboxes.into();
+        let (known, gauged, mail) =
+            (Arc::clone(&snapshot), Arc::clone(&gauges), Arc::clone(&mailboxes));
         Ok(Self {
-            servers: Servers::new(Arc::clone(&snapshot), Arc::clone(&gauges), watches),
+            servers: Servers::new(known, gauged, mail, watches),
             gauges,
             counters: (0..shards).map(|_| Arc::new(ShardCounters::new(&snapshot))).collect(),
             snapshot,
             driver,
             cpus,
-            mailboxes: mailboxes.into(),
+            mailboxes,
             bound,
             log_records_lost: AtomicU64::new(0),
             started_at: Instant::now(),

@@ -3,14 +3,16 @@
 //! Kept by the control thread and the admin API; shards read one word per server in `gauges`, which
 //! is written here alone. What a server may take is decided in `ringlane_core::health`. Invariants:
 //! every change of a state is logged once and kept, the last [`CHANGES_KEPT`] of each server; the
-//! words of a backend are published after everything that may change one of them.
+//! words of a backend are published after everything that may change one of them, and before
+//! shards are told to end sessions.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use ringlane_core::gauges::Gauges;
-use ringlane_core::health::{Admin, Backend, Change, Lag, Orders, Seen, State};
+use ringlane_core::health::{Admin, Backend, Change, Ended, Lag, Orders, Seen, State};
+use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::snapshot::{BackendId, ServerId, Snapshot};
 
 use super::log::say;
@@ -27,6 +29,7 @@ pub const WEIGHT_MAX: u32 = 1000;
 pub struct Servers {
     snapshot: Arc<Snapshot>,
     gauges: Arc<Gauges>,
+    mailboxes: Arc<[Mailbox]>,
     books: Mutex<Vec<Book>>,
 }
 
@@ -36,6 +39,8 @@ struct Book {
     health: Backend,
     pages: Vec<Page>,
     checked: bool,
+    /// What shards whose mailboxes were full have yet to be told.
+    untold: Vec<(usize, Ended)>,
 }
 
 /// One server.
@@ -75,7 +80,12 @@ pub struct Known {
 
 impl Servers {
     /// Nobody has been checked yet, and everybody is ready.
-    pub(super) fn new(snapshot: Arc<Snapshot>, gauges: Arc<Gauges>, watches: &[Watch]) -> Self {
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        gauges: Arc<Gauges>,
+        mailboxes: Arc<[Mailbox]>,
+        watches: &[Watch],
+    ) -> Self {
         let book = |id: u32| {
             let servers = snapshot.servers_of(BackendId(id));
             let watch = watches.get(id as usize).cloned().unwrap_or_default();
@@ -83,11 +93,12 @@ impl Servers {
                 health: Backend::new(watch.rules, servers.iter().map(|server| server.weight)),
                 pages: servers.iter().map(|_| Page::default()).collect(),
                 checked: watch.check.is_some(),
+                untold: Vec::new(),
             }
         };
         let backends = u32::try_from(snapshot.backends.len()).unwrap_or(u32::MAX);
         let books = Mutex::new((0..backends).map(book).collect());
-        Self { snapshot, gauges, books }
+        Self { snapshot, gauges, mailboxes, books }
     }
 
     /// A check of a server has ended; an error is a phrase for operators.
@@ -177,6 +188,14 @@ impl Servers {
         for (index, id) in (0..book.pages.len()).zip(first..) {
             self.gauges.server(ServerId(id)).order(book.health.orders(index, Instant::now()));
         }
+        let ended = book.health.ended_by(&changes);
+        let everywhere = |ended| (0..self.mailboxes.len()).map(move |shard| (shard, ended));
+        book.untold.extend(ended.into_iter().flat_map(everywhere));
+        book.untold.retain(|(shard, ended)| {
+            let server = ServerId(first + ended.server as u32);
+            let message = Message::EndSessions { server, role: ended.role, how: ended.how };
+            self.mailboxes[*shard].post(message).is_err()
+        });
         for change in changes {
             let name = self.snapshot.full_name(ServerId(first + change.server as u32));
             say(format_args!(

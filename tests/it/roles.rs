@@ -1,5 +1,7 @@
 //! Replicated databases: writes go to the primary, reads to replicas that are not behind.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -7,7 +9,7 @@ use serde_json::Value;
 use crate::harness::balancer::{Ringlane, Setup};
 use crate::harness::postgres::{self, Postgres};
 use crate::harness::redis::{self, Redis};
-use crate::harness::{heavy, wait_for, wait_until};
+use crate::harness::{PATIENCE, heavy, wait_for, wait_until};
 
 /// Two frontends on one backend: `front` for writes, `reads` for replicas.
 fn body(servers: &[(&str, String)], check: &str, keys: &str) -> String {
@@ -139,6 +141,70 @@ fn redis_writes_follow_the_promoted_replica() {
     wait_until("the new primary", || all(&ringlane, "role")[1] == "primary");
     assert_eq!(through(&["GET", "kept"]), "1");
     assert_eq!(through(&["SET", "kept", "2"]), "OK");
+    ringlane.end();
+}
+
+/// A session with Redis that is asked again and again.
+struct Talk(TcpStream);
+
+impl Talk {
+    fn begin(ringlane: &Ringlane) -> Self {
+        let mut talk = Self(TcpStream::connect(ringlane.address()).unwrap());
+        talk.0.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert!(talk.is_answered());
+        talk
+    }
+
+    fn is_answered(&mut self) -> bool {
+        let mut answer = [0; 7];
+        self.0.write_all(b"PING\r\n").is_ok()
+            && self.0.read_exact(&mut answer).is_ok()
+            && answer == *b"+PONG\r\n"
+    }
+}
+
+#[test]
+fn sessions_of_the_old_primary_are_fenced_though_it_still_answers() {
+    let servers = [Redis::start(&[]), Redis::start(&[])];
+    follow(&servers[1], &servers[0]);
+    let addresses =
+        [("r1", servers[0].address.to_string()), ("r2", servers[1].address.to_string())];
+    let check = format!("kind = \"redis\", {CHECK}");
+    let keys = "on_role_change = \"fence\"\non_conflict = \"newest\"";
+    let ringlane = Setup::of(&body(&addresses, &check, keys)).start();
+    wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica"]);
+    let mut old = Talk::begin(&ringlane);
+    servers[1].ask(&["REPLICAOF", "NO", "ONE"]);
+    wait_until("the old session to be ended", || !old.is_answered());
+    assert!(Talk::begin(&ringlane).is_answered());
+    assert_eq!(redis::ask(ringlane.address(), &["SET", "a", "1"]), "OK");
+    assert_eq!(servers[1].ask(&["GET", "a"]), "1");
+    let closes: Vec<_> = ringlane.log(1).iter().map(|record| record["close"].clone()).collect();
+    assert!(closes.contains(&"KD".into()), "{closes:?}");
+    ringlane.end();
+}
+
+#[test]
+fn drained_sessions_end_when_they_fall_silent() {
+    let servers = [Redis::start(&[]), Redis::start(&[])];
+    follow(&servers[1], &servers[0]);
+    let addresses =
+        [("r1", servers[0].address.to_string()), ("r2", servers[1].address.to_string())];
+    let check = format!("kind = \"redis\", {CHECK}");
+    let keys = "on_role_change = \"drain\"\non_conflict = \"newest\"";
+    let ringlane = Setup::of(&body(&addresses, &check, keys)).start();
+    wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica"]);
+    let (mut busy, mut silent) = (Talk::begin(&ringlane), Talk::begin(&ringlane));
+    servers[1].ask(&["REPLICAOF", "NO", "ONE"]);
+    wait_until("the new primary", || all(&ringlane, "role") == ["primary", "primary"]);
+    silent.0.set_nonblocking(true).unwrap();
+    wait_until("the silent session to end", || {
+        assert!(busy.is_answered(), "one that talks goes on");
+        matches!(silent.0.read(&mut [0]), Ok(0))
+    });
+    assert!(busy.is_answered());
+    drop(busy);
+    ringlane.wait_until_idle();
     ringlane.end();
 }
 

@@ -7,6 +7,7 @@
 //! `rise` good checks bring a server up, `fall` bad ones take it down, but the very first check
 //! decides alone; a server is open for a role only while it has it. Next: `seen`, `orders`.
 
+mod endings;
 mod orders;
 mod seen;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+pub use endings::{Ended, Ending, OnChange};
 pub use orders::{Orders, RoleWanted, WEIGHT_SCALE};
 pub use seen::{Admin, Advice, Lag, LagLimit, Role, Seen};
 
@@ -48,6 +50,12 @@ pub struct Rules {
     pub slow_start: Option<Duration>,
     /// Below this percentage of healthy servers all of them are used, except for a role; 0: never.
     pub fail_open: u32,
+    /// What becomes of the sessions of a server that goes down.
+    pub on_down: OnChange,
+    /// What becomes of sessions whose server is no longer what their frontend wants.
+    pub on_role_change: OnChange,
+    /// What becomes of the sessions of a replica that falls too far behind.
+    pub on_lag: OnChange,
 }
 
 impl Default for Rules {
@@ -59,6 +67,9 @@ impl Default for Rules {
             on_conflict: OnConflict::Stop,
             slow_start: None,
             fail_open: 0,
+            on_down: OnChange::Keep,
+            on_role_change: OnChange::Keep,
+            on_lag: OnChange::Keep,
         }
     }
 }

@@ -147,6 +147,27 @@ fn with_too_few_healthy_all_are_used_if_so_ordered() {
     assert!(open_for(&backend, RoleWanted::Primary, now).is_empty());
 }
 
+#[test]
+fn a_new_primary_ends_the_sessions_of_the_old_one_though_it_is_silent() {
+    let now = Instant::now();
+    let rules = Rules {
+        on_down: OnChange::Drain,
+        on_role_change: OnChange::Fence,
+        fall: 1,
+        ..Rules::default()
+    };
+    let mut backend = Backend::new(rules, [1, 1]);
+    backend.observe(0, role(Role::Primary), now);
+    backend.observe(1, role(Role::Replica), now);
+    let lost = backend.observe(0, bad(), now);
+    let (any, primary) = (RoleWanted::Any, RoleWanted::Primary);
+    assert_eq!(backend.ended_by(&lost), [Ended { server: 0, role: any, how: Ending::Drain }]);
+    let promoted = backend.observe(1, role(Role::Primary), now);
+    let ended = backend.ended_by(&promoted);
+    assert!(ended.contains(&Ended { server: 0, role: primary, how: Ending::Fence }), "{ended:?}");
+    assert!(!ended.iter().any(|ended| ended.server == 1 && ended.role == primary), "{ended:?}");
+}
+
 proptest! {
     /// Whatever happens, at most one server is the primary unless its claim is the only one.
     #[test]

@@ -321,6 +321,12 @@ impl Reactor {
         self.0.news.get() == ALL_PARTS
     }
 
+    /// Wakes every task, for news that any of them may be meant by.
+    pub fn wake_everyone(&self) {
+        let keys = self.0.tasks.borrow().keys();
+        keys.into_iter().for_each(|key| self.wake(key));
+    }
+
     fn owner(&self) -> Owner {
         Owner { task: self.0.current.get(), label: self.0.label.get() }
     }

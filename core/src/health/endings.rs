@@ -1,0 +1,81 @@
+//! Which sessions a change ends, and how.
+
+use super::{Backend, Change, Health, Role, RoleWanted};
+
+/// What becomes of sessions when something about their server changes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnChange {
+    /// They go on.
+    #[default]
+    Keep,
+    /// They end when they are idle, a few at a time.
+    Drain,
+    /// They end at once.
+    Fence,
+}
+
+/// How sessions are ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// When they are idle, a few at a time.
+    Drain,
+    /// At once.
+    Fence,
+}
+
+/// Sessions that are to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ended {
+    /// Of this server of the backend.
+    pub server: usize,
+    /// Those of frontends that want this role; `Any`: of all.
+    pub role: RoleWanted,
+    /// How.
+    pub how: Ending,
+}
+
+impl OnChange {
+    fn ending(self) -> Option<Ending> {
+        match self {
+            Self::Keep => None,
+            Self::Drain => Some(Ending::Drain),
+            Self::Fence => Some(Ending::Fence),
+        }
+    }
+}
+
+impl Backend {
+    /// The sessions that these changes end.
+    pub fn ended_by(&self, changes: &[Change]) -> Vec<Ended> {
+        let rules = &self.rules;
+        let mut ended = Vec::new();
+        let mut end = |server: usize, role: RoleWanted, what: OnChange| {
+            ended.extend(what.ending().map(|how| Ended { server, role, how }));
+        };
+        for Change { server, from, to, .. } in changes {
+            if to.health == Health::Down && from.health != Health::Down {
+                end(*server, RoleWanted::Any, rules.on_down);
+            }
+            if to.stale && !from.stale {
+                end(*server, RoleWanted::Replica, rules.on_lag);
+            }
+            match (from.role, to.role) {
+                (Role::Primary, Role::Replica) => {
+                    end(*server, RoleWanted::Primary, rules.on_role_change);
+                }
+                (role, Role::Primary) if role != Role::Primary => {
+                    if role == Role::Replica {
+                        end(*server, RoleWanted::Replica, rules.on_role_change);
+                    }
+                    // Whoever was primary before is it no longer, whether it can say so or not.
+                    let others = (0..self.servers.len()).filter(|other| other != server);
+                    others.for_each(|other| {
+                        end(other, RoleWanted::Primary, rules.on_role_change);
+                    });
+                }
+                _ => {}
+            }
+        }
+        ended
+    }
+}
