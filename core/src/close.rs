@@ -19,6 +19,8 @@ pub enum Cause {
     ClientTimeout,
     /// `s`: the server was silent for longer than its timeout, or did not answer the connect.
     ServerTimeout,
+    /// `P`: refused here, by a rule or for what the client said.
+    Refused,
     /// `R`: a resource of this machine ran out (descriptors, ports, memory).
     Resource,
     /// `K`: it was ended (stop, a drain that ran out of time, a server that is not what it was).
@@ -30,6 +32,8 @@ pub enum Cause {
 /// In which phase it ended.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum Phase {
+    /// `R`: before the client had said what must be known to choose a server.
+    Request,
     /// `C`: before a server had accepted the connection.
     Connect,
     /// `D`: while data was relayed.
@@ -70,11 +74,13 @@ impl Close {
             Cause::Server => b'S',
             Cause::ClientTimeout => b'c',
             Cause::ServerTimeout => b's',
+            Cause::Refused => b'P',
             Cause::Resource => b'R',
             Cause::Killed => b'K',
             Cause::Internal => b'I',
         };
         let phase = match self.phase {
+            Phase::Request => b'R',
             Phase::Connect => b'C',
             Phase::Data => b'D',
             Phase::Finished => b'-',

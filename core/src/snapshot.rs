@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
+
 use crate::health::RoleWanted;
 
 /// Index of a frontend in [`Snapshot::frontends`].
@@ -59,6 +61,26 @@ pub struct Frontend {
     pub path: Path,
     /// Which servers of the backend its sessions may go to.
     pub role: RoleWanted,
+    /// Whose word on the client is heard (PROXY protocol).
+    pub accept_proxy: Option<AcceptProxy>,
+}
+
+/// From whom a PROXY header is expected.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AcceptProxy {
+    /// Clients from these networks begin with a header, all others have none; empty: everybody does.
+    pub trusted: Vec<IpNet>,
+    /// How long a header may take to come.
+    pub timeout: Duration,
+}
+
+/// Which version of the PROXY protocol is spoken to servers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SendProxy {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
 }
 
 /// A group of servers that can stand in for one another.
@@ -70,6 +92,8 @@ pub struct Backend {
     pub balance: BalanceKind,
     /// Congestion control towards servers.
     pub congestion: Congestion,
+    /// What its servers are told of the client before its first byte (PROXY protocol).
+    pub send_proxy: Option<SendProxy>,
     /// The first of its servers.
     pub first_server: ServerId,
     /// How many servers it has.

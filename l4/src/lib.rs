@@ -11,6 +11,7 @@ mod connect;
 mod endings;
 mod path;
 mod pipes;
+mod proxy;
 mod pump;
 mod relay;
 mod session;

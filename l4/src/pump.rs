@@ -79,14 +79,18 @@ impl fmt::Debug for Stage<'_> {
 }
 
 impl<'a> Pump<'a> {
-    /// A direction from `source`'s stream to the other one.
+    /// A direction from what `source` has said already, and will say, to the other stream.
     pub(crate) fn new(
         source: Side,
-        (from, to): (&'a Stream, &'a Stream),
+        (receiver, waiting): (Receiver<'a>, Option<Buffer>),
+        to: &'a Stream,
         traffic: &'a Traffic<'a>,
         path: PathChoice,
     ) -> Self {
-        let halves = Halves { receiver: from.receiver(), sender: to.sender(), waiting: None };
+        if let Some(said) = &waiting {
+            traffic.received(source, said.len());
+        }
+        let halves = Halves { receiver, sender: to.sender(), waiting };
         let way = Way { source, traffic, path, eased: false };
         Self { way, stage: Stage::Copying(halves) }
     }

@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use ringlane_core::close::Cause;
 use ringlane_core::counters::{FrontendCounters, ServerCounters};
-use ringlane_core::reactor::{Sleep, Stream};
+use ringlane_core::reactor::{Receiver, Sleep, Stream};
 use ringlane_core::snapshot::{FrontendId, ServerId};
+use ringlane_core::sys::Buffer;
 
 use crate::endings::Verdict;
 use crate::path::PathChoice;
@@ -181,13 +182,23 @@ pub(crate) enum End {
 }
 
 impl<'a> Relay<'a> {
-    /// A relay between two connected sides.
-    pub(crate) fn new(client: &'a Stream, server: &'a Stream, traffic: &'a Traffic<'a>) -> Self {
+    /// A relay between two connected sides; `said` is what the client has said already.
+    pub(crate) fn new(
+        (client, said): (Receiver<'a>, Option<Buffer>),
+        server: &'a Stream,
+        traffic: &'a Traffic<'a>,
+    ) -> Self {
         let shard = traffic.shard;
         let path = PathChoice::new(shard.snapshot.frontend(traffic.frontend_id).path);
         Self {
-            up: Pump::new(Side::Client, (client, server), traffic, path),
-            down: Pump::new(Side::Server, (server, client), traffic, path),
+            down: Pump::new(
+                Side::Server,
+                (server.receiver(), None),
+                client.stream(),
+                traffic,
+                path,
+            ),
+            up: Pump::new(Side::Client, (client, said), server, traffic, path),
             timer: shard.reactor.sleep_until(traffic.deadline().0),
             traffic,
         }

@@ -9,13 +9,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use ringlane_core::close::{Cause, Close};
-use ringlane_core::reactor::Stream;
+use ringlane_core::close::{Cause, Close, Phase};
+use ringlane_core::reactor::{Elapsed, Receiver, Stream};
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::{FrontendId, ServerId};
-use ringlane_core::sys::Socket;
+use ringlane_core::sys::{Buffer, Socket};
 
 use crate::connect::connect;
+use crate::proxy;
 use crate::pump::Broken;
 use crate::relay::{End, Relay, Side, Traffic};
 use crate::shard::Shard;
@@ -59,15 +60,15 @@ pub(crate) fn begin(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId)
 
 /// Connects and relays, to the end.
 async fn serve(client: &Stream, account: &mut Account) -> Close {
-    // Boxed, since connecting needs more room than all that follows, and is over soon.
-    let server = match Box::pin(connect(account)).await {
-        Ok(server) => server,
+    // Boxed, since this needs more room than all that follows, and is over soon.
+    let (server, receiver, said) = match Box::pin(open(client, account)).await {
+        Ok(opened) => opened,
         Err(close) => return close,
     };
     let Some(id) = account.server else { return Close::data(Cause::Internal) };
     let ids = (account.frontend, id);
     let traffic = Traffic::new(&account.shard, ids, account.begun, &account.bytes);
-    match Relay::new(client, &server, &traffic).await {
+    match Relay::new((receiver, said), &server, &traffic).await {
         Ok(()) => Close::NORMAL,
         Err(End::Broken(Broken(side))) => {
             match side {
@@ -84,6 +85,37 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
             Close::data(Cause::Killed)
         }
     }
+}
+
+/// Hears who the client is, and connects to a server; also what the client has said already.
+async fn open<'a>(
+    client: &'a Stream,
+    account: &mut Account,
+) -> Result<(Stream, Receiver<'a>, Option<Buffer>), Close> {
+    let shard = Rc::clone(&account.shard);
+    let frontend = shard.snapshot.frontend(account.frontend);
+    let (mut receiver, mut said, mut ends) = (client.receiver(), None, None);
+    if let Some(accept) = &frontend.accept_proxy
+        && proxy::is_trusted(accept, client.peer_address().map(|address| address.ip()))
+    {
+        let deadline = shard.reactor.now() + accept.timeout;
+        let header = shard.reactor.timeout_at(deadline, proxy::read(&mut receiver)).await;
+        let late = Close { cause: Cause::ClientTimeout, phase: Phase::Request };
+        let header = header.map_err(|Elapsed| late)??;
+        (said, ends) = (header.rest, header.ends);
+        if let Some(ends) = ends {
+            account.is_for(ends.client);
+        }
+    }
+    let server = connect(account).await?;
+    if let Some(version) = shard.snapshot.backend(frontend.backend).send_proxy {
+        let header = proxy::write(version, ends.or_else(|| proxy::ends_of(client)));
+        // The connection is new, so there is room for a few bytes.
+        if server.send_few(&header).ok() != Some(header.len()) {
+            return Err(Close::connect(Cause::Server));
+        }
+    }
+    Ok((server, receiver, said))
 }
 
 impl Account {
@@ -109,6 +141,13 @@ impl Account {
     /// The session has ended, and why.
     fn end(&mut self, close: Close) {
         self.close = Some(close);
+    }
+
+    /// The client is somebody else than whom the connection comes from.
+    fn is_for(&mut self, client: SocketAddr) {
+        if let Some(known) = &mut self.client {
+            **known = client;
+        }
     }
 
     /// When the session was accepted.

@@ -2,7 +2,7 @@
 //!
 //! Not here: whether names are unique (`lower`).
 
-use ringlane_core::snapshot::{Address, BalanceKind, Congestion};
+use ringlane_core::snapshot::{Address, BalanceKind, Congestion, SendProxy};
 
 use super::address::{self, Names, Problem};
 use super::check::{self, Watch};
@@ -30,6 +30,10 @@ const FOREIGN_BALANCES: [(&str, &str); 13] = [
     ("sticky", "source"),
 ];
 
+/// Other ways to write the versions of the PROXY protocol.
+const FOREIGN_VERSIONS: [(&str, &str); 4] =
+    [("1", "v1"), ("2", "v2"), ("text", "v1"), ("binary", "v2")];
+
 /// One `[[backend]]` as the file has it.
 #[derive(Debug)]
 pub(super) struct Backend<'a> {
@@ -38,6 +42,7 @@ pub(super) struct Backend<'a> {
     pub(super) name: Option<At<&'a str>>,
     pub(super) balance: BalanceKind,
     pub(super) congestion: Congestion,
+    pub(super) send_proxy: Option<SendProxy>,
     pub(super) servers: Vec<Server<'a>>,
     /// How they are watched.
     pub(super) watch: Watch,
@@ -66,10 +71,12 @@ pub(super) fn read<'a>(mut table: Table<'a>, names: &mut Names) -> Backend<'a> {
         ("random_two", BalanceKind::RandomTwo),
         ("source", BalanceKind::Source),
     ];
+    let versions = [("v1", SendProxy::V1), ("v2", SendProxy::V2)];
     let backend = Backend {
         name,
         balance: table.choice("balance", &balances, &FOREIGN_BALANCES).unwrap_or_default(),
         congestion: table.congestion(),
+        send_proxy: table.choice("send_proxy", &versions, &FOREIGN_VERSIONS),
         servers: servers(&table, names),
         watch: check::watch(&table),
         table,

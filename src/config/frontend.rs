@@ -2,10 +2,12 @@
 //!
 //! Not here: whether its backend exists and its addresses are its own (`lower`).
 
+use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use ringlane_core::health::RoleWanted;
-use ringlane_core::snapshot::{Address, Congestion, Path, Timeout};
+use ringlane_core::snapshot::{AcceptProxy, Address, Congestion, Path, Timeout};
 
 use super::address::{self, Problem};
 use super::table::{At, Table};
@@ -13,6 +15,9 @@ use super::words::Place;
 
 /// How long a server may take to accept a connection where nothing is said.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client's greeting may take where nothing is said.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a side may be silent where nothing is said.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
@@ -47,6 +52,7 @@ pub(super) struct Frontend<'a> {
     pub(super) congestion: Congestion,
     pub(super) path: Path,
     pub(super) role: RoleWanted,
+    pub(super) accept_proxy: Option<AcceptProxy>,
 }
 
 /// Reads one frontend.
@@ -72,6 +78,7 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
         congestion: table.congestion(),
         path: table.choice("path", &paths, &FOREIGN_PATHS).unwrap_or_default(),
         role: table.choice("role", &roles, &FOREIGN_ROLES).unwrap_or_default(),
+        accept_proxy: accept_proxy(&table),
         table,
     };
     frontend.table.refuse_unknown_keys();
@@ -121,6 +128,39 @@ fn bind(table: &Table<'_>) -> Vec<At<Address>> {
         }
     };
     texts.into_iter().filter_map(read).collect()
+}
+
+/// `true`, or a table that says from whom.
+fn accept_proxy(table: &Table<'_>) -> Option<AcceptProxy> {
+    let value = table.value("accept_proxy")?;
+    let mut accept = AcceptProxy { trusted: Vec::new(), timeout: GREETING_TIMEOUT };
+    if let Some(accepted) = value.as_boolean() {
+        return accepted.then_some(accept);
+    }
+    let mut inner = table.table("accept_proxy", Place::AcceptProxy)?;
+    inner.call(format!("accept_proxy of {}", table.called()));
+    accept.timeout = inner.duration("timeout").unwrap_or(GREETING_TIMEOUT);
+    inner.require(&["trusted"]);
+    let trusted = inner.value("trusted");
+    for net in trusted.iter().flat_map(|value| value.as_array().unwrap_or_default()) {
+        let read = net.as_str().map(|text| {
+            let alone = || text.value.parse::<IpAddr>().map(IpNet::from);
+            (text.value.parse::<IpNet>().or_else(|_| alone()), text.span)
+        });
+        match read {
+            Some((Ok(net), _)) => accept.trusted.push(net),
+            Some((Err(_), span)) => {
+                let why = "it must be a network such as 10.0.0.0/8, or an IP address";
+                inner.report(inner.unusable("trusted", span, why));
+            }
+            None => inner.wrong_type("trusted", &net, "an array of networks, as strings"),
+        }
+    }
+    if let Some(value) = trusted.filter(|value| value.as_array().is_none()) {
+        inner.wrong_type("trusted", &value, "an array of networks, as strings");
+    }
+    inner.refuse_unknown_keys();
+    Some(accept)
 }
 
 fn timeout(table: &Table<'_>) -> Timeout {

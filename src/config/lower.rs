@@ -119,6 +119,7 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
             name: owned(backend.name.as_ref()),
             balance: backend.balance,
             congestion: backend.congestion,
+            send_proxy: backend.send_proxy,
             first_server,
             server_count: self::id(server_count),
         });
@@ -159,6 +160,7 @@ fn lower_frontends(
             congestion: frontend.congestion,
             path: frontend.path,
             role: frontend.role,
+            accept_proxy: frontend.accept_proxy,
         });
     }
 }

@@ -142,11 +142,11 @@ impl<'a> Table<'a> {
     /// `true` or `false`.
     pub(super) fn boolean(&self, key: &'static str) -> Option<bool> {
         let value = self.value(key)?;
-        if let DeValue::Boolean(boolean) = value.inner {
-            return Some(*boolean);
+        let boolean = value.as_boolean();
+        if boolean.is_none() {
+            self.wrong_type(key, &value, "true or false");
         }
-        self.wrong_type(key, &value, "true or false");
-        None
+        boolean
     }
 
     /// A whole number within `range`.
@@ -313,6 +313,14 @@ impl<'a> Value<'a> {
             DeValue::Integer(number) => {
                 Some(i64::from_str_radix(number.as_str(), number.radix()).ok())
             }
+            _ => None,
+        }
+    }
+
+    /// The boolean that it is, if it is one.
+    pub(super) fn as_boolean(&self) -> Option<bool> {
+        match self.inner {
+            DeValue::Boolean(boolean) => Some(*boolean),
             _ => None,
         }
     }

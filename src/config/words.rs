@@ -33,6 +33,8 @@ pub(super) enum Place {
     Backend,
     /// One entry of `server` in `[[backend]]`.
     Server,
+    /// `accept_proxy` in `[[frontend]]`.
+    AcceptProxy,
     /// `check` in `[[backend]]`.
     Check,
     /// One entry of `steps` in a check.
@@ -46,7 +48,7 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -56,6 +58,7 @@ impl Place {
         Self::Admin,
         Self::AccessLog,
         Self::Timeout,
+        Self::AcceptProxy,
         Self::Step,
         Self::Secret,
     ];
@@ -94,6 +97,7 @@ impl Place {
                 ("congestion", "congestion = \"auto\""),
                 ("path", "path = \"auto\""),
                 ("role", "role = \"primary\""),
+                ("accept_proxy", "accept_proxy = { trusted = [\"10.0.0.0/8\"] }"),
             ],
             Self::Timeout => &[
                 ("connect", "connect = \"2s\""),
@@ -105,6 +109,7 @@ impl Place {
                 ("name", "name = \"postgres\""),
                 ("balance", "balance = \"least_conn\""),
                 ("congestion", "congestion = \"auto\""),
+                ("send_proxy", "send_proxy = \"v2\""),
                 ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
                 ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),
                 ("max_lag", "max_lag = \"10s\""),
@@ -121,6 +126,9 @@ impl Place {
                 ("weight", "weight = 10"),
                 ("backup", "backup = true"),
             ],
+            Self::AcceptProxy => {
+                &[("trusted", "trusted = [\"10.0.0.0/8\"]"), ("timeout", "timeout = \"5s\"")]
+            }
             Self::Check => CHECK,
             Self::Step => STEP,
             Self::Secret => SECRET,
@@ -143,6 +151,7 @@ impl Place {
             Self::Timeout => "timeout in [[frontend]]",
             Self::Backend => "[[backend]]",
             Self::Server => "a server of [[backend]]",
+            Self::AcceptProxy => "accept_proxy in [[frontend]]",
             Self::Check => "check in [[backend]]",
             Self::Step => "a step of a check",
             Self::Secret => "a password",
@@ -233,6 +242,8 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["passes", "healthy_threshold"], &["rise", "check"]),
     (&["uri", "url"], &["path"]),
     (&["slowstart", "warmup"], &["slow_start"]),
+    (&["proxy_protocol", "expect_proxy"], &["accept_proxy", "send_proxy"]),
+    (&["send_proxy_v2", "send_proxy_protocol"], &["send_proxy"]),
     (&["on_marked_down", "on_error"], &["on_down"]),
     (&["max_replication_lag", "maximum_lag"], &["max_lag"]),
     (&["panic_threshold", "healthy_panic_threshold"], &["fail_open"]),
@@ -244,8 +255,6 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
 const LATER: &[(&[&str], &str)] = &[
     (&["route", "routes", "rules", "acl", "match"], "route"),
     (&["tls", "ssl", "cert", "certificate", "certificates", "key"], "tls"),
-    (&["accept_proxy", "proxy_protocol", "expect_proxy"], "accept_proxy"),
-    (&["send_proxy", "send_proxy_v2"], "send_proxy"),
     (&["affinity", "sticky", "stick", "cookie", "stickiness"], "affinity"),
     (&["max_queue", "maxqueue", "queue"], "max_queue"),
     (&["outlier", "observe"], "outlier"),

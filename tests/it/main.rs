@@ -21,5 +21,6 @@ mod hostile;
 mod limits;
 mod logs;
 mod orders;
+mod proxied;
 mod refusals;
 mod roles;

@@ -153,7 +153,7 @@ impl Session<'_> {
             (Cause::ServerTimeout, _) => micros(record.duration_us) >= world.timeout.server,
             (Cause::Resource, _) => world.is_short_of_descriptors(),
             (Cause::Killed, _) => self.run.ordered,
-            (Cause::Internal, _) => false,
+            (Cause::Internal | Cause::Refused, _) => false,
         };
         if held { Ok(()) } else { Err(format!("ended as {}, for no reason", record.close)) }
     }

@@ -179,11 +179,13 @@ impl World {
                 congestion: Congestion::Host,
                 path: self.path,
                 role: RoleWanted::Any,
+                accept_proxy: None,
             }],
             backends: vec![Backend {
                 name: "backend".into(),
                 balance: self.balance,
                 congestion: Congestion::Host,
+                send_proxy: None,
                 first_server: ServerId(0),
                 server_count: u32::try_from(self.servers.len()).unwrap(),
             }],

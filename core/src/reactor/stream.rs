@@ -127,6 +127,20 @@ impl Stream {
         sys::peer_address(&self.fd)
     }
 
+    /// The address at this end; `None` for unix sockets.
+    pub fn own_address(&self) -> Option<SocketAddr> {
+        sys::local_address(&self.fd).ok().flatten()
+    }
+
+    /// Sends a few bytes at once, past any [`Sender`]: before the first one, as many as there is
+    /// room for.
+    ///
+    /// # Errors
+    /// Those of `send`.
+    pub fn send_few(&self, bytes: &[u8]) -> io::Result<usize> {
+        sys::send_few(&self.fd, bytes)
+    }
+
     /// Takes the connection off a pacing congestion control if its path is short; says whether.
     ///
     /// # Errors

@@ -24,5 +24,6 @@ pub use pipe::Pipe;
 pub use setup::{DriverKind, SetupError, probe};
 pub use socket::{ListenOptions, Socket, listen, local_address};
 pub(crate) use socket::{
-    accept_now, leave_pacing_on_a_short_path, peer_address, reset_on_close, shutdown_write,
+    accept_now, leave_pacing_on_a_short_path, peer_address, reset_on_close, send_few,
+    shutdown_write,
 };

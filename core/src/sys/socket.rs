@@ -227,6 +227,19 @@ pub(crate) fn peer_address(socket: &Socket) -> Option<SocketAddr> {
     }
 }
 
+/// Sends a few bytes at once, as many as there is room for.
+///
+/// # Errors
+/// Those of `send`.
+pub(crate) fn send_few(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
+    match &socket.0 {
+        Inner::Os { fd, .. } => {
+            SockRef::from(fd).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+        }
+        Inner::Sim(socket) => socket.send(bytes),
+    }
+}
+
 /// The address that a socket is bound to; `None` for unix sockets.
 ///
 /// # Errors

@@ -326,11 +326,13 @@ fn snapshot(path: Path) -> Snapshot {
             congestion: Congestion::Host,
             path,
             role: RoleWanted::Any,
+            accept_proxy: None,
         }],
         backends: vec![Backend {
             name: "backend".into(),
             balance: BalanceKind::RoundRobin,
             congestion: Congestion::Host,
+            send_proxy: None,
             first_server: ServerId(0),
             server_count: 1,
         }],

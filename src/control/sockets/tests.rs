@@ -19,6 +19,7 @@ fn snapshot(bind: Vec<Address>) -> Snapshot {
         congestion: Congestion::Host,
         path: RelayPath::Auto,
         role: ringlane_core::health::RoleWanted::Any,
+        accept_proxy: None,
     };
     Snapshot {
         generation: 1,

@@ -35,11 +35,13 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             congestion: Congestion::Auto,
             path: Path::Auto,
             role: RoleWanted::Any,
+            accept_proxy: None,
         }],
         backends: vec![Group {
             name: "postgres".to_owned(),
             balance: BalanceKind::LeastConn,
             congestion: Congestion::Auto,
+            send_proxy: None,
             first_server: ServerId(0),
             server_count: 2,
         }],

@@ -62,6 +62,13 @@ impl SimSocket {
     }
 }
 
+impl SimSocket {
+    /// Sends as many bytes as there is room for.
+    pub(in crate::sys) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.net.lock().write(self.id, bytes).map_err(error)
+    }
+}
+
 impl super::net::State {
     /// Accepts for a shard, if it has a descriptor left.
     pub(super) fn accept_for(&mut self, listener: u32, owner: Owner) -> Result<Option<u32>, i32> {

@@ -1,0 +1,168 @@
+//! The PROXY protocol, with HAProxy as sender and as receiver.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::Stdio;
+use std::thread;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::harness::balancer::{Setup, path_str};
+use crate::harness::client::{connect, connect_from, round_trip};
+use crate::harness::echo::Echo;
+use crate::harness::program::{self, Beside, find};
+use crate::harness::server::free_port;
+use crate::harness::{PATIENCE, wait_for};
+
+/// HAProxy with these lines for its one frontend and its one server.
+struct Haproxy {
+    address: SocketAddr,
+    _process: Beside,
+    _dir: TempDir,
+}
+
+impl Haproxy {
+    fn start(bind: &str, body: &str) -> Self {
+        let (address, dir) = (free_port(), TempDir::with_prefix("ringlane-it-haproxy-").unwrap());
+        let file = dir.path().join("haproxy.cfg");
+        let config = format!(
+            "defaults\n timeout connect 5s\n timeout client 30s\n timeout server 30s\n\
+             frontend f\n bind {address} {bind}\n{body}\n"
+        );
+        fs::write(&file, config).unwrap();
+        let mut command = program::bound_to_us();
+        command.arg(find("haproxy", "haproxy")).args(["-db", "-f", path_str(&file)]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut process = Beside::start(&mut command, Signal::SIGTERM);
+        wait_for("HAProxy to answer", || {
+            assert!(!process.has_ended(), "haproxy has ended");
+            TcpStream::connect(address).ok()
+        });
+        Self { address, _process: process, _dir: dir }
+    }
+
+    /// One that tells its server who the client is.
+    fn sending(word: &str, to: SocketAddr) -> Self {
+        let body =
+            format!(" mode tcp\n default_backend b\nbackend b\n mode tcp\n server s {to} {word}");
+        Self::start("", &body)
+    }
+
+    /// One that answers over HTTP with the client's address as it was told.
+    fn that_names_its_client() -> Self {
+        let answer = " mode http\n http-request return status 200 content-type text/plain lf-string \
+                      \"%[src]:%[src_port]\"";
+        Self::start("accept-proxy", answer)
+    }
+}
+
+#[test]
+fn haproxy_says_who_the_client_is_and_the_log_believes_it() {
+    for word in ["send-proxy", "send-proxy-v2"] {
+        let echo = Echo::start();
+        let ringlane = Setup::to(&[echo.address])
+            .frontend("accept_proxy = { trusted = [\"127.0.0.0/8\"] }")
+            .start();
+        let haproxy = Haproxy::sending(word, ringlane.address());
+        let mut client = connect_from(Ipv4Addr::new(127, 0, 5, 7), haproxy.address).unwrap();
+        round_trip(&mut client, &[7; 30_000]);
+        let own = client.local_addr().unwrap();
+        drop(client);
+        // HAProxy may have tried the way first.
+        let of_client = wait_for("the session in the log", || {
+            ringlane.log_now().into_iter().find(|record| record["bytes_in"] == 30_000)
+        });
+        assert_eq!(of_client["client"], own.to_string(), "{word}");
+        ringlane.end();
+    }
+}
+
+#[test]
+fn haproxy_hears_who_the_client_is() {
+    let haproxy = Haproxy::that_names_its_client();
+    for version in ["v1", "v2"] {
+        let ringlane =
+            Setup::to(&[haproxy.address]).backend(&format!("send_proxy = \"{version}\"")).start();
+        let mut client = connect_from(Ipv4Addr::new(127, 0, 5, 8), ringlane.address()).unwrap();
+        client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).unwrap();
+        let own = client.local_addr().unwrap().to_string();
+        assert!(answer.ends_with(&own), "{version}: {answer}");
+        drop(client);
+        ringlane.end();
+    }
+}
+
+/// A server that says what it was sent first, up to a line's end.
+fn first_words() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut heard = Vec::new();
+            let mut byte = [0];
+            while !heard.ends_with(b"!") && stream.read(&mut byte).unwrap_or(0) == 1 {
+                heard.push(byte[0]);
+            }
+            let _ = stream.write_all(&heard);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_header_goes_from_proxy_to_proxy_even_in_single_bytes() {
+    let ringlane = Setup::to(&[first_words()])
+        .frontend("accept_proxy = true")
+        .backend("send_proxy = \"v1\"")
+        .start();
+    let header = "PROXY TCP4 192.0.2.1 192.0.2.2 4000 5432\r\n";
+    let mut client = connect(ringlane.address());
+    client.set_nodelay(true).unwrap();
+    for byte in format!("{header}hello!").bytes() {
+        client.write_all(&[byte]).unwrap();
+    }
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, format!("{header}hello!"));
+    drop(client);
+    assert_eq!(ringlane.log(1)[0]["client"], "192.0.2.1:4000");
+    ringlane.end();
+}
+
+#[test]
+fn what_is_no_header_is_refused_and_silence_is_not_waited_for() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address])
+        .frontend("accept_proxy = { trusted = [\"127.0.0.0/8\"], timeout = \"100ms\" }")
+        .start();
+    for (said, close) in [
+        (&b"GET / HTTP/1.1\r\n\r\n"[..], "PR"),
+        (b"PROXY TCP9 who knows what this is\r\n", "PR"),
+        (b"PROXY TCP4 1.2.3.4", "cR"),
+    ] {
+        let before = ringlane.log_now().len();
+        let mut client = connect(ringlane.address());
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(said).unwrap();
+        assert!(matches!(client.read(&mut [0]), Ok(0) | Err(_)));
+        assert_eq!(ringlane.log(before + 1)[before]["close"], close);
+    }
+    assert_eq!(ringlane.servers("sessions"), [0]);
+    ringlane.end();
+}
+
+#[test]
+fn who_is_not_trusted_is_taken_at_its_own_address() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address])
+        .frontend("accept_proxy = { trusted = [\"10.0.0.0/8\"] }")
+        .start();
+    round_trip(&mut connect(ringlane.address()), b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n");
+    assert!(ringlane.log(1)[0]["client"].as_str().unwrap().starts_with("127.0.0.1:"));
+    ringlane.end();
+}
