@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -158,5 +158,72 @@ fn a_page_of_nginx_decides_by_status_and_body() {
         let found = field(&ringlane, 0, "/check/said");
         assert!(found.as_str().unwrap().contains(said), "{keys}: {found}");
         ringlane.end();
+    }
+}
+
+/// A server that accepts and then does this with each connection, which it keeps.
+fn strange(manner: fn(&mut TcpStream)) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            manner(&mut stream);
+            kept.push(stream);
+        }
+    });
+    address
+}
+
+#[test]
+fn no_kind_of_check_is_fooled_by_silence_or_garbage() {
+    let silent = strange(|_| {});
+    let garbled = strange(|stream| {
+        let _ = stream.write_all(&[0xF5, 0, 0x0A, 7, 0x80, b'X'].repeat(1000));
+    });
+    let hangs_up = strange(|stream| {
+        let _ = stream.shutdown(std::net::Shutdown::Both);
+    });
+    for kind in [
+        "kind = \"tcp\", steps = [{ send = \"PING\\r\\n\" }, { expect = \"+PONG\" }]",
+        "kind = \"http\"",
+        "kind = \"postgres\"",
+        "kind = \"redis\"",
+        "kind = \"agent\"",
+    ] {
+        let check =
+            format!("check = {{ {kind}, interval = \"50ms\", timeout = \"300ms\", rise = 1 }}");
+        let ringlane = Setup::to(&[silent, garbled, hangs_up]).backend(&check).start();
+        for server in 0..3 {
+            // An agent that hangs up has said nothing, which is what HAProxy's may do.
+            let state = if kind.contains("agent") && server == 2 { "up" } else { "down" };
+            wait_until("the first check", || field(&ringlane, server, "/check") != Value::Null);
+            assert_eq!(field(&ringlane, server, "/state"), state, "{kind}, server {server}");
+        }
+        let said = field(&ringlane, 0, "/check/said");
+        assert_eq!(said, "no answer within 300ms", "{kind}");
+        ringlane.end();
+    }
+}
+
+#[test]
+fn a_program_that_hangs_is_ended_with_its_children() {
+    let echo = Echo::start();
+    let dir = TempDir::new().unwrap();
+    let marks = dir.path().join("pids");
+    let script = format!("echo $$ >> {0}; sleep 600 & echo $! >> {0}; wait", path_str(&marks));
+    let check = format!(
+        "check = {{ kind = \"exec\", command = [\"/bin/sh\", \"-c\", {script:?}], \
+         interval = \"100ms\", timeout = \"200ms\" }}"
+    );
+    let ringlane = Setup::to(&[echo.address]).backend(&check).start();
+    wait_until("the check to be given up", || field(&ringlane, 0, "/state") == "down");
+    assert_eq!(field(&ringlane, 0, "/check/said"), "no answer within 200ms");
+    ringlane.end();
+    let pids = fs::read_to_string(&marks).unwrap();
+    for pid in pids.lines() {
+        let gone = || !std::path::Path::new(&format!("/proc/{pid}/root")).exists();
+        wait_until("the program and its child to be gone", gone);
     }
 }

@@ -172,7 +172,10 @@ impl Backend {
                 if server.counts_as(true, rise) {
                     server.warming_since = (slow_start.is_some() && server.tested).then_some(now);
                 }
-                server.take(&seen, now);
+                if server.up {
+                    // What a server that is still down says of itself is not to be acted upon.
+                    server.take(&seen, now);
+                }
                 seen.detail.unwrap_or_else(|| "the check succeeded".to_owned())
             }
             Err(why) => {

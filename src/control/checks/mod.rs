@@ -78,7 +78,7 @@ async fn watch_one(running: Arc<Running>, id: ServerId, check: Check, first: Dur
             // What is kept of the last check may be what is wrong.
             probe = Probe::of(&check);
         }
-        running.servers.observe(id, outcome);
+        running.servers.observe(id, outcome.map_err(|why| without_number(&why)));
         let changing = running.servers.is_changing(id);
         let interval = if changing { check.fast_interval } else { check.interval };
         let percent = 100 - JITTER + prng.below(2 * JITTER + 1);
@@ -148,13 +148,14 @@ async fn connect(address: &Address) -> Result<Box<dyn Connection>, String> {
     connected.map_err(|error| format!("cannot connect to {address}: {}", plain(&error)))
 }
 
-/// An error without the number that Rust puts behind it.
+/// An error in words.
 fn plain(error: &io::Error) -> String {
-    let text = error.to_string();
-    match text.split_once(" (os error") {
-        Some((words, _)) => words.to_lowercase(),
-        None => text,
-    }
+    without_number(&error.to_string()).to_lowercase()
+}
+
+/// What an operator reads has no use for the number that Rust puts behind an error of the system.
+fn without_number(text: &str) -> String {
+    text.split(" (os error").next().unwrap_or(text).to_owned()
 }
 
 /// What a stranger sent, fit for a log line: one line, printable, not long.
