@@ -46,6 +46,8 @@ pub enum Kind {
     Tcp(Vec<Step>),
     /// Ask for a page.
     Http(Http),
+    /// Log in to MySQL or MariaDB, and ask for role and lag.
+    Mysql(Login),
     /// Log in to PostgreSQL, and ask for role and lag.
     Postgres(Login),
     /// Log in to Redis, and ask for role and lag.
@@ -131,14 +133,16 @@ const KINDS_OF_KEYS: [(&str, &[&str]); 11] = [
     ("status", &["http"]),
     ("body", &["http"]),
     ("body_regex", &["http"]),
-    ("user", &["postgres", "redis"]),
-    ("password", &["postgres", "redis"]),
-    ("database", &["postgres"]),
+    ("user", &["postgres", "mysql", "redis"]),
+    ("password", &["postgres", "mysql", "redis"]),
+    ("database", &["postgres", "mysql"]),
     ("command", &["exec"]),
 ];
 
 /// What other balancers call the kinds.
-const FOREIGN_KINDS: [(&str, &str); 8] = [
+const FOREIGN_KINDS: [(&str, &str); 10] = [
+    ("mariadb", "mysql"),
+    ("mysql_check", "mysql"),
     ("httpchk", "http"),
     ("https", "http"),
     ("pgsql", "postgres"),
@@ -213,7 +217,8 @@ fn max_lag(backend: &Table<'_>) -> Option<LagLimit> {
 
 fn read(table: &Table<'_>) -> Option<Check> {
     table.require(&["kind"]);
-    let kinds = ["tcp", "http", "postgres", "redis", "exec", "agent"].map(|kind| (kind, kind));
+    let kinds =
+        ["tcp", "http", "postgres", "mysql", "redis", "exec", "agent"].map(|kind| (kind, kind));
     let kind = table.choice("kind", &kinds, &FOREIGN_KINDS)?;
     refuse_keys_of_other_kinds(table, kind);
     let interval = table.duration("interval").unwrap_or(INTERVAL);
@@ -221,6 +226,7 @@ fn read(table: &Table<'_>) -> Option<Check> {
         kind: match kind {
             "http" => Kind::Http(http(table)),
             "postgres" => Kind::Postgres(login(table)),
+            "mysql" => Kind::Mysql(login(table)),
             "redis" => Kind::Redis(login(table)),
             "exec" => Kind::Exec(command(table)),
             "agent" => Kind::Agent(text(table, "send").unwrap_or_default().into_bytes()),

@@ -134,7 +134,7 @@ fn nginx() -> (SocketAddr, Beside, TempDir) {
     let mut process = Beside::start(&mut command, Signal::SIGTERM);
     wait_for("nginx to answer", || {
         assert!(!process.has_ended(), "nginx has ended");
-        std::net::TcpStream::connect(address).ok()
+        TcpStream::connect(address).ok()
     });
     (address, process, dir)
 }

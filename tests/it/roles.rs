@@ -7,6 +7,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::harness::balancer::{Ringlane, Setup};
+use crate::harness::mariadb::{self, Mariadb};
 use crate::harness::postgres::{self, Postgres};
 use crate::harness::redis::{self, Redis};
 use crate::harness::{PATIENCE, heavy, wait_for, wait_until};
@@ -141,6 +142,41 @@ fn redis_writes_follow_the_promoted_replica() {
     wait_until("the new primary", || all(&ringlane, "role")[1] == "primary");
     assert_eq!(through(&["GET", "kept"]), "1");
     assert_eq!(through(&["SET", "kept", "2"]), "OK");
+    ringlane.end();
+}
+
+#[test]
+fn mariadb_writes_follow_the_promoted_replica() {
+    let _alone = heavy();
+    let mut primary = Mariadb::start(1);
+    let replica = Mariadb::start(2);
+    replica.follow(&primary);
+    let servers = [("m1", primary.address.to_string()), ("m2", replica.address.to_string())];
+    let login = "user = \"monitor\", password = \"open sesame\"";
+    let check = format!("kind = \"mysql\", {login}, {CHECK}");
+    let ringlane = Setup::of(&body(&servers, &check, "max_lag = \"5s\"")).start();
+    let (writes, reads) = (ringlane.address(), ringlane.binds("reads")[0].parse().unwrap());
+    wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica"]);
+    wait_until("the replica to have it all", || all(&ringlane, "stale") == [false; 2]);
+    mariadb::ask(writes, "CREATE DATABASE kept; CREATE TABLE kept.t (n INT)");
+    mariadb::ask(writes, "INSERT INTO kept.t VALUES (1)");
+    assert_eq!(mariadb::ask(reads, "SELECT @@server_id"), "2");
+    let has_it = "SELECT count(*) FROM information_schema.tables WHERE table_name = 't'";
+    wait_until("the table", || replica.ask(has_it) == "1");
+    wait_until("the row", || replica.ask("SELECT count(*) FROM kept.t") == "1");
+
+    // A replica whose applying thread has stopped says nothing of its lag, which is no lag of 0.
+    replica.ask("STOP SLAVE SQL_THREAD");
+    wait_until("the replica to be stale", || all(&ringlane, "stale") == [false, true]);
+    replica.ask("START SLAVE SQL_THREAD");
+    wait_until("the replica to be back", || all(&ringlane, "stale") == [false; 2]);
+
+    primary.crash();
+    wait_until("the primary to be down", || all(&ringlane, "state")[0] == "down");
+    replica.promote();
+    wait_until("the new primary", || all(&ringlane, "role")[1] == "primary");
+    mariadb::ask(writes, "INSERT INTO kept.t VALUES (2)");
+    assert_eq!(mariadb::ask(writes, "SELECT count(*), @@server_id FROM kept.t"), "2\t2");
     ringlane.end();
 }
 

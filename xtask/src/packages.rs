@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 pub(crate) const TESTS: &[(&str, &str)] = &[
     ("postgresql", "the tests put pgbench through the balancer to a real server"),
     ("postgresql-contrib", "pgbench and its companions"),
+    ("mariadb-server", "the tests promote a replica of a real server behind the balancer"),
     ("redis-server", "the tests put redis-benchmark through the balancer to a real server"),
     ("haproxy", "the comparison"),
     ("nginx", "the comparison"),

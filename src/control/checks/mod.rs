@@ -8,6 +8,7 @@
 mod agent;
 mod exec;
 mod http;
+mod mysql;
 mod postgres;
 mod redis;
 mod tcp;
@@ -100,6 +101,7 @@ enum Probe<'a> {
     Http(&'a crate::config::Http),
     Exec(&'a [String]),
     Agent(&'a [u8]),
+    Mysql(mysql::Probe<'a>),
     Postgres(postgres::Probe<'a>),
     Redis(redis::Probe<'a>),
 }
@@ -111,6 +113,7 @@ impl<'a> Probe<'a> {
             Kind::Http(http) => Self::Http(http),
             Kind::Exec(command) => Self::Exec(command),
             Kind::Agent(send) => Self::Agent(send),
+            Kind::Mysql(login) => Self::Mysql(mysql::Probe::new(login)),
             Kind::Postgres(login) => Self::Postgres(postgres::Probe::new(login)),
             Kind::Redis(login) => Self::Redis(redis::Probe::new(login)),
         }
@@ -122,6 +125,7 @@ impl<'a> Probe<'a> {
             Self::Http(http) => http::check(http, address).await,
             Self::Exec(command) => exec::check(command, name, address).await,
             Self::Agent(send) => agent::check(send, address).await,
+            Self::Mysql(probe) => probe.check(address).await,
             Self::Postgres(probe) => probe.check(address).await,
             Self::Redis(probe) => probe.check(address).await,
         }

@@ -9,6 +9,7 @@ pub(crate) mod balancer;
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod echo;
+pub(crate) mod mariadb;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod program;

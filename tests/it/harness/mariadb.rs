@@ -1,0 +1,100 @@
+//! Real MariaDB servers, alone or as a primary with a replica.
+
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::balancer::path_str;
+use super::program::{self, Beside, find, run};
+use super::server::free_port;
+use super::wait_for;
+
+/// What every server is told at its start, one statement a line.
+const SETTINGS: &str = "CREATE USER IF NOT EXISTS it@'%';
+GRANT ALL ON *.* TO it@'%';
+CREATE USER IF NOT EXISTS monitor@'%' IDENTIFIED BY 'open sesame';
+GRANT REPLICA MONITOR ON *.* TO monitor@'%';
+";
+
+/// A MariaDB server with a folder of its own; user `it` needs no password.
+pub(crate) struct Mariadb {
+    pub(crate) address: SocketAddr,
+    process: Option<Beside>,
+    _dir: TempDir,
+}
+
+impl Mariadb {
+    /// A server with this number, which tells it from its primary.
+    pub(crate) fn start(number: u32) -> Self {
+        let dir = TempDir::with_prefix("ringlane-it-maria-").unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
+        let data = format!("--datadir={}", path_str(&dir.path().join("data")));
+        let package = "mariadb-server";
+        let quiet = ["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"];
+        run("mariadb-install-db", package, &[&quiet[..], &["--user=root", &data]].concat());
+        let address = free_port();
+        let file = dir.path().join("init.sql");
+        fs::write(&file, SETTINGS).unwrap();
+        let mut command = program::bound_to_us();
+        command
+            .arg(find("mariadbd", package))
+            .args(["--no-defaults", "--user=root", &data, "--skip-networking=0"])
+            .arg(format!("--port={}", address.port()))
+            .arg(format!("--bind-address={}", address.ip()))
+            .arg(format!("--socket={}", path_str(&dir.path().join("socket"))))
+            .arg(format!("--init-file={}", path_str(&file)))
+            .args(["--log-bin", "--innodb-flush-log-at-trx-commit=0", "--innodb-fast-shutdown=2"])
+            .args(["--innodb-buffer-pool-size=16M", "--skip-name-resolve"])
+            .arg(format!("--server-id={number}"))
+            .current_dir(dir.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(dir.path().join("log")).unwrap());
+        let mut process = Beside::start(&mut command, Signal::SIGTERM);
+        wait_for("MariaDB to answer", || {
+            let said = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+            assert!(!process.has_ended(), "{said}");
+            said.contains("ready for connections").then_some(())
+        });
+        Self { address, process: Some(process), _dir: dir }
+    }
+
+    /// Follows a primary from now on, and takes no writes of others.
+    pub(crate) fn follow(&self, primary: &Self) {
+        let (host, port) = (primary.address.ip(), primary.address.port());
+        self.ask(&format!(
+            "CHANGE MASTER TO MASTER_HOST='{host}', MASTER_PORT={port}, MASTER_USER='it', \
+             MASTER_CONNECT_RETRY=1, MASTER_USE_GTID=slave_pos; START SLAVE; \
+             SET GLOBAL read_only = 1"
+        ));
+    }
+
+    /// Follows nobody and takes writes.
+    pub(crate) fn promote(&self) {
+        self.ask("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0");
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn crash(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+    }
+
+    /// What a query gives, asked past any balancer.
+    pub(crate) fn ask(&self, query: &str) -> String {
+        ask(self.address, query)
+    }
+}
+
+/// What a query gives at an address, without titles.
+pub(crate) fn ask(address: SocketAddr, query: &str) -> String {
+    let (host, port) = (format!("--host={}", address.ip()), format!("--port={}", address.port()));
+    let arguments = ["--no-defaults", "--user=it", &host, &port, "-N", "-B", "-e", query];
+    let output = run("mariadb", "mariadb-client", &arguments);
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
