@@ -39,7 +39,7 @@ struct Book {
     health: Backend,
     pages: Vec<Page>,
     checked: bool,
-    /// What shards whose mailboxes were full have yet to be told.
+    /// What shards whose mailboxes were full have yet to be told, each word once.
     untold: Vec<(usize, Ended)>,
 }
 
@@ -189,8 +189,13 @@ impl Servers {
             self.gauges.server(ServerId(id)).order(book.health.orders(index, Instant::now()));
         }
         let ended = book.health.ended_by(&changes);
-        let everywhere = |ended| (0..self.mailboxes.len()).map(move |shard| (shard, ended));
-        book.untold.extend(ended.into_iter().flat_map(everywhere));
+        let shards = self.mailboxes.len();
+        for word in ended.into_iter().flat_map(|ended| (0..shards).map(move |n| (n, ended))) {
+            // Said once more it means the same: so the list has an end.
+            if !book.untold.contains(&word) {
+                book.untold.push(word);
+            }
+        }
         book.untold.retain(|(shard, ended)| {
             let server = ServerId(first + ended.server as u32);
             let message = Message::EndSessions { server, role: ended.role, how: ended.how };

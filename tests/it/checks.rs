@@ -46,7 +46,7 @@ fn a_server_that_fails_its_check_gets_no_session_until_it_passes_again() {
     );
     let check = format!(
         "check = {{ kind = \"exec\", command = [\"/bin/sh\", \"-c\", {script:?}], \
-         interval = \"50ms\", rise = 2, fall = 2 }}"
+         interval = \"50ms\", timeout = \"10s\", rise = 2, fall = 2 }}"
     );
     let ringlane =
         Setup::to(&servers.each_ref().map(|s| s.address)).shards(1).backend(&check).start();
@@ -69,8 +69,10 @@ fn a_server_that_fails_its_check_gets_no_session_until_it_passes_again() {
 #[test]
 fn with_every_server_down_sessions_are_refused_at_once() {
     let echo = Echo::start();
-    let check =
-        format!("check = {{ kind = \"tcp\", port = {}, interval = \"50ms\" }}", free_port().port());
+    let check = format!(
+        "check = {{ kind = \"tcp\", port = {}, interval = \"50ms\", timeout = \"10s\" }}",
+        free_port().port()
+    );
     let ringlane = Setup::to(&[echo.address]).backend(&check).start();
     wait_until("the first check", || field(&ringlane, 0, "/state") == "down");
     let said = field(&ringlane, 0, "/check/said");
@@ -98,8 +100,10 @@ fn an_agent_says_state_and_weight() {
     let servers = ['a', 'b'].map(Echo::greeting);
     let line = Arc::new(Mutex::new("up 50%\n".to_owned()));
     let agent = agent(&line);
-    let check =
-        format!("check = {{ kind = \"agent\", port = {}, interval = \"50ms\" }}", agent.port());
+    let check = format!(
+        "check = {{ kind = \"agent\", port = {}, interval = \"50ms\", timeout = \"10s\" }}",
+        agent.port()
+    );
     let mut setup = Setup::to(&[]).backend(&check);
     setup.server(&format!("address = \"{}\", weight = 10", servers[0].address));
     setup.server(&format!("address = \"{}\", weight = 10", servers[1].address));
@@ -151,7 +155,9 @@ fn a_page_of_nginx_decides_by_status_and_body() {
         ("path = \"/bad\", status = \"200, 500-599\"", "up", "status 503"),
         ("path = \"/good\", method = \"HEAD\"", "up", "status 200"),
     ] {
-        let check = format!("check = {{ kind = \"http\", {keys}, interval = \"50ms\" }}");
+        let check = format!(
+            "check = {{ kind = \"http\", {keys}, interval = \"50ms\", timeout = \"10s\" }}"
+        );
         let ringlane = Setup::to(&[address]).backend(&check).start();
         wait_until("the first check", || field(&ringlane, 0, "/check") != Value::Null);
         assert_eq!(field(&ringlane, 0, "/state"), state, "{keys}");

@@ -33,7 +33,7 @@ fn all(ringlane: &Ringlane, field: &str) -> Vec<Value> {
     servers.iter().map(|server| server[field].clone()).collect()
 }
 
-const CHECK: &str = "interval = \"100ms\", timeout = \"1s\", rise = 1, fall = 2";
+const CHECK: &str = "interval = \"100ms\", timeout = \"10s\", rise = 1, fall = 2";
 
 #[test]
 fn postgresql_writes_follow_the_primary_and_reads_avoid_stale_replicas() {

@@ -1,6 +1,6 @@
 //! Which sessions a change ends, and how.
 
-use super::{Backend, Change, Health, Role, RoleWanted};
+use super::{Backend, Change, Health, OnConflict, Role, RoleWanted};
 
 /// What becomes of sessions when something about their server changes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -45,9 +45,9 @@ impl OnChange {
 }
 
 impl Backend {
-    /// The sessions that these changes end.
-    pub fn ended_by(&self, changes: &[Change]) -> Vec<Ended> {
-        let rules = &self.rules;
+    /// The sessions that these changes end. To be told of all changes, in their order.
+    pub fn ended_by(&mut self, changes: &[Change]) -> Vec<Ended> {
+        let rules = self.rules;
         let mut ended = Vec::new();
         let mut end = |server: usize, role: RoleWanted, what: OnChange| {
             ended.extend(what.ending().map(|how| Ended { server, role, how }));
@@ -59,22 +59,21 @@ impl Backend {
             if to.stale && !from.stale {
                 end(*server, RoleWanted::Replica, rules.on_lag);
             }
-            match (from.role, to.role) {
-                (Role::Primary, Role::Replica) => {
-                    end(*server, RoleWanted::Primary, rules.on_role_change);
-                }
-                (role, Role::Primary) if role != Role::Primary => {
-                    if role == Role::Replica {
-                        end(*server, RoleWanted::Replica, rules.on_role_change);
-                    }
-                    // Whoever was primary before is it no longer, whether it can say so or not.
-                    let others = (0..self.servers.len()).filter(|other| other != server);
-                    others.for_each(|other| {
-                        end(other, RoleWanted::Primary, rules.on_role_change);
-                    });
-                }
-                _ => {}
+            let stopped =
+                to.in_conflict && !from.in_conflict && rules.on_conflict == OnConflict::Stop;
+            if stopped || (from.role, to.role) == (Role::Primary, Role::Replica) {
+                end(*server, RoleWanted::Primary, rules.on_role_change);
             }
+            if (from.role, to.role) == (Role::Replica, Role::Primary) {
+                end(*server, RoleWanted::Replica, rules.on_role_change);
+            }
+        }
+        let primary = self.the_primary();
+        if primary.is_some() && primary != self.last_primary {
+            // Whoever was primary before is it no longer, whether it can say so or not.
+            let others = (0..self.servers.len()).filter(|other| Some(*other) != primary);
+            others.for_each(|other| end(other, RoleWanted::Primary, rules.on_role_change));
+            self.last_primary = primary;
         }
         ended
     }

@@ -118,6 +118,8 @@ pub struct Change {
 pub struct Backend {
     rules: Rules,
     servers: Vec<Server>,
+    /// The last one that was the primary, even if nobody is now.
+    last_primary: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -131,6 +133,7 @@ struct Server {
     admin: Admin,
     advised: Option<Admin>,
     role: Role,
+    /// Since when it says so, a time in which nobody could ask included.
     primary_since: Option<Instant>,
     lag: Option<Lag>,
     weight: u32,
@@ -153,7 +156,7 @@ impl Backend {
             weight,
             advised_percent: None,
         };
-        Self { rules, servers: weights.into_iter().map(server).collect() }
+        Self { rules, servers: weights.into_iter().map(server).collect(), last_primary: None }
     }
 
     /// A check of a server has ended; an error is a phrase for operators.
@@ -180,7 +183,7 @@ impl Backend {
             }
             Err(why) => {
                 if server.counts_as(false, fall) {
-                    (server.role, server.primary_since, server.lag) = (Role::Unknown, None, None);
+                    (server.role, server.lag) = (Role::Unknown, None);
                     server.warming_since = None;
                 }
                 why
@@ -266,24 +269,27 @@ impl Backend {
         let healthy = state.health != Health::Down;
         let open = takes && (healthy || self.fails_open());
         let with_role = takes && healthy;
-        let primary = with_role && state.role == Role::Primary && self.is_the_primary(index);
+        let primary = self.the_primary() == Some(index);
         let replica = with_role && state.role == Role::Replica;
         Orders::new([open, primary, replica], server.effective_weight(&self.rules, now))
     }
 
-    fn is_the_primary(&self, index: usize) -> bool {
+    /// The server that takes what only a primary may take, if there is one now.
+    fn the_primary(&self) -> Option<usize> {
         let claims = || self.servers.iter().enumerate().filter(|(_, server)| server.is_primary());
-        let the_one = match self.rules.on_conflict {
+        let (the_one, server) = match self.rules.on_conflict {
             OnConflict::Stop if claims().count() > 1 => None,
             OnConflict::Stop | OnConflict::First => claims().next(),
             OnConflict::Newest => claims().max_by_key(|(_, server)| server.primary_since),
-        };
-        the_one.is_some_and(|(the_one, _)| the_one == index)
+        }?;
+        (server.admin_now() == Admin::Ready).then_some(the_one)
     }
 
     fn fails_open(&self) -> bool {
-        let healthy = self.servers.iter().filter(|server| server.up).count();
-        healthy * 100 < self.servers.len() * self.rules.fail_open as usize
+        // Of those that nobody has taken out.
+        let ready = || self.servers.iter().filter(|server| server.admin_now() == Admin::Ready);
+        let healthy = ready().filter(|server| server.up).count();
+        healthy * 100 < ready().count() * self.rules.fail_open as usize
     }
 
     fn states(&self) -> Vec<Option<State>> {
@@ -317,9 +323,10 @@ impl Server {
     /// What a good check saw.
     fn take(&mut self, seen: &Seen, now: Instant) {
         if let Some(role) = seen.role {
-            if role == Role::Primary && self.role != Role::Primary {
-                self.primary_since = Some(now);
-            }
+            self.primary_since = match role {
+                Role::Primary => self.primary_since.or(Some(now)),
+                Role::Replica | Role::Unknown => None,
+            };
             self.role = role;
         }
         self.lag = seen.lag;
@@ -355,7 +362,7 @@ impl Server {
         let elapsed = now.saturating_duration_since(since).as_nanos() / step.as_nanos().max(1);
         let steps = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1);
         let share = advised * steps.min(WARMING_STEPS.into()) / u64::from(WARMING_STEPS);
-        // It fits: it is no more than the full weight.
+        // It fits: a weight is at most 1000, a percentage at most 255.
         share.max(u64::from(advised > 0)) as u32
     }
 }

@@ -147,6 +147,53 @@ fn with_too_few_healthy_all_are_used_if_so_ordered() {
     assert!(open_for(&backend, RoleWanted::Primary, now).is_empty());
 }
 
+/// What these events end, each told at once.
+fn ended(
+    backend: &mut Backend,
+    server: usize,
+    outcome: Result<Seen, String>,
+    second: u64,
+) -> Vec<Ended> {
+    let changes = backend.observe(server, outcome, Instant::now() + Duration::from_secs(second));
+    backend.ended_by(&changes)
+}
+
+#[test]
+fn the_primary_that_stays_primary_keeps_its_sessions_whoever_else_claims_to_be_it() {
+    let rules =
+        |on_conflict| Rules { on_role_change: OnChange::Fence, on_conflict, ..Rules::default() };
+    let of_primary = |ended: &[Ended]| ended.iter().any(|ended| ended.server == 0);
+    let mut first = Backend::new(rules(OnConflict::First), [1, 1]);
+    ended(&mut first, 0, role(Role::Primary), 0);
+    ended(&mut first, 1, role(Role::Replica), 0);
+    assert!(!of_primary(&ended(&mut first, 1, role(Role::Primary), 1)));
+
+    // A server that has yet to rise is asked nothing, and one in maintenance is nobody.
+    let mut rising = Backend::new(rules(OnConflict::Newest), [1, 1, 1]);
+    ended(&mut rising, 0, role(Role::Primary), 0);
+    ended(&mut rising, 1, bad(), 0);
+    assert!(!of_primary(&ended(&mut rising, 1, role(Role::Primary), 1)));
+    rising.set_admin(2, Admin::Maint);
+    assert!(!of_primary(&ended(&mut rising, 2, role(Role::Primary), 1)));
+
+    let mut stop = Backend::new(rules(OnConflict::Stop), [1, 1]);
+    ended(&mut stop, 0, role(Role::Primary), 0);
+    assert!(of_primary(&ended(&mut stop, 1, role(Role::Primary), 1)), "nobody writes");
+}
+
+#[test]
+fn a_primary_that_comes_back_is_not_the_newest() {
+    let rules = Rules { on_conflict: OnConflict::Newest, rise: 1, fall: 1, ..Rules::default() };
+    let mut backend = Backend::new(rules, [1, 1]);
+    let at = |second| Instant::now() + Duration::from_secs(second);
+    backend.observe(0, role(Role::Primary), at(0));
+    backend.observe(1, role(Role::Replica), at(0));
+    backend.observe(0, bad(), at(1));
+    backend.observe(1, role(Role::Primary), at(2));
+    backend.observe(0, role(Role::Primary), at(3));
+    assert_eq!(open_for(&backend, RoleWanted::Primary, at(3)), [1]);
+}
+
 #[test]
 fn a_new_primary_ends_the_sessions_of_the_old_one_though_it_is_silent() {
     let now = Instant::now();

@@ -43,8 +43,10 @@ fn read(line: &str) -> Result<Seen, String> {
                 return Err(format!("its agent says {word}{why}"));
             }
             word if word.starts_with("maxconn:") => {}
-            word => match word.strip_suffix('%').and_then(|percent| percent.parse().ok()) {
-                Some(percent) => advice.weight_percent = Some(percent),
+            word => match word.strip_suffix('%').and_then(|percent| percent.parse::<u32>().ok()) {
+                Some(percent) => {
+                    advice.weight_percent = Some(u8::try_from(percent).unwrap_or(u8::MAX));
+                }
                 None => return Err(format!("its agent says \"{word}\", which means nothing")),
             },
         }

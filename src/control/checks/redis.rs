@@ -66,8 +66,10 @@ fn read(info: &str) -> Result<Seen, String> {
     match field("role") {
         Some("master") => Ok(Seen { role: Some(Role::Primary), ..Seen::default() }),
         Some("slave") => {
-            let bytes = number("slave_read_repl_offset")
-                .zip(number("slave_repl_offset"))
+            // With the link down both offsets stand still, and say nothing of what was missed.
+            let offsets = number("slave_read_repl_offset").zip(number("slave_repl_offset"));
+            let bytes = offsets
+                .filter(|_| field("master_link_status") == Some("up"))
                 .map(|(read, applied)| read.saturating_sub(applied));
             let seconds = match field("master_link_status") {
                 Some("up") if bytes == Some(0) => Some(0),
@@ -93,7 +95,8 @@ mod tests {
                   slave_read_repl_offset:10\r\nslave_repl_offset:10\r\n";
         let lag = Some(Lag { time: Some(Duration::ZERO), bytes: Some(0) });
         assert_eq!((seen(up).role, seen(up).lag), (Some(Role::Replica), lag));
-        let down = "role:slave\r\nmaster_link_status:down\r\nmaster_link_down_since_seconds:42\r\n";
+        let down = "role:slave\r\nmaster_link_status:down\r\nmaster_link_down_since_seconds:42\r\n\
+                    slave_read_repl_offset:10\r\nslave_repl_offset:10\r\n";
         let lag = Some(Lag { time: Some(Duration::from_secs(42)), bytes: None });
         assert_eq!(seen(down).lag, lag);
         assert!(read("").is_err());

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 
 use nix::sys::signal::Signal;
+use tempfile::TempDir;
 
 use super::program::{self, Beside, find, run};
 use super::server::free_port;
@@ -13,17 +14,20 @@ use super::wait_for;
 pub(crate) struct Redis {
     pub(crate) address: SocketAddr,
     process: Option<Beside>,
+    _dir: TempDir,
 }
 
 impl Redis {
     /// A server with these further arguments.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let address = free_port();
+        let (address, dir) = (free_port(), TempDir::with_prefix("ringlane-it-redis-").unwrap());
         let mut command = program::bound_to_us();
         command
             .arg(find("redis-server", "redis-server"))
             .args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()])
             .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
+            .arg("--dir")
+            .arg(dir.path())
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
@@ -32,7 +36,7 @@ impl Redis {
             assert!(!process.has_ended(), "redis-server has ended");
             std::net::TcpStream::connect(address).ok()
         });
-        Self { address, process: Some(process) }
+        Self { address, process: Some(process), _dir: dir }
     }
 
     /// Ends it as a crash would.
