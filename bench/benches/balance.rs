@@ -7,6 +7,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ringlane_core::balance::{Chooser, View};
+use ringlane_core::health::WEIGHT_SCALE;
 use ringlane_core::prng::Prng;
 use ringlane_core::snapshot::{Address, BackendId, BalanceKind, Server};
 
@@ -17,8 +18,23 @@ fn servers(count: u16) -> Vec<Server> {
         address: Address::Inet(([127, 0, 0, 1], 1024 + nth).into()),
         weight: 1 + u32::from(nth % 3),
         backup: false,
+        max_connections: u32::MAX,
     };
     (0..count).map(server).collect()
+}
+
+/// Loads that differ, so that the policies have something to decide.
+fn views(count: u16) -> Vec<View> {
+    let view = |nth: u32| View {
+        sessions: nth.wrapping_mul(2_654_435_761) >> 24,
+        weight: (1 + nth % 3) * WEIGHT_SCALE,
+        rate: u64::from(nth.wrapping_mul(2_654_435_761) >> 12),
+        measured: 100,
+        open: true,
+        usable: true,
+        tried: false,
+    };
+    (0..u32::from(count)).map(view).collect()
 }
 
 fn choose(criterion: &mut Criterion) {
@@ -27,20 +43,18 @@ fn choose(criterion: &mut Criterion) {
         ("least_conn", BalanceKind::LeastConn),
         ("random_two", BalanceKind::RandomTwo),
         ("source", BalanceKind::Source),
+        ("maglev", BalanceKind::Maglev(None)),
+        ("ring_hash", BalanceKind::RingHash(None)),
+        ("least_bandwidth", BalanceKind::LeastBandwidth),
+        ("first", BalanceKind::First),
     ];
     for (name, kind) in policies {
         let mut group = criterion.benchmark_group(name);
         for count in [2, 16, 1024] {
             let mut chooser = Chooser::new(kind, &servers(count));
             let mut prng = Prng::new(1);
-            // Loads that differ, so that the policies have something to decide.
-            let view = |nth: usize| View {
-                sessions: (nth as u32).wrapping_mul(2_654_435_761) >> 24,
-                weight: 1,
-                open: true,
-                usable: true,
-                tried: false,
-            };
+            let views = views(count);
+            let view = |nth: usize| views[nth];
             group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
                 bencher.iter(|| {
                     let key = prng.next_u64();

@@ -10,22 +10,37 @@ use std::hint::black_box;
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use ringlane_core::balance::{Chooser, View};
 use ringlane_core::bench::{Slab, Wheel};
+use ringlane_core::health::WEIGHT_SCALE;
 use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::prng::Prng;
-use ringlane_core::snapshot::{Address, BackendId, BalanceKind, Server};
+use ringlane_core::snapshot::{Address, BackendId, BalanceKind, LoadBound, Server};
 
 /// Operations per count. `instructions.rs` of the program divides by it.
 const TIMES: u64 = 1000;
 
-fn chooser(kind: BalanceKind, count: u16) -> Chooser {
+const BOUND: Option<LoadBound> = Some(LoadBound { percent: 125 });
+
+/// A chooser, and what it is told: loads that differ, so that there is something to decide.
+fn chooser(kind: BalanceKind, count: u16) -> (Chooser, Vec<View>) {
     let server = |nth: u16| Server {
         name: format!("s{nth}"),
         backend: BackendId(0),
         address: Address::Inet(([127, 0, 0, 1], 1024 + nth).into()),
         weight: 1 + u32::from(nth % 3),
         backup: false,
+        max_connections: u32::MAX,
     };
-    Chooser::new(kind, &(0..count).map(server).collect::<Vec<_>>())
+    let view = |nth: u32| View {
+        sessions: nth.wrapping_mul(2_654_435_761) >> 24,
+        weight: (1 + nth % 3) * WEIGHT_SCALE,
+        rate: u64::from(nth.wrapping_mul(2_654_435_761) >> 12),
+        measured: 100,
+        open: true,
+        usable: true,
+        tried: false,
+    };
+    let servers: Vec<Server> = (0..count).map(server).collect();
+    (Chooser::new(kind, &servers), (0..u32::from(count)).map(view).collect())
 }
 
 #[library_benchmark]
@@ -41,20 +56,29 @@ fn chooser(kind: BalanceKind, count: u16) -> Chooser {
 #[bench::source_2(chooser(BalanceKind::Source, 2))]
 #[bench::source_16(chooser(BalanceKind::Source, 16))]
 #[bench::source_1024(chooser(BalanceKind::Source, 1024))]
-fn choose(mut chooser: Chooser) -> Chooser {
+#[bench::maglev_2(chooser(BalanceKind::Maglev(None), 2))]
+#[bench::maglev_16(chooser(BalanceKind::Maglev(None), 16))]
+#[bench::maglev_1024(chooser(BalanceKind::Maglev(None), 1024))]
+#[bench::maglev_bounded_2(chooser(BalanceKind::Maglev(BOUND), 2))]
+#[bench::maglev_bounded_16(chooser(BalanceKind::Maglev(BOUND), 16))]
+#[bench::maglev_bounded_1024(chooser(BalanceKind::Maglev(BOUND), 1024))]
+#[bench::ring_hash_2(chooser(BalanceKind::RingHash(None), 2))]
+#[bench::ring_hash_16(chooser(BalanceKind::RingHash(None), 16))]
+#[bench::ring_hash_1024(chooser(BalanceKind::RingHash(None), 1024))]
+#[bench::least_bandwidth_2(chooser(BalanceKind::LeastBandwidth, 2))]
+#[bench::least_bandwidth_16(chooser(BalanceKind::LeastBandwidth, 16))]
+#[bench::least_bandwidth_1024(chooser(BalanceKind::LeastBandwidth, 1024))]
+#[bench::first_2(chooser(BalanceKind::First, 2))]
+#[bench::first_16(chooser(BalanceKind::First, 16))]
+#[bench::first_1024(chooser(BalanceKind::First, 1024))]
+fn choose((mut chooser, views): (Chooser, Vec<View>)) -> (Chooser, Vec<View>) {
     let mut prng = Prng::new(1);
-    let view = |nth: usize| View {
-        sessions: (nth as u32).wrapping_mul(2_654_435_761) >> 24,
-        weight: 1,
-        open: true,
-        usable: true,
-        tried: false,
-    };
+    let view = |nth: usize| views[nth];
     for _ in 0..TIMES {
         let key = prng.next_u64();
         black_box(chooser.choose(view, key, &mut prng));
     }
-    chooser
+    (chooser, views)
 }
 
 fn wheel(timers: u64) -> Wheel {

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::histogram::Histogram;
-use crate::snapshot::{FrontendId, ServerId, Snapshot};
+use crate::snapshot::{BackendId, FrontendId, ServerId, Snapshot};
 
 /// A number that only grows and only one thread writes.
 #[derive(Debug, Default)]
@@ -57,6 +57,7 @@ pub struct ShardCounters {
     pub connect_time: Histogram,
     frontends: Vec<FrontendCounters>,
     servers: Vec<ServerCounters>,
+    affinities: Vec<AffinityCounters>,
 }
 
 /// Counters of one frontend on one shard.
@@ -93,6 +94,17 @@ pub struct ServerCounters {
     pub bytes_out: Counter,
 }
 
+/// What one shard saw of the affinity table of one backend.
+#[derive(Debug, Default)]
+pub struct AffinityCounters {
+    /// Sessions whose client was remembered and got its server again.
+    pub hits: Counter,
+    /// Choices for clients that were not, or whose server took no session.
+    pub misses: Counter,
+    /// Clients forgotten before their time, since the table was full.
+    pub evictions: Counter,
+}
+
 impl ShardCounters {
     /// Counters at zero for the frontends and servers of `snapshot`.
     pub fn new(snapshot: &Snapshot) -> Self {
@@ -112,6 +124,7 @@ impl ShardCounters {
             connect_time: Histogram::default(),
             frontends: snapshot.frontends.iter().map(|_| FrontendCounters::default()).collect(),
             servers: snapshot.servers.iter().map(|_| ServerCounters::default()).collect(),
+            affinities: snapshot.backends.iter().map(|_| AffinityCounters::default()).collect(),
         }
     }
 
@@ -123,5 +136,9 @@ impl ShardCounters {
     /// The counters of a server.
     pub fn server(&self, id: ServerId) -> &ServerCounters {
         &self.servers[id.0 as usize]
+    }
+    /// The counters of a backend's affinity table.
+    pub fn affinity(&self, id: BackendId) -> &AffinityCounters {
+        &self.affinities[id.0 as usize]
     }
 }

@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use crossbeam_utils::CachePadded;
 
+use crate::balance::affinity;
 use crate::health::{Orders, WEIGHT_SCALE};
-use crate::snapshot::{FrontendId, Server, ServerId, Snapshot};
+use crate::snapshot::{Backend, BackendId, FrontendId, Server, ServerId, Snapshot};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Milliseconds for which a server that failed a connect is not tried again, but by one session.
@@ -25,12 +26,17 @@ pub struct Gauges {
     frontends: Vec<CachePadded<Gate>>,
     servers: Vec<CachePadded<ServerGauge>>,
     shards: Vec<CachePadded<AtomicU32>>,
+    affinities: Vec<Option<affinity::Table>>,
 }
 
 impl Gauges {
     /// Gauges at zero for `snapshot` on `shards` shards, whose clock begins at `origin`.
     pub fn new(snapshot: &Snapshot, shards: usize, origin: Instant) -> Self {
         let gate = |max| CachePadded::new(Gate::new(max));
+        let affinity = |(id, backend): (u32, &Backend)| {
+            let servers = snapshot.servers_of(BackendId(id));
+            backend.affinity.map(|affinity| affinity::Table::new(affinity, servers))
+        };
         Self {
             origin,
             draining: AtomicBool::new(false),
@@ -42,7 +48,13 @@ impl Gauges {
                 .map(|server| CachePadded::new(server.into()))
                 .collect(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
+            affinities: (0..).zip(&snapshot.backends).map(affinity).collect(),
         }
+    }
+
+    /// Which servers the clients of a backend had, if it remembers them.
+    pub fn affinity(&self, id: BackendId) -> Option<&affinity::Table> {
+        self.affinities[id.0 as usize].as_ref()
     }
 
     /// The gate of a frontend.
@@ -135,8 +147,12 @@ impl Gauges {
 pub struct ServerGauge {
     sessions: AtomicU32,
     avoid_until_ms: AtomicU64,
-    /// Written by the control thread alone.
+    /// Written by the control thread alone, as are the next two.
     orders: AtomicU64,
+    /// Bytes per second, both directions.
+    rate: AtomicU64,
+    /// Sessions when the rate was measured.
+    measured: AtomicU32,
 }
 
 impl From<&Server> for ServerGauge {
@@ -152,6 +168,22 @@ impl ServerGauge {
     /// Sessions that this server has now, those still connecting included.
     pub fn sessions(&self) -> u32 {
         self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Bytes per second that it carried lately, all shards together.
+    pub fn rate(&self) -> u64 {
+        self.rate.load(Ordering::Relaxed)
+    }
+
+    /// Sessions that it had when its rate was measured.
+    pub fn measured(&self) -> u32 {
+        self.measured.load(Ordering::Relaxed)
+    }
+
+    /// Publishes its rate, which its present sessions make. For the control thread.
+    pub fn measure(&self, rate: u64) {
+        self.rate.store(rate, Ordering::Relaxed);
+        self.measured.store(self.sessions(), Ordering::Relaxed);
     }
 
     /// A session chose this server.
@@ -289,6 +321,7 @@ impl Gauges {
             frontends: vec![CachePadded::new(Gate::new(frontend))],
             servers: Vec::new(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
+            affinities: Vec::new(),
         }
     }
 }

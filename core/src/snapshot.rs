@@ -90,6 +90,10 @@ pub struct Backend {
     pub name: String,
     /// How a server is chosen.
     pub balance: BalanceKind,
+    /// What policies by hash go by.
+    pub hash: HashKey,
+    /// Whether clients return to the server that they had last.
+    pub affinity: Option<Affinity>,
     /// Congestion control towards servers.
     pub congestion: Congestion,
     /// What its servers are told of the client before its first byte (PROXY protocol).
@@ -101,7 +105,7 @@ pub struct Backend {
 }
 
 /// One member of a backend.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Server {
     /// The operator's name for it.
     pub name: String,
@@ -113,6 +117,8 @@ pub struct Server {
     pub weight: u32,
     /// Used only while no other server of the backend is usable.
     pub backup: bool,
+    /// Sessions that [`BalanceKind::First`] gives it before it goes on to the next server.
+    pub max_connections: u32,
 }
 
 /// Where something listens.
@@ -178,8 +184,64 @@ pub enum BalanceKind {
     LeastConn,
     /// The less loaded of two drawn at random.
     RandomTwo,
-    /// By hash of the client's address.
+    /// By hash, a server's score drawn from key and name.
     Source,
+    /// By hash through a table that gives each server an equal part.
+    Maglev(Option<LoadBound>),
+    /// By hash on a ring of points.
+    RingHash(Option<LoadBound>),
+    /// Fewest bytes per second over weight, counted across all shards.
+    LeastBandwidth,
+    /// The first server that has room.
+    First,
+}
+
+impl BalanceKind {
+    /// Whether it goes by a session's key.
+    pub const fn is_by_hash(self) -> bool {
+        matches!(self, Self::Source | Self::Maglev(_) | Self::RingHash(_))
+    }
+}
+
+/// How much more than the average for its weight a server may have before keys go past it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LoadBound {
+    /// In hundredths of the average; more than 100.
+    pub percent: u32,
+}
+
+impl LoadBound {
+    /// As a factor of the average.
+    pub fn factor(self) -> f64 {
+        f64::from(self.percent) / 100.0
+    }
+}
+
+/// What a session is recognised by; what it does not have is replaced by the client's address.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum HashKey {
+    /// The client's address without its port.
+    #[default]
+    ClientIp,
+    /// The client's address and port.
+    Client,
+    /// The name that it asks for in TLS.
+    Sni,
+    /// The client's address in the PROXY header.
+    Proxy,
+    /// The user that it logs in as.
+    User,
+}
+
+/// Clients return to the server that they had last.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Affinity {
+    /// What a client is recognised by.
+    pub key: HashKey,
+    /// How long it is remembered after its last session began.
+    pub ttl: Duration,
+    /// Clients that are remembered at once.
+    pub size: u32,
 }
 
 impl Snapshot {

@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringlane_core::balance::View;
+use ringlane_core::balance::{KeyFacts, View};
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::reactor::{Elapsed, Stream};
 use ringlane_core::snapshot::{BackendId, ServerId};
@@ -102,46 +102,60 @@ async fn attempt_one(shard: &Shard, id: ServerId, timeout: Duration) -> Result<S
     Err(Failure::Server(cause))
 }
 
-/// Chooses a server that has not been tried; `None` when all have.
+/// Chooses a server that has not been tried; `None` when all have. A client that is remembered gets
+/// its server again while that takes sessions.
 fn choose(
     shard: &Shard,
     backend: BackendId,
     account: &Account,
     tried: &[ServerId],
 ) -> Option<ServerId> {
-    let first = shard.snapshot.backend(backend).first_server.0;
+    let settings = shard.snapshot.backend(backend);
+    let first = settings.first_server.0;
     let role = shard.snapshot.frontend(account.frontend).role;
     let now_ms = shard.gauges.millis(shard.reactor.now());
     let id_of = |index: usize| ServerId(first + u32::try_from(index).unwrap_or(u32::MAX));
     let view = |index: usize| {
-        let gauge = shard.gauges.server(id_of(index));
+        let id = id_of(index);
+        let gauge = shard.gauges.server(id);
         let orders = gauge.orders();
         View {
             sessions: gauge.sessions(),
             weight: orders.weight(),
+            rate: gauge.rate(),
+            measured: gauge.measured(),
             open: orders.is_open_for(role),
             usable: gauge.is_usable(now_ms),
-            tried: tried.contains(&id_of(index)),
+            tried: tried.contains(&id),
         }
     };
-    let key = account.client().map_or(0, |client| source_key(&client.ip()));
-    let choose = || shard.choose(backend, view, key).map(id_of);
-    let id = choose()?;
-    let gauge = shard.gauges.server(id);
-    // A server whose time-out is over gets one trial; who comes second chooses again.
-    if gauge.is_usable(now_ms) && !gauge.claim(now_ms) { choose() } else { Some(id) }
-}
-
-/// What `source` hashes: the address without its port.
-fn source_key(address: &std::net::IpAddr) -> u64 {
-    match address {
-        std::net::IpAddr::V4(v4) => u64::from(v4.to_bits()),
-        std::net::IpAddr::V6(v6) => {
-            let [high, low] = [v6.to_bits() >> 64, v6.to_bits() & u128::from(u64::MAX)];
-            // Both halves fit; the multiplication keeps them from cancelling out.
-            (high as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ low as u64
-        }
+    let facts = KeyFacts { client: account.client(), ..KeyFacts::default() };
+    let key = if settings.balance.is_by_hash() { facts.key(settings.hash) } else { 0 };
+    let choose = || {
+        let index = shard.choose(backend, view, key)?;
+        let gauge = shard.gauges.server(id_of(index));
+        // A server whose time-out is over gets one trial; who comes second chooses again.
+        let trial_is_lost = gauge.is_usable(now_ms) && !gauge.claim(now_ms);
+        if trial_is_lost { shard.choose(backend, view, key) } else { Some(index) }
+    };
+    let Some(table) = shard.gauges.affinity(backend) else { return choose().map(id_of) };
+    let counters = shard.counters().affinity(backend);
+    let key = facts.key(table.affinity().key);
+    // One that is drained, or of weight 0, gets no new clients and keeps those that it has, as with
+    // HAProxy's stick tables.
+    let keeps = |index: usize| {
+        let (id, gauge) = (id_of(index), shard.gauges.server(id_of(index)));
+        gauge.orders().keeps_for(role) && gauge.is_usable(now_ms) && !tried.contains(&id)
+    };
+    let claims = |index: usize| shard.gauges.server(id_of(index)).claim(now_ms);
+    if let Some(index) = table.find(key, now_ms, |index| keeps(index) && claims(index)) {
+        counters.hits.add(1);
+        return Some(id_of(index));
     }
+    counters.misses.add(1);
+    let assigned = table.assign(key, choose()?, now_ms, keeps);
+    counters.evictions.add(assigned.evicted.into());
+    Some(id_of(assigned.server))
 }
 
 /// Whether an error says that this machine ran out of something.

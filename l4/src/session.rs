@@ -122,7 +122,7 @@ impl Account {
     fn open(shard: Rc<Shard>, frontend: FrontendId, client: &Stream) -> Self {
         shard.counters().frontend(frontend).sessions.add(1);
         let logged = shard.snapshot.log_sessions;
-        let wants_address = logged || shard.balances_by_source(frontend);
+        let wants_address = logged || shard.chooses_by_client(frontend);
         Self {
             client: wants_address.then(|| client.peer_address()).flatten().map(Box::new),
             accepted: shard.reactor.now(),

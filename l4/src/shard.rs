@@ -17,7 +17,7 @@ use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::prng::Prng;
 use ringlane_core::reactor::{First, Listener, Reactor, Signal, Stream, first};
 use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{BackendId, BalanceKind, Congestion, FrontendId, Snapshot};
+use ringlane_core::snapshot::{BackendId, Congestion, FrontendId, Snapshot};
 use ringlane_core::sys::{DriverKind, SetupError, Socket};
 
 use crate::accept::accept;
@@ -244,10 +244,10 @@ impl Shard {
         self.prng.borrow_mut().below(bound as u64) as usize
     }
 
-    /// Whether a frontend's sessions go by the client's address.
-    pub(crate) fn balances_by_source(&self, frontend: FrontendId) -> bool {
-        let backend = self.snapshot.frontend(frontend).backend;
-        self.snapshot.backend(backend).balance == BalanceKind::Source
+    /// Whether a frontend's sessions are recognised by their client when a server is chosen.
+    pub(crate) fn chooses_by_client(&self, frontend: FrontendId) -> bool {
+        let backend = self.snapshot.backend(self.snapshot.frontend(frontend).backend);
+        backend.balance.is_by_hash() || backend.affinity.is_some()
     }
 
     /// Takes a connection that is about to get bulk off a pacing congestion control, if the

@@ -2,7 +2,12 @@
 //!
 //! Not here: whether names are unique (`lower`).
 
-use ringlane_core::snapshot::{Address, BalanceKind, Congestion, SendProxy};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ringlane_core::snapshot::{
+    Address, Affinity, BalanceKind, Congestion, HashKey, LoadBound, SendProxy,
+};
 
 use super::address::{self, Names, Problem};
 use super::check::{self, Watch};
@@ -14,7 +19,7 @@ use super::words::Place;
 const WEIGHT_MAX: u32 = 1000;
 
 /// What other balancers call the ways to choose.
-const FOREIGN_BALANCES: [(&str, &str); 13] = [
+const FOREIGN_BALANCES: [(&str, &str); 18] = [
     ("roundrobin", "round_robin"),
     ("rr", "round_robin"),
     ("static_rr", "round_robin"),
@@ -26,13 +31,38 @@ const FOREIGN_BALANCES: [(&str, &str); 13] = [
     ("p2c", "random_two"),
     ("ip_hash", "source"),
     ("source_ip", "source"),
-    ("hash", "source"),
+    ("hash", "maglev"),
     ("sticky", "source"),
+    ("consistent", "ring_hash"),
+    ("consistent_hash", "ring_hash"),
+    ("ketama", "ring_hash"),
+    ("ringhash", "ring_hash"),
+    ("least_bytes", "least_bandwidth"),
 ];
 
 /// Other ways to write the versions of the PROXY protocol.
 const FOREIGN_VERSIONS: [(&str, &str); 4] =
     [("1", "v1"), ("2", "v2"), ("text", "v1"), ("binary", "v2")];
+/// What other balancers call what a client is recognised by.
+const FOREIGN_KEYS: [(&str, &str); 7] = [
+    ("source_ip", "client_ip"),
+    ("ip", "client_ip"),
+    ("src", "client_ip"),
+    ("remote_addr", "client_ip"),
+    ("server_name", "sni"),
+    ("ssl_server_name", "sni"),
+    ("proxy_protocol_addr", "proxy"),
+];
+
+/// How much more than the average a server with bounded load may have, in hundredths of it.
+const LOAD_BOUNDS: RangeInclusive<u32> = 105..=1000;
+
+/// How long a client is remembered where nothing is said.
+const AFFINITY_TTL: Duration = Duration::from_secs(30 * 60);
+
+/// How many clients are remembered where nothing is said, and at most: an entry takes 8 bytes.
+const AFFINITY_SIZE: u32 = 100_000;
+const AFFINITY_SIZE_MAX: u32 = 100_000_000;
 
 /// One `[[backend]]` as the file has it.
 #[derive(Debug)]
@@ -41,6 +71,8 @@ pub(super) struct Backend<'a> {
     pub(super) table: Table<'a>,
     pub(super) name: Option<At<&'a str>>,
     pub(super) balance: BalanceKind,
+    pub(super) hash: HashKey,
+    pub(super) affinity: Option<Affinity>,
     pub(super) congestion: Congestion,
     pub(super) send_proxy: Option<SendProxy>,
     pub(super) servers: Vec<Server<'a>>,
@@ -56,6 +88,7 @@ pub(super) struct Server<'a> {
     pub(super) address: Option<Address>,
     pub(super) weight: u32,
     pub(super) backup: bool,
+    pub(super) max_connections: u32,
 }
 
 /// Reads one backend.
@@ -65,16 +98,12 @@ pub(super) fn read<'a>(mut table: Table<'a>, names: &mut Names) -> Backend<'a> {
         table.call(format!("backend {}", quoted(name.value)));
     }
     table.require(&["name", "server"]);
-    let balances = [
-        ("round_robin", BalanceKind::RoundRobin),
-        ("least_conn", BalanceKind::LeastConn),
-        ("random_two", BalanceKind::RandomTwo),
-        ("source", BalanceKind::Source),
-    ];
     let versions = [("v1", SendProxy::V1), ("v2", SendProxy::V2)];
     let backend = Backend {
         name,
-        balance: table.choice("balance", &balances, &FOREIGN_BALANCES).unwrap_or_default(),
+        balance: balance(&table),
+        hash: key(&table, "hash"),
+        affinity: affinity(&table),
         congestion: table.congestion(),
         send_proxy: table.choice("send_proxy", &versions, &FOREIGN_VERSIONS),
         servers: servers(&table, names),
@@ -83,6 +112,60 @@ pub(super) fn read<'a>(mut table: Table<'a>, names: &mut Names) -> Backend<'a> {
     };
     backend.table.refuse_unknown_keys();
     backend
+}
+
+fn balance(table: &Table<'_>) -> BalanceKind {
+    let bound = table.hundredths("bounded_load", LOAD_BOUNDS).map(|percent| LoadBound { percent });
+    let balances = [
+        ("round_robin", BalanceKind::RoundRobin),
+        ("least_conn", BalanceKind::LeastConn),
+        ("random_two", BalanceKind::RandomTwo),
+        ("source", BalanceKind::Source),
+        ("maglev", BalanceKind::Maglev(bound)),
+        ("ring_hash", BalanceKind::RingHash(bound)),
+        ("least_bandwidth", BalanceKind::LeastBandwidth),
+        ("first", BalanceKind::First),
+    ];
+    let balance = table.choice("balance", &balances, &FOREIGN_BALANCES).unwrap_or_default();
+    let has_bounds = matches!(balance, BalanceKind::Maglev(_) | BalanceKind::RingHash(_));
+    refuse_without(table, "bounded_load", has_bounds, "balance = \"maglev\" or \"ring_hash\"");
+    let is_by_hash = balance.is_by_hash();
+    refuse_without(table, "hash", is_by_hash, "balance = \"maglev\", \"ring_hash\" or \"source\"");
+    balance
+}
+
+/// Records that a key says nothing, unless it has what it belongs to.
+fn refuse_without(table: &Table<'_>, key: &'static str, has_it: bool, what: &str) {
+    if let Some(value) = table.value(key)
+        && !has_it
+    {
+        let why = format!("it belongs to {what}");
+        table.report(table.unusable(key, value.span, &why).hint("remove the key"));
+    }
+}
+
+/// What a client is recognised by.
+fn key(table: &Table<'_>, key: &'static str) -> HashKey {
+    let keys = [
+        ("client_ip", HashKey::ClientIp),
+        ("client", HashKey::Client),
+        ("sni", HashKey::Sni),
+        ("proxy", HashKey::Proxy),
+        ("user", HashKey::User),
+    ];
+    table.choice(key, &keys, &FOREIGN_KEYS).unwrap_or_default()
+}
+
+fn affinity(table: &Table<'_>) -> Option<Affinity> {
+    let mut inner = table.table("affinity", Place::Affinity)?;
+    inner.call(format!("affinity of {}", table.called()));
+    let affinity = Affinity {
+        key: key(&inner, "key"),
+        ttl: inner.duration("ttl").unwrap_or(AFFINITY_TTL),
+        size: inner.integer("size", 1..=AFFINITY_SIZE_MAX).unwrap_or(AFFINITY_SIZE),
+    };
+    inner.refuse_unknown_keys();
+    Some(affinity)
 }
 
 fn servers<'a>(table: &Table<'a>, names: &mut Names) -> Vec<Server<'a>> {
@@ -103,6 +186,7 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, names: &mut Names) -> Se
         address: text.and_then(|text| read_address(&table, text, names)),
         weight: table.integer("weight", 0..=WEIGHT_MAX).unwrap_or(1),
         backup: table.boolean("backup").unwrap_or(false),
+        max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
         name,
     };
     table.refuse_unknown_keys();

@@ -113,11 +113,14 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
                 address: server.address.unwrap_or(nowhere),
                 weight: server.weight,
                 backup: server.backup,
+                max_connections: server.max_connections,
             });
         }
         snapshot.backends.push(snapshot::Backend {
             name: owned(backend.name.as_ref()),
             balance: backend.balance,
+            hash: backend.hash,
+            affinity: backend.affinity,
             congestion: backend.congestion,
             send_proxy: backend.send_proxy,
             first_server,

@@ -165,6 +165,23 @@ impl<'a> Table<'a> {
         fitting
     }
 
+    /// A number within a range, both in hundredths: `1.25` is 125.
+    pub(super) fn hundredths(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+        let value = self.value(key)?;
+        let [least, most] = [range.start(), range.end()].map(|bound| f64::from(*bound) / 100.0);
+        let Some(number) = value.as_number() else {
+            self.wrong_type(key, &value, &format!("a number from {least} to {most}"));
+            return None;
+        };
+        if !(least..=most).contains(&number) {
+            let why = format!("it must be from {least} to {most}");
+            self.report(self.unusable(key, value.span, &why));
+            return None;
+        }
+        // Within the range, which is of 32 bits.
+        Some((number * 100.0).round() as u32)
+    }
+
     /// A duration.
     pub(super) fn duration(&self, key: &'static str) -> Option<Duration> {
         let value = self.value(key)?;
@@ -321,6 +338,16 @@ impl<'a> Value<'a> {
     pub(super) fn as_boolean(&self) -> Option<bool> {
         match self.inner {
             DeValue::Boolean(boolean) => Some(*boolean),
+            _ => None,
+        }
+    }
+
+    /// The number that it is, whole or not, if it is one.
+    pub(super) fn as_number(&self) -> Option<f64> {
+        match self.inner {
+            DeValue::Float(number) => number.as_str().parse().ok(),
+            // Compared with small bounds: more than a double holds is too much anyway.
+            DeValue::Integer(_) => Some(self.as_integer()?.map_or(f64::MAX, |n| n as f64)),
             _ => None,
         }
     }

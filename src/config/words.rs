@@ -31,6 +31,8 @@ pub(super) enum Place {
     Timeout,
     /// `[[backend]]`.
     Backend,
+    /// `affinity` in `[[backend]]`.
+    Affinity,
     /// One entry of `server` in `[[backend]]`.
     Server,
     /// `accept_proxy` in `[[frontend]]`.
@@ -48,13 +50,14 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 12] = [
+    pub(super) const ALL: [Self; 13] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
         Self::Backend,
         Self::Server,
         Self::Check,
+        Self::Affinity,
         Self::Admin,
         Self::AccessLog,
         Self::Timeout,
@@ -105,26 +108,18 @@ impl Place {
                 ("server", "server = \"10m\""),
                 ("idle", "idle = \"1h\""),
             ],
-            Self::Backend => &[
-                ("name", "name = \"postgres\""),
-                ("balance", "balance = \"least_conn\""),
-                ("congestion", "congestion = \"auto\""),
-                ("send_proxy", "send_proxy = \"v2\""),
-                ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
-                ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),
-                ("max_lag", "max_lag = \"10s\""),
-                ("on_conflict", "on_conflict = \"stop\""),
-                ("on_down", "on_down = \"fence\""),
-                ("on_role_change", "on_role_change = \"fence\""),
-                ("on_lag", "on_lag = \"drain\""),
-                ("slow_start", "slow_start = \"30s\""),
-                ("fail_open", "fail_open = 50"),
-            ],
+            Self::Backend => BACKEND,
             Self::Server => &[
                 ("name", "name = \"pg1\""),
                 ("address", "address = \"10.0.0.11:5432\""),
                 ("weight", "weight = 10"),
                 ("backup", "backup = true"),
+                ("max_connections", "max_connections = 500"),
+            ],
+            Self::Affinity => &[
+                ("key", "key = \"client_ip\""),
+                ("ttl", "ttl = \"30m\""),
+                ("size", "size = 100000"),
             ],
             Self::AcceptProxy => {
                 &[("trusted", "trusted = [\"10.0.0.0/8\"]"), ("timeout", "timeout = \"5s\"")]
@@ -150,6 +145,7 @@ impl Place {
             Self::Frontend => "[[frontend]]",
             Self::Timeout => "timeout in [[frontend]]",
             Self::Backend => "[[backend]]",
+            Self::Affinity => "affinity in [[backend]]",
             Self::Server => "a server of [[backend]]",
             Self::AcceptProxy => "accept_proxy in [[frontend]]",
             Self::Check => "check in [[backend]]",
@@ -162,6 +158,26 @@ impl Place {
         self.keys().iter().any(|(name, _)| *name == key)
     }
 }
+
+/// The keys of `[[backend]]`.
+const BACKEND: &[Key] = &[
+    ("name", "name = \"postgres\""),
+    ("balance", "balance = \"least_conn\""),
+    ("hash", "hash = \"client_ip\""),
+    ("bounded_load", "bounded_load = 1.25"),
+    ("affinity", "affinity = { key = \"client_ip\", ttl = \"30m\", size = 100000 }"),
+    ("congestion", "congestion = \"auto\""),
+    ("send_proxy", "send_proxy = \"v2\""),
+    ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
+    ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),
+    ("max_lag", "max_lag = \"10s\""),
+    ("on_conflict", "on_conflict = \"stop\""),
+    ("on_down", "on_down = \"fence\""),
+    ("on_role_change", "on_role_change = \"fence\""),
+    ("on_lag", "on_lag = \"drain\""),
+    ("slow_start", "slow_start = \"30s\""),
+    ("fail_open", "fail_open = 50"),
+];
 
 /// Keys of a check, whatever its kind; `check` knows which kind has which.
 const CHECK: &[Key] = &[
@@ -248,6 +264,12 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["max_replication_lag", "maximum_lag"], &["max_lag"]),
     (&["panic_threshold", "healthy_panic_threshold"], &["fail_open"]),
     (&["target_session_attrs", "read_write"], &["role"]),
+    (&["stick_table", "sticky", "stick", "stickiness", "session_affinity"], &["affinity"]),
+    (&["persistence", "session_persistence", "persist"], &["affinity"]),
+    (&["hash_key", "hash_on", "hash_type", "hash_policy"], &["hash"]),
+    (&["hash_balance_factor", "balance_factor", "load_factor"], &["bounded_load"]),
+    (&["expire", "timeout", "ttl_seconds"], &["ttl"]),
+    (&["entries", "max_entries", "capacity"], &["size"]),
     (&["settings", "main", "general", "process", "defaults"], &["global"]),
 ];
 
@@ -255,7 +277,6 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
 const LATER: &[(&[&str], &str)] = &[
     (&["route", "routes", "rules", "acl", "match"], "route"),
     (&["tls", "ssl", "cert", "certificate", "certificates", "key"], "tls"),
-    (&["affinity", "sticky", "stick", "cookie", "stickiness"], "affinity"),
     (&["max_queue", "maxqueue", "queue"], "max_queue"),
     (&["outlier", "observe"], "outlier"),
 ];

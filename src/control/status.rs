@@ -181,6 +181,10 @@ fn balance_word(balance: BalanceKind) -> &'static str {
         BalanceKind::LeastConn => "least_conn",
         BalanceKind::RandomTwo => "random_two",
         BalanceKind::Source => "source",
+        BalanceKind::Maglev(_) => "maglev",
+        BalanceKind::RingHash(_) => "ring_hash",
+        BalanceKind::LeastBandwidth => "least_bandwidth",
+        BalanceKind::First => "first",
     }
 }
 

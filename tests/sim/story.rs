@@ -44,6 +44,9 @@ pub(crate) fn world(seed: u64) -> World {
             BalanceKind::LeastConn,
             BalanceKind::RandomTwo,
             BalanceKind::Source,
+            BalanceKind::RingHash(None),
+            BalanceKind::LeastBandwidth,
+            BalanceKind::First,
         ]))
         .in_weather(|own| *own = weather);
     if dice.one_in(4) {

@@ -12,8 +12,8 @@ use ringlane_core::health::RoleWanted;
 use ringlane_core::mailbox::Message;
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::{
-    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, Path, ServerId, Snapshot,
-    Timeout,
+    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, HashKey, Path, ServerId,
+    Snapshot, Timeout,
 };
 use ringlane_core::sys::sim::{Net, Weather};
 
@@ -165,6 +165,7 @@ impl World {
             address: Address::Inet(server_address(index)),
             weight: server.weight,
             backup: server.backup,
+            max_connections: u32::MAX,
         };
         Snapshot {
             generation: 1,
@@ -184,6 +185,8 @@ impl World {
             backends: vec![Backend {
                 name: "backend".into(),
                 balance: self.balance,
+                hash: HashKey::ClientIp,
+                affinity: None,
                 congestion: Congestion::Host,
                 send_proxy: None,
                 first_server: ServerId(0),

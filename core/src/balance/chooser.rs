@@ -2,13 +2,13 @@
 //!
 //! In this order: servers that are usable, then backup servers that are usable, then, since
 //! refusing everybody helps nobody, servers that failed lately. A server that this session has
-//! tried already, and one that is not open for it, is left out. Told what it must know by a [`View`]; knows no shard and no clock.
+//! tried already, and one that is not open for it, is left out. Told what it must know by a
+//! [`View`]; knows no shard and no clock. A tier with servers ends the search, so that each server
+//! is looked at once at most while all is well.
 
-use super::{Balance, Candidate};
+use super::{Balance, Candidate, Member};
 use crate::prng::Prng;
 use crate::snapshot::{BalanceKind, Server};
-
-use xxhash_rust::xxh3::xxh3_64;
 
 /// What is true of one server at the moment of choosing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,6 +17,10 @@ pub struct View {
     pub sessions: u32,
     /// Its share, relative to the others, now; 0 takes nothing.
     pub weight: u32,
+    /// Bytes per second that it carries, as measured last.
+    pub rate: u64,
+    /// Sessions it had then.
+    pub measured: u32,
     /// Whether it may take this session at all.
     pub open: bool,
     /// Whether it answered the last time, as far as anyone knows.
@@ -25,51 +29,67 @@ pub struct View {
     pub tried: bool,
 }
 
+impl View {
+    /// Whether the session may go there, though perhaps as a last resort.
+    pub(super) fn is_open(&self) -> bool {
+        self.open && !self.tried && self.weight > 0
+    }
+
+    pub(super) fn candidate(&self, index: usize) -> Candidate {
+        Candidate {
+            // Counted by `Snapshot` in 32 bits.
+            index: index as u32,
+            weight: self.weight,
+            sessions: self.sessions,
+            measured: self.measured,
+            rate: self.rate,
+        }
+    }
+}
+
 /// The choice of a server in one backend.
 #[derive(Debug)]
 pub struct Chooser {
     balance: Balance,
-    candidates: Vec<Candidate>,
-    backup: Vec<bool>,
+    members: Vec<Member>,
+    /// The candidates of one tier, for policies that must see all of them first.
+    scratch: Vec<Candidate>,
 }
+
+/// Whether servers of it are usable, whether they are backup; best first.
+const TIERS: [(bool, bool); 4] = [(true, false), (true, true), (false, false), (false, true)];
 
 impl Chooser {
     /// A chooser among `servers`, in their order.
     pub fn new(kind: BalanceKind, servers: &[Server]) -> Self {
-        let candidate = |server: &Server| Candidate {
-            weight: 0,
-            sessions: 0,
-            identity: xxh3_64(server.name.as_bytes()),
-            usable: false,
-        };
+        let members: Vec<Member> = servers.iter().map(Member::new).collect();
         Self {
-            balance: Balance::new(kind),
-            candidates: servers.iter().map(candidate).collect(),
-            backup: servers.iter().map(|server| server.backup).collect(),
+            balance: Balance::new(kind, &members),
+            scratch: Vec::with_capacity(members.len()),
+            members,
         }
     }
 
-    /// The index of a server for a session with this `key`; `None` when all have been tried.
+    /// The index of a server for a session with this `key`; `None` when none may take it.
     pub fn choose(
         &mut self,
         view: impl Fn(usize) -> View,
         key: u64,
         prng: &mut Prng,
     ) -> Option<usize> {
-        let tiers = [(true, false), (true, true), (false, false), (false, true)];
-        tiers.into_iter().find_map(|(must_be_usable, backup)| {
-            let mut any = false;
-            for (index, candidate) in self.candidates.iter_mut().enumerate() {
+        if let Some(index) = self.balance.shortcut(&self.members, &view, key, prng) {
+            return Some(index);
+        }
+        TIERS.into_iter().find_map(|(usable, backup)| {
+            let candidate = |(index, member): (usize, &Member)| {
+                if member.backup != backup {
+                    return None;
+                }
                 let view = view(index);
-                (candidate.sessions, candidate.weight) = (view.sessions, view.weight);
-                candidate.usable = view.open
-                    && !view.tried
-                    && self.backup[index] == backup
-                    && (view.usable || !must_be_usable);
-                any |= candidate.usable;
-            }
-            // A policy keeps state: it must not be asked about an empty tier.
-            if any { self.balance.pick(&self.candidates, key, prng) } else { None }
+                (view.usable == usable && view.is_open()).then(|| view.candidate(index))
+            };
+            let candidates = self.members.iter().enumerate().filter_map(candidate);
+            self.balance.pick(candidates, (&self.members, &mut self.scratch), key, prng)
         })
     }
 }

@@ -1,27 +1,34 @@
 //! Least connections: fewest sessions over weight, counted across all shards.
 //!
-//! Equals take turns: the scan begins behind the last pick, so that idle servers share the first
-//! sessions instead of the first server getting them all.
+//! Equals take turns, from behind the last pick on, so that idle servers share the first sessions
+//! instead of the first server getting them all.
+
+use std::cmp::Ordering;
 
 use super::Candidate;
 
 /// Where the last pick was.
 #[derive(Debug, Default)]
-pub struct LeastConn {
-    last: usize,
+pub(super) struct LeastConn {
+    last: u32,
 }
 
 impl LeastConn {
-    pub(super) fn pick(&mut self, servers: &[Candidate]) -> Option<usize> {
-        let start = (self.last + 1).min(servers.len());
-        let turn = (start..servers.len()).chain(0..start);
-        let mut best: Option<usize> = None;
-        for index in turn.filter(|&index| servers[index].takes_sessions()) {
-            if best.is_none_or(|best| servers[index].is_less_loaded_than(&servers[best])) {
-                best = Some(index);
+    pub(super) fn pick(
+        &mut self,
+        mut candidates: impl Iterator<Item = Candidate>,
+    ) -> Option<Candidate> {
+        let mut best = candidates.next()?;
+        for candidate in candidates {
+            if match candidate.compare_load(&best) {
+                Ordering::Less => true,
+                Ordering::Equal => candidate.is_before_in_turn(&best, self.last),
+                Ordering::Greater => false,
+            } {
+                best = candidate;
             }
         }
-        self.last = best?;
-        best
+        self.last = best.index;
+        Some(best)
     }
 }

@@ -1,82 +1,261 @@
 //! Which server a session goes to: policies without I/O, clock or shards.
 //!
 //! One algorithm per file; [`Chooser`] puts tiers (backup servers, servers that failed) around
-//! them. A policy sees [`Candidate`]s: what a server weighs and carries now, and whether it may be
-//! taken. Invariants: a policy never picks a candidate that is not usable, and always picks one if
-//! any is; equal inputs and seeds give equal picks.
+//! them. A policy sees the [`Candidate`]s of one tier, all of which it may pick, in the order of the
+//! configuration; those that need not see them all first try a [`shortcut`](Balance::shortcut).
+//! Not here: what a server's state is, which is told by [`View`]. Invariants: a policy picks a
+//! candidate whenever there is one, and nothing else; equal inputs and seeds give equal picks; no
+//! table is built after [`Chooser::new`]. Next: `chooser`, then `affinity`.
 
+pub mod affinity;
 mod chooser;
+mod first;
+mod key;
+mod least_bandwidth;
 mod least_conn;
+mod maglev;
 mod random_two;
+mod ring_hash;
 mod round_robin;
 mod source;
 
 pub use chooser::{Chooser, View};
-pub use least_conn::LeastConn;
-pub use round_robin::RoundRobin;
+pub use key::{KeyFacts, key_of};
+pub use least_bandwidth::Meter;
 
+use least_bandwidth::LeastBandwidth;
+use least_conn::LeastConn;
+use maglev::Maglev;
+use random_two::RandomTwo;
+use ring_hash::RingHash;
+use round_robin::RoundRobin;
+
+use std::cmp::Ordering;
+
+use crate::health::WEIGHT_SCALE;
 use crate::prng::Prng;
-use crate::snapshot::BalanceKind;
+use crate::snapshot::{BalanceKind, LoadBound, Server};
 
-/// One server as a policy sees it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Candidate {
-    /// Its share, relative to the others; 0 takes nothing.
-    pub weight: u32,
-    /// Sessions it has now.
-    pub sessions: u32,
+use xxhash_rust::xxh3::xxh3_64;
+
+/// What never changes of a server.
+#[derive(Debug)]
+struct Member {
     /// What tells it from the others whatever their order: a hash of its name.
-    pub identity: u64,
-    /// Whether it may be picked.
-    pub usable: bool,
+    identity: u64,
+    /// Its share when nothing reduces it.
+    weight: u32,
+    backup: bool,
+    max_connections: u32,
+}
+
+/// A server that may be picked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Candidate {
+    /// Which one, in the order of the configuration.
+    index: u32,
+    /// Its share now, relative to the others; never 0.
+    weight: u32,
+    /// Sessions it has now.
+    sessions: u32,
+    /// Sessions that it had when its rate was measured.
+    measured: u32,
+    /// Bytes per second that it carries.
+    rate: u64,
 }
 
 /// A policy and its state.
 #[derive(Debug)]
-pub enum Balance {
-    /// In turn, by weight, without bursts.
+enum Balance {
     RoundRobin(RoundRobin),
-    /// Fewest sessions over weight.
     LeastConn(LeastConn),
-    /// The less loaded of two drawn at random.
-    RandomTwo,
-    /// By hash of the client's address.
+    RandomTwo(RandomTwo),
     Source,
+    Maglev(Maglev, Option<LoadBound>),
+    RingHash(RingHash, Option<LoadBound>),
+    LeastBandwidth(LeastBandwidth),
+    First,
 }
 
 impl Balance {
-    /// A policy that has picked nothing yet.
-    pub fn new(kind: BalanceKind) -> Self {
+    /// A policy that has picked nothing yet. Builds its table, if it has one.
+    fn new(kind: BalanceKind, members: &[Member]) -> Self {
         match kind {
             BalanceKind::RoundRobin => Self::RoundRobin(RoundRobin::default()),
             BalanceKind::LeastConn => Self::LeastConn(LeastConn::default()),
-            BalanceKind::RandomTwo => Self::RandomTwo,
+            BalanceKind::RandomTwo => Self::RandomTwo(RandomTwo::default()),
             BalanceKind::Source => Self::Source,
+            BalanceKind::Maglev(bound) => Self::Maglev(Maglev::new(members), bound),
+            BalanceKind::RingHash(bound) => Self::RingHash(RingHash::new(members), bound),
+            BalanceKind::LeastBandwidth => Self::LeastBandwidth(LeastBandwidth::default()),
+            BalanceKind::First => Self::First,
         }
     }
 
-    /// The index of the picked candidate; `None` when none is usable. `key` is what policies by
-    /// hash go by.
-    pub fn pick(&mut self, servers: &[Candidate], key: u64, prng: &mut Prng) -> Option<usize> {
+    /// A pick that looks at a few servers only, where that gives the same as looking at all of them.
+    /// `None` says nothing. `weight` is what a server of the best tier weighs now, 0 for all others.
+    fn shortcut(
+        &mut self,
+        members: &[Member],
+        view: impl Fn(usize) -> View,
+        key: u64,
+        prng: &mut Prng,
+    ) -> Option<usize> {
+        let weight = |index: usize, view: &View| {
+            if view.is_open() && view.usable && !members[index].backup { view.weight } else { 0 }
+        };
+        let accepts = |index: usize| {
+            let weight = weight(index, &view(index));
+            takes_its_share(&members[index], weight, key)
+        };
         match self {
-            Self::RoundRobin(state) => state.pick(servers),
-            Self::LeastConn(state) => state.pick(servers),
-            Self::RandomTwo => random_two::pick(servers, prng),
-            Self::Source => source::pick(servers, key),
+            Self::Maglev(table, None) => table.walk(key, accepts),
+            Self::RingHash(ring, None) => ring.walk(key, accepts),
+            Self::RandomTwo(state) => state.shortcut(members.len(), prng, |index| {
+                let view = view(index);
+                let weight = weight(index, &view);
+                (weight > 0).then(|| view.candidate(index))
+            }),
+            _ => None,
         }
+    }
+
+    /// The index of the picked server among the candidates of one tier. `key` is what policies by hash
+    /// go by; those that must see all candidates before they pick gather them in `scratch`.
+    fn pick(
+        &mut self,
+        candidates: impl Iterator<Item = Candidate>,
+        (members, scratch): (&[Member], &mut Vec<Candidate>),
+        key: u64,
+        prng: &mut Prng,
+    ) -> Option<usize> {
+        let picked = match self {
+            Self::RoundRobin(state) => state.pick(members.len(), candidates),
+            Self::LeastConn(state) => state.pick(candidates),
+            Self::RandomTwo(state) => state.pick(gathered(scratch, candidates), prng),
+            Self::LeastBandwidth(state) => state.pick(gathered(scratch, candidates)),
+            Self::First => first::pick(candidates, members),
+            Self::Maglev(table, Some(bound)) => {
+                let bounded = Bounded::new(*bound, gathered(scratch, candidates), members);
+                return bounded.pick(key, |accepts| table.walk(key, accepts));
+            }
+            Self::RingHash(ring, Some(bound)) => {
+                let bounded = Bounded::new(*bound, gathered(scratch, candidates), members);
+                return bounded.pick(key, |accepts| ring.walk(key, accepts));
+            }
+            // What a table's walk has not found: nearly nobody of the first tier is left.
+            Self::Source | Self::Maglev(..) | Self::RingHash(..) => {
+                source::pick(candidates, members, key)
+            }
+        };
+        picked.map(|candidate| candidate.index as usize)
+    }
+}
+
+fn gathered(
+    scratch: &mut Vec<Candidate>,
+    candidates: impl Iterator<Item = Candidate>,
+) -> &[Candidate] {
+    scratch.clear();
+    scratch.extend(candidates);
+    scratch
+}
+
+/// Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2018): a server that has
+/// more than so much of the average for its weight is passed over.
+struct Bounded<'a> {
+    candidates: &'a [Candidate],
+    members: &'a [Member],
+    /// Sessions per unit of weight that are not exceeded.
+    limit: f64,
+}
+
+impl<'a> Bounded<'a> {
+    fn new(bound: LoadBound, candidates: &'a [Candidate], members: &'a [Member]) -> Self {
+        let sum = |read: fn(&Candidate) -> u32| -> f64 {
+            candidates.iter().map(|candidate| f64::from(read(candidate))).sum()
+        };
+        // The session that is about to begin counts.
+        let sessions = sum(|candidate| candidate.sessions) + 1.0;
+        Self { candidates, members, limit: bound.factor() * sessions / sum(|c| c.weight) }
+    }
+
+    /// The first with room on the walk through a table; if that was too short, the one with room
+    /// that the key scores highest. There is always one with room, since no average exceeds itself.
+    fn pick(
+        &self,
+        key: u64,
+        walk: impl FnOnce(&mut dyn FnMut(usize) -> bool) -> Option<usize>,
+    ) -> Option<usize> {
+        let has_room =
+            |c: &&Candidate| f64::from(c.sessions) < (self.limit * f64::from(c.weight)).ceil();
+        let mut accepts = |index: usize| {
+            let place = self.candidates.binary_search_by_key(&index, |c| c.index as usize);
+            let candidate = place.ok().map(|place| &self.candidates[place]).filter(has_room);
+            candidate.is_some_and(|c| takes_its_share(&self.members[index], c.weight, key))
+        };
+        walk(&mut accepts).or_else(|| {
+            let candidates = self.candidates.iter().filter(has_room).copied();
+            source::pick(candidates, self.members, key).map(|candidate| candidate.index as usize)
+        })
     }
 }
 
 impl Candidate {
-    fn takes_sessions(&self) -> bool {
-        self.usable && self.weight > 0
-    }
-
     /// Whether this server carries less for its weight than `other` does, the next session counted.
     fn is_less_loaded_than(&self, other: &Self) -> bool {
-        let load = |a: &Self, b: &Self| (u64::from(a.sessions) + 1) * u64::from(b.weight);
-        load(self, other) < load(other, self)
+        self.compare_load(other).is_lt()
     }
+
+    fn compare_load(&self, other: &Self) -> Ordering {
+        let load = |a: &Self, b: &Self| (u64::from(a.sessions) + 1) * u64::from(b.weight);
+        load(self, other).cmp(&load(other, self))
+    }
+
+    /// Whether it has its turn before a server that was found equal and comes earlier in the
+    /// configuration: equals share what comes, from behind the last pick on.
+    fn is_before_in_turn(&self, earlier: &Self, last: u32) -> bool {
+        earlier.index <= last && self.index > last
+    }
+}
+
+impl Member {
+    fn new(server: &Server) -> Self {
+        Self {
+            identity: identity(&server.name),
+            weight: server.weight.saturating_mul(WEIGHT_SCALE),
+            backup: server.backup,
+            max_connections: server.max_connections,
+        }
+    }
+}
+
+/// What tells a server from its neighbours whatever their order, and in every generation.
+pub fn identity(name: &str) -> u64 {
+    xxh3_64(name.as_bytes())
+}
+
+/// Whether a server in a table accepts this key at its present weight: tables are built for the
+/// configured weights, and one that weighs less for now (it warms up) passes the rest of its keys on.
+/// A weight above the configured one counts as that.
+fn takes_its_share(member: &Member, weight: u32, key: u64) -> bool {
+    if weight >= member.weight {
+        return weight > 0;
+    }
+    let draw = mix(key.rotate_left(32) ^ member.identity) >> 32;
+    draw * u64::from(member.weight) < u64::from(weight) << 32
+}
+
+/// Spreads 64 bits over 64 bits, one to one (SplitMix64's finish, Stafford's variant 13).
+const fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+/// A number below `bound` from a hash, without the cost of a division.
+const fn below(hash: u64, bound: usize) -> usize {
+    ((hash as u128 * bound as u128) >> 64) as usize
 }
 
 #[cfg(test)]

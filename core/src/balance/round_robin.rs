@@ -7,24 +7,27 @@ use super::Candidate;
 
 /// Each server's credit.
 #[derive(Debug, Default)]
-pub struct RoundRobin {
+pub(super) struct RoundRobin {
     credit: Vec<i64>,
 }
 
 impl RoundRobin {
-    pub(super) fn pick(&mut self, servers: &[Candidate]) -> Option<usize> {
-        self.credit.resize(servers.len(), 0);
-        let mut total = 0;
-        let mut best: Option<usize> = None;
-        for (index, server) in servers.iter().enumerate().filter(|(_, s)| s.takes_sessions()) {
-            let weight = i64::from(server.weight);
-            total += weight;
-            self.credit[index] += weight;
-            if best.is_none_or(|best| self.credit[index] > self.credit[best]) {
-                best = Some(index);
+    pub(super) fn pick(
+        &mut self,
+        servers: usize,
+        candidates: impl Iterator<Item = Candidate>,
+    ) -> Option<Candidate> {
+        self.credit.resize(servers, 0);
+        let (mut total, mut richest, mut best) = (0, i64::MIN, None);
+        for candidate in candidates {
+            let credit = &mut self.credit[candidate.index as usize];
+            *credit += i64::from(candidate.weight);
+            total += i64::from(candidate.weight);
+            if *credit > richest {
+                (richest, best) = (*credit, Some(candidate));
             }
         }
-        self.credit[best?] -= total;
+        self.credit[best?.index as usize] -= total;
         best
     }
 }

@@ -265,13 +265,15 @@ impl Backend {
         let (Some(server), Some(state)) = (self.servers.get(index), self.state(index)) else {
             return Orders::CLOSED;
         };
-        let takes = state.admin == Admin::Ready && !state.stale;
+        let takes = state.admin != Admin::Maint && !state.stale;
         let healthy = state.health != Health::Down;
         let open = takes && (healthy || self.fails_open());
         let with_role = takes && healthy;
         let primary = self.the_primary() == Some(index);
         let replica = with_role && state.role == Role::Replica;
-        Orders::new([open, primary, replica], server.effective_weight(&self.rules, now))
+        let weight = server.effective_weight(&self.rules, now);
+        let orders = Orders::new([open, primary, replica], weight);
+        if state.admin == Admin::Drain { orders.draining() } else { orders }
     }
 
     /// The server that takes what only a primary may take, if there is one now.

@@ -15,6 +15,9 @@ pub enum RoleWanted {
     Replica,
 }
 
+/// Set for a server that takes only the clients which it has.
+const DRAINS: u64 = 1 << 3;
+
 /// What one server may take, as 64 bits: the weight above, a bit for each role below.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Orders(u64);
@@ -29,6 +32,12 @@ impl Orders {
         Self(u64::from(weight) << 32 | bits)
     }
 
+    /// The same for clients alone that are remembered to belong there (`balance::affinity`).
+    #[must_use]
+    pub fn draining(self) -> Self {
+        Self(self.0 | DRAINS)
+    }
+
     /// From the word that [`Self::to_bits`] made.
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -41,6 +50,11 @@ impl Orders {
 
     /// Whether sessions that want this may be sent there.
     pub fn is_open_for(self, role: RoleWanted) -> bool {
+        self.0 & DRAINS == 0 && self.keeps_for(role)
+    }
+
+    /// Whether sessions that want this may be sent there if their client belongs there.
+    pub fn keeps_for(self, role: RoleWanted) -> bool {
         let bit = match role {
             RoleWanted::Any => 0,
             RoleWanted::Primary => 1,

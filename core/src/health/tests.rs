@@ -108,9 +108,12 @@ fn operators_and_agents_take_servers_out() {
     let changes = backend.set_admin(0, Admin::Drain);
     assert_eq!((changes[0].from.admin, changes[0].to.admin), (Admin::Ready, Admin::Drain));
     assert_eq!(changes[0].to.to_string(), "up, drain");
+    let keeps = |backend: &Backend, i| backend.orders(i, now).keeps_for(RoleWanted::Any);
+    assert!(keeps(&backend, 0), "a drained server keeps the clients that it has");
     let advice = Some(Advice { admin: Some(Admin::Maint), weight_percent: Some(50) });
     backend.observe(1, Ok(Seen { advice, ..Seen::default() }), now);
     assert!(open_for(&backend, RoleWanted::Any, now).is_empty());
+    assert!(!keeps(&backend, 1), "one in maintenance keeps nobody");
     assert_eq!(backend.orders(1, now).weight(), WEIGHT_SCALE / 2);
     assert_eq!(backend.set_admin(0, Admin::Ready).len(), 1);
     assert_eq!(open_for(&backend, RoleWanted::Any, now), [0]);

@@ -8,6 +8,7 @@
 //! by [`Bell`] and by the queue in `mailbox`. Run: `cargo xtask test`, or the command in
 //! docs/testing.md.
 
+mod affinity;
 mod gauges;
 mod mailbox;
 

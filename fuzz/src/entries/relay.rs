@@ -19,8 +19,8 @@ use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::reactor::{Reactor, Rest};
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::{
-    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, FrontendId, Path, Server,
-    ServerId, Snapshot, Timeout,
+    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, FrontendId, HashKey, Path,
+    Server, ServerId, Snapshot, Timeout,
 };
 use ringlane_core::sys::sim::{Net, SocketId, Weather};
 
@@ -331,6 +331,8 @@ fn snapshot(path: Path) -> Snapshot {
         backends: vec![Backend {
             name: "backend".into(),
             balance: BalanceKind::RoundRobin,
+            hash: HashKey::ClientIp,
+            affinity: None,
             congestion: Congestion::Host,
             send_proxy: None,
             first_server: ServerId(0),
@@ -342,6 +344,7 @@ fn snapshot(path: Path) -> Snapshot {
             address: address(SERVER),
             weight: 1,
             backup: false,
+            max_connections: u32::MAX,
         }],
     }
 }

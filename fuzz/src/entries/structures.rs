@@ -4,7 +4,7 @@ use ringlane_core::balance::{Chooser, View};
 use ringlane_core::bench::{Key, Slab, Wheel};
 use ringlane_core::histogram::Histogram;
 use ringlane_core::prng::Prng;
-use ringlane_core::snapshot::{Address, BackendId, BalanceKind, Server};
+use ringlane_core::snapshot::{Address, BackendId, BalanceKind, LoadBound, Server};
 
 use super::Input;
 
@@ -100,11 +100,18 @@ fn quantiles() -> hdrhistogram::Histogram<u64> {
 /// from a lower tier than needed.
 pub fn chooser(bytes: &[u8]) {
     let mut input = Input(bytes);
+    let bound = Some(LoadBound { percent: 101 + u32::from(input.byte()) });
     let kinds = [
         BalanceKind::RoundRobin,
         BalanceKind::LeastConn,
         BalanceKind::RandomTwo,
         BalanceKind::Source,
+        BalanceKind::Maglev(None),
+        BalanceKind::Maglev(bound),
+        BalanceKind::RingHash(None),
+        BalanceKind::RingHash(bound),
+        BalanceKind::LeastBandwidth,
+        BalanceKind::First,
     ];
     let kind = kinds[input.below(kinds.len())];
     let servers: Vec<Server> = (0..input.below(9)).map(|n| server(n, &mut input)).collect();
@@ -114,11 +121,11 @@ pub fn chooser(bytes: &[u8]) {
         let views: Vec<View> = servers.iter().map(|_| view(&mut input)).collect();
         let choice = chooser.choose(|index| views[index], input.number(), &mut prng);
         let tier = |index: usize| (!views[index].usable, servers[index].backup);
-        let takes = |view: &View| view.open && view.weight > 0 && !view.tried;
-        let left = (0..servers.len()).filter(|&n| takes(&views[n]));
+        let may = |n: usize| views[n].weight > 0 && views[n].open && !views[n].tried;
+        let left = (0..servers.len()).filter(|&n| may(n));
         let best = left.map(tier).min();
         assert_eq!(choice.map(tier), best, "{kind:?} chose {choice:?} of {views:?}");
-        assert!(choice.is_none_or(|index| takes(&views[index])));
+        assert!(choice.is_none_or(may));
     }
 }
 
@@ -129,6 +136,7 @@ fn server(number: usize, input: &mut Input<'_>) -> Server {
         address: Address::Unix("/run/s".into()),
         weight: input.number() as u32,
         backup: input.byte() % 2 == 1,
+        max_connections: input.byte().into(),
     }
 }
 
@@ -137,8 +145,10 @@ fn view(input: &mut Input<'_>) -> View {
     let sessions = if flags & 4 == 0 { input.byte().into() } else { input.number() as u32 };
     View {
         sessions,
-        weight: u32::from(flags >> 4 & 3),
-        open: flags & 4 == 0,
+        weight: input.number() as u32,
+        rate: input.number(),
+        measured: input.byte().into(),
+        open: flags & 8 == 0,
         usable: flags & 1 != 0,
         tried: flags & 2 != 0,
     }

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ringlane_core::snapshot::{self, BackendId, BalanceKind, Congestion, FrontendId, Timeout};
+use ringlane_core::snapshot::{
+    self, Affinity, BackendId, BalanceKind, Congestion, FrontendId, HashKey, LoadBound, Timeout,
+};
 
 use super::super::{
     AccessLog, Admin, Global, LogDestination, LogFormat, Shards, load, parse as parse_here,
@@ -40,12 +42,16 @@ timeout = { idle = "10m", client = "500ms" }
 
 [[backend]]
 name = "redis"
-balance = "source"
+balance = "maglev"
+bounded_load = 1.25
+hash = "client"
+affinity = { key = "user", ttl = "10m", size = 5000 }
 congestion = "cubic"
 
 [[backend.server]]
 name = "r1"
 address = "unix:/run/redis.sock"
+max_connections = 50
 
 [[backend.server]]
 address = "[::1]:6379"
@@ -98,7 +104,12 @@ fn everything_said() {
     assert_eq!(cache.timeout, timeout(5000, 500, 600_000), "idle is for what is not given");
 
     let [redis, postgres] = snapshot.backends.as_slice() else { panic!("two backends") };
-    assert_eq!((redis.name.as_str(), redis.balance), ("redis", BalanceKind::Source));
+    let balance = BalanceKind::Maglev(Some(LoadBound { percent: 125 }));
+    assert_eq!((redis.name.as_str(), redis.balance), ("redis", balance));
+    let affinity = Affinity { key: HashKey::User, ttl: Duration::from_secs(600), size: 5000 };
+    assert_eq!((redis.hash, redis.affinity), (HashKey::Client, Some(affinity)));
+    let max_connections: Vec<u32> = snapshot.servers.iter().map(|s| s.max_connections).collect();
+    assert_eq!(max_connections, [50, u32::MAX, u32::MAX, u32::MAX]);
     assert_eq!(redis.congestion, Congestion::Named("cubic".to_owned()));
     assert_eq!((postgres.first_server.0, postgres.server_count), (2, 2));
     let servers: Vec<(&str, String, u32, bool, u32)> = snapshot
@@ -138,7 +149,30 @@ fn nothing_said_beyond_the_needed() {
         (backend.balance, &backend.congestion),
         (BalanceKind::RoundRobin, &Congestion::Auto)
     );
+    assert_eq!((backend.hash, backend.affinity), (HashKey::ClientIp, None));
     assert_eq!(snapshot.servers_of(frontend.backend).len(), 1);
+}
+
+#[test]
+fn words_for_choosing_a_server() {
+    let bound = |percent| Some(LoadBound { percent });
+    for (lines, balance) in [
+        ("balance = \"source\"\nhash = \"sni\"", BalanceKind::Source),
+        ("balance = \"maglev\"", BalanceKind::Maglev(None)),
+        ("balance = \"ring_hash\"\nbounded_load = 2", BalanceKind::RingHash(bound(200))),
+        ("balance = \"maglev\"\nbounded_load = 1.05", BalanceKind::Maglev(bound(105))),
+        ("balance = \"least_bandwidth\"", BalanceKind::LeastBandwidth),
+        ("balance = \"first\"", BalanceKind::First),
+    ] {
+        let server = "server = [{ address = \"10.0.0.1:5432\" }]";
+        let config = parse(&super::backend(&format!("{lines}\n{server}"))).expect(lines);
+        assert_eq!(config.snapshot.backends[0].balance, balance, "{lines}");
+    }
+    let server = "server = [{ address = \"10.0.0.1:5432\" }]";
+    let config = parse(&super::backend(&format!("affinity = {{}}\n{server}"))).unwrap();
+    let default =
+        Affinity { key: HashKey::ClientIp, ttl: Duration::from_secs(1800), size: 100_000 };
+    assert_eq!(config.snapshot.backends[0].affinity, Some(default));
 }
 
 #[test]

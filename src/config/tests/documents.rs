@@ -55,9 +55,12 @@ fn every_key_is_documented_in_its_section() {
             Place::Root => continue,
             Place::Global | Place::Admin | Place::AccessLog => "## `[global]`",
             Place::Frontend | Place::Timeout | Place::AcceptProxy => "## `[[frontend]]`",
-            Place::Backend | Place::Server | Place::Check | Place::Step | Place::Secret => {
-                "## `[[backend]]`"
-            }
+            Place::Backend
+            | Place::Server
+            | Place::Affinity
+            | Place::Check
+            | Place::Step
+            | Place::Secret => "## `[[backend]]`",
         };
         let section = page.split(heading).nth(1).expect(heading);
         let section = section.split("\n## ").next().unwrap_or_default();

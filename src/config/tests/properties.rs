@@ -28,13 +28,17 @@ congestion = "auto"
 path = "auto"
 [[backend]]
 name = "pg"
-balance = "least_conn"
+balance = "maglev"
+hash = "client_ip"
+bounded_load = 1.25
+affinity = { key = "client_ip", ttl = "30m", size = 100000 }
 congestion = "host"
 [[backend.server]]
 name = "pg1"
 address = "10.0.0.11:5432"
 weight = 10
 backup = false
+max_connections = 500
 [[backend.server]]
 address = "db.example:5432"
 "#;

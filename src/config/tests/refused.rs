@@ -259,7 +259,7 @@ error: balance of backend "pg" can't be used
  --> test.toml:7:11
   |
 7 | balance = "ip_hash"
-  |           ^^^^^^^^^ it must be round_robin, least_conn, random_two or source
+  |           ^^^^^^^^^ it must be round_robin, least_conn, random_two, source, maglev, ring_hash, least_bandwidth or first
   |
   = help: this balancer says "source"
 "#,
@@ -278,7 +278,7 @@ error: balance of backend "pg" can't be used
  --> test.toml:7:11
   |
 7 | balance = "least_con"
-  |           ^^^^^^^^^^^ it must be round_robin, least_conn, random_two or source
+  |           ^^^^^^^^^^^ it must be round_robin, least_conn, random_two, source, maglev, ring_hash, least_bandwidth or first
   |
   = help: did you mean "least_conn"?
 "#,
@@ -533,6 +533,82 @@ error: format of access_log in [global] can't be used
   |
 2 | access_log = { format = "xml" }
   |                         ^^^^^ it must be json or text
+"#,
+    );
+}
+
+#[test]
+fn a_load_bound_below_the_average() {
+    check(
+        &backend(
+            "server = [{ address = \"10.0.0.1:5432\" }]\nbalance = \"maglev\"\nbounded_load = 1",
+        ),
+        r#"
+error: bounded_load of backend "pg" can't be used
+ --> test.toml:9:16
+  |
+9 | bounded_load = 1
+  |                ^ it must be from 1.05 to 10
+"#,
+    );
+}
+
+#[test]
+fn a_load_bound_that_is_no_number() {
+    check(
+        &backend(
+            "server = [{ address = \"10.0.0.1:5432\" }]\nbalance = \"maglev\"\nbounded_load = \"25%\"",
+        ),
+        r#"
+error: bounded_load of backend "pg" must be a number from 1.05 to 10
+ --> test.toml:9:16
+  |
+9 | bounded_load = "25%"
+  |                ^^^^^ this is a string
+  |
+  = help: write it like this: bounded_load = 1.25
+"#,
+    );
+}
+
+#[test]
+fn a_key_for_hashing_where_nothing_is_hashed() {
+    check(
+        &backend("server = [{ address = \"10.0.0.1:5432\" }]\nhash = \"sni\""),
+        r#"
+error: hash of backend "pg" can't be used
+ --> test.toml:8:8
+  |
+8 | hash = "sni"
+  |        ^^^^^ it belongs to balance = "maglev", "ring_hash" or "source"
+  |
+  = help: remove the key
+"#,
+    );
+}
+
+#[test]
+fn an_affinity_by_a_word_of_others() {
+    check(
+        &backend(
+            "server = [{ address = \"10.0.0.1:5432\" }]\naffinity = { key = \"src\", expire = \"1m\" }",
+        ),
+        r#"
+error: key of affinity of backend "pg" can't be used
+ --> test.toml:8:20
+  |
+8 | affinity = { key = "src", expire = "1m" }
+  |                    ^^^^^ it must be client_ip, client, sni, proxy or user
+  |
+  = help: this balancer says "client_ip"
+
+error: unknown key "expire" in affinity of backend "pg"
+ --> test.toml:8:27
+  |
+8 | affinity = { key = "src", expire = "1m" }
+  |                           ^^^^^^
+  |
+  = help: this balancer says "ttl": ttl = "30m"
 "#,
     );
 }

@@ -38,6 +38,7 @@ pub(super) struct Server<'a> {
     connects_timed_out: u64,
     bytes_in: u64,
     bytes_out: u64,
+    bytes_per_second: u64,
     /// The last check; nothing without checks, or before the first.
     check: Option<Check>,
     /// The newest first.
@@ -86,6 +87,7 @@ impl<'a> Server<'a> {
             connects_timed_out: total(|s| s.connects_timed_out.get()),
             bytes_in: total(|s| s.bytes_in.get()),
             bytes_out: total(|s| s.bytes_out.get()),
+            bytes_per_second: gauge.rate(),
             check: known.last_check.map(|(at, said)| Check {
                 at: time(at),
                 ok: said.is_ok(),

@@ -1,12 +1,13 @@
 //! A balancer with known numbers, and its page.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ringlane_core::balance::KeyFacts;
 use ringlane_core::health::RoleWanted;
 use ringlane_core::snapshot::{
-    Address, Backend as Group, Congestion, Frontend as Side, Path, Server as Member, Snapshot,
-    Timeout,
+    Address, Affinity, Backend as Group, Congestion, Frontend as Side, HashKey, Path,
+    Server as Member, Snapshot, Timeout,
 };
 use serde_json::{Value, json};
 
@@ -16,7 +17,14 @@ use ringlane_core::sys::DriverKind;
 
 fn member(name: &str, address: &str, backup: bool) -> Member {
     let address = Address::Inet(address.parse().unwrap());
-    Member { name: name.to_owned(), backend: BackendId(0), address, weight: 2, backup }
+    Member {
+        name: name.to_owned(),
+        backend: BackendId(0),
+        address,
+        weight: 2,
+        backup,
+        max_connections: u32::MAX,
+    }
 }
 
 /// One frontend, one backend, two servers.
@@ -40,6 +48,8 @@ pub(in crate::control) fn snapshot() -> Snapshot {
         backends: vec![Group {
             name: "postgres".to_owned(),
             balance: BalanceKind::LeastConn,
+            hash: HashKey::ClientIp,
+            affinity: Some(Affinity { key: HashKey::ClientIp, ttl: hour, size: 100 }),
             congestion: Congestion::Auto,
             send_proxy: None,
             first_server: ServerId(0),
@@ -68,6 +78,12 @@ pub(in crate::control) fn running() -> Arc<Running> {
     running.counters[1].server(ServerId(1)).connects_failed.add(1);
     running.gauges.server(ServerId(1)).failed(1);
     running.gauges.server(ServerId(0)).enter();
+    running.gauges.server(ServerId(0)).measure(4096);
+    running.counters[0].affinity(BackendId(0)).hits.add(5);
+    let table = running.gauges.affinity(BackendId(0)).unwrap();
+    let client = KeyFacts { client: "10.1.1.1:5".parse().ok(), ..KeyFacts::default() };
+    let now = running.gauges.millis(Instant::now());
+    table.assign(client.key(HashKey::ClientIp), 1, now, |_| true);
     assert!(running.gauges.frontend(FrontendId(0)).try_enter());
     running.enter(Stage::Serving);
     Arc::new(running)
@@ -98,6 +114,7 @@ fn the_page_has_the_merged_numbers() {
         ("/backends/0/servers/0/role", json!("unknown")),
         ("/backends/0/servers/0/weight_effective", json!(2.0)),
         ("/backends/0/servers/0/check", Value::Null),
+        ("/backends/0/servers/0/bytes_per_second", json!(4096)),
         ("/backends/0/servers/0/sessions_live", json!(1)),
         ("/backends/0/servers/1/state", json!("down")),
         ("/backends/0/servers/1/backup", json!(true)),

@@ -1,0 +1,64 @@
+//! Least bandwidth: fewest bytes per second over weight, for streams that last and differ in size.
+//!
+//! Rates are measured by whoever sees all shards' counters, about once a second, and shared as one
+//! word per server: nothing is counted per byte here. In between, each session that is newer than
+//! the measurement counts as an average one, or a burst of new sessions would all go to one server.
+//! Where no rate differs this is least connections.
+
+use std::time::{Duration, Instant};
+
+use super::Candidate;
+
+/// In this time a change of a server's rate is noticed to two thirds.
+const MEMORY: Duration = Duration::from_secs(3);
+
+/// Where the last pick was.
+#[derive(Debug, Default)]
+pub(super) struct LeastBandwidth {
+    last: u32,
+}
+
+impl LeastBandwidth {
+    pub(super) fn pick(&mut self, candidates: &[Candidate]) -> Option<Candidate> {
+        let rate: f64 = candidates.iter().map(|candidate| candidate.rate as f64).sum();
+        let measured: f64 = candidates.iter().map(|candidate| f64::from(candidate.measured)).sum();
+        let per_session = if measured > 0.0 { rate / measured } else { 0.0 };
+        let load = |candidate: &Candidate| {
+            let newer = candidate.sessions.saturating_sub(candidate.measured);
+            let rate = candidate.rate as f64 + f64::from(newer) * per_session;
+            rate / f64::from(candidate.weight)
+        };
+        let (mut least, mut best) = (f64::INFINITY, *candidates.first()?);
+        for candidate in candidates {
+            let load = load(candidate);
+            let order = load.total_cmp(&least).then_with(|| candidate.compare_load(&best));
+            if order.is_lt() || order.is_eq() && candidate.is_before_in_turn(&best, self.last) {
+                (least, best) = (load, *candidate);
+            }
+        }
+        self.last = best.index;
+        Some(best)
+    }
+}
+
+/// The rate of a number that only grows, smoothed over a few seconds.
+#[derive(Debug, Default)]
+pub struct Meter {
+    last: Option<(Instant, u64)>,
+    per_second: f64,
+}
+
+impl Meter {
+    /// The number has reached `total`; the rate per second as it is now.
+    pub fn observe(&mut self, total: u64, now: Instant) -> u64 {
+        let Some((then, before)) = self.last.replace((now, total)) else { return 0 };
+        let elapsed = now.saturating_duration_since(then).as_secs_f64();
+        if elapsed > 0.0 {
+            let recent = total.saturating_sub(before) as f64 / elapsed;
+            let kept = (-elapsed / MEMORY.as_secs_f64()).exp();
+            self.per_second = self.per_second * kept + recent * (1.0 - kept);
+        }
+        // Never negative; a rate beyond 64 bits would be capped.
+        self.per_second as u64
+    }
+}
