@@ -5,6 +5,7 @@
 //! are served at once, and one that is silent for [`IDLE_MAX`] is cut off, so that nobody can use up
 //! the process's descriptors from here. Next: `connection`.
 
+pub(super) mod affinity;
 mod connection;
 mod orders;
 #[cfg(test)]
@@ -26,7 +27,7 @@ use axum::extract::State;
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::Running;
@@ -50,7 +51,8 @@ const SOCKET_MODE: u32 = 0o660;
 const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before and after\n  \
                      GET /status    everything as JSON\n  GET /metrics   Prometheus text\n  \
                      POST /v1/backends/BACKEND/servers/SERVER   {\"state\": \"ready|drain|maint\", \
-                     \"weight\": N}\n";
+                     \"weight\": N}\n  GET, DELETE /v1/backends/BACKEND/affinity   remembered clients; \
+                     ?key= for one\n";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -147,8 +149,12 @@ pub async fn serve(bound: Bound, running: Arc<Running>) {
     let Bound { socket, http, files } = bound;
     let shows = router();
     let server = "/v1/backends/{backend}/servers/{server}";
-    let obeys = shows.clone().route(server, post(orders::order));
-    let shows = shows.route(server, post(orders::refused));
+    let obeys = shows
+        .clone()
+        .route(server, post(orders::order))
+        .route(affinity::PATH, delete(affinity::forget));
+    let shows =
+        shows.route(server, post(orders::refused)).route(affinity::PATH, delete(orders::refused));
     let obeys = obeys.with_state(Arc::clone(&running));
     let unix = listen(socket.map(tokio::net::UnixListener::from_std), obeys);
     let tcp = listen(http.map(tokio::net::TcpListener::from_std), shows.with_state(running));
@@ -177,6 +183,7 @@ fn router() -> Router<Arc<Running>> {
         .route("/healthz", get(healthz))
         .route("/status", get(status_page))
         .route("/metrics", get(metrics_page))
+        .route(affinity::PATH, get(affinity::show))
         .fallback(not_found)
         .method_not_allowed_fallback(wrong_method)
 }

@@ -12,6 +12,7 @@ mod descriptors;
 pub mod log;
 pub mod metrics;
 mod privileges;
+mod rates;
 pub mod running;
 pub mod servers;
 mod serving;

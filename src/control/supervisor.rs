@@ -21,6 +21,7 @@ use super::access_log::{self, AccessLogThread};
 use super::descriptors::{self, Room};
 use super::log::say;
 use super::privileges::Identity;
+use super::rates;
 use super::running::{Running, Stage};
 use super::serving::Serving;
 use super::shards::Shards;
@@ -116,8 +117,10 @@ impl Supervisor {
     pub fn serve(self) -> ExitCode {
         let Self { running, shards, admin, log, files, drain_timeout, ready, signals, runtime } =
             self;
-        let admin_sees = Arc::clone(&running);
-        let admin = async move { admin::serve(admin, admin_sees).await };
+        let beside = Arc::clone(&running);
+        let admin = async move {
+            tokio::join!(admin::serve(admin, Arc::clone(&beside)), rates::measure(&beside))
+        };
         let serving = Serving::new(running, shards, signals, drain_timeout, log.as_ref());
         let code = runtime.block_on(serving.run(&ready, admin));
         if let Some(log) = log {

@@ -85,6 +85,7 @@ fn find(running: &Running, backend: &str, server: &str) -> Result<ServerId, Stri
     ids.next().ok_or_else(|| format!("backend \"{backend}\" has no server \"{server}\""))
 }
 
-fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
+/// JSON with a line end.
+pub(super) fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
 }

@@ -17,12 +17,12 @@ use prometheus_client::encoding::text;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use ringlane_core::snapshot::{FrontendId, ServerId};
+use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
 
 use super::Running;
 pub(super) use latency::{Latency, QUANTILES};
 use registry::{METRICS, Metric, Read, Time};
-pub(super) use registry::{frontend_max, frontend_total, server_total};
+pub(super) use registry::{affinity_total, frontend_max, frontend_total, server_total};
 
 /// The text of a scrape.
 ///
@@ -139,6 +139,15 @@ impl View<'_> {
                 running.snapshot.frontends.iter().zip(0..).try_for_each(|(frontend, id)| {
                     let value = Value::Whole(read(running, FrontendId(id)));
                     each(&[("frontend", &frontend.name)], value)
+                })
+            }
+            Read::Affinity(read) => {
+                running.snapshot.backends.iter().zip(0..).try_for_each(|(backend, id)| {
+                    if backend.affinity.is_none() {
+                        return Ok(());
+                    }
+                    let value = Value::Whole(read(running, BackendId(id)));
+                    each(&[("backend", &backend.name)], value)
                 })
             }
             Read::Server(read) => {

@@ -7,12 +7,13 @@
 
 use std::sync::atomic::Ordering;
 
-use ringlane_core::counters::{FrontendCounters, ServerCounters, ShardCounters};
+use ringlane_core::counters::{AffinityCounters, FrontendCounters, ServerCounters, ShardCounters};
 use ringlane_core::health::{Health, RoleWanted};
-use ringlane_core::snapshot::{FrontendId, ServerId};
+use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
 
 use super::Kind;
 use crate::control::Running;
+use crate::control::admin::affinity;
 use crate::control::running::Stage;
 use crate::control::status::health;
 
@@ -45,6 +46,8 @@ pub(super) enum Read {
     Shard(fn(&Running, usize) -> u64),
     /// One number per frontend.
     Frontend(fn(&Running, FrontendId) -> u64),
+    /// One number per backend that remembers its clients.
+    Affinity(fn(&Running, BackendId) -> u64),
     /// One number per server.
     Server(fn(&Running, ServerId) -> u64),
 }
@@ -70,6 +73,7 @@ impl Metric {
             Read::Quantiles(_) => &["quantile"],
             Read::Shard(_) => &["shard"],
             Read::Frontend(_) => &["frontend"],
+            Read::Affinity(_) => &["backend"],
             Read::Server(_) => &["backend", "server"],
         }
     }
@@ -96,6 +100,15 @@ pub(in crate::control) fn server_total(
     read: fn(&ServerCounters) -> u64,
 ) -> u64 {
     running.counters.iter().map(|shard| read(shard.server(id))).sum()
+}
+
+/// Sums a counter of one backend's affinity table over all shards.
+pub(in crate::control) fn affinity_total(
+    running: &Running,
+    id: BackendId,
+    read: fn(&AffinityCounters) -> u64,
+) -> u64 {
+    running.counters.iter().map(|shard| read(shard.affinity(id))).sum()
 }
 
 fn shard(running: &Running, index: usize) -> &ShardCounters {
@@ -275,6 +288,26 @@ pub(super) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "ringlane_affinity_clients",
+        help: "Clients of the backend that are remembered now.",
+        read: Read::Affinity(affinity::remembered),
+    },
+    Metric {
+        name: "ringlane_affinity_hits_total",
+        help: "Sessions whose client was remembered and got its server again.",
+        read: Read::Affinity(|running, id| affinity_total(running, id, |a| a.hits.get())),
+    },
+    Metric {
+        name: "ringlane_affinity_misses_total",
+        help: "Choices for clients that were not remembered, or whose server took no session.",
+        read: Read::Affinity(|running, id| affinity_total(running, id, |a| a.misses.get())),
+    },
+    Metric {
+        name: "ringlane_affinity_evictions_total",
+        help: "Clients that were forgotten before their time, since the table was full.",
+        read: Read::Affinity(|running, id| affinity_total(running, id, |a| a.evictions.get())),
+    },
+    Metric {
         name: "ringlane_server_up",
         help: "0 when its checks fail, or, without checks, the last connect failed; else 1.",
         read: Read::Server(|running, id| {
@@ -312,6 +345,11 @@ pub(super) const METRICS: &[Metric] = &[
         name: "ringlane_server_sessions_live",
         help: "Sessions that the server has now, those still connecting included.",
         read: Read::Server(|running, id| running.gauges.server(id).sessions().into()),
+    },
+    Metric {
+        name: "ringlane_server_rate_bytes_per_second",
+        help: "Bytes to and from the server per second, smoothed over three seconds.",
+        read: Read::Server(|running, id| running.gauges.server(id).rate()),
     },
     Metric {
         name: "ringlane_server_sessions_total",
