@@ -9,6 +9,8 @@
 mod harness;
 
 mod addresses;
+mod affinity;
+mod balance;
 mod bulk;
 mod checks;
 mod crowds;

@@ -304,6 +304,15 @@ impl Ringlane {
         self.status()["sessions_live"].as_u64().unwrap()
     }
 
+    /// Orders a server, named with its backend, into a state.
+    #[track_caller]
+    pub(crate) fn order(&self, server: &str, state: &str) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringlane"));
+        command.args(["ctl", "--socket", path_str(&self.admin_socket()), "server", server, state]);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
     /// Waits until no session is left and the accounts say so.
     #[track_caller]
     pub(crate) fn wait_until_idle(&self) {
@@ -401,7 +410,12 @@ impl Ringlane {
     }
 
     fn get(&self, page: &str) -> (String, String) {
-        get(UnixStream::connect(self.admin_socket()).unwrap(), page)
+        self.ask("GET", page)
+    }
+
+    /// The head and the body of what the admin socket answers to a request.
+    pub(crate) fn ask(&self, method: &str, page: &str) -> (String, String) {
+        ask(UnixStream::connect(self.admin_socket()).unwrap(), method, page)
     }
 
     fn pid(&self) -> i32 {
@@ -422,12 +436,17 @@ impl Drop for Ringlane {
 
 /// Asks the admin API for a page over TCP.
 pub(crate) fn get_over_tcp(address: SocketAddr, page: &str) -> (String, String) {
-    get(TcpStream::connect(address).unwrap(), page)
+    ask_over_tcp(address, "GET", page)
+}
+
+/// Sends the admin API a request over TCP.
+pub(crate) fn ask_over_tcp(address: SocketAddr, method: &str, page: &str) -> (String, String) {
+    ask(TcpStream::connect(address).unwrap(), method, page)
 }
 
 /// The head and the body of an HTTP answer.
-fn get(mut stream: impl Read + Write, page: &str) -> (String, String) {
-    write!(stream, "GET {page} HTTP/1.0\r\nHost: ringlane\r\n\r\n").unwrap();
+fn ask(mut stream: impl Read + Write, method: &str, page: &str) -> (String, String) {
+    write!(stream, "{method} {page} HTTP/1.0\r\nHost: ringlane\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
