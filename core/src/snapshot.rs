@@ -217,7 +217,7 @@ impl LoadBound {
     }
 }
 
-/// What a session is recognised by; what it does not have is replaced by the client's address.
+/// What a session is recognised by.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum HashKey {
     /// The client's address without its port.
@@ -225,12 +225,6 @@ pub enum HashKey {
     ClientIp,
     /// The client's address and port.
     Client,
-    /// The name that it asks for in TLS.
-    Sni,
-    /// The client's address in the PROXY header.
-    Proxy,
-    /// The user that it logs in as.
-    User,
 }
 
 /// Clients return to the server that they had last.

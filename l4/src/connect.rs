@@ -8,7 +8,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringlane_core::balance::{KeyFacts, View};
+use ringlane_core::balance::{self, View};
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::reactor::{Elapsed, Stream};
 use ringlane_core::snapshot::{BackendId, ServerId};
@@ -129,8 +129,8 @@ fn choose(
             tried: tried.contains(&id),
         }
     };
-    let facts = KeyFacts { client: account.client(), ..KeyFacts::default() };
-    let key = if settings.balance.is_by_hash() { facts.key(settings.hash) } else { 0 };
+    let key_by = |kind| balance::key(kind, account.client());
+    let key = if settings.balance.is_by_hash() { key_by(settings.hash) } else { 0 };
     let choose = || {
         let index = shard.choose(backend, view, key)?;
         let gauge = shard.gauges.server(id_of(index));
@@ -140,7 +140,7 @@ fn choose(
     };
     let Some(table) = shard.gauges.affinity(backend) else { return choose().map(id_of) };
     let counters = shard.counters().affinity(backend);
-    let key = facts.key(table.affinity().key);
+    let key = key_by(table.affinity().key);
     // One that is drained, or of weight 0, gets no new clients and keeps those that it has, as with
     // HAProxy's stick tables.
     let keeps = |index: usize| {

@@ -43,15 +43,14 @@ const FOREIGN_BALANCES: [(&str, &str); 18] = [
 /// Other ways to write the versions of the PROXY protocol.
 const FOREIGN_VERSIONS: [(&str, &str); 4] =
     [("1", "v1"), ("2", "v2"), ("text", "v1"), ("binary", "v2")];
+
 /// What other balancers call what a client is recognised by.
-const FOREIGN_KEYS: [(&str, &str); 7] = [
+const FOREIGN_KEYS: [(&str, &str); 5] = [
     ("source_ip", "client_ip"),
     ("ip", "client_ip"),
     ("src", "client_ip"),
     ("remote_addr", "client_ip"),
-    ("server_name", "sni"),
-    ("ssl_server_name", "sni"),
-    ("proxy_protocol_addr", "proxy"),
+    ("proxy_protocol_addr", "client_ip"),
 ];
 
 /// How much more than the average a server with bounded load may have, in hundredths of it.
@@ -146,13 +145,7 @@ fn refuse_without(table: &Table<'_>, key: &'static str, has_it: bool, what: &str
 
 /// What a client is recognised by.
 fn key(table: &Table<'_>, key: &'static str) -> HashKey {
-    let keys = [
-        ("client_ip", HashKey::ClientIp),
-        ("client", HashKey::Client),
-        ("sni", HashKey::Sni),
-        ("proxy", HashKey::Proxy),
-        ("user", HashKey::User),
-    ];
+    let keys = [("client_ip", HashKey::ClientIp), ("client", HashKey::Client)];
     table.choice(key, &keys, &FOREIGN_KEYS).unwrap_or_default()
 }
 

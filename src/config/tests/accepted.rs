@@ -45,7 +45,7 @@ name = "redis"
 balance = "maglev"
 bounded_load = 1.25
 hash = "client"
-affinity = { key = "user", ttl = "10m", size = 5000 }
+affinity = { key = "client", ttl = "10m", size = 5000 }
 congestion = "cubic"
 
 [[backend.server]]
@@ -106,7 +106,7 @@ fn everything_said() {
     let [redis, postgres] = snapshot.backends.as_slice() else { panic!("two backends") };
     let balance = BalanceKind::Maglev(Some(LoadBound { percent: 125 }));
     assert_eq!((redis.name.as_str(), redis.balance), ("redis", balance));
-    let affinity = Affinity { key: HashKey::User, ttl: Duration::from_secs(600), size: 5000 };
+    let affinity = Affinity { key: HashKey::Client, ttl: Duration::from_secs(600), size: 5000 };
     assert_eq!((redis.hash, redis.affinity), (HashKey::Client, Some(affinity)));
     let max_connections: Vec<u32> = snapshot.servers.iter().map(|s| s.max_connections).collect();
     assert_eq!(max_connections, [50, u32::MAX, u32::MAX, u32::MAX]);
@@ -157,7 +157,7 @@ fn nothing_said_beyond_the_needed() {
 fn words_for_choosing_a_server() {
     let bound = |percent| Some(LoadBound { percent });
     for (lines, balance) in [
-        ("balance = \"source\"\nhash = \"sni\"", BalanceKind::Source),
+        ("balance = \"source\"\nhash = \"client\"", BalanceKind::Source),
         ("balance = \"maglev\"", BalanceKind::Maglev(None)),
         ("balance = \"ring_hash\"\nbounded_load = 2", BalanceKind::RingHash(bound(200))),
         ("balance = \"maglev\"\nbounded_load = 1.05", BalanceKind::Maglev(bound(105))),

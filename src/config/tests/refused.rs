@@ -574,13 +574,13 @@ error: bounded_load of backend "pg" must be a number from 1.05 to 10
 #[test]
 fn a_key_for_hashing_where_nothing_is_hashed() {
     check(
-        &backend("server = [{ address = \"10.0.0.1:5432\" }]\nhash = \"sni\""),
+        &backend("server = [{ address = \"10.0.0.1:5432\" }]\nhash = \"client\""),
         r#"
 error: hash of backend "pg" can't be used
  --> test.toml:8:8
   |
-8 | hash = "sni"
-  |        ^^^^^ it belongs to balance = "maglev", "ring_hash" or "source"
+8 | hash = "client"
+  |        ^^^^^^^^ it belongs to balance = "maglev", "ring_hash" or "source"
   |
   = help: remove the key
 "#,
@@ -598,7 +598,7 @@ error: key of affinity of backend "pg" can't be used
  --> test.toml:8:20
   |
 8 | affinity = { key = "src", expire = "1m" }
-  |                    ^^^^^ it must be client_ip, client, sni, proxy or user
+  |                    ^^^^^ it must be client_ip or client
   |
   = help: this balancer says "client_ip"
 

@@ -133,7 +133,7 @@ fn key(table: &Table, text: &str) -> Result<u64, Refusal> {
     key_of(kind, text).ok_or_else(|| {
         let wanted = match kind {
             HashKey::Client => "an address with its port, such as 10.0.0.1:5000",
-            _ => "an address, such as 10.0.0.1",
+            HashKey::ClientIp => "an address, such as 10.0.0.1",
         };
         (StatusCode::BAD_REQUEST, format!("key must be {wanted}, not \"{text}\""))
     })
@@ -144,8 +144,5 @@ fn key_word(key: HashKey) -> &'static str {
     match key {
         HashKey::ClientIp => "client_ip",
         HashKey::Client => "client",
-        HashKey::Sni => "sni",
-        HashKey::Proxy => "proxy",
-        HashKey::User => "user",
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringlane_core::balance::KeyFacts;
+use ringlane_core::balance::key;
 use ringlane_core::health::RoleWanted;
 use ringlane_core::snapshot::{
     Address, Affinity, Backend as Group, Congestion, Frontend as Side, HashKey, Path,
@@ -81,9 +81,9 @@ pub(in crate::control) fn running() -> Arc<Running> {
     running.gauges.server(ServerId(0)).measure(4096);
     running.counters[0].affinity(BackendId(0)).hits.add(5);
     let table = running.gauges.affinity(BackendId(0)).unwrap();
-    let client = KeyFacts { client: "10.1.1.1:5".parse().ok(), ..KeyFacts::default() };
+    let client = |kind| key(kind, "10.1.1.1:5".parse().ok());
     let now = running.gauges.millis(Instant::now());
-    table.assign(client.key(HashKey::ClientIp), 1, now, |_| true);
+    table.assign(client(HashKey::ClientIp), 1, now, |_| true);
     assert!(running.gauges.frontend(FrontendId(0)).try_enter());
     running.enter(Stage::Serving);
     Arc::new(running)
