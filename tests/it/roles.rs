@@ -47,7 +47,7 @@ fn postgresql_writes_follow_the_primary_and_reads_avoid_stale_replicas() {
         ("pg3", replicas[1].address.to_string()),
     ];
     let check = format!("kind = \"postgres\", user = \"it\", {CHECK}");
-    let ringlane = Setup::of(&body(&servers, &check, "max_lag = \"2s\"")).start();
+    let ringlane = Setup::of(&body(&servers, &check, "max_lag = \"4s\"")).start();
     let (writes, reads) = (ringlane.address(), ringlane.binds("reads")[0].parse().unwrap());
     wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica", "replica"]);
     wait_until("the replicas to have it all", || all(&ringlane, "stale") == [false; 3]);

@@ -3,11 +3,12 @@
 //! The connection is kept from check to check: a login a second would cost a database more than the
 //! question. Lag in bytes is what was received and not yet replayed. Lag in time is 0 while all that
 //! a running receiver got is replayed, since an idle primary is no lag; otherwise the age of the last
-//! replayed transaction. So a replica whose receiver has stopped grows old as time passes.
+//! replayed transaction, or the time since a check last saw it up to date, whichever is less: what has
+//! come a moment ago, after an hour of silence, is not an hour behind.
 
 use ringlane_core::health::{Lag, Role, Seen};
 use ringlane_core::snapshot::Address;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::{connect, reveal};
@@ -26,11 +27,13 @@ const QUESTION: &str = "\
 pub(super) struct Probe<'a> {
     login: &'a Login,
     client: Option<Client>,
+    /// When a replica had last replayed all that it had received.
+    up_to_date: Option<Instant>,
 }
 
 impl<'a> Probe<'a> {
     pub(super) fn new(login: &'a Login) -> Self {
-        Self { login, client: None }
+        Self { login, client: None, up_to_date: None }
     }
 
     pub(super) async fn check(&mut self, address: &Address) -> Result<Seen, String> {
@@ -51,8 +54,13 @@ impl<'a> Probe<'a> {
             return Ok(Seen { role: Some(Role::Primary), ..Seen::default() });
         }
         let seconds = row.get("seconds").and_then(|text| text.parse::<f64>().ok());
+        let age = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
+        if age == Some(Duration::ZERO) {
+            self.up_to_date = Some(Instant::now());
+        }
+        let since = self.up_to_date.map(|at| at.elapsed());
         let lag = Lag {
-            time: seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
+            time: [age, since].into_iter().flatten().min(),
             bytes: row.get("bytes").and_then(|text| text.parse().ok()),
         };
         Ok(Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() })
