@@ -15,7 +15,7 @@ fn servers(count: u16) -> Vec<Server> {
     let server = |nth: u16| Server {
         name: format!("s{nth}"),
         backend: BackendId(0),
-        address: Address::Inet(([127, 0, 0, 1], 1024 + nth).into()),
+        address: Some(Address::Inet(([127, 0, 0, 1], 1024 + nth).into())),
         weight: 1 + u32::from(nth % 3),
         backup: false,
         max_connections: u32::MAX,
@@ -33,6 +33,7 @@ fn views(count: u16) -> Vec<View> {
         open: true,
         usable: true,
         tried: false,
+        backup: false,
     };
     (0..u32::from(count)).map(view).collect()
 }

@@ -25,7 +25,7 @@ fn chooser(kind: BalanceKind, count: u16) -> (Chooser, Vec<View>) {
     let server = |nth: u16| Server {
         name: format!("s{nth}"),
         backend: BackendId(0),
-        address: Address::Inet(([127, 0, 0, 1], 1024 + nth).into()),
+        address: Some(Address::Inet(([127, 0, 0, 1], 1024 + nth).into())),
         weight: 1 + u32::from(nth % 3),
         backup: false,
         max_connections: u32::MAX,
@@ -38,6 +38,7 @@ fn chooser(kind: BalanceKind, count: u16) -> (Chooser, Vec<View>) {
         open: true,
         usable: true,
         tried: false,
+        backup: false,
     };
     let servers: Vec<Server> = (0..count).map(server).collect();
     (Chooser::new(kind, &servers), (0..u32::from(count)).map(view).collect())

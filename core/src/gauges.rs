@@ -156,10 +156,11 @@ pub struct ServerGauge {
 }
 
 impl From<&Server> for ServerGauge {
-    /// Without sessions, and open until somebody says otherwise.
+    /// Without sessions, and open until somebody says otherwise, if it has an address.
     fn from(server: &Server) -> Self {
         let gauge = Self::default();
-        gauge.order(Orders::new([true, false, false], server.weight.saturating_mul(WEIGHT_SCALE)));
+        let open = server.address.is_some();
+        gauge.order(Orders::new([open, false, false], server.weight.saturating_mul(WEIGHT_SCALE)));
         gauge
     }
 }

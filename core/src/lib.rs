@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod addresses;
 pub mod balance;
 #[doc(hidden)]
 pub mod bench;

@@ -15,7 +15,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::health::{Ending, RoleWanted};
 use crate::limits;
 use crate::parking::Parking;
-use crate::snapshot::{FrontendId, ServerId};
+use crate::snapshot::{Address, FrontendId, ServerId};
 use crate::sys::Socket;
 
 /// Everything that can be said to a shard.
@@ -37,6 +37,13 @@ pub enum Message {
         role: RoleWanted,
         /// How.
         how: Ending,
+    },
+    /// A server is somewhere else from now on. New sessions go there; those that live stay.
+    Moved {
+        /// Which server.
+        server: ServerId,
+        /// Where it is; `None`: nowhere. Boxed, since it is rare and a message is small.
+        address: Option<Box<Address>>,
     },
     /// A gate that this shard may wait at has a free place.
     GateOpened,

@@ -111,8 +111,8 @@ pub struct Server {
     pub name: String,
     /// The backend it belongs to.
     pub backend: BackendId,
-    /// Where it listens.
-    pub address: Address,
+    /// Where it listens; nothing for one whose address its name gives while it serves.
+    pub address: Option<Address>,
     /// Its share of sessions, relative to its neighbours; 0 takes none.
     pub weight: u32,
     /// Used only while no other server of the backend is usable.

@@ -78,7 +78,9 @@ async fn attempt_one(shard: &Shard, id: ServerId, timeout: Duration) -> Result<S
     let gauge = shard.gauges.server(id);
     let counters = shard.counters().server(id);
     let deadline = shard.reactor.now() + timeout;
-    let connect = Stream::connect(&shard.reactor, &server.address, congestion);
+    // It has just lost its address, or the news of it has not come yet.
+    let Some(address) = shard.address(id) else { return Err(Failure::Server(Cause::Server)) };
+    let connect = Stream::connect(&shard.reactor, &address, congestion);
     let cause = match shard.reactor.timeout_at(deadline, connect).await {
         Ok(Ok(stream)) => {
             gauge.answered();
@@ -127,6 +129,7 @@ fn choose(
             open: orders.is_open_for(role),
             usable: gauge.is_usable(now_ms),
             tried: tried.contains(&id),
+            backup: orders.is_backup(),
         }
     };
     let key_by = |kind| balance::key(kind, account.client());

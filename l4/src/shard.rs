@@ -17,7 +17,7 @@ use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::prng::Prng;
 use ringlane_core::reactor::{First, Listener, Reactor, Signal, Stream, first};
 use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{BackendId, Congestion, FrontendId, Snapshot};
+use ringlane_core::snapshot::{Address, BackendId, Congestion, FrontendId, ServerId, Snapshot};
 use ringlane_core::sys::{DriverKind, SetupError, Socket};
 
 use crate::accept::accept;
@@ -121,6 +121,8 @@ pub(crate) struct Shard {
     drain_until: Cell<Option<Instant>>,
     listeners: Cell<usize>,
     choosers: RefCell<Vec<Chooser>>,
+    /// Where each server is now; nothing for one that has no address.
+    addresses: RefCell<Vec<Option<Rc<Address>>>>,
     prng: RefCell<Prng>,
 }
 
@@ -137,6 +139,7 @@ impl Shard {
             Chooser::new(backend.balance, snapshot.servers_of(BackendId(id)))
         };
         let choosers = (0..).zip(&snapshot.backends).map(chooser).collect();
+        let addresses = snapshot.servers.iter().map(|server| server.address.clone().map(Rc::new));
         Self {
             reactor: reactor.clone(),
             gauges,
@@ -149,6 +152,7 @@ impl Shard {
             drain_until: Cell::new(None),
             listeners: Cell::new(0),
             choosers: RefCell::new(choosers),
+            addresses: RefCell::new(addresses.collect()),
             prng: RefCell::new(Prng::new(seed)),
             snapshot,
         }
@@ -167,6 +171,7 @@ impl Shard {
                     self.endings.say((server, role, how), sessions, self.reactor.now());
                     self.reactor.wake_everyone();
                 }
+                First::Left(Message::Moved { server, address }) => self.moved(server, address),
                 First::Left(Message::GateOpened) => self.gate_opened.raise(),
                 First::Left(Message::Drain(time)) => {
                     self.gauges.begin_drain();
@@ -236,6 +241,18 @@ impl Shard {
     ) -> Option<usize> {
         let mut choosers = self.choosers.borrow_mut();
         choosers[backend.0 as usize].choose(view, key, &mut self.prng.borrow_mut())
+    }
+
+    /// A server is somewhere else from now on.
+    fn moved(&self, id: ServerId, address: Option<Box<Address>>) {
+        if let Some(known) = self.addresses.borrow_mut().get_mut(id.0 as usize) {
+            *known = address.map(Rc::from);
+        }
+    }
+
+    /// Where a server is now.
+    pub(crate) fn address(&self, id: ServerId) -> Option<Rc<Address>> {
+        self.addresses.borrow().get(id.0 as usize)?.clone()
     }
 
     /// A random number below `bound`.

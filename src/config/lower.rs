@@ -110,7 +110,7 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
             snapshot.servers.push(snapshot::Server {
                 name: owned(server.name.as_ref()),
                 backend: id,
-                address: server.address.unwrap_or(nowhere),
+                address: Some(server.address.unwrap_or(nowhere)),
                 weight: server.weight,
                 backup: server.backup,
                 max_connections: server.max_connections,

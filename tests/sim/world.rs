@@ -162,7 +162,7 @@ impl World {
         let server = |(index, server): (usize, &Server)| ringlane_core::snapshot::Server {
             name: format!("server-{index}"),
             backend: BackendId(0),
-            address: Address::Inet(server_address(index)),
+            address: Some(Address::Inet(server_address(index))),
             weight: server.weight,
             backup: server.backup,
             max_connections: u32::MAX,

@@ -285,7 +285,7 @@ mod tests {
         let server = |name: &&str| Server {
             name: (*name).into(),
             backend: BackendId(0),
-            address: Address::Unix("/run/s".into()),
+            address: Some(Address::Unix("/run/s".into())),
             weight: 1,
             backup: false,
             max_connections: u32::MAX,

@@ -27,6 +27,8 @@ pub struct View {
     pub usable: bool,
     /// Whether this session has failed to reach it.
     pub tried: bool,
+    /// Whether it counts as backup for now, though the configuration does not say so.
+    pub backup: bool,
 }
 
 impl View {
@@ -82,11 +84,12 @@ impl Chooser {
         }
         TIERS.into_iter().find_map(|(usable, backup)| {
             let candidate = |(index, member): (usize, &Member)| {
-                if member.backup != backup {
+                if member.backup && !backup {
                     return None;
                 }
                 let view = view(index);
-                (view.usable == usable && view.is_open()).then(|| view.candidate(index))
+                let of_tier = view.usable == usable && (member.backup || view.backup) == backup;
+                (of_tier && view.is_open()).then(|| view.candidate(index))
             };
             let candidates = self.members.iter().enumerate().filter_map(candidate);
             self.balance.pick(candidates, (&self.members, &mut self.scratch), key, prng)

@@ -102,7 +102,8 @@ impl Balance {
         prng: &mut Prng,
     ) -> Option<usize> {
         let weight = |index: usize, view: &View| {
-            if view.is_open() && view.usable && !members[index].backup { view.weight } else { 0 }
+            let backup = members[index].backup || view.backup;
+            if view.is_open() && view.usable && !backup { view.weight } else { 0 }
         };
         let accepts = |index: usize| {
             let weight = weight(index, &view(index));

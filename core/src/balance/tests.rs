@@ -29,7 +29,7 @@ fn server(name: &str, weight: u32) -> Server {
     Server {
         name: name.into(),
         backend: BackendId(0),
-        address: Address::Unix("/run/s".into()),
+        address: Some(Address::Unix("/run/s".into())),
         weight,
         backup: false,
         max_connections: u32::MAX,
@@ -43,7 +43,16 @@ fn servers(weights: &[u32]) -> Vec<Server> {
 /// A server at its full weight, idle and well.
 fn view(server: &Server) -> View {
     let weight = server.weight * WEIGHT_SCALE;
-    View { sessions: 0, weight, rate: 0, measured: 0, open: true, usable: true, tried: false }
+    View {
+        sessions: 0,
+        weight,
+        rate: 0,
+        measured: 0,
+        open: true,
+        usable: true,
+        tried: false,
+        backup: false,
+    }
 }
 
 fn views(servers: &[Server]) -> Vec<View> {
@@ -298,12 +307,21 @@ fn tiers_are_usable_then_backup_then_failed_and_never_tried_ones() {
 }
 
 fn any_server() -> impl Strategy<Value = (u32, bool, u32, View)> {
-    let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.2));
+    let flags = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.2), any::<bool>());
     let loads = (0..5u32, 0..5u32, 0..1000u64, 0..=WEIGHT_SCALE, flags);
     (0..4u32, prop::bool::weighted(0.2), 0..5u32, loads).prop_map(|(weight, backup, max, loads)| {
-        let (sessions, measured, rate, part, (open, usable, tried)) = loads;
+        let (sessions, measured, rate, part, (open, usable, tried, stands_by)) = loads;
         let weight_now = weight * part;
-        let view = View { sessions, weight: weight_now, rate, measured, open, usable, tried };
+        let view = View {
+            sessions,
+            weight: weight_now,
+            rate,
+            measured,
+            open,
+            usable,
+            tried,
+            backup: stands_by,
+        };
         (weight, backup, max, view)
     })
 }
@@ -326,7 +344,8 @@ proptest! {
         };
         let servers: Vec<Server> = all.iter().enumerate().map(server).collect();
         let views: Vec<View> = all.iter().map(|(.., view)| *view).collect();
-        let tier = |n: usize| views[n].is_open().then(|| (!views[n].usable, servers[n].backup));
+        let backup = |n: usize| servers[n].backup || views[n].backup;
+        let tier = |n: usize| views[n].is_open().then(|| (!views[n].usable, backup(n)));
         let best = (0..servers.len()).filter_map(tier).min();
         for kind in KINDS {
             let (mut chooser, mut prng) = (Chooser::new(kind, &servers), Prng::new(seed));

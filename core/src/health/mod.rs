@@ -5,7 +5,8 @@
 //! Not here: how a server is checked, and the passive view of it that shards have from their own
 //! connects (`gauges`). Invariants: a server that was never checked counts as up, but has no role;
 //! `rise` good checks bring a server up, `fall` bad ones take it down, but the very first check
-//! decides alone; a server is open for a role only while it has it. Next: `seen`, `orders`.
+//! decides alone; a server is open for a role only while it has it, and for nothing while it has
+//! no address. Next: `seen`, `orders`.
 
 mod endings;
 mod orders;
@@ -83,6 +84,8 @@ pub enum Health {
     Warming,
     /// Its checks fail.
     Down,
+    /// It has no address.
+    Absent,
 }
 
 /// The state of a server in its three parts, and what else keeps sessions away.
@@ -124,6 +127,8 @@ pub struct Backend {
 
 #[derive(Debug)]
 struct Server {
+    /// It has no address; then nothing below is known of it.
+    absent: bool,
     up: bool,
     tested: bool,
     /// Checks in a row that speak against `up`.
@@ -136,27 +141,22 @@ struct Server {
     /// Since when it says so, a time in which nobody could ask included.
     primary_since: Option<Instant>,
     lag: Option<Lag>,
+    /// As configured.
     weight: u32,
+    /// What its name says of its weight.
+    named_weight: Option<u32>,
+    /// As ordered, which counts before what its name says.
+    ordered_weight: Option<u32>,
+    /// Its name wants others to be used first.
+    backup: bool,
     advised_percent: Option<u8>,
 }
 
 impl Backend {
     /// Servers with these weights, none of them checked yet.
     pub fn new(rules: Rules, weights: impl IntoIterator<Item = u32>) -> Self {
-        let server = |weight| Server {
-            up: true,
-            tested: false,
-            against: 0,
-            warming_since: None,
-            admin: Admin::Ready,
-            advised: None,
-            role: Role::Unknown,
-            primary_since: None,
-            lag: None,
-            weight,
-            advised_percent: None,
-        };
-        Self { rules, servers: weights.into_iter().map(server).collect(), last_primary: None }
+        let servers = weights.into_iter().map(Server::new).collect();
+        Self { rules, servers, last_primary: None }
     }
 
     /// A check of a server has ended; an error is a phrase for operators.
@@ -169,7 +169,8 @@ impl Backend {
         let before = self.states();
         let (rise, fall) = (self.rules.rise, self.rules.fall);
         let slow_start = self.rules.slow_start;
-        let Some(server) = self.servers.get_mut(index) else { return Vec::new() };
+        let server = self.servers.get_mut(index).filter(|server| !server.absent);
+        let Some(server) = server else { return Vec::new() };
         let reason = match outcome {
             Ok(seen) => {
                 if server.counts_as(true, rise) {
@@ -205,7 +206,27 @@ impl Backend {
     /// An operator orders a weight, in the unit of the configuration.
     pub fn set_weight(&mut self, index: usize, weight: u32) {
         if let Some(server) = self.servers.get_mut(index) {
-            server.weight = weight;
+            server.ordered_weight = Some(weight);
+        }
+    }
+
+    /// A server has another address than before, or, if it is not `present`, none. What was known
+    /// of it is forgotten, all but what operators ordered.
+    pub fn moved(&mut self, index: usize, present: bool, why: &str) -> Vec<Change> {
+        let before = self.states();
+        if let Some(server) = self.servers.get_mut(index) {
+            let (admin, ordered_weight) = (server.admin, server.ordered_weight);
+            *server =
+                Server { admin, ordered_weight, absent: !present, ..Server::new(server.weight) };
+        }
+        self.changes(&before, why)
+    }
+
+    /// What a server's name says of it: its weight, in the unit of the configuration, and whether
+    /// others are to be used first.
+    pub fn named(&mut self, index: usize, weight: Option<u32>, backup: bool) {
+        if let Some(server) = self.servers.get_mut(index) {
+            (server.named_weight, server.backup) = (weight, backup);
         }
     }
 
@@ -239,6 +260,7 @@ impl Backend {
         let claims = self.servers.iter().filter(|server| server.is_primary()).count();
         Some(State {
             health: match (server.up, server.warming_since) {
+                _ if server.absent => Health::Absent,
                 (false, _) => Health::Down,
                 (true, Some(_)) => Health::Warming,
                 (true, None) => Health::Up,
@@ -255,9 +277,9 @@ impl Backend {
         self.servers.get(index)?.lag
     }
 
-    /// The weight of a server in the unit of the configuration, as ordered.
+    /// The weight of a server in the unit of the configuration: as ordered, or as its name says.
     pub fn weight(&self, index: usize) -> u32 {
-        self.servers.get(index).map_or(0, |server| server.weight)
+        self.servers.get(index).map_or(0, Server::weight)
     }
 
     /// What shards must know of a server.
@@ -265,6 +287,9 @@ impl Backend {
         let (Some(server), Some(state)) = (self.servers.get(index), self.state(index)) else {
             return Orders::CLOSED;
         };
+        if state.health == Health::Absent {
+            return Orders::CLOSED;
+        }
         let takes = state.admin != Admin::Maint && !state.stale;
         let healthy = state.health != Health::Down;
         let open = takes && (healthy || self.fails_open());
@@ -273,6 +298,7 @@ impl Backend {
         let replica = with_role && state.role == Role::Replica;
         let weight = server.effective_weight(&self.rules, now);
         let orders = Orders::new([open, primary, replica], weight);
+        let orders = if server.backup { orders.as_backup() } else { orders };
         if state.admin == Admin::Drain { orders.draining() } else { orders }
     }
 
@@ -288,8 +314,9 @@ impl Backend {
     }
 
     fn fails_open(&self) -> bool {
-        // Of those that nobody has taken out.
-        let ready = || self.servers.iter().filter(|server| server.admin_now() == Admin::Ready);
+        // Of those that are there and that nobody has taken out.
+        let is_ready = |server: &&Server| !server.absent && server.admin_now() == Admin::Ready;
+        let ready = || self.servers.iter().filter(is_ready);
         let healthy = ready().filter(|server| server.up).count();
         healthy * 100 < ready().count() * self.rules.fail_open as usize
     }
@@ -308,6 +335,31 @@ impl Backend {
 }
 
 impl Server {
+    /// One that was never checked.
+    fn new(weight: u32) -> Self {
+        Self {
+            absent: false,
+            up: true,
+            tested: false,
+            against: 0,
+            warming_since: None,
+            admin: Admin::Ready,
+            advised: None,
+            role: Role::Unknown,
+            primary_since: None,
+            lag: None,
+            weight,
+            named_weight: None,
+            ordered_weight: None,
+            backup: false,
+            advised_percent: None,
+        }
+    }
+
+    fn weight(&self) -> u32 {
+        self.ordered_weight.or(self.named_weight).unwrap_or(self.weight)
+    }
+
     /// A check speaks for `up`; whether that has changed what the server counts as.
     fn counts_as(&mut self, up: bool, needed: u32) -> bool {
         if self.up == up {
@@ -355,7 +407,7 @@ impl Server {
     }
 
     fn effective_weight(&self, rules: &Rules, now: Instant) -> u32 {
-        let full = u64::from(self.weight.saturating_mul(WEIGHT_SCALE));
+        let full = u64::from(self.weight().saturating_mul(WEIGHT_SCALE));
         let advised = full * u64::from(self.advised_percent.unwrap_or(100)) / 100;
         let (Some(since), Some(whole)) = (self.warming_since, rules.slow_start) else {
             return advised as u32;
@@ -396,6 +448,7 @@ impl Health {
             Self::Up => "up",
             Self::Warming => "warming",
             Self::Down => "down",
+            Self::Absent => "absent",
         }
     }
 }

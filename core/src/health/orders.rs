@@ -18,6 +18,9 @@ pub enum RoleWanted {
 /// Set for a server that takes only the clients which it has.
 const DRAINS: u64 = 1 << 3;
 
+/// Set for a server that takes sessions only while no other does.
+const BACKUP: u64 = 1 << 4;
+
 /// What one server may take, as 64 bits: the weight above, a bit for each role below.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Orders(u64);
@@ -36,6 +39,17 @@ impl Orders {
     #[must_use]
     pub fn draining(self) -> Self {
         Self(self.0 | DRAINS)
+    }
+
+    /// The same for sessions alone that no other server takes.
+    #[must_use]
+    pub fn as_backup(self) -> Self {
+        Self(self.0 | BACKUP)
+    }
+
+    /// Whether it is to take sessions only while no other server does.
+    pub fn is_backup(self) -> bool {
+        self.0 & BACKUP != 0
     }
 
     /// From the word that [`Self::to_bits`] made.

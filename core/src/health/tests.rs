@@ -247,3 +247,41 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_server_without_address_takes_nothing_and_begins_anew_when_it_has_one() {
+    let now = Instant::now();
+    let mut backend = Backend::new(Rules { fail_open: 50, ..Rules::default() }, [10, 10]);
+    let changes = backend.moved(0, false, "no address");
+    assert_eq!(
+        (changes[0].to.health, changes[0].to.to_string()),
+        (Health::Absent, "absent".into())
+    );
+    backend.moved(1, false, "no address");
+    assert!(open_for(&backend, RoleWanted::Any, now).is_empty(), "nothing to fail open to");
+    assert!(backend.observe(0, bad(), now).is_empty(), "a check of an address that is gone");
+    assert_eq!(backend.moved(0, true, "resolved")[0].to.health, Health::Up);
+    backend.observe(0, role(Role::Primary), now);
+    assert_eq!(open_for(&backend, RoleWanted::Primary, now), [0]);
+    backend.set_admin(0, Admin::Drain);
+    backend.set_weight(0, 5);
+    backend.named(0, Some(7), false);
+    assert_eq!(backend.weight(0), 5, "an order counts before the name");
+    backend.moved(0, true, "resolved");
+    let state = backend.state(0).unwrap();
+    assert_eq!((state.role, state.admin), (Role::Unknown, Admin::Drain), "orders stay");
+    backend.observe(0, bad(), now);
+    assert_eq!(backend.state(0).unwrap().health, Health::Down, "the first check decides alone");
+}
+
+#[test]
+fn a_name_may_say_weights_and_backups() {
+    let now = Instant::now();
+    let mut backend = Backend::new(Rules::default(), [1000]);
+    backend.named(0, Some(250), true);
+    let orders = backend.orders(0, now);
+    assert_eq!((orders.weight(), orders.is_backup()), (250 * WEIGHT_SCALE, true));
+    assert!(orders.is_open_for(RoleWanted::Any), "as a last resort");
+    backend.named(0, None, false);
+    assert_eq!((backend.weight(0), backend.orders(0, now).is_backup()), (1000, false));
+}

@@ -341,7 +341,7 @@ fn snapshot(path: Path) -> Snapshot {
         servers: vec![Server {
             name: "server".into(),
             backend: BackendId(0),
-            address: address(SERVER),
+            address: Some(address(SERVER)),
             weight: 1,
             backup: false,
             max_connections: u32::MAX,

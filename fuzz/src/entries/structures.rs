@@ -120,7 +120,8 @@ pub fn chooser(bytes: &[u8]) {
     while !input.is_over() {
         let views: Vec<View> = servers.iter().map(|_| view(&mut input)).collect();
         let choice = chooser.choose(|index| views[index], input.number(), &mut prng);
-        let tier = |index: usize| (!views[index].usable, servers[index].backup);
+        let tier =
+            |index: usize| (!views[index].usable, servers[index].backup || views[index].backup);
         let may = |n: usize| views[n].weight > 0 && views[n].open && !views[n].tried;
         let left = (0..servers.len()).filter(|&n| may(n));
         let best = left.map(tier).min();
@@ -133,7 +134,7 @@ fn server(number: usize, input: &mut Input<'_>) -> Server {
     Server {
         name: format!("s{number}"),
         backend: BackendId(0),
-        address: Address::Unix("/run/s".into()),
+        address: Some(Address::Unix("/run/s".into())),
         weight: input.number() as u32,
         backup: input.byte() % 2 == 1,
         max_connections: input.byte().into(),
@@ -151,5 +152,6 @@ fn view(input: &mut Input<'_>) -> View {
         open: flags & 8 == 0,
         usable: flags & 1 != 0,
         tried: flags & 2 != 0,
+        backup: flags & 16 != 0,
     }
 }

@@ -81,7 +81,7 @@ fn check(config: &Config) {
     for server in &snapshot.servers {
         assert!(!server.name.is_empty());
         assert!((server.backend.0 as usize) < snapshot.backends.len());
-        assert!(!matches!(server.address, Address::Inet(inet) if inet.port() == 0));
+        assert!(!matches!(server.address, Some(Address::Inet(inet)) if inet.port() == 0));
     }
 }
 

@@ -66,7 +66,8 @@ async fn watch_one(running: Arc<Running>, id: ServerId, check: Check, first: Dur
     let mut prng = Prng::new(RandomState::new().hash_one(id));
     let mut probe = Probe::of(&check);
     let server = running.snapshot.server(id);
-    let address = with_port(&server.address, check.port);
+    let Some(address) = &server.address else { return };
+    let address = with_port(address, check.port);
     let name = running.snapshot.full_name(id);
     sleep(first).await;
     loop {

@@ -309,10 +309,10 @@ pub(super) const METRICS: &[Metric] = &[
     },
     Metric {
         name: "ringlane_server_up",
-        help: "0 when its checks fail, or, without checks, the last connect failed; else 1.",
+        help: "0 when it has no address, its checks fail, or, without checks, the last connect failed; else 1.",
         read: Read::Server(|running, id| {
-            let known = running.servers.known(id);
-            known.map_or(0, |known| u64::from(health(running, id, &known) != Health::Down))
+            let health = running.servers.known(id).map(|known| health(running, id, &known));
+            u64::from(matches!(health, Some(Health::Up | Health::Warming)))
         }),
     },
     Metric {

@@ -15,8 +15,9 @@ use crate::control::servers::{Known, Recorded};
 #[derive(Debug, Serialize)]
 pub(super) struct Server<'a> {
     name: &'a str,
-    address: String,
-    /// `up`, `warming` or `down`.
+    /// Nothing while it has none.
+    address: Option<String>,
+    /// `up`, `warming`, `down` or `absent`.
     state: &'static str,
     /// `ready`, `drain` or `maint`.
     admin: &'static str,
@@ -69,7 +70,7 @@ impl<'a> Server<'a> {
         let lag = known.lag.unwrap_or_default();
         Some(Self {
             name: &server.name,
-            address: server.address.to_string(),
+            address: server.address.as_ref().map(ToString::to_string),
             state: health(running, id, &known).name(),
             admin: known.state.admin.name(),
             role: known.state.role.name(),
@@ -79,7 +80,7 @@ impl<'a> Server<'a> {
             lag_bytes: lag.bytes,
             weight: known.weight,
             weight_effective: f64::from(known.orders.weight()) / f64::from(WEIGHT_SCALE),
-            backup: server.backup,
+            backup: server.backup || known.orders.is_backup(),
             sessions_live: gauge.sessions(),
             sessions: total(|s| s.sessions.get()),
             sessions_failed: total(|s| s.sessions_failed.get()),
@@ -101,6 +102,7 @@ impl<'a> Server<'a> {
 /// What checks say; without checks, what the sessions of the last second met.
 pub(in crate::control) fn health(running: &Running, id: ServerId, known: &Known) -> Health {
     match known.checked {
+        _ if known.state.health == Health::Absent => Health::Absent,
         false if running.gauges.server(id).is_down() => Health::Down,
         _ => known.state.health,
     }

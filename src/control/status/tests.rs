@@ -16,7 +16,7 @@ use crate::control::running::Stage;
 use ringlane_core::sys::DriverKind;
 
 fn member(name: &str, address: &str, backup: bool) -> Member {
-    let address = Address::Inet(address.parse().unwrap());
+    let address = Some(Address::Inet(address.parse().unwrap()));
     Member {
         name: name.to_owned(),
         backend: BackendId(0),
