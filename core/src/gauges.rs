@@ -10,6 +10,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::balance::affinity;
 use crate::health::{Orders, WEIGHT_SCALE};
+use crate::queue::Queue;
 use crate::snapshot::{Backend, BackendId, FrontendId, Server, ServerId, Snapshot};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -27,6 +28,7 @@ pub struct Gauges {
     servers: Vec<CachePadded<ServerGauge>>,
     shards: Vec<CachePadded<AtomicU32>>,
     affinities: Vec<Option<affinity::Table>>,
+    queues: Vec<Option<Queue>>,
 }
 
 impl Gauges {
@@ -37,6 +39,7 @@ impl Gauges {
             let servers = snapshot.servers_of(BackendId(id));
             backend.affinity.map(|affinity| affinity::Table::new(affinity, servers))
         };
+        let queue = |backend: &Backend| backend.queue.map(|queue| Queue::new(queue.size, shards));
         Self {
             origin,
             draining: AtomicBool::new(false),
@@ -49,7 +52,13 @@ impl Gauges {
                 .collect(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
             affinities: (0..).zip(&snapshot.backends).map(affinity).collect(),
+            queues: snapshot.backends.iter().map(queue).collect(),
         }
+    }
+
+    /// Who waits for the servers of a backend, if it lets sessions wait.
+    pub fn queue(&self, id: BackendId) -> Option<&Queue> {
+        self.queues[id.0 as usize].as_ref()
     }
 
     /// Which servers the clients of a backend had, if it remembers them.
@@ -146,6 +155,8 @@ impl Gauges {
 #[derive(Debug, Default)]
 pub struct ServerGauge {
     sessions: AtomicU32,
+    /// Sessions that it may have.
+    max: u32,
     avoid_until_ms: AtomicU64,
     /// Written by the control thread alone, as are the next two.
     orders: AtomicU64,
@@ -158,7 +169,7 @@ pub struct ServerGauge {
 impl From<&Server> for ServerGauge {
     /// Without sessions, and open until somebody says otherwise, if it has an address.
     fn from(server: &Server) -> Self {
-        let gauge = Self::default();
+        let gauge = Self { max: server.max_connections, ..Self::default() };
         let open = server.address.is_some();
         gauge.order(Orders::new([open, false, false], server.weight.saturating_mul(WEIGHT_SCALE)));
         gauge
@@ -187,9 +198,15 @@ impl ServerGauge {
         self.measured.store(self.sessions(), Ordering::Relaxed);
     }
 
-    /// A session chose this server.
-    pub fn enter(&self) {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
+    /// Whether it has as many sessions as it may have.
+    pub fn is_full(&self) -> bool {
+        self.sessions() >= self.max
+    }
+
+    /// A session takes a place at this server, unless it is full.
+    pub fn try_enter(&self) -> bool {
+        let enter = |sessions| (sessions < self.max).then_some(sessions + 1);
+        self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok()
     }
 
     /// A session left this server.
@@ -323,6 +340,7 @@ impl Gauges {
             servers: Vec::new(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
             affinities: Vec::new(),
+            queues: Vec::new(),
         }
     }
 }
@@ -357,8 +375,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_server_gets_one_trial_per_interval() {
-        let server = ServerGauge::default();
+    fn a_failed_server_gets_one_trial_per_interval_and_a_full_one_no_session() {
+        let server = ServerGauge { max: 1, ..ServerGauge::default() };
+        assert!(server.try_enter() && server.is_full() && !server.try_enter());
+        server.leave();
+        assert!(!server.is_full());
         assert!(server.is_usable(0) && server.claim(0));
         server.failed(10);
         assert!(server.is_down() && !server.is_usable(11));

@@ -20,6 +20,7 @@ mod loom_tests;
 pub mod mailbox;
 mod parking;
 pub mod prng;
+pub mod queue;
 pub mod reactor;
 pub mod record;
 mod slab;

@@ -15,7 +15,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::health::{Ending, RoleWanted};
 use crate::limits;
 use crate::parking::Parking;
-use crate::snapshot::{Address, FrontendId, ServerId};
+use crate::snapshot::{Address, BackendId, FrontendId, ServerId};
 use crate::sys::Socket;
 
 /// Everything that can be said to a shard.
@@ -44,6 +44,13 @@ pub enum Message {
         server: ServerId,
         /// Where it is; `None`: nowhere. Boxed, since it is rare and a message is small.
         address: Option<Box<Address>>,
+    },
+    /// A server of this backend may have room for the first session that waits here.
+    PlaceFree {
+        /// The backend.
+        backend: BackendId,
+        /// Which of its lines.
+        line: RoleWanted,
     },
     /// A gate that this shard may wait at has a free place.
     GateOpened,

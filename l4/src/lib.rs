@@ -13,6 +13,7 @@ mod path;
 mod pipes;
 mod proxy;
 mod pump;
+mod queue;
 mod relay;
 mod session;
 mod shard;

@@ -150,27 +150,29 @@ impl Account {
         }
     }
 
-    /// When the session was accepted.
-    pub(crate) fn accepted(&self) -> Instant {
-        self.accepted
-    }
-
     /// The client's address, if it was asked for.
     pub(crate) fn client(&self) -> Option<SocketAddr> {
         self.client.as_deref().copied()
     }
 
-    /// The session tries a server and occupies a place there.
-    pub(crate) fn enter_server(&mut self, id: ServerId) {
-        self.shard.gauges.server(id).enter();
-        self.begun = self.shard.endings.said();
-        self.server = Some(id);
+    /// The session takes a place at a server; `false` if another one took the last.
+    pub(crate) fn try_enter_server(&mut self, id: ServerId) -> bool {
+        let entered = self.shard.gauges.server(id).try_enter();
+        if entered {
+            self.begun = self.shard.endings.said();
+            self.server = Some(id);
+        }
+        entered
     }
 
-    /// The server did not answer.
+    /// Gives the place back, to who waits for it.
     pub(crate) fn leave_server(&mut self) {
         if let Some(id) = self.server.take() {
             self.shard.gauges.server(id).leave();
+            let backend = self.shard.snapshot.server(id).backend;
+            if let Some(queue) = self.shard.gauges.queue(backend) {
+                queue.call_next(backend, self.shard.reactor.mailboxes());
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use ringlane_core::health::RoleWanted;
-use ringlane_core::snapshot::{AcceptProxy, Address, Congestion, Path, Timeout};
+use ringlane_core::snapshot::{AcceptProxy, Address, Congestion, Path, Priority, Timeout};
 
 use super::address::{self, Problem};
 use super::table::{At, Table};
@@ -53,6 +53,7 @@ pub(super) struct Frontend<'a> {
     pub(super) path: Path,
     pub(super) role: RoleWanted,
     pub(super) accept_proxy: Option<AcceptProxy>,
+    pub(super) priority: Priority,
 }
 
 /// Reads one frontend.
@@ -69,6 +70,8 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
         ("primary", RoleWanted::Primary),
         ("replica", RoleWanted::Replica),
     ];
+    let priorities =
+        [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
     let frontend = Frontend {
         name,
         bind: bind(&table),
@@ -79,6 +82,7 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
         path: table.choice("path", &paths, &FOREIGN_PATHS).unwrap_or_default(),
         role: table.choice("role", &roles, &FOREIGN_ROLES).unwrap_or_default(),
         accept_proxy: accept_proxy(&table),
+        priority: table.choice("priority", &priorities, &[]).unwrap_or_default(),
         table,
     };
     frontend.table.refuse_unknown_keys();

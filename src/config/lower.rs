@@ -123,6 +123,7 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
             affinity: backend.affinity,
             congestion: backend.congestion,
             send_proxy: backend.send_proxy,
+            queue: backend.queue,
             first_server,
             server_count: self::id(server_count),
         });
@@ -164,6 +165,7 @@ fn lower_frontends(
             path: frontend.path,
             role: frontend.role,
             accept_proxy: frontend.accept_proxy,
+            priority: frontend.priority,
         });
     }
 }

@@ -33,6 +33,8 @@ pub(super) enum Place {
     Backend,
     /// `affinity` in `[[backend]]`.
     Affinity,
+    /// `queue` in `[[backend]]`.
+    Queue,
     /// One entry of `server` in `[[backend]]`.
     Server,
     /// `accept_proxy` in `[[frontend]]`.
@@ -50,7 +52,7 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -58,6 +60,7 @@ impl Place {
         Self::Server,
         Self::Check,
         Self::Affinity,
+        Self::Queue,
         Self::Admin,
         Self::AccessLog,
         Self::Timeout,
@@ -100,6 +103,7 @@ impl Place {
                 ("congestion", "congestion = \"auto\""),
                 ("path", "path = \"auto\""),
                 ("role", "role = \"primary\""),
+                ("priority", "priority = \"high\""),
                 ("accept_proxy", "accept_proxy = { trusted = [\"10.0.0.0/8\"] }"),
             ],
             Self::Timeout => &[
@@ -121,6 +125,7 @@ impl Place {
                 ("ttl", "ttl = \"30m\""),
                 ("size", "size = 100000"),
             ],
+            Self::Queue => &[("size", "size = 1024"), ("timeout", "timeout = \"5s\"")],
             Self::AcceptProxy => {
                 &[("trusted", "trusted = [\"10.0.0.0/8\"]"), ("timeout", "timeout = \"5s\"")]
             }
@@ -146,6 +151,7 @@ impl Place {
             Self::Timeout => "timeout in [[frontend]]",
             Self::Backend => "[[backend]]",
             Self::Affinity => "affinity in [[backend]]",
+            Self::Queue => "queue in [[backend]]",
             Self::Server => "a server of [[backend]]",
             Self::AcceptProxy => "accept_proxy in [[frontend]]",
             Self::Check => "check in [[backend]]",
@@ -168,6 +174,7 @@ const BACKEND: &[Key] = &[
     ("affinity", "affinity = { key = \"client_ip\", ttl = \"30m\", size = 100000 }"),
     ("congestion", "congestion = \"auto\""),
     ("send_proxy", "send_proxy = \"v2\""),
+    ("queue", "queue = { size = 1024, timeout = \"5s\" }"),
     ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
     ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),
     ("max_lag", "max_lag = \"10s\""),
@@ -268,6 +275,7 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["persistence", "session_persistence", "persist"], &["affinity"]),
     (&["hash_key", "hash_on", "hash_type", "hash_policy"], &["hash"]),
     (&["hash_balance_factor", "balance_factor", "load_factor"], &["bounded_load"]),
+    (&["max_queue", "maxqueue", "timeout_queue", "pending"], &["queue"]),
     (&["expire", "timeout", "ttl_seconds"], &["ttl"]),
     (&["entries", "max_entries", "capacity"], &["size"]),
     (&["settings", "main", "general", "process", "defaults"], &["global"]),
@@ -277,7 +285,6 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
 const LATER: &[(&[&str], &str)] = &[
     (&["route", "routes", "rules", "acl", "match"], "route"),
     (&["tls", "ssl", "cert", "certificate", "certificates", "key"], "tls"),
-    (&["max_queue", "maxqueue", "queue"], "max_queue"),
     (&["outlier", "observe"], "outlier"),
 ];
 

@@ -24,5 +24,6 @@ mod limits;
 mod logs;
 mod orders;
 mod proxied;
+mod queue;
 mod refusals;
 mod roles;

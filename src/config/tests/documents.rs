@@ -58,6 +58,7 @@ fn every_key_is_documented_in_its_section() {
             Place::Backend
             | Place::Server
             | Place::Affinity
+            | Place::Queue
             | Place::Check
             | Place::Step
             | Place::Secret => "## `[[backend]]`",

@@ -7,7 +7,9 @@
 
 use std::sync::atomic::Ordering;
 
-use ringlane_core::counters::{AffinityCounters, FrontendCounters, ServerCounters, ShardCounters};
+use ringlane_core::counters::{
+    AffinityCounters, FrontendCounters, QueueCounters, ServerCounters, ShardCounters,
+};
 use ringlane_core::health::{Health, RoleWanted};
 use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
 
@@ -48,6 +50,8 @@ pub(super) enum Read {
     Frontend(fn(&Running, FrontendId) -> u64),
     /// One number per backend that remembers its clients.
     Affinity(fn(&Running, BackendId) -> u64),
+    /// One number per backend that lets sessions wait.
+    Queue(fn(&Running, BackendId) -> u64),
     /// One number per server.
     Server(fn(&Running, ServerId) -> u64),
 }
@@ -73,7 +77,7 @@ impl Metric {
             Read::Quantiles(_) => &["quantile"],
             Read::Shard(_) => &["shard"],
             Read::Frontend(_) => &["frontend"],
-            Read::Affinity(_) => &["backend"],
+            Read::Affinity(_) | Read::Queue(_) => &["backend"],
             Read::Server(_) => &["backend", "server"],
         }
     }
@@ -109,6 +113,15 @@ pub(in crate::control) fn affinity_total(
     read: fn(&AffinityCounters) -> u64,
 ) -> u64 {
     running.counters.iter().map(|shard| read(shard.affinity(id))).sum()
+}
+
+/// Sums a counter of one backend's queue over all shards.
+pub(in crate::control) fn queue_total(
+    running: &Running,
+    id: BackendId,
+    read: fn(&QueueCounters) -> u64,
+) -> u64 {
+    running.counters.iter().map(|shard| read(shard.queue(id))).sum()
 }
 
 fn shard(running: &Running, index: usize) -> &ShardCounters {
@@ -306,6 +319,28 @@ pub(super) const METRICS: &[Metric] = &[
         name: "ringlane_affinity_evictions_total",
         help: "Clients that were forgotten before their time, since the table was full.",
         read: Read::Affinity(|running, id| affinity_total(running, id, |a| a.evictions.get())),
+    },
+    Metric {
+        name: "ringlane_queue_sessions",
+        help: "Sessions that wait for a server with room.",
+        read: Read::Queue(|running, id| {
+            running.gauges.queue(id).map_or(0, |queue| queue.waiting().into())
+        }),
+    },
+    Metric {
+        name: "ringlane_queue_waited_total",
+        help: "Sessions that had to wait for a server with room.",
+        read: Read::Queue(|running, id| queue_total(running, id, |q| q.waited.get())),
+    },
+    Metric {
+        name: "ringlane_queue_expired_total",
+        help: "Sessions that waited too long and were refused.",
+        read: Read::Queue(|running, id| queue_total(running, id, |q| q.expired.get())),
+    },
+    Metric {
+        name: "ringlane_queue_refused_total",
+        help: "Sessions refused at once, since too many waited.",
+        read: Read::Queue(|running, id| queue_total(running, id, |q| q.refused.get())),
     },
     Metric {
         name: "ringlane_server_up",
