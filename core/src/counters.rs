@@ -71,6 +71,12 @@ pub struct FrontendCounters {
     pub sessions_failed: Counter,
     /// Sessions ended.
     pub sessions_ended: Counter,
+    /// Sessions refused, since their client had as many as it may have.
+    pub refused_too_many: Counter,
+    /// Sessions refused, since their client's came too fast.
+    pub refused_too_fast: Counter,
+    /// Sessions of clients that there was no room to count.
+    pub clients_unknown: Counter,
     /// Bytes from clients.
     pub bytes_in: Counter,
     /// Bytes to clients.

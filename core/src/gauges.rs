@@ -4,14 +4,16 @@
 //! read for decisions (least_conn, limits, hand-over) and never for accounts; accounts are in
 //! `counters`, which have one writer each. Next: `balance`, which reads server gauges.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
 use crate::balance::affinity;
+use crate::clients;
 use crate::health::{Orders, WEIGHT_SCALE};
+use crate::pace::Pace;
 use crate::queue::Queue;
-use crate::snapshot::{Backend, BackendId, FrontendId, Server, ServerId, Snapshot};
+use crate::snapshot::{Backend, BackendId, Frontend, FrontendId, Server, ServerId, Snapshot};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Milliseconds for which a server that failed a connect is not tried again, but by one session.
@@ -29,6 +31,9 @@ pub struct Gauges {
     shards: Vec<CachePadded<AtomicU32>>,
     affinities: Vec<Option<affinity::Table>>,
     queues: Vec<Option<Queue>>,
+    /// New connections per second of each frontend that has a limit.
+    rates: Vec<Option<CachePadded<Pace>>>,
+    clients: Vec<Option<clients::Table>>,
 }
 
 impl Gauges {
@@ -40,6 +45,10 @@ impl Gauges {
             backend.affinity.map(|affinity| affinity::Table::new(affinity, servers))
         };
         let queue = |backend: &Backend| backend.queue.map(|queue| Queue::new(queue.size, shards));
+        // A tenth of a second's worth may come at once.
+        let rate =
+            |rate: u32| CachePadded::new(Pace::new(rate.into(), u64::from(rate / 10).max(1)));
+        let clients = |frontend: &Frontend| frontend.per_client.as_ref().map(clients::Table::new);
         Self {
             origin,
             draining: AtomicBool::new(false),
@@ -53,7 +62,28 @@ impl Gauges {
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
             affinities: (0..).zip(&snapshot.backends).map(affinity).collect(),
             queues: snapshot.backends.iter().map(queue).collect(),
+            rates: snapshot.frontends.iter().map(|frontend| frontend.rate.map(rate)).collect(),
+            clients: snapshot.frontends.iter().map(clients).collect(),
         }
+    }
+
+    /// Takes one new connection of a frontend; how long to wait first if it is too early.
+    ///
+    /// # Errors
+    /// The time to wait.
+    pub fn try_arrive(&self, id: FrontendId, now: Instant) -> Result<(), Duration> {
+        let Some(rate) = &self.rates[id.0 as usize] else { return Ok(()) };
+        rate.try_take(1, self.since(now))
+    }
+
+    /// What the clients of a frontend take, if that is limited.
+    pub fn clients(&self, id: FrontendId) -> Option<&clients::Table> {
+        self.clients[id.0 as usize].as_ref()
+    }
+
+    /// The clock of tables and paces: the time since these gauges were made.
+    pub fn since(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.origin)
     }
 
     /// Who waits for the servers of a backend, if it lets sessions wait.
@@ -146,8 +176,7 @@ impl Gauges {
 
     /// The clock of `ServerGauge`: milliseconds since these gauges were made.
     pub fn millis(&self, now: Instant) -> u64 {
-        let millis = now.saturating_duration_since(self.origin).as_millis();
-        u64::try_from(millis).unwrap_or(u64::MAX)
+        u64::try_from(self.since(now).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -341,6 +370,8 @@ impl Gauges {
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
             affinities: Vec::new(),
             queues: Vec::new(),
+            rates: vec![None],
+            clients: vec![None],
         }
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::clients::Place;
 use crate::health::{Ending, RoleWanted};
 use crate::limits;
 use crate::parking::Parking;
@@ -28,6 +29,8 @@ pub enum Message {
         connection: Socket,
         /// Where it came in.
         frontend: FrontendId,
+        /// Its client's place in the frontend's table.
+        client: Option<Place>,
     },
     /// End sessions of a server, because something about it has changed.
     EndSessions {

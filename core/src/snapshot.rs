@@ -63,8 +63,46 @@ pub struct Frontend {
     pub role: RoleWanted,
     /// Whose word on the client is heard (PROXY protocol).
     pub accept_proxy: Option<AcceptProxy>,
+    /// New sessions per second; above it connections wait in the kernel's queue.
+    pub rate: Option<u32>,
+    /// What one client may take.
+    pub per_client: Option<ClientLimits>,
     /// Its rank among those who wait for the same servers.
     pub priority: Priority,
+}
+
+/// What one client, known by its address, may take of a frontend.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientLimits {
+    /// Sessions at once; `u32::MAX`: as many as it likes.
+    pub max_connections: u32,
+    /// New sessions per second; `None`: as many as it likes.
+    pub rate: Option<ClientRate>,
+    /// New sessions that may come at once, before the rate holds.
+    pub burst: u32,
+    /// Clients from these networks may take what they like.
+    pub allow: Vec<IpNet>,
+    /// Clients that are counted at once.
+    pub size: u32,
+    /// What becomes of those who want more.
+    pub refusal: Refusal,
+}
+
+/// How often one client may come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ClientRate {
+    /// Sessions in a hundred seconds, since a part of one per second must be a number.
+    pub per_100_seconds: u32,
+}
+
+/// How a client learns that it is refused.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Refusal {
+    /// By a reset: nothing is kept of the connection.
+    #[default]
+    Reset,
+    /// By the end of the stream.
+    Close,
 }
 
 /// Who is served first of those who wait.

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod clients;
 mod connect;
 mod endings;
 mod path;

@@ -166,9 +166,9 @@ impl Shard {
     async fn serve(self: Rc<Self>) {
         loop {
             match first(self.reactor.mail(), self.drained()).await {
-                First::Left(Message::Adopt { connection, frontend }) => {
+                First::Left(Message::Adopt { connection, frontend, client }) => {
                     self.counters().taken_over.add(1);
-                    session::begin(&self, connection, frontend);
+                    session::begin(&self, connection, frontend, client);
                 }
                 First::Left(Message::EndSessions { server, role, how }) => {
                     let sessions = self.gauges.server(server).sessions();

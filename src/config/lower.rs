@@ -166,6 +166,8 @@ fn lower_frontends(
             role: frontend.role,
             accept_proxy: frontend.accept_proxy,
             priority: frontend.priority,
+            rate: frontend.rate,
+            per_client: frontend.per_client,
         });
     }
 }

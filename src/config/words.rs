@@ -33,6 +33,8 @@ pub(super) enum Place {
     Backend,
     /// `affinity` in `[[backend]]`.
     Affinity,
+    /// `per_client` in `[[frontend]]`.
+    PerClient,
     /// `queue` in `[[backend]]`.
     Queue,
     /// One entry of `server` in `[[backend]]`.
@@ -52,7 +54,7 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -61,6 +63,7 @@ impl Place {
         Self::Check,
         Self::Affinity,
         Self::Queue,
+        Self::PerClient,
         Self::Admin,
         Self::AccessLog,
         Self::Timeout,
@@ -93,19 +96,7 @@ impl Place {
             Self::AccessLog => {
                 &[("format", "format = \"json\""), ("to", "to = \"file:/var/log/ringlane.log\"")]
             }
-            Self::Frontend => &[
-                ("name", "name = \"pg-write\""),
-                ("bind", "bind = [\"0.0.0.0:5432\", \"[::]:5432\"]"),
-                ("mode", "mode = \"tcp\""),
-                ("backend", "backend = \"postgres\""),
-                ("max_connections", "max_connections = 10000"),
-                ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
-                ("congestion", "congestion = \"auto\""),
-                ("path", "path = \"auto\""),
-                ("role", "role = \"primary\""),
-                ("priority", "priority = \"high\""),
-                ("accept_proxy", "accept_proxy = { trusted = [\"10.0.0.0/8\"] }"),
-            ],
+            Self::Frontend => FRONTEND,
             Self::Timeout => &[
                 ("connect", "connect = \"2s\""),
                 ("client", "client = \"10m\""),
@@ -124,6 +115,14 @@ impl Place {
                 ("key", "key = \"client_ip\""),
                 ("ttl", "ttl = \"30m\""),
                 ("size", "size = 100000"),
+            ],
+            Self::PerClient => &[
+                ("max_connections", "max_connections = 20"),
+                ("rate", "rate = 10"),
+                ("burst", "burst = 20"),
+                ("allow", "allow = [\"10.0.0.0/8\"]"),
+                ("size", "size = 100000"),
+                ("refuse", "refuse = \"reset\""),
             ],
             Self::Queue => &[("size", "size = 1024"), ("timeout", "timeout = \"5s\"")],
             Self::AcceptProxy => {
@@ -151,6 +150,7 @@ impl Place {
             Self::Timeout => "timeout in [[frontend]]",
             Self::Backend => "[[backend]]",
             Self::Affinity => "affinity in [[backend]]",
+            Self::PerClient => "per_client in [[frontend]]",
             Self::Queue => "queue in [[backend]]",
             Self::Server => "a server of [[backend]]",
             Self::AcceptProxy => "accept_proxy in [[frontend]]",
@@ -164,6 +164,23 @@ impl Place {
         self.keys().iter().any(|(name, _)| *name == key)
     }
 }
+
+/// The keys of `[[frontend]]`.
+const FRONTEND: &[Key] = &[
+    ("name", "name = \"pg-write\""),
+    ("bind", "bind = [\"0.0.0.0:5432\", \"[::]:5432\"]"),
+    ("mode", "mode = \"tcp\""),
+    ("backend", "backend = \"postgres\""),
+    ("max_connections", "max_connections = 10000"),
+    ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
+    ("congestion", "congestion = \"auto\""),
+    ("path", "path = \"auto\""),
+    ("role", "role = \"primary\""),
+    ("rate", "rate = 1000"),
+    ("per_client", "per_client = { max_connections = 20, rate = 10 }"),
+    ("priority", "priority = \"high\""),
+    ("accept_proxy", "accept_proxy = { trusted = [\"10.0.0.0/8\"] }"),
+];
 
 /// The keys of `[[backend]]`.
 const BACKEND: &[Key] = &[
@@ -275,6 +292,9 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["persistence", "session_persistence", "persist"], &["affinity"]),
     (&["hash_key", "hash_on", "hash_type", "hash_policy"], &["hash"]),
     (&["hash_balance_factor", "balance_factor", "load_factor"], &["bounded_load"]),
+    (&["rate_limit", "rate_limit_sessions", "conn_rate", "limit_req"], &["rate"]),
+    (&["limit_conn", "per_ip", "client_limits", "per_source"], &["per_client"]),
+    (&["whitelist", "allowlist", "except", "allow_list"], &["allow"]),
     (&["max_queue", "maxqueue", "timeout_queue", "pending"], &["queue"]),
     (&["expire", "timeout", "ttl_seconds"], &["ttl"]),
     (&["entries", "max_entries", "capacity"], &["size"]),

@@ -64,6 +64,8 @@ struct Frontend<'a> {
     sessions: u64,
     sessions_ended: u64,
     sessions_failed: u64,
+    refused_too_many: u64,
+    refused_too_fast: u64,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -167,6 +169,8 @@ impl<'a> Frontend<'a> {
             sessions: total(|f| f.sessions.get()),
             sessions_ended: total(|f| f.sessions_ended.get()),
             sessions_failed: total(|f| f.sessions_failed.get()),
+            refused_too_many: total(|f| f.refused_too_many.get()),
+            refused_too_fast: total(|f| f.refused_too_fast.get()),
             bytes_in: total(|f| f.bytes_in.get()),
             bytes_out: total(|f| f.bytes_out.get()),
         })

@@ -13,6 +13,7 @@ mod affinity;
 mod balance;
 mod bulk;
 mod checks;
+mod clients;
 mod crowds;
 mod databases;
 mod demo;

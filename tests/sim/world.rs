@@ -182,6 +182,8 @@ impl World {
                 role: RoleWanted::Any,
                 accept_proxy: None,
                 priority: Priority::Normal,
+                rate: None,
+                per_client: None,
             }],
             backends: vec![Backend {
                 name: "backend".into(),

@@ -328,6 +328,8 @@ fn snapshot(path: Path) -> Snapshot {
             role: RoleWanted::Any,
             accept_proxy: None,
             priority: Priority::Normal,
+            rate: None,
+            per_client: None,
         }],
         backends: vec![Backend {
             name: "backend".into(),

@@ -54,7 +54,9 @@ fn every_key_is_documented_in_its_section() {
         let heading = match place {
             Place::Root => continue,
             Place::Global | Place::Admin | Place::AccessLog => "## `[global]`",
-            Place::Frontend | Place::Timeout | Place::AcceptProxy => "## `[[frontend]]`",
+            Place::Frontend | Place::Timeout | Place::AcceptProxy | Place::PerClient => {
+                "## `[[frontend]]`"
+            }
             Place::Backend
             | Place::Server
             | Place::Affinity

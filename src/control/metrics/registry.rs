@@ -287,6 +287,27 @@ pub(super) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "ringlane_frontend_refused_too_many_total",
+        help: "Sessions refused, since their client had as many as it may have.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |f| f.refused_too_many.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_frontend_refused_too_fast_total",
+        help: "Sessions refused, since their client's came faster than they may.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |f| f.refused_too_fast.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_frontend_clients_unknown_total",
+        help: "Sessions of clients that there was no room to count; they are not limited.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |f| f.clients_unknown.get())
+        }),
+    },
+    Metric {
         name: "ringlane_frontend_received_bytes_total",
         help: "Bytes from clients.",
         read: Read::Frontend(|running, id| {

@@ -21,6 +21,8 @@ fn snapshot(bind: Vec<Address>) -> Snapshot {
         role: ringlane_core::health::RoleWanted::Any,
         accept_proxy: None,
         priority: Priority::Normal,
+        rate: None,
+        per_client: None,
     };
     Snapshot {
         generation: 1,

@@ -45,6 +45,8 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             role: RoleWanted::Any,
             accept_proxy: None,
             priority: Priority::Normal,
+            rate: None,
+            per_client: None,
         }],
         backends: vec![Group {
             name: "postgres".to_owned(),
