@@ -9,7 +9,6 @@ pub mod addresses;
 pub mod balance;
 #[doc(hidden)]
 pub mod bench;
-pub mod clients;
 pub mod close;
 pub mod counters;
 pub mod gauges;
@@ -19,10 +18,8 @@ pub mod limits;
 #[cfg(all(loom, test))]
 mod loom_tests;
 pub mod mailbox;
-pub mod pace;
 mod parking;
 pub mod prng;
-pub mod queue;
 pub mod reactor;
 pub mod record;
 mod slab;

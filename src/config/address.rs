@@ -1,27 +1,33 @@
 //! Addresses as people write them: `10.0.0.1:5432`, `[::1]:5432`, `unix:/run/x.sock`, `name:port`.
 //!
-//! A listener needs an address of its own; a server may be given by name, which is looked up once,
-//! here, so that a session never waits for a resolver. Not here: whether an address can be bound
-//! or reached.
+//! A listener needs an address of its own; a server may be given by name, which is only read here.
+//! Not here: looking names up, and whether an address can be bound or reached.
 
-use std::collections::HashMap;
-use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ringlane_core::snapshot::Address;
 
+use super::names::Name;
 use super::report::quoted;
 
 /// Bytes in the longest path of a unix socket: `sun_path` without its final zero.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// Looks up `name:port`.
-pub(super) type Resolver = fn(&str) -> io::Result<Vec<SocketAddr>>;
+/// Bytes in the longest name of DNS, and in the longest part of one (RFC 1035, section 2.3.4).
+const NAME_MAX: usize = 253;
+const LABEL_MAX: usize = 63;
 
-/// The machine's own resolver.
-pub(super) fn system_resolver(name: &str) -> io::Result<Vec<SocketAddr>> {
-    Ok(name.to_socket_addrs()?.collect())
+/// What stands before a name whose SRV records are asked for.
+const SRV: &str = "srv:";
+
+/// Where a server is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Place {
+    /// Always there.
+    Fixed(Address),
+    /// Where its name says, while it serves.
+    Named(Name),
 }
 
 /// Why a text can't be used as an address, and what to do about it.
@@ -41,30 +47,6 @@ impl Problem {
     }
 }
 
-/// Names that were looked up, each once.
-#[derive(Debug)]
-pub(super) struct Names {
-    resolver: Resolver,
-    known: HashMap<String, Result<SocketAddr, String>>,
-}
-
-impl Names {
-    /// Nothing looked up yet.
-    pub(super) fn new(resolver: Resolver) -> Self {
-        Self { resolver, known: HashMap::new() }
-    }
-
-    /// The first address of `name:port`.
-    fn resolve(&mut self, name: &str) -> Result<SocketAddr, String> {
-        let resolver = self.resolver;
-        let known = self.known.entry(name.to_owned()).or_insert_with(|| match resolver(name) {
-            Ok(found) => found.first().copied().ok_or_else(|| "it has no address".to_owned()),
-            Err(error) => Err(error.to_string()),
-        });
-        known.clone()
-    }
-}
-
 /// Reads the address of a listener.
 pub(super) fn listener(text: &str) -> Result<Address, Problem> {
     if let Some(address) = literal(text)? {
@@ -78,22 +60,35 @@ pub(super) fn listener(text: &str) -> Result<Address, Problem> {
     Err(problem.hint("write the address of this machine that clients connect to"))
 }
 
-/// Reads the address of a server, looking up a name.
-pub(super) fn server(text: &str, names: &mut Names) -> Result<Address, Problem> {
-    let address = match literal(text)? {
-        Some(address) => address,
-        None => {
-            let (name, _) = name_and_port(text)?;
-            Address::Inet(names.resolve(text).map_err(|error| {
-                Problem::new(format!("can't resolve {}: {error}", quoted(name)))
-                    .hint("names are looked up once, at start; write the IP address if it is fixed")
-            })?)
+/// Reads the address of a server, which may be a name.
+pub(super) fn server(text: &str) -> Result<Place, Problem> {
+    if let Some(name) = text.strip_prefix(SRV) {
+        if !is_name(name) {
+            let hint = "write \"srv:_postgresql._tcp.example.org\"";
+            return Err(Problem::new("after srv: stands a name of DNS").hint(hint));
         }
-    };
-    match address {
-        Address::Inet(inet) if inet.port() == 0 => Err(Problem::new("its port must not be 0")),
-        address => Ok(address),
+        return Ok(Place::Named(Name::Srv(name.to_owned())));
     }
+    match literal(text)? {
+        Some(Address::Inet(inet)) if inet.port() == 0 => {
+            Err(Problem::new("its port must not be 0"))
+        }
+        Some(address) => Ok(Place::Fixed(address)),
+        None => match name_and_port(text)? {
+            (_, 0) => Err(Problem::new("its port must not be 0")),
+            (name, port) => Ok(Place::Named(Name::Addresses { name: name.to_owned(), port })),
+        },
+    }
+}
+
+/// Whether a text can be a name of DNS; one dot may end it.
+fn is_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=LABEL_MAX).contains(&label.len())
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    let text = text.strip_suffix('.').unwrap_or(text);
+    text.len() <= NAME_MAX && text.split('.').all(is_label)
 }
 
 /// Reads an address that needs no look-up; `None` for what may be `name:port`.
@@ -147,10 +142,8 @@ fn name_and_port(text: &str) -> Result<(&str, u16), Problem> {
             not_an_address()
         });
     };
-    let is_name = !name.is_empty()
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'));
-    // What is all digits and dots was meant as an address, and the resolver would guess at it.
-    if !is_name || name.chars().all(|c| c.is_ascii_digit() || c == '.') {
+    // What is all digits and dots was meant as an address.
+    if !is_name(name) || name.chars().all(|c| c.is_ascii_digit() || c == '.') {
         return Err(not_an_address());
     }
     match port.parse::<u16>() {
@@ -182,33 +175,23 @@ pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
 mod tests {
     use super::*;
 
-    fn resolver(name: &str) -> io::Result<Vec<SocketAddr>> {
-        match name {
-            "db:5432" => Ok(vec![SocketAddr::from(([10, 0, 0, 7], 5432))]),
-            "empty:1" => Ok(Vec::new()),
-            _ => Err(io::Error::other("unknown name")),
-        }
-    }
-
     #[test]
     fn prints_what_it_read() {
         for text in ["0.0.0.0:5432", "127.0.0.1:0", "[::]:5432", "[fe80::1%2]:1", "unix:/run/x"] {
             assert_eq!(listener(text).map(|address| address.to_string()), Ok(text.to_owned()));
         }
-        let mut names = Names::new(resolver);
-        for (text, printed) in [
-            ("10.0.0.1:5432", "10.0.0.1:5432"),
-            ("[::1]:5432", "[::1]:5432"),
-            ("unix:/run/pg", "unix:/run/pg"),
-            ("db:5432", "10.0.0.7:5432"),
-        ] {
-            let address = server(text, &mut names).map(|address| address.to_string());
-            assert_eq!(address, Ok(printed.to_owned()));
+        for text in ["10.0.0.1:5432", "[::1]:5432", "unix:/run/pg"] {
+            let Ok(Place::Fixed(address)) = server(text) else { panic!("{text}") };
+            assert_eq!(address.to_string(), text);
+        }
+        for text in ["db:5432", "db.example.:1", "_x._tcp.a-b:1", "srv:_pg._tcp.example.org"] {
+            let Ok(Place::Named(name)) = server(text) else { panic!("{text}") };
+            assert_eq!(name.to_string(), text);
         }
     }
 
     #[track_caller]
-    fn refused(address: Result<Address, Problem>, complaint: &str) {
+    fn refused<T: std::fmt::Debug>(address: Result<T, Problem>, complaint: &str) {
         let problem = address.expect_err(complaint);
         let said = format!("{} / {}", problem.why, problem.hint.unwrap_or_default());
         assert!(said.contains(complaint), "{said}");
@@ -242,16 +225,19 @@ mod tests {
 
     #[test]
     fn refuses_servers_with_a_reason() {
-        let mut names = Names::new(resolver);
         for (text, complaint) in [
             ("10.0.0.1:0", "port must not be 0"),
-            ("nowhere:80", "can't resolve \"nowhere\": unknown name"),
-            ("empty:1", "can't resolve \"empty\": it has no address"),
+            ("db:0", "port must not be 0"),
+            ("srv:", "a name of DNS"),
+            ("srv:_pg._tcp.example.org:5432", "a name of DNS"),
+            ("srv:a b", "\"srv:_postgresql._tcp.example.org\""),
+            (&format!("{}:1", "x".repeat(64)), "not an address"),
+            ("a..b:1", "not an address"),
             ("db", "\"db:PORT\""),
             ("db:http", "number from 1 to 65535"),
             ("db example:80", "not an address"),
         ] {
-            refused(server(text, &mut names), complaint);
+            refused(server(text), complaint);
         }
     }
 }

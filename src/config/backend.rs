@@ -5,12 +5,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ringlane_core::snapshot::{
-    Address, Affinity, BalanceKind, Congestion, HashKey, LoadBound, Queue, SendProxy,
-};
+use ringlane_core::snapshot::{Affinity, BalanceKind, Congestion, HashKey, LoadBound, SendProxy};
 
-use super::address::{self, Names, Problem};
+use super::address::{self, Place as Where, Problem};
 use super::check::{self, Watch};
+use super::names::{Name, SLOTS_MAX, SLOTS_SRV};
 use super::report::quoted;
 use super::table::{At, Table};
 use super::words::Place;
@@ -63,10 +62,6 @@ const AFFINITY_TTL: Duration = Duration::from_secs(30 * 60);
 const AFFINITY_SIZE: u32 = 100_000;
 const AFFINITY_SIZE_MAX: u32 = 100_000_000;
 
-/// How many sessions wait for a server where nothing is said, and at most.
-const QUEUE_SIZE: u32 = 1024;
-const QUEUE_SIZE_MAX: u32 = 1_000_000;
-
 /// One `[[backend]]` as the file has it.
 #[derive(Debug)]
 pub(super) struct Backend<'a> {
@@ -78,7 +73,6 @@ pub(super) struct Backend<'a> {
     pub(super) affinity: Option<Affinity>,
     pub(super) congestion: Congestion,
     pub(super) send_proxy: Option<SendProxy>,
-    pub(super) queue: Option<Queue>,
     pub(super) servers: Vec<Server<'a>>,
     /// How they are watched.
     pub(super) watch: Watch,
@@ -89,21 +83,22 @@ pub(super) struct Backend<'a> {
 pub(super) struct Server<'a> {
     /// The given name, or the address as it was written.
     pub(super) name: Option<At<&'a str>>,
-    pub(super) address: Option<Address>,
+    pub(super) place: Option<Where>,
+    /// How many servers it stands for.
+    pub(super) slots: u32,
     pub(super) weight: u32,
     pub(super) backup: bool,
     pub(super) max_connections: u32,
 }
 
 /// Reads one backend.
-pub(super) fn read<'a>(mut table: Table<'a>, names: &mut Names) -> Backend<'a> {
+pub(super) fn read(mut table: Table<'_>) -> Backend<'_> {
     let name = table.name("name");
     if let Some(name) = &name {
         table.call(format!("backend {}", quoted(name.value)));
     }
     table.require(&["name", "server"]);
     let versions = [("v1", SendProxy::V1), ("v2", SendProxy::V2)];
-    let servers = servers(&table, names);
     let backend = Backend {
         name,
         balance: balance(&table),
@@ -111,8 +106,7 @@ pub(super) fn read<'a>(mut table: Table<'a>, names: &mut Names) -> Backend<'a> {
         affinity: affinity(&table),
         congestion: table.congestion(),
         send_proxy: table.choice("send_proxy", &versions, &FOREIGN_VERSIONS),
-        queue: queue(&table, &servers),
-        servers,
+        servers: servers(&table),
         watch: check::watch(&table),
         table,
     };
@@ -168,28 +162,12 @@ fn affinity(table: &Table<'_>) -> Option<Affinity> {
     Some(affinity)
 }
 
-/// Where servers have a limit and nothing is said, sessions wait as well.
-fn queue(table: &Table<'_>, servers: &[Server<'_>]) -> Option<Queue> {
-    let default = Queue { size: QUEUE_SIZE, timeout: None };
-    let Some(mut inner) = table.table("queue", Place::Queue) else {
-        let limited = servers.iter().any(|server| server.max_connections < u32::MAX);
-        return limited.then_some(default);
-    };
-    inner.call(format!("queue of {}", table.called()));
-    let queue = Queue {
-        size: inner.integer("size", 0..=QUEUE_SIZE_MAX).unwrap_or(QUEUE_SIZE),
-        timeout: inner.duration("timeout"),
-    };
-    inner.refuse_unknown_keys();
-    Some(queue)
-}
-
-fn servers<'a>(table: &Table<'a>, names: &mut Names) -> Vec<Server<'a>> {
+fn servers<'a>(table: &Table<'a>) -> Vec<Server<'a>> {
     let entries = table.tables("server", Place::Server);
-    entries.into_iter().map(|entry| read_server(entry, table.called(), names)).collect()
+    entries.into_iter().map(|entry| read_server(entry, table.called())).collect()
 }
 
-fn read_server<'a>(mut table: Table<'a>, backend: &str, names: &mut Names) -> Server<'a> {
+fn read_server<'a>(mut table: Table<'a>, backend: &str) -> Server<'a> {
     table.call(format!("{} of {backend}", table.called()));
     let name = table.name("name");
     let text = table.string("address");
@@ -198,9 +176,19 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, names: &mut Names) -> Se
         table.call(format!("server {} of {backend}", quoted(name.value)));
     }
     table.require(&["address"]);
+    let place = text.and_then(|text| read_address(&table, text));
+    // Shares of SRV records are scaled to this; the more, the finer.
+    let (slots, weight) = match place {
+        Some(Where::Named(Name::Srv(_))) => (SLOTS_SRV, WEIGHT_MAX),
+        _ => (1, 1),
+    };
+    if !matches!(place, Some(Where::Named(_)) | None) {
+        refuse_without(&table, "slots", false, "an address by name");
+    }
     let server = Server {
-        address: text.and_then(|text| read_address(&table, text, names)),
-        weight: table.integer("weight", 0..=WEIGHT_MAX).unwrap_or(1),
+        place,
+        slots: table.integer("slots", 1..=SLOTS_MAX).unwrap_or(slots),
+        weight: table.integer("weight", 0..=WEIGHT_MAX).unwrap_or(weight),
         backup: table.boolean("backup").unwrap_or(false),
         max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
         name,
@@ -209,9 +197,9 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, names: &mut Names) -> Se
     server
 }
 
-fn read_address(table: &Table<'_>, text: At<&str>, names: &mut Names) -> Option<Address> {
-    match address::server(text.value, names) {
-        Ok(address) => Some(address),
+fn read_address(table: &Table<'_>, text: At<&str>) -> Option<Where> {
+    match address::server(text.value) {
+        Ok(place) => Some(place),
         Err(Problem { why, hint }) => {
             let diagnostic = table.unusable("address", text.span, &why);
             table.report(match hint {

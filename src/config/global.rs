@@ -1,4 +1,4 @@
-//! The reader of `[global]`, with `admin` and `access_log` in it.
+//! The reader of `[global]`, with `admin` and `access_log` in it (`resolver`: see `names`).
 //!
 //! Not here: anything that depends on the machine, such as how many shards `auto` means.
 
@@ -10,6 +10,7 @@ use ringlane_core::snapshot::Address;
 
 use super::address;
 use super::lower::Claims;
+use super::names::{self, Resolver};
 use super::report::Diagnostic;
 use super::table::{At, Table};
 use super::words::Place;
@@ -30,6 +31,7 @@ impl Default for Global {
             max_connections: None,
             drain_timeout: DRAIN_TIMEOUT,
             access_log: None,
+            resolver: Resolver::default(),
         }
     }
 }
@@ -40,6 +42,7 @@ pub(super) fn read(table: Option<Table<'_>>, claims: &mut Claims) -> Global {
     let Some(table) = table else { return default };
     let admin = table.table("admin", Place::Admin);
     let access_log = table.table("access_log", Place::AccessLog);
+    let resolver = table.table("resolver", Place::Resolver);
     let global = Global {
         shards: shards(&table),
         driver: driver(&table),
@@ -50,6 +53,7 @@ pub(super) fn read(table: Option<Table<'_>>, claims: &mut Claims) -> Global {
         max_connections: table.integer("max_connections", 1..=u32::MAX),
         drain_timeout: table.duration("drain_timeout").unwrap_or(default.drain_timeout),
         access_log: access_log.map(|table| read_access_log(&table)),
+        resolver: resolver.map(|table| names::resolver(&table)).unwrap_or_default(),
     };
     table.refuse_unknown_keys();
     global

@@ -5,20 +5,24 @@
 //! above lets no snapshot out once anything was reported.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 
 use ringlane_core::snapshot::{self, Address, BackendId, ServerId, Snapshot};
 
 use super::Global;
-use super::backend::Backend;
+use super::address::Place;
+use super::backend::{Backend, Server};
 use super::frontend::Frontend;
+use super::names::Lookup;
 use super::report::{Diagnostic, Sink, quoted};
 use super::table::{At, Table};
 use super::words;
 
 /// Names that a hint lists at most.
 const LISTED_MAX: usize = 5;
+
+/// Servers that names may stand for in one file, slots without an address included.
+const SLOTS_ALL_MAX: u32 = 65_536;
 
 /// The generation of what a file says; later ones are counted by whoever publishes them.
 const FIRST_GENERATION: u64 = 1;
@@ -50,10 +54,10 @@ impl Claims {
 
 /// Names of one kind, to find the second of two equal ones.
 #[derive(Debug, Default)]
-struct Seen<'a>(HashMap<&'a str, Range<usize>>);
+struct Seen(HashMap<String, Range<usize>>);
 
-impl<'a> Seen<'a> {
-    fn insert(&mut self, sink: &Sink, name: &At<&'a str>, plural: &str) {
+impl Seen {
+    fn insert(&mut self, sink: &Sink, name: &At<&str>, plural: &str) {
         if let Some(first) = self.0.get(name.value) {
             sink.add(
                 Diagnostic::at(
@@ -66,18 +70,18 @@ impl<'a> Seen<'a> {
             );
             return;
         }
-        self.0.insert(name.value, name.span.clone());
+        self.0.insert(name.value.to_owned(), name.span.clone());
     }
 }
 
-/// Makes the snapshot; what is wrong goes to `sink`.
+/// Makes the snapshot, and the names that give addresses to its servers; what is wrong goes to `sink`.
 pub(super) fn snapshot(
     sink: &Sink,
     global: &Global,
     frontends: Vec<Frontend<'_>>,
     backends: Vec<Backend<'_>>,
     claims: &mut Claims,
-) -> Snapshot {
+) -> (Snapshot, Vec<Lookup>) {
     let mut snapshot = Snapshot {
         generation: FIRST_GENERATION,
         max_connections: global.max_connections.unwrap_or(u32::MAX),
@@ -86,12 +90,13 @@ pub(super) fn snapshot(
         backends: Vec::with_capacity(backends.len()),
         servers: Vec::new(),
     };
-    lower_backends(sink, backends, &mut snapshot);
+    let lookups = lower_backends(sink, backends, &mut snapshot);
     lower_frontends(sink, frontends, &mut snapshot, claims);
-    snapshot
+    (snapshot, lookups)
 }
 
-fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapshot) {
+fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapshot) -> Vec<Lookup> {
+    let mut lookups = Vec::new();
     let mut seen = Seen::default();
     for backend in backends {
         if let Some(name) = &backend.name {
@@ -101,20 +106,24 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
         let first_server = ServerId(id_of_next_server(snapshot));
         let plural = format!("servers of {}", backend.table.called());
         let mut servers_seen = Seen::default();
-        let server_count = backend.servers.len();
         for server in backend.servers {
             if let Some(name) = &server.name {
                 servers_seen.insert(sink, name, &plural);
+                for slot in slot_names(&server) {
+                    servers_seen.insert(
+                        sink,
+                        &At { value: &slot, span: name.span.clone() },
+                        &plural,
+                    );
+                }
             }
-            let nowhere = Address::Inet(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
-            snapshot.servers.push(snapshot::Server {
-                name: owned(server.name.as_ref()),
-                backend: id,
-                address: Some(server.address.unwrap_or(nowhere)),
-                weight: server.weight,
-                backup: server.backup,
-                max_connections: server.max_connections,
-            });
+            lookups.extend(lower_server(server, id, snapshot));
+        }
+        let slots: u32 = lookups.iter().map(|lookup: &Lookup| lookup.slots).sum();
+        if slots > SLOTS_ALL_MAX {
+            let title = format!("the names in this file have more than {SLOTS_ALL_MAX} slots");
+            sink.add(Diagnostic::whole(title).hint("lower the slots of some servers"));
+            break;
         }
         snapshot.backends.push(snapshot::Backend {
             name: owned(backend.name.as_ref()),
@@ -123,11 +132,40 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
             affinity: backend.affinity,
             congestion: backend.congestion,
             send_proxy: backend.send_proxy,
-            queue: backend.queue,
             first_server,
-            server_count: self::id(server_count),
+            server_count: id_of_next_server(snapshot) - first_server.0,
         });
     }
+    lookups
+}
+
+/// Adds what one entry of `server` stands for; with a name, also what to ask for.
+fn lower_server(server: Server<'_>, backend: BackendId, snapshot: &mut Snapshot) -> Option<Lookup> {
+    let (entry, slots) = (owned(server.name.as_ref()), slot_names(&server));
+    let first = ServerId(id_of_next_server(snapshot));
+    let (address, name) = match server.place {
+        Some(Place::Fixed(address)) => (Some(address), None),
+        Some(Place::Named(name)) => (None, Some(name)),
+        None => (None, None),
+    };
+    let names = if slots.is_empty() { vec![entry.clone()] } else { slots };
+    snapshot.servers.extend(names.into_iter().map(|name| snapshot::Server {
+        name,
+        backend,
+        address: address.clone(),
+        weight: server.weight,
+        backup: server.backup,
+        max_connections: server.max_connections,
+    }));
+    let (slots, weight) = (server.slots, server.weight);
+    name.map(|name| Lookup { name, entry, first, slots, weight })
+}
+
+/// The names of an entry that stands for several servers: `web-1`, `web-2` and so on.
+fn slot_names(server: &Server<'_>) -> Vec<String> {
+    let slots = if server.slots > 1 { server.slots } else { 0 };
+    let name = owned(server.name.as_ref());
+    (1..=slots).map(|slot| format!("{name}-{slot}")).collect()
 }
 
 fn lower_frontends(
@@ -165,9 +203,6 @@ fn lower_frontends(
             path: frontend.path,
             role: frontend.role,
             accept_proxy: frontend.accept_proxy,
-            priority: frontend.priority,
-            rate: frontend.rate,
-            per_client: frontend.per_client,
         });
     }
 }

@@ -1,8 +1,7 @@
 //! The configuration file: TOML text in, a checked [`Snapshot`] out, or a report of all that is wrong.
 //!
-//! What this is not: it binds nothing, looks at nothing of the host but the name resolver (for
-//! servers given by name), and keeps nothing; a limit that depends on the host is derived by
-//! `control`. The way through the modules: `syntax` (what the TOML parser complains about) →
+//! What this is not: it binds nothing, looks at nothing of the host, and keeps nothing; a limit that
+//! depends on the host is derived by `control`, which also looks names up. The way through the modules: `syntax` (what the TOML parser complains about) →
 //! `global`, `frontend`, `backend` (one reader per table, on `table`) → `lower` (references,
 //! duplicates, ids). `words` knows every key, `report` shows what went wrong.
 //!
@@ -17,6 +16,7 @@ mod duration;
 mod frontend;
 mod global;
 mod lower;
+mod names;
 mod report;
 mod syntax;
 mod table;
@@ -34,9 +34,9 @@ use ringlane_core::snapshot::Snapshot;
 use toml::de::DeTable;
 
 pub use check::{Body, Check, Http, Kind, Login, Secret, Step, Watch};
+pub use names::{Lookup, Name, Resolver};
 pub use report::Report;
 
-use address::Resolver;
 use report::{Diagnostic, Sink};
 use table::Table;
 use words::Place;
@@ -53,6 +53,8 @@ pub struct Config {
     pub snapshot: Snapshot,
     /// How the servers of each backend are watched, at the backend's id.
     pub watches: Vec<Watch>,
+    /// The servers that are given by name.
+    pub lookups: Vec<Lookup>,
 }
 
 /// The `[global]` table.
@@ -77,6 +79,8 @@ pub struct Global {
     pub drain_timeout: Duration,
     /// Where finished sessions are written to, if anywhere.
     pub access_log: Option<AccessLog>,
+    /// Who is asked for the addresses of servers that are given by name.
+    pub resolver: Resolver,
 }
 
 /// How many shards run.
@@ -148,7 +152,7 @@ pub enum LogDestination {
 pub fn load(path: &Path) -> Result<Config, Report> {
     let name = path.display().to_string();
     match read(path) {
-        Ok(bytes) => parse_bytes(&name, bytes, address::system_resolver),
+        Ok(bytes) => parse_bytes(&name, bytes),
         Err(error) => {
             let title = format!("can't read the configuration file {name}: {error}");
             let hint = "--config names a TOML file that this user may read";
@@ -157,13 +161,13 @@ pub fn load(path: &Path) -> Result<Config, Report> {
     }
 }
 
-/// Checks a configuration given as the bytes of its file; `resolver` looks up names of servers.
+/// Checks a configuration given as the bytes of its file.
 ///
 /// # Errors
 /// Everything that is wrong with it.
-pub fn parse_bytes(name: &str, bytes: Vec<u8>, resolver: Resolver) -> Result<Config, Report> {
+pub fn parse_bytes(name: &str, bytes: Vec<u8>) -> Result<Config, Report> {
     match String::from_utf8(bytes) {
-        Ok(text) => parse_with(name, &text, resolver),
+        Ok(text) => parse(name, &text),
         Err(error) => Err(not_text(name, &error)),
     }
 }
@@ -173,11 +177,6 @@ pub fn parse_bytes(name: &str, bytes: Vec<u8>, resolver: Resolver) -> Result<Con
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
-    parse_with(name, text, address::system_resolver)
-}
-
-/// [`parse`] with the name resolver as an argument.
-fn parse_with(name: &str, text: &str, resolver: Resolver) -> Result<Config, Report> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let sink = Sink::default();
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -197,13 +196,11 @@ fn parse_with(name: &str, text: &str, resolver: Resolver) -> Result<Config, Repo
         // What should be backends was reported; that none of them is there follows from it.
         frontends.iter_mut().for_each(|frontend| frontend.backend = None);
     }
-    let mut names = address::Names::new(resolver);
-    let mut backends: Vec<_> =
-        backends.into_iter().map(|table| backend::read(table, &mut names)).collect();
+    let mut backends: Vec<_> = backends.into_iter().map(backend::read).collect();
     let watches = backends.iter_mut().map(|backend| std::mem::take(&mut backend.watch)).collect();
     root.refuse_unknown_keys();
-    let snapshot = lower::snapshot(&sink, &global, frontends, backends, &mut claims);
-    sink.finish(name, text).map(|()| Config { global, snapshot, watches })
+    let (snapshot, lookups) = lower::snapshot(&sink, &global, frontends, backends, &mut claims);
+    sink.finish(name, text).map(|()| Config { global, snapshot, watches, lookups })
 }
 
 /// The bytes of a file, unless they are too many.

@@ -7,10 +7,7 @@ mod properties;
 mod refused;
 mod refused_structure;
 
-use std::io;
-use std::net::SocketAddr;
-
-use super::{Config, Report, parse_with};
+use super::{Config, Report};
 
 /// A backend that frontends of a test can name.
 const BACKEND: &str = "\
@@ -19,16 +16,8 @@ name = \"pg\"
 server = [{ address = \"10.0.0.1:5432\" }]
 ";
 
-/// Knows one name, so that no test asks the network.
-fn resolver(name: &str) -> io::Result<Vec<SocketAddr>> {
-    match name {
-        "db.example:5432" => Ok(vec![SocketAddr::from(([10, 0, 0, 7], 5432))]),
-        _ => Err(io::Error::other("Name or service not known")),
-    }
-}
-
 fn parse(text: &str) -> Result<Config, Report> {
-    parse_with("test.toml", text, resolver)
+    super::parse("test.toml", text)
 }
 
 /// A whole file around lines of a frontend, which begin at line 5.

@@ -25,6 +25,8 @@ pub(super) enum Place {
     Admin,
     /// `access_log` in `[global]`.
     AccessLog,
+    /// `resolver` in `[global]`.
+    Resolver,
     /// `[[frontend]]`.
     Frontend,
     /// `timeout` in `[[frontend]]`.
@@ -33,10 +35,6 @@ pub(super) enum Place {
     Backend,
     /// `affinity` in `[[backend]]`.
     Affinity,
-    /// `per_client` in `[[frontend]]`.
-    PerClient,
-    /// `queue` in `[[backend]]`.
-    Queue,
     /// One entry of `server` in `[[backend]]`.
     Server,
     /// `accept_proxy` in `[[frontend]]`.
@@ -54,7 +52,7 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -62,10 +60,9 @@ impl Place {
         Self::Server,
         Self::Check,
         Self::Affinity,
-        Self::Queue,
-        Self::PerClient,
         Self::Admin,
         Self::AccessLog,
+        Self::Resolver,
         Self::Timeout,
         Self::AcceptProxy,
         Self::Step,
@@ -88,6 +85,7 @@ impl Place {
                 ("max_connections", "max_connections = 100000"),
                 ("drain_timeout", "drain_timeout = \"30s\""),
                 ("access_log", "access_log = { format = \"json\", to = \"stderr\" }"),
+                ("resolver", "resolver = { servers = [\"10.0.0.53:53\"] }"),
             ],
             Self::Admin => &[
                 ("socket", "socket = \"/run/ringlane/admin.sock\""),
@@ -96,7 +94,23 @@ impl Place {
             Self::AccessLog => {
                 &[("format", "format = \"json\""), ("to", "to = \"file:/var/log/ringlane.log\"")]
             }
-            Self::Frontend => FRONTEND,
+            Self::Resolver => &[
+                ("servers", "servers = [\"10.0.0.53:53\"]"),
+                ("timeout", "timeout = \"2s\""),
+                ("hold", "hold = \"30s\""),
+            ],
+            Self::Frontend => &[
+                ("name", "name = \"pg-write\""),
+                ("bind", "bind = [\"0.0.0.0:5432\", \"[::]:5432\"]"),
+                ("mode", "mode = \"tcp\""),
+                ("backend", "backend = \"postgres\""),
+                ("max_connections", "max_connections = 10000"),
+                ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
+                ("congestion", "congestion = \"auto\""),
+                ("path", "path = \"auto\""),
+                ("role", "role = \"primary\""),
+                ("accept_proxy", "accept_proxy = { trusted = [\"10.0.0.0/8\"] }"),
+            ],
             Self::Timeout => &[
                 ("connect", "connect = \"2s\""),
                 ("client", "client = \"10m\""),
@@ -110,21 +124,13 @@ impl Place {
                 ("weight", "weight = 10"),
                 ("backup", "backup = true"),
                 ("max_connections", "max_connections = 500"),
+                ("slots", "slots = 4"),
             ],
             Self::Affinity => &[
                 ("key", "key = \"client_ip\""),
                 ("ttl", "ttl = \"30m\""),
                 ("size", "size = 100000"),
             ],
-            Self::PerClient => &[
-                ("max_connections", "max_connections = 20"),
-                ("rate", "rate = 10"),
-                ("burst", "burst = 20"),
-                ("allow", "allow = [\"10.0.0.0/8\"]"),
-                ("size", "size = 100000"),
-                ("refuse", "refuse = \"reset\""),
-            ],
-            Self::Queue => &[("size", "size = 1024"), ("timeout", "timeout = \"5s\"")],
             Self::AcceptProxy => {
                 &[("trusted", "trusted = [\"10.0.0.0/8\"]"), ("timeout", "timeout = \"5s\"")]
             }
@@ -146,12 +152,11 @@ impl Place {
             Self::Global => "[global]",
             Self::Admin => "admin in [global]",
             Self::AccessLog => "access_log in [global]",
+            Self::Resolver => "resolver in [global]",
             Self::Frontend => "[[frontend]]",
             Self::Timeout => "timeout in [[frontend]]",
             Self::Backend => "[[backend]]",
             Self::Affinity => "affinity in [[backend]]",
-            Self::PerClient => "per_client in [[frontend]]",
-            Self::Queue => "queue in [[backend]]",
             Self::Server => "a server of [[backend]]",
             Self::AcceptProxy => "accept_proxy in [[frontend]]",
             Self::Check => "check in [[backend]]",
@@ -165,23 +170,6 @@ impl Place {
     }
 }
 
-/// The keys of `[[frontend]]`.
-const FRONTEND: &[Key] = &[
-    ("name", "name = \"pg-write\""),
-    ("bind", "bind = [\"0.0.0.0:5432\", \"[::]:5432\"]"),
-    ("mode", "mode = \"tcp\""),
-    ("backend", "backend = \"postgres\""),
-    ("max_connections", "max_connections = 10000"),
-    ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
-    ("congestion", "congestion = \"auto\""),
-    ("path", "path = \"auto\""),
-    ("role", "role = \"primary\""),
-    ("rate", "rate = 1000"),
-    ("per_client", "per_client = { max_connections = 20, rate = 10 }"),
-    ("priority", "priority = \"high\""),
-    ("accept_proxy", "accept_proxy = { trusted = [\"10.0.0.0/8\"] }"),
-];
-
 /// The keys of `[[backend]]`.
 const BACKEND: &[Key] = &[
     ("name", "name = \"postgres\""),
@@ -191,7 +179,6 @@ const BACKEND: &[Key] = &[
     ("affinity", "affinity = { key = \"client_ip\", ttl = \"30m\", size = 100000 }"),
     ("congestion", "congestion = \"auto\""),
     ("send_proxy", "send_proxy = \"v2\""),
-    ("queue", "queue = { size = 1024, timeout = \"5s\" }"),
     ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
     ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),
     ("max_lag", "max_lag = \"10s\""),
@@ -247,7 +234,17 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
         &["address", "bind", "server"],
     ),
     (
-        &["hosts", "targets", "endpoints", "nodes", "members", "member", "peers", "reals"],
+        &[
+            "servers",
+            "hosts",
+            "targets",
+            "endpoints",
+            "nodes",
+            "members",
+            "member",
+            "peers",
+            "reals",
+        ],
         &["server"],
     ),
     (&["maxconn", "max_conn", "max_conns", "max_clients", "connections"], &["max_connections"]),
@@ -292,12 +289,11 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["persistence", "session_persistence", "persist"], &["affinity"]),
     (&["hash_key", "hash_on", "hash_type", "hash_policy"], &["hash"]),
     (&["hash_balance_factor", "balance_factor", "load_factor"], &["bounded_load"]),
-    (&["rate_limit", "rate_limit_sessions", "conn_rate", "limit_req"], &["rate"]),
-    (&["limit_conn", "per_ip", "client_limits", "per_source"], &["per_client"]),
-    (&["whitelist", "allowlist", "except", "allow_list"], &["allow"]),
-    (&["max_queue", "maxqueue", "timeout_queue", "pending"], &["queue"]),
     (&["expire", "timeout", "ttl_seconds"], &["ttl"]),
     (&["entries", "max_entries", "capacity"], &["size"]),
+    (&["resolvers", "dns", "nameserver", "nameservers"], &["servers", "resolver"]),
+    (&["hold_valid", "hold_nx", "keep"], &["hold"]),
+    (&["server_template", "instances", "count"], &["slots"]),
     (&["settings", "main", "general", "process", "defaults"], &["global"]),
 ];
 
@@ -305,6 +301,7 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
 const LATER: &[(&[&str], &str)] = &[
     (&["route", "routes", "rules", "acl", "match"], "route"),
     (&["tls", "ssl", "cert", "certificate", "certificates", "key"], "tls"),
+    (&["max_queue", "maxqueue", "queue"], "max_queue"),
     (&["outlier", "observe"], "outlier"),
 ];
 
@@ -428,7 +425,7 @@ mod tests {
         for (place, word, hint) in [
             (Place::Frontend, "backnd", "did you mean \"backend\"?"),
             (Place::Frontend, "Max-Connections", "written max_connections"),
-            (Place::Backend, "servers", "did you mean \"server\"?"),
+            (Place::Backend, "servers", "says \"server\""),
             (Place::Frontend, "balance", "balance is a key of [[backend]]"),
             (Place::Backend, "bind", "bind is a key of [[frontend]]"),
             (Place::Root, "server", "server is a key of [[backend]]"),

@@ -11,6 +11,7 @@ mod cores;
 mod descriptors;
 pub mod log;
 pub mod metrics;
+pub mod names;
 mod privileges;
 mod rates;
 pub mod running;

@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 use ringlane_core::counters::ShardCounters;
 use ringlane_core::gauges::Gauges;
 use ringlane_core::mailbox::Mailbox;
-use ringlane_core::snapshot::{Address, Snapshot};
+use ringlane_core::snapshot::{Address, ServerId, Snapshot};
 use ringlane_core::sys::DriverKind;
 use tokio::sync::Notify;
 
+use super::names::Followed;
 use super::servers::Servers;
-use crate::config::Watch;
+use crate::config::{Lookup, Name, Watch};
 
 /// The shared state of one running balancer.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub struct Running {
     pub gauges: Arc<Gauges>,
     /// What is known of each server, and decided about it.
     pub servers: Servers,
+    /// Those of them that are given by name.
+    pub names: Vec<Followed>,
     /// What each shard counted.
     pub counters: Vec<Arc<ShardCounters>>,
     /// What carries the shards' operations out.
@@ -67,7 +70,7 @@ impl Running {
     /// # Errors
     /// When the process has no descriptor left for the mailboxes.
     pub fn new(
-        (snapshot, watches): (Snapshot, &[Watch]),
+        (snapshot, watches, lookups): (Snapshot, &[Watch], Vec<Lookup>),
         driver: DriverKind,
         cpus: Vec<Option<usize>>,
         bound: Vec<Vec<Address>>,
@@ -81,6 +84,7 @@ impl Running {
             (Arc::clone(&snapshot), Arc::clone(&gauges), Arc::clone(&mailboxes));
         Ok(Self {
             servers: Servers::new(known, gauged, mail, watches),
+            names: lookups.into_iter().map(Followed::from).collect(),
             gauges,
             counters: (0..shards).map(|_| Arc::new(ShardCounters::new(&snapshot))).collect(),
             snapshot,
@@ -93,6 +97,13 @@ impl Running {
             stage: AtomicU8::new(Stage::Starting as u8),
             asked_to_drain: Notify::new(),
         })
+    }
+
+    /// The name that gives a server its address, if it is not given by address.
+    pub(super) fn name_of(&self, id: ServerId) -> Option<&Name> {
+        let is_slot =
+            |lookup: &&Lookup| (lookup.first.0..lookup.first.0 + lookup.slots).contains(&id.0);
+        self.names.iter().map(|name| &name.lookup).find(is_slot).map(|lookup| &lookup.name)
     }
 
     /// How many shards serve.
@@ -159,9 +170,13 @@ mod tests {
             backends: Vec::new(),
             servers: Vec::new(),
         };
-        let running =
-            Running::new((snapshot, &[]), DriverKind::Uring, vec![None, Some(1)], Vec::new())
-                .unwrap();
+        let running = Running::new(
+            (snapshot, &[], Vec::new()),
+            DriverKind::Uring,
+            vec![None, Some(1)],
+            Vec::new(),
+        )
+        .unwrap();
         assert_eq!((running.shards(), running.counters.len(), running.mailboxes.len()), (2, 2, 2));
         assert_eq!(running.stage(), Stage::Starting);
         for (enter, then) in [

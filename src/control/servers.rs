@@ -1,4 +1,5 @@
-//! The book of all servers: what checks saw, what operators ordered, and what became of it.
+//! The book of all servers: what checks saw, what operators ordered, where they are, and what became
+//! of it.
 //!
 //! Kept by the control thread and the admin API; shards read one word per server in `gauges`, which
 //! is written here alone. What a server may take is decided in `ringlane_core::health`. Invariants:
@@ -10,10 +11,13 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use ringlane_core::addresses::Found;
 use ringlane_core::gauges::Gauges;
-use ringlane_core::health::{Admin, Backend, Change, Ended, Lag, Orders, Seen, State};
+use ringlane_core::health::{Admin, Backend, Change, Ended, Health, Lag, Orders, Seen, State};
 use ringlane_core::mailbox::{Mailbox, Message};
-use ringlane_core::snapshot::{BackendId, ServerId, Snapshot};
+use ringlane_core::snapshot::{Address, BackendId, ServerId, Snapshot};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::log::say;
 use crate::config::Watch;
@@ -31,6 +35,7 @@ pub struct Servers {
     gauges: Arc<Gauges>,
     mailboxes: Arc<[Mailbox]>,
     books: Mutex<Vec<Book>>,
+    moved: Notify,
 }
 
 /// One backend.
@@ -41,11 +46,14 @@ struct Book {
     checked: bool,
     /// What shards whose mailboxes were full have yet to be told, each word once.
     untold: Vec<(usize, Ended)>,
+    /// As above: shards, and servers whose address they do not know yet.
+    unaware: Vec<(usize, usize)>,
 }
 
 /// One server.
 #[derive(Debug, Default)]
 struct Page {
+    address: Option<Address>,
     changes: VecDeque<Recorded>,
     last_check: Option<(SystemTime, Result<String, String>)>,
 }
@@ -55,13 +63,19 @@ struct Page {
 pub struct Recorded {
     /// When.
     pub at: SystemTime,
-    /// From what to what, and why.
-    pub change: Change,
+    /// What it was: `up primary`, or `at 10.0.0.7:80`.
+    pub from: String,
+    /// What it is.
+    pub to: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// All that is known of a server.
 #[derive(Clone, Debug)]
 pub struct Known {
+    /// Where it is; nothing while its name gives it no address.
+    pub address: Option<Address>,
     /// Its state.
     pub state: State,
     /// Whether its backend has checks; otherwise only sessions tell whether it is there.
@@ -89,16 +103,24 @@ impl Servers {
         let book = |id: u32| {
             let servers = snapshot.servers_of(BackendId(id));
             let watch = watches.get(id as usize).cloned().unwrap_or_default();
+            let mut health = Backend::new(watch.rules, servers.iter().map(|server| server.weight));
+            for (index, _) in servers.iter().enumerate().filter(|(_, s)| s.address.is_none()) {
+                // What it begins as is no change.
+                let _ = health.moved(index, false, "");
+            }
+            let page =
+                |address: &Option<Address>| Page { address: address.clone(), ..Page::default() };
             Book {
-                health: Backend::new(watch.rules, servers.iter().map(|server| server.weight)),
-                pages: servers.iter().map(|_| Page::default()).collect(),
+                health,
+                pages: servers.iter().map(|server| page(&server.address)).collect(),
                 checked: watch.check.is_some(),
                 untold: Vec::new(),
+                unaware: Vec::new(),
             }
         };
         let backends = u32::try_from(snapshot.backends.len()).unwrap_or(u32::MAX);
         let books = Mutex::new((0..backends).map(book).collect());
-        Self { snapshot, gauges, mailboxes, books }
+        Self { snapshot, gauges, mailboxes, books, moved: Notify::new() }
     }
 
     /// A check of a server has ended; an error is a phrase for operators.
@@ -137,6 +159,64 @@ impl Servers {
         });
     }
 
+    /// A server has another address from now on, or none, or its name says something else of it.
+    pub(super) fn set_address(&self, id: ServerId, found: Option<Found>, why: &str) {
+        let name = self.snapshot.full_name(id);
+        let gauge = self.gauges.server(id);
+        let shards = self.mailboxes.len();
+        self.with(id, |book, index| {
+            let address = found.map(|found| Address::Inet(found.address));
+            let (named, backup) = found.map_or((None, false), |found| (found.weight, found.backup));
+            let page = &mut book.pages[index];
+            if page.address == address {
+                let before = book.health.weight(index);
+                book.health.named(index, named, backup);
+                let now = book.health.weight(index);
+                if now != before {
+                    say(format_args!("server {name} has weight {now} (was {before}): {why}"));
+                }
+                return Vec::new();
+            }
+            let (from, to) = (place(page.address.as_ref()), place(address.as_ref()));
+            say(format_args!("server {name} is {to} (was {from}): {why}"));
+            page.record(from, to, why.to_owned());
+            page.address = address;
+            page.last_check = None;
+            let mut changes = book.health.moved(index, found.is_some(), why);
+            book.health.named(index, named, backup);
+            // Nobody has failed to connect there yet.
+            gauge.answered();
+            for shard in 0..shards {
+                if !book.unaware.contains(&(shard, index)) {
+                    book.unaware.push((shard, index));
+                }
+            }
+            // Its own change has been said, and ends no session.
+            changes.retain(|change| change.server != index);
+            changes
+        });
+        self.moved.notify_waiters();
+    }
+
+    /// Speaks again to shards whose mailboxes were full; whether all have been told everything.
+    pub(super) fn tell_again(&self, backend: BackendId) -> bool {
+        self.with(self.snapshot.backend(backend).first_server, |_, _| Vec::new());
+        let books = self.lock();
+        let book = &books[backend.0 as usize];
+        book.untold.is_empty() && book.unaware.is_empty()
+    }
+
+    /// Where a server is now.
+    pub(super) fn address(&self, id: ServerId) -> Option<Address> {
+        let (backend, index) = self.place(id);
+        self.lock()[backend.0 as usize].pages[index].address.clone()
+    }
+
+    /// Completes when any server has got another address after this was called.
+    pub(super) fn moved(&self) -> Notified<'_> {
+        self.moved.notified()
+    }
+
     /// Time has passed for the servers of a backend; when to say so again.
     pub(super) fn pass(&self, backend: BackendId) -> Option<Duration> {
         let first = self.snapshot.backend(backend).first_server;
@@ -157,6 +237,7 @@ impl Servers {
         let book = &books[backend.0 as usize];
         let page = &book.pages[index];
         Some(Known {
+            address: page.address.clone(),
             state: book.health.state(index)?,
             checked: book.checked,
             lag: book.health.lag(index),
@@ -185,11 +266,14 @@ impl Servers {
         let book = &mut books[backend.0 as usize];
         let changes = change(book, index);
         let first = self.snapshot.backend(backend).first_server.0;
+        // Before it is open there.
+        book.unaware.retain(|(shard, index)| {
+            let (server, address) = (ServerId(first + *index as u32), &book.pages[*index].address);
+            let moved = Message::Moved { server, address: address.clone().map(Box::new) };
+            self.mailboxes[*shard].post(moved).is_err()
+        });
         for (index, id) in (0..book.pages.len()).zip(first..) {
             self.gauges.server(ServerId(id)).order(book.health.orders(index, Instant::now()));
-        }
-        if let Some(queue) = self.gauges.queue(backend) {
-            queue.call_next(backend, &self.mailboxes);
         }
         let ended = book.health.ended_by(&changes);
         let shards = self.mailboxes.len();
@@ -210,11 +294,22 @@ impl Servers {
                 "server {name} is {} (was {}): {}",
                 change.to, change.from, change.reason
             ));
-            let page = &mut book.pages[change.server];
-            if page.changes.len() == CHANGES_KEPT {
-                page.changes.pop_front();
-            }
-            page.changes.push_back(Recorded { at: SystemTime::now(), change });
+            let (from, to) = (change.from.to_string(), change.to.to_string());
+            book.pages[change.server].record(from, to, change.reason);
         }
     }
+}
+
+impl Page {
+    fn record(&mut self, from: String, to: String, reason: String) {
+        if self.changes.len() == CHANGES_KEPT {
+            self.changes.pop_front();
+        }
+        self.changes.push_back(Recorded { at: SystemTime::now(), from, to, reason });
+    }
+}
+
+/// Where a server is, in words.
+fn place(address: Option<&Address>) -> String {
+    address.map_or_else(|| Health::Absent.name().to_owned(), |address| format!("at {address}"))
 }

@@ -28,7 +28,7 @@ use super::shards::Shards;
 use super::signals::Signals;
 use super::sockets::{self, SocketFiles};
 use super::start_error::StartError;
-use super::{admin, checks, cores};
+use super::{admin, checks, cores, names};
 use crate::config::{self, Config};
 
 /// A balancer whose shards serve. Dropping it stops them at once; [`Supervisor::serve`] is the
@@ -55,7 +55,7 @@ impl Supervisor {
     /// # Errors
     /// A sentence for the operator; nothing is left running or listening then.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let Config { global, mut snapshot, watches } = config;
+        let Config { global, mut snapshot, watches, lookups } = config;
         let driver = choose_driver(global.driver).map_err(StartError::Kernel)?;
         let identity = Identity::find(global.user.as_deref(), global.group.as_deref())
             .map_err(StartError::Privileges)?;
@@ -84,10 +84,11 @@ impl Supervisor {
         drop(inside);
 
         let queues = log_queues(&snapshot, cpus.len());
-        let running = Running::new((snapshot, &watches), driver, cpus, listeners.bound)
+        let running = Running::new((snapshot, &watches, lookups), driver, cpus, listeners.bound)
             .map_err(StartError::system("the mailboxes of the shards"))?;
         let running = Arc::new(running);
         let log = start_log(global.access_log.as_ref(), &running, &queues)?;
+        runtime.block_on(names::begin(&running, &global.resolver));
         let shards = Shards::start(&running, listeners.shards, &queues, room.pipes)?;
         running.enter(Stage::Serving);
         let inside = runtime.enter();
@@ -214,9 +215,13 @@ mod tests {
         "#;
         let Config { snapshot, .. } = config::parse("test.toml", text).unwrap();
         let bound = snapshot.frontends.iter().map(|frontend| frontend.bind.clone()).collect();
-        let running =
-            Running::new((snapshot, &[]), DriverKind::Epoll, vec![Some(0), Some(1)], bound)
-                .unwrap();
+        let running = Running::new(
+            (snapshot, &[], Vec::new()),
+            DriverKind::Epoll,
+            vec![Some(0), Some(1)],
+            bound,
+        )
+        .unwrap();
         let room = Room { max_connections: 350, pipes: 64, derived_from: Some(1024) };
         let admin = config::Admin { socket: Some("/run/a.sock".into()), http: None };
         let version = env!("CARGO_PKG_VERSION");

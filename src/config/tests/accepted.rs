@@ -1,16 +1,19 @@
 //! Files that are accepted, and what they become.
 
+use std::net::Ipv6Addr;
 use std::path::Path;
 use std::time::Duration;
 
 use ringlane_core::snapshot::{
-    self, Affinity, BackendId, BalanceKind, Congestion, FrontendId, HashKey, LoadBound, Timeout,
+    self, Affinity, BackendId, BalanceKind, Congestion, FrontendId, HashKey, LoadBound, ServerId,
+    Timeout,
 };
 
 use super::super::{
-    AccessLog, Admin, Global, LogDestination, LogFormat, Shards, load, parse as parse_here,
+    AccessLog, Admin, Config, Global, LogDestination, LogFormat, Lookup, Name, Resolver, Shards,
+    load,
 };
-use super::{frontend, parse};
+use super::{backend, frontend, parse};
 
 const EVERYTHING: &str = r#"
 [global]
@@ -23,6 +26,7 @@ max_connections = 100_000
 drain_timeout = "1m30s"
 driver = "epoll"
 access_log = { format = "json", to = "file:/var/log/ringlane.log" }
+resolver = { servers = ["127.0.0.1:5353", "::1"], timeout = "500ms", hold = "1m" }
 
 [[frontend]]
 name = "pg-write"
@@ -85,6 +89,11 @@ fn everything_said() {
             format: LogFormat::Json,
             destination: LogDestination::File("/var/log/ringlane.log".into()),
         }),
+        resolver: Resolver {
+            servers: vec![([127, 0, 0, 1], 5353).into(), (Ipv6Addr::LOCALHOST, 53).into()],
+            timeout: Duration::from_millis(500),
+            hold: Duration::from_secs(60),
+        },
     };
     assert_eq!(config.global, global);
     let snapshot = config.snapshot;
@@ -124,7 +133,7 @@ fn everything_said() {
             ("r1", "unix:/run/redis.sock".to_owned(), 1, false, 0),
             ("[::1]:6379", "[::1]:6379".to_owned(), 0, false, 0),
             ("pg1", "10.0.0.11:5432".to_owned(), 1000, false, 1),
-            ("db.example:5432", "10.0.0.7:5432".to_owned(), 1, true, 1),
+            ("db.example:5432", String::new(), 1, true, 1),
         ]
     );
 }
@@ -166,11 +175,11 @@ fn words_for_choosing_a_server() {
         ("balance = \"first\"", BalanceKind::First),
     ] {
         let server = "server = [{ address = \"10.0.0.1:5432\" }]";
-        let config = parse(&super::backend(&format!("{lines}\n{server}"))).expect(lines);
+        let config = parse(&backend(&format!("{lines}\n{server}"))).expect(lines);
         assert_eq!(config.snapshot.backends[0].balance, balance, "{lines}");
     }
     let server = "server = [{ address = \"10.0.0.1:5432\" }]";
-    let config = parse(&super::backend(&format!("affinity = {{}}\n{server}"))).unwrap();
+    let config = parse(&backend(&format!("affinity = {{}}\n{server}"))).unwrap();
     let default =
         Affinity { key: HashKey::ClientIp, ttl: Duration::from_secs(1800), size: 100_000 };
     assert_eq!(config.snapshot.backends[0].affinity, Some(default));
@@ -240,8 +249,37 @@ fn says_why_a_file_cannot_be_read() {
 }
 
 #[test]
-fn names_are_looked_up_with_the_machines_resolver() {
-    let text = frontend("").replace("10.0.0.1:5432", "localhost:5432");
-    let config = parse_here("test.toml", &text).unwrap();
-    assert!(config.snapshot.servers[0].address.as_ref().unwrap().to_string().ends_with(":5432"));
+fn a_name_stands_for_as_many_servers_as_it_has_slots() {
+    let text = backend(
+        r#"server = [
+  { name = "web", address = "web.internal:80", slots = 2, weight = 3 },
+  { address = "10.0.0.1:80" },
+  { name = "pg", address = "srv:_postgresql._tcp.example.org" },
+  { name = "one", address = "localhost:80", backup = true },
+]"#,
+    );
+    let Config { snapshot, lookups, .. } = parse(&text).unwrap();
+    let names: Vec<&str> = snapshot.servers.iter().map(|server| server.name.as_str()).collect();
+    assert_eq!(names[..4], ["web-1", "web-2", "10.0.0.1:80", "pg-1"]);
+    assert_eq!(names[18..], ["pg-16", "one"]);
+    assert_eq!(snapshot.backends[0].server_count, 20);
+    let absent = |id: usize| snapshot.servers[id].address.is_none();
+    assert!(absent(0) && absent(1) && !absent(2) && absent(3) && absent(19));
+    let lookup = |name, entry: &str, first, slots, weight| Lookup {
+        name,
+        entry: entry.to_owned(),
+        first: ServerId(first),
+        slots,
+        weight,
+    };
+    let addresses = |name: &str, port| Name::Addresses { name: name.to_owned(), port };
+    let srv = Name::Srv("_postgresql._tcp.example.org".to_owned());
+    assert_eq!(
+        lookups,
+        [
+            lookup(addresses("web.internal", 80), "web", 0, 2, 3),
+            lookup(srv, "pg", 3, 16, 1000),
+            lookup(addresses("localhost", 80), "one", 19, 1, 1),
+        ]
+    );
 }

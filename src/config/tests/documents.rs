@@ -53,14 +53,11 @@ fn every_key_is_documented_in_its_section() {
     for place in Place::ALL {
         let heading = match place {
             Place::Root => continue,
-            Place::Global | Place::Admin | Place::AccessLog => "## `[global]`",
-            Place::Frontend | Place::Timeout | Place::AcceptProxy | Place::PerClient => {
-                "## `[[frontend]]`"
-            }
+            Place::Global | Place::Admin | Place::AccessLog | Place::Resolver => "## `[global]`",
+            Place::Frontend | Place::Timeout | Place::AcceptProxy => "## `[[frontend]]`",
             Place::Backend
             | Place::Server
             | Place::Affinity
-            | Place::Queue
             | Place::Check
             | Place::Step
             | Place::Secret => "## `[[backend]]`",

@@ -17,6 +17,7 @@ group = "b"
 max_connections = 1000
 drain_timeout = "30s"
 access_log = { format = "json", to = "stderr" }
+resolver = { servers = ["127.0.0.1"], timeout = "2s", hold = "30s" }
 [[frontend]]
 name = "ä"
 bind = ["0.0.0.0:5432", "[::]:5432"]
@@ -41,6 +42,7 @@ backup = false
 max_connections = 500
 [[backend.server]]
 address = "db.example:5432"
+slots = 3
 "#;
 
 /// Reads, renders in both ways, and checks that a refusal has something to say.

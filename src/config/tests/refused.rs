@@ -416,19 +416,81 @@ error: bind of frontend "a" must be an address or an array of addresses, as stri
 }
 
 #[test]
-fn a_server_that_cannot_be_resolved() {
+fn a_name_with_srv_records_and_a_port() {
     check(
-        &backend(r#"server = [{ name = "pg1", address = "nowhere.example:5432" }]"#),
+        &backend(r#"server = [{ name = "pg1", address = "srv:_pg._tcp.example.org:5432" }]"#),
         r#"
 error: address of server "pg1" of backend "pg" can't be used
  --> test.toml:7:37
   |
-7 | server = [{ name = "pg1", address = "nowhere.example:5432" }]
-  |                                     ^^^^^^^^^^^^^^^^^^^^^^ can't resolve "nowhere.example": Name or service not known
+7 | server = [{ name = "pg1", address = "srv:_pg._tcp.example.org:5432" }]
+  |                                     ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ after srv: stands a name of DNS
   |
-  = help: names are looked up once, at start; write the IP address if it is fixed
+  = help: write "srv:_postgresql._tcp.example.org"
 "#,
     );
+}
+
+#[test]
+fn slots_of_a_fixed_address() {
+    check(
+        &backend(r#"server = [{ name = "pg1", address = "10.0.0.1:5432", slots = 2 }]"#),
+        r#"
+error: slots of server "pg1" of backend "pg" can't be used
+ --> test.toml:7:62
+  |
+7 | server = [{ name = "pg1", address = "10.0.0.1:5432", slots = 2 }]
+  |                                                              ^ it belongs to an address by name
+  |
+  = help: remove the key
+"#,
+    );
+}
+
+#[test]
+fn a_server_called_like_a_slot() {
+    check(
+        &backend(
+            r#"server = [
+  { name = "pg", address = "db.example:5432", slots = 2 },
+  { name = "pg-2", address = "10.0.0.1:5432" },
+]"#,
+        ),
+        r#"
+error: two servers of backend "pg" are called "pg-2"
+ --> test.toml:9:12
+  |
+8 |   { name = "pg", address = "db.example:5432", slots = 2 },
+  |            ---- first here
+9 |   { name = "pg-2", address = "10.0.0.1:5432" },
+  |            ^^^^^^ again here
+  |
+  = help: give each a name of its own
+"#,
+    );
+}
+
+#[test]
+fn a_dns_server_by_name() {
+    check(
+        &global(r#"resolver = { servers = ["10.0.0.53", "dns.example"] }"#),
+        r#"
+error: servers of resolver in [global] can't be used
+ --> test.toml:2:38
+  |
+2 | resolver = { servers = ["10.0.0.53", "dns.example"] }
+  |                                      ^^^^^^^^^^^^^ it must be an IP address, with or without a port
+"#,
+    );
+}
+
+#[test]
+fn more_slots_than_can_be() {
+    let server = |n| format!("{{ name = \"s{n}\", address = \"db.example:5432\", slots = 1024 }}");
+    let servers: Vec<String> = (0..65).map(server).collect();
+    let report = super::parse(&backend(&format!("server = [{}]", servers.join(", "))));
+    let report = report.expect_err("too many").to_string();
+    assert!(report.contains("more than 65536 slots"), "{report}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Active checks: every server is asked, again and again, whether it is there and what it is.
 //!
-//! One task per server on the control thread. A check is bounded in time; what it says goes to
+//! One task per server on the control thread, which follows the server to where it is. A check is bounded in time; what it says goes to
 //! `servers`, which decides what follows. Not here: deciding anything, the passive view that shards
 //! have of servers. Invariants: at most one check of a server is under way; N servers are not asked
 //! at one instant. One file per kind.
@@ -23,7 +23,7 @@ use ringlane_core::prng::Prng;
 use ringlane_core::snapshot::{Address, BackendId, ServerId};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::Running;
 use crate::config::{Check, Kind, Secret, Watch};
@@ -65,12 +65,20 @@ async fn warm(running: Arc<Running>, backend: BackendId, slow_start: Duration) {
 async fn watch_one(running: Arc<Running>, id: ServerId, check: Check, first: Duration) {
     let mut prng = Prng::new(RandomState::new().hash_one(id));
     let mut probe = Probe::of(&check);
-    let server = running.snapshot.server(id);
-    let Some(address) = &server.address else { return };
-    let address = with_port(address, check.port);
     let name = running.snapshot.full_name(id);
     sleep(first).await;
+    let mut checked = None;
     loop {
+        let moved = running.servers.moved();
+        let Some(address) = running.servers.address(id) else {
+            moved.await;
+            continue;
+        };
+        if checked.as_ref() != Some(&address) {
+            probe = Probe::of(&check);
+            checked = Some(address.clone());
+        }
+        let address = with_port(&address, check.port);
         let begin = Instant::now();
         let outcome = match timeout(check.timeout, probe.run(&name, &address)).await {
             Ok(outcome) => outcome,
@@ -80,11 +88,27 @@ async fn watch_one(running: Arc<Running>, id: ServerId, check: Check, first: Dur
             // What is kept of the last check may be what is wrong.
             probe = Probe::of(&check);
         }
+        if running.servers.address(id) != checked {
+            // It has moved meanwhile: this is about somebody else.
+            continue;
+        }
         running.servers.observe(id, outcome.map_err(|why| without_number(&why)));
         let changing = running.servers.is_changing(id);
         let interval = if changing { check.fast_interval } else { check.interval };
         let percent = 100 - JITTER + prng.below(2 * JITTER + 1);
-        sleep_until(begin + interval * u32::try_from(percent).unwrap_or(100) / 100).await;
+        let next = begin + interval * u32::try_from(percent).unwrap_or(100) / 100;
+        let _ = timeout_at(next, has_moved(&running, id, checked.as_ref())).await;
+    }
+}
+
+/// Completes when a server is elsewhere than there.
+async fn has_moved(running: &Running, id: ServerId, there: Option<&Address>) {
+    loop {
+        let moved = running.servers.moved();
+        if running.servers.address(id).as_ref() != there {
+            return;
+        }
+        moved.await;
     }
 }
 

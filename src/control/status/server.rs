@@ -17,6 +17,8 @@ pub(super) struct Server<'a> {
     name: &'a str,
     /// Nothing while it has none.
     address: Option<String>,
+    /// What gives it its address, as in the configuration; nothing for one with a fixed address.
+    dns_name: Option<String>,
     /// `up`, `warming`, `down` or `absent`.
     state: &'static str,
     /// `ready`, `drain` or `maint`.
@@ -70,7 +72,8 @@ impl<'a> Server<'a> {
         let lag = known.lag.unwrap_or_default();
         Some(Self {
             name: &server.name,
-            address: server.address.as_ref().map(ToString::to_string),
+            address: known.address.as_ref().map(ToString::to_string),
+            dns_name: running.name_of(id).map(ToString::to_string),
             state: health(running, id, &known).name(),
             admin: known.state.admin.name(),
             role: known.state.role.name(),
@@ -109,13 +112,8 @@ pub(in crate::control) fn health(running: &Running, id: ServerId, known: &Known)
 }
 
 impl From<Recorded> for Change {
-    fn from(Recorded { at, change }: Recorded) -> Self {
-        Self {
-            at: time(at),
-            from: change.from.to_string(),
-            to: change.to.to_string(),
-            reason: change.reason,
-        }
+    fn from(Recorded { at, from, to, reason }: Recorded) -> Self {
+        Self { at: time(at), from, to, reason }
     }
 }
 

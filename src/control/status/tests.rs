@@ -6,12 +6,13 @@ use std::time::{Duration, Instant};
 use ringlane_core::balance::key;
 use ringlane_core::health::RoleWanted;
 use ringlane_core::snapshot::{
-    Address, Affinity, Backend as Group, Congestion, Frontend as Side, HashKey, Path, Priority,
-    Queue, Server as Member, Snapshot, Timeout,
+    Address, Affinity, Backend as Group, Congestion, Frontend as Side, HashKey, Path,
+    Server as Member, Snapshot, Timeout,
 };
 use serde_json::{Value, json};
 
 use super::*;
+use crate::config::{Lookup, Name};
 use crate::control::running::Stage;
 use ringlane_core::sys::DriverKind;
 
@@ -44,9 +45,6 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             path: Path::Auto,
             role: RoleWanted::Any,
             accept_proxy: None,
-            priority: Priority::Normal,
-            rate: None,
-            per_client: None,
         }],
         backends: vec![Group {
             name: "postgres".to_owned(),
@@ -55,7 +53,6 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             affinity: Some(Affinity { key: HashKey::ClientIp, ttl: hour, size: 100 }),
             congestion: Congestion::Auto,
             send_proxy: None,
-            queue: Some(Queue { size: 9, timeout: None }),
             first_server: ServerId(0),
             server_count: 2,
         }],
@@ -69,8 +66,20 @@ pub(in crate::control) fn running() -> Arc<Running> {
         Address::Inet("127.0.0.1:5432".parse().unwrap()),
         Address::Unix("/run/pg.sock".into()),
     ]];
-    let running =
-        Running::new((snapshot(), &[]), DriverKind::Uring, vec![Some(0), None], bound).unwrap();
+    let lookup = Lookup {
+        name: Name::Addresses { name: "pg2.internal".to_owned(), port: 5432 },
+        entry: "pg2".to_owned(),
+        first: ServerId(1),
+        slots: 1,
+        weight: 2,
+    };
+    let running = Running::new(
+        (snapshot(), &[], vec![lookup]),
+        DriverKind::Uring,
+        vec![Some(0), None],
+        bound,
+    )
+    .unwrap();
     for (shard, turns, bytes) in [(0, 5, 10), (1, 7, 20)] {
         let counters = &running.counters[shard];
         counters.turns.add(turns);
@@ -81,7 +90,7 @@ pub(in crate::control) fn running() -> Arc<Running> {
     }
     running.counters[1].server(ServerId(1)).connects_failed.add(1);
     running.gauges.server(ServerId(1)).failed(1);
-    running.gauges.server(ServerId(0)).try_enter();
+    running.gauges.server(ServerId(0)).enter();
     running.gauges.server(ServerId(0)).measure(4096);
     running.counters[0].affinity(BackendId(0)).hits.add(5);
     let table = running.gauges.affinity(BackendId(0)).unwrap();
@@ -113,7 +122,6 @@ fn the_page_has_the_merged_numbers() {
         ("/frontends/0/sessions_live", json!(1)),
         ("/frontends/0/bytes_in", json!(30)),
         ("/backends/0/balance", json!("least_conn")),
-        ("/backends/0/queue/size", json!(9)),
         ("/backends/0/servers/0/state", json!("up")),
         ("/backends/0/servers/0/admin", json!("ready")),
         ("/backends/0/servers/0/role", json!("unknown")),
@@ -139,7 +147,8 @@ fn a_frontend_without_a_limit_has_that_of_the_process() {
     let mut snapshot = snapshot();
     snapshot.frontends[0].max_connections = u32::MAX;
     let running =
-        Running::new((snapshot, &[]), DriverKind::Epoll, vec![None], vec![Vec::new()]).unwrap();
+        Running::new((snapshot, &[], Vec::new()), DriverKind::Epoll, vec![None], vec![Vec::new()])
+            .unwrap();
     let page = serde_json::to_value(Status::of(&running)).unwrap();
     assert_eq!(page["frontends"][0]["sessions_max"], 200);
 }

@@ -1,0 +1,131 @@
+//! Servers that are given by name: what will be asked, and whom.
+//!
+//! Not here: asking (`control::names`). A name stands for as many servers of the snapshot as it has
+//! slots, which begin without an address.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use ringlane_core::snapshot::ServerId;
+
+use super::table::{At, Table};
+
+/// Servers that one name may stand for.
+pub(super) const SLOTS_MAX: u32 = 1024;
+
+/// Servers that a name with SRV records stands for where nothing is said.
+pub(super) const SLOTS_SRV: u32 = 16;
+
+/// The port of DNS.
+const DNS_PORT: u16 = 53;
+
+/// How long a resolver may take for one answer where nothing is said.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the last addresses of a name that has none any more are kept where nothing is said.
+const HOLD: Duration = Duration::from_secs(30);
+
+/// A name that addresses are asked for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Name {
+    /// Its A and AAAA records.
+    Addresses {
+        /// The name.
+        name: String,
+        /// Where its servers listen.
+        port: u16,
+    },
+    /// Its SRV records, and the addresses of what they name.
+    Srv(String),
+}
+
+impl Name {
+    /// The name itself.
+    pub fn asked(&self) -> &str {
+        match self {
+            Self::Addresses { name, .. } | Self::Srv(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    /// As in the file.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addresses { name, port } => write!(f, "{name}:{port}"),
+            Self::Srv(name) => write!(f, "srv:{name}"),
+        }
+    }
+}
+
+/// One entry of `server` that is given by name.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Lookup {
+    /// What is asked for.
+    pub name: Name,
+    /// The name of the entry, which no other entry of its backend has.
+    pub entry: String,
+    /// Its first slot; the others follow.
+    pub first: ServerId,
+    /// How many servers it stands for.
+    pub slots: u32,
+    /// The weight of a server, with SRV records of the heaviest.
+    pub weight: u32,
+}
+
+/// Who is asked for addresses.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Resolver {
+    /// DNS servers; none: those of `/etc/resolv.conf`.
+    pub servers: Vec<SocketAddr>,
+    /// How long one of them may take for one answer.
+    pub timeout: Duration,
+    /// How long the last addresses of a name that has none any more are kept.
+    pub hold: Duration,
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self { servers: Vec::new(), timeout: TIMEOUT, hold: HOLD }
+    }
+}
+
+/// Reads `resolver` of `[global]`.
+pub(super) fn resolver(table: &Table<'_>) -> Resolver {
+    let default = Resolver::default();
+    let resolver = Resolver {
+        servers: servers(table),
+        timeout: table.duration("timeout").unwrap_or(default.timeout),
+        hold: table.duration("hold").unwrap_or(default.hold),
+    };
+    table.refuse_unknown_keys();
+    resolver
+}
+
+fn servers(table: &Table<'_>) -> Vec<SocketAddr> {
+    let Some(value) = table.value("servers") else { return Vec::new() };
+    let expected = "an array of IP addresses, as strings";
+    let Some(array) = value.as_array() else {
+        table.wrong_type("servers", &value, expected);
+        return Vec::new();
+    };
+    let server = |text: &str| {
+        let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::from((ip, DNS_PORT)));
+        text.parse::<SocketAddr>().or_else(|_| alone()).ok().filter(|server| server.port() != 0)
+    };
+    let mut servers = Vec::new();
+    for element in array {
+        match element.as_str() {
+            Some(At { value: text, span }) => match server(text) {
+                Some(server) => servers.push(server),
+                None => {
+                    let why = "it must be an IP address, with or without a port";
+                    table.report(table.unusable("servers", span, why));
+                }
+            },
+            None => table.wrong_type("servers", &element, expected),
+        }
+    }
+    servers
+}

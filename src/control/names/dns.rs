@@ -1,0 +1,331 @@
+//! One question to DNS and its answer: what a name's records say now.
+//!
+//! `/etc/hosts` is read first, as everywhere else on the machine; then DNS servers are asked, those
+//! of `/etc/resolv.conf` or the configured ones, over UDP and, if an answer is too long, TCP. Both
+//! files are read again when they change. Not here: when to ask, and what an answer means for
+//! servers. Invariant: that a name has no records is said only if every server and every search
+//! domain that was asked agrees; whatever else goes wrong is a failure.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::{Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::{Hosts, TokioResolver};
+use ringlane_core::addresses::SrvRecord;
+use tokio::task::JoinSet;
+
+use crate::config;
+
+/// Where DNS servers are found if none is configured.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// How long what `/etc/hosts` says is believed.
+const HOSTS_BELIEVED: Duration = Duration::from_secs(10);
+
+/// How long an answer is believed that is partly from before, since a question failed.
+const PARTLY_BELIEVED: Duration = Duration::from_secs(5);
+
+/// Times that a question is repeated when nobody answers it.
+const REPEATED: usize = 1;
+
+/// Lines of an SRV answer that are looked at; more are ignored.
+const SRV_MAX: usize = 256;
+
+/// What there is, and for how long that may be believed.
+pub(super) type Answered<T> = Result<(Vec<T>, Duration), Nothing>;
+
+/// Why there is nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Nothing {
+    /// There are no such records, says who must know; in words.
+    Empty(String),
+    /// Nobody knew; in words.
+    Failed(String),
+}
+
+/// Addresses of IPv4, then of IPv6.
+type Families = [Answered<IpAddr>; 2];
+
+/// The last addresses of each name and family, for when that question fails.
+pub(super) type Memory = HashMap<(String, usize), Vec<IpAddr>>;
+
+/// Who asks.
+#[derive(Debug)]
+pub(super) struct Dns {
+    configured: config::Resolver,
+    client: Mutex<Option<(Option<SystemTime>, Client)>>,
+}
+
+#[derive(Clone, Debug)]
+struct Client {
+    resolver: TokioResolver,
+    /// Domains that are tried behind a name without enough dots.
+    search: Arc<[Name]>,
+    dots: usize,
+}
+
+impl Dns {
+    pub(super) fn new(configured: config::Resolver) -> Self {
+        Self { configured, client: Mutex::new(None) }
+    }
+
+    /// The addresses of a name, those of IPv4 first; of a family that can't be asked for now while
+    /// the other one can, those in `memory`.
+    pub(super) async fn addresses(&self, name: &str, memory: &mut Memory) -> Answered<IpAddr> {
+        match self.families(name).await {
+            [Err(Nothing::Failed(why)), Err(Nothing::Failed(_))] => Err(Nothing::Failed(why)),
+            families => joined(remembered(name, families, memory)),
+        }
+    }
+
+    /// The SRV records of a name, with the addresses of what they name: of IPv4 if it has such, else
+    /// of IPv6, since both lead to one server.
+    pub(super) async fn srv(
+        self: &Arc<Self>,
+        name: &str,
+        memory: &mut Memory,
+    ) -> Answered<SrvRecord> {
+        let (records, mut believed) = self.ask(name, RecordType::SRV).await?;
+        let records = records.iter().filter_map(|data| match data {
+            // RFC 2782: a target "." says that there is decidedly nothing.
+            RData::SRV(srv) if !srv.target.is_root() => Some(srv),
+            _ => None,
+        });
+        let records: Vec<_> =
+            records.take(SRV_MAX).map(|srv| (srv.target.to_ascii(), srv)).collect();
+        let mut asked = JoinSet::new();
+        let mut targets: HashMap<String, Answered<IpAddr>> = HashMap::new();
+        for (target, _) in &records {
+            if targets.insert(target.clone(), Err(Nothing::Empty(String::new()))).is_none() {
+                let (dns, target) = (Arc::clone(self), target.clone());
+                asked.spawn(async move { (dns.families(&target).await, target) });
+            }
+        }
+        while let Some(Ok((families, target))) = asked.join_next().await {
+            let families = remembered(&target, families, memory);
+            targets.insert(target, first_of(families));
+        }
+        memory.retain(|(target, _), _| targets.contains_key(target));
+        let (mut found, mut failed) = (Vec::new(), None);
+        for (target, srv) in records {
+            match &targets[&target] {
+                Ok((addresses, time)) => {
+                    believed = believed.min(*time);
+                    found.extend(addresses.iter().map(|ip| SrvRecord {
+                        address: SocketAddr::from((*ip, srv.port)),
+                        priority: srv.priority,
+                        weight: srv.weight,
+                    }));
+                }
+                Err(Nothing::Failed(why)) => failed = Some(format!("{target}: {why}")),
+                Err(Nothing::Empty(_)) => (),
+            }
+        }
+        match (found.is_empty(), failed) {
+            (true, Some(why)) => Err(Nothing::Failed(why)),
+            (true, None) => Err(Nothing::Empty("its SRV records lead to no address".to_owned())),
+            (false, Some(_)) => Ok((found, believed.min(PARTLY_BELIEVED))),
+            (false, None) => Ok((found, believed)),
+        }
+    }
+
+    /// Both families of a name, asked at once.
+    async fn families(&self, name: &str) -> Families {
+        if let Some(families) = in_hosts(name) {
+            return families;
+        }
+        let ips = |answer: Answered<RData>| {
+            let (records, believed) = answer?;
+            Ok((records.iter().filter_map(RData::ip_addr).collect(), believed))
+        };
+        let (four, six) =
+            tokio::join!(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA));
+        [ips(four), ips(six)]
+    }
+
+    /// Records of one type, of the first of a name's full forms that has some.
+    async fn ask(&self, name: &str, kind: RecordType) -> Answered<RData> {
+        let client = self.client().map_err(Nothing::Failed)?;
+        let mut nothing = Nothing::Empty("it is not a name of DNS".to_owned());
+        for full in client.full_forms(name) {
+            match client.resolver.lookup(full, kind).await {
+                Ok(lookup) => {
+                    let records = lookup.answers().iter().map(|record| record.data.clone());
+                    let records: Vec<_> = records.filter(|d| d.record_type() == kind).collect();
+                    let believed = lookup.valid_until().saturating_duration_since(Instant::now());
+                    if !records.is_empty() {
+                        return Ok((records, believed));
+                    }
+                }
+                Err(error) => {
+                    let why = self.nothing(&error, kind);
+                    // One failure spoils the certainty that there is nothing.
+                    if !matches!(nothing, Nothing::Failed(_)) {
+                        nothing = why;
+                    }
+                }
+            }
+        }
+        Err(nothing)
+    }
+
+    /// What an error means.
+    fn nothing(&self, error: &NetError, kind: RecordType) -> Nothing {
+        match error {
+            NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+                ResponseCode::NXDomain => Nothing::Empty("there is no such name".to_owned()),
+                ResponseCode::NoError => Nothing::Empty(format!("it has no {kind} record")),
+                code => Nothing::Failed(format!("the DNS server says \"{code}\"")),
+            },
+            NetError::Dns(DnsError::ResponseCode(code)) => {
+                Nothing::Failed(format!("the DNS server says \"{code}\""))
+            }
+            NetError::Timeout => {
+                let time = self.configured.timeout;
+                Nothing::Failed(format!("no answer from the DNS server within {time:?}"))
+            }
+            NetError::Io(error) => {
+                Nothing::Failed(format!("the DNS server can't be asked: {error}"))
+            }
+            other => Nothing::Failed(other.to_string()),
+        }
+    }
+
+    /// The client, made anew when the file that it comes from has changed.
+    fn client(&self) -> Result<Client, String> {
+        let stamp = match self.configured.servers.is_empty() {
+            true => fs::metadata(RESOLV_CONF).and_then(|data| data.modified()).ok(),
+            false => None,
+        };
+        // What is inside is whole at any time.
+        let mut known = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made_of, client)) = &*known
+            && *made_of == stamp
+        {
+            return Ok(client.clone());
+        }
+        let client = Client::new(&self.configured)?;
+        *known = Some((stamp, client.clone()));
+        Ok(client)
+    }
+}
+
+impl Client {
+    fn new(configured: &config::Resolver) -> Result<Self, String> {
+        let (config, mut options) = if configured.servers.is_empty() {
+            let why =
+                |error| format!("{RESOLV_CONF} names no DNS server that can be used: {error}");
+            read_system_conf().map_err(why)?
+        } else {
+            let servers = configured.servers.iter().map(|server| {
+                let mut config = NameServerConfig::udp_and_tcp(server.ip());
+                let on_its_port = |c: &mut ConnectionConfig| c.port = server.port();
+                config.connections.iter_mut().for_each(on_its_port);
+                config
+            });
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+            (config, ResolverOpts::default())
+        };
+        options.timeout = configured.timeout;
+        options.attempts = REPEATED;
+        // Read here, for both families at once.
+        options.use_hosts_file = ResolveHosts::Never;
+        // A name that is not there yet is asked for again and again.
+        options.negative_max_ttl = Some(Duration::ZERO);
+        let search = match config.search() {
+            [] => config.domain().cloned().into_iter().collect(),
+            search => search.into(),
+        };
+        let dots = options.ndots;
+        let mut builder =
+            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        *builder.options_mut() = options;
+        let resolver = builder.build().map_err(|error| format!("DNS can't be used: {error}"))?;
+        Ok(Self { resolver, search, dots })
+    }
+
+    /// What a name may stand for, in the order of `resolv.conf(5)`.
+    fn full_forms(&self, name: &str) -> Vec<Name> {
+        let Ok(mut whole) = Name::from_ascii(name) else { return Vec::new() };
+        if whole.is_fqdn() {
+            return vec![whole];
+        }
+        let inside = |domain: &Name| whole.clone().append_domain(domain).ok();
+        let mut forms: Vec<Name> = self.search.iter().filter_map(inside).collect();
+        whole.set_fqdn(true);
+        let has_dots = name.matches('.').count() >= self.dots;
+        forms.insert(if has_dots { 0 } else { forms.len() }, whole);
+        forms
+    }
+}
+
+/// What `/etc/hosts` says of a name, if it says anything.
+fn in_hosts(name: &str) -> Option<Families> {
+    let hosts = Hosts::from_system().ok()?;
+    let name = Name::from_ascii(name).ok()?;
+    let families = [RecordType::A, RecordType::AAAA].map(|kind| {
+        let lookup = hosts.lookup_static_host(&Query::query(name.clone(), kind));
+        let answers = lookup.iter().flat_map(|lookup| lookup.answers());
+        let ips: Vec<_> = answers.filter_map(|record| record.data.ip_addr()).collect();
+        match ips.is_empty() {
+            true => Err(Nothing::Empty(format!("/etc/hosts has no {kind} of it"))),
+            false => Ok((ips, HOSTS_BELIEVED)),
+        }
+    });
+    families.iter().any(Result::is_ok).then_some(families)
+}
+
+/// Keeps what is there, and puts it where a question has failed.
+fn remembered(name: &str, families: Families, memory: &mut Memory) -> Families {
+    let mut family = 0;
+    families.map(|answer| {
+        let place = (name.to_owned(), family);
+        family += 1;
+        match &answer {
+            Ok((ips, _)) => {
+                memory.insert(place, ips.clone());
+            }
+            Err(Nothing::Empty(_)) => {
+                memory.remove(&place);
+            }
+            Err(Nothing::Failed(_)) => {
+                if let Some(ips) = memory.get(&place) {
+                    return Ok((ips.clone(), PARTLY_BELIEVED));
+                }
+            }
+        }
+        answer
+    })
+}
+
+/// All addresses of both families. That there is none is certain only if both say so.
+fn joined([four, six]: Families) -> Answered<IpAddr> {
+    match (four, six) {
+        (Ok((mut ips, four)), Ok((more, six))) => {
+            ips.extend(more);
+            Ok((ips, four.min(six)))
+        }
+        (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
+        (Err(failed @ Nothing::Failed(_)), _) | (_, Err(failed)) => Err(failed),
+    }
+}
+
+/// The addresses of the first family that has some.
+fn first_of([four, six]: Families) -> Answered<IpAddr> {
+    match (four, six) {
+        (Ok(four), _) => Ok(four),
+        // It may have some that nobody can tell now.
+        (Err(failed @ Nothing::Failed(_)), _) => Err(failed),
+        (Err(Nothing::Empty(_)), six) => six,
+    }
+}
