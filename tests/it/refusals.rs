@@ -89,13 +89,6 @@ fn an_address_of_another_machine_is_named() {
 }
 
 #[test]
-fn a_name_that_nobody_knows_is_named() {
-    let mut setup = Setup::to(&[]);
-    setup.server("address = \"no-such-machine.invalid:80\"");
-    expect(&setup.refused(), &["can't resolve \"no-such-machine.invalid\"", "ringlane.toml:"]);
-}
-
-#[test]
 fn socket_files_of_others_are_left_alone() {
     let setup = Setup::to(&[server()]);
     let path = setup.path("taken.sock");

@@ -12,6 +12,7 @@ pub(crate) const TESTS: &[(&str, &str)] = &[
     ("postgresql-contrib", "pgbench and its companions"),
     ("mariadb-server", "the tests promote a replica of a real server behind the balancer"),
     ("redis-server", "the tests put redis-benchmark through the balancer to a real server"),
+    ("dnsmasq-base", "the tests follow the names of servers through a real DNS server"),
     ("haproxy", "the comparison"),
     ("nginx", "the comparison"),
     ("libnginx-mod-stream", "nginx relays TCP with it"),

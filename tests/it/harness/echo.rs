@@ -46,7 +46,12 @@ impl Echo {
 
     /// Starts one on this address.
     pub(crate) fn on(address: Ipv4Addr, letter: Option<u8>) -> Self {
-        let listener = TcpListener::bind(SocketAddr::new(IpAddr::V4(address), 0)).unwrap();
+        Self::at(SocketAddr::new(IpAddr::V4(address), 0), letter)
+    }
+
+    /// Starts one on this address and port.
+    pub(crate) fn at(address: SocketAddr, letter: Option<u8>) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = UnixStream::pair().unwrap();
         let thread = thread::spawn(move || serve(&listener, &stopped, letter));

@@ -8,6 +8,7 @@
 pub(crate) mod balancer;
 pub(crate) mod client;
 pub(crate) mod content;
+pub(crate) mod dns;
 pub(crate) mod echo;
 pub(crate) mod mariadb;
 pub(crate) mod postgres;
