@@ -34,6 +34,8 @@ pub enum Cause {
 pub enum Phase {
     /// `R`: before the client had said what must be known to choose a server.
     Request,
+    /// `Q`: while it waited for a server with room.
+    Queue,
     /// `C`: before a server had accepted the connection.
     Connect,
     /// `D`: while data was relayed.
@@ -55,6 +57,11 @@ pub struct Close {
 impl Close {
     /// `--`, the ordinary end.
     pub const NORMAL: Self = Self { cause: Cause::Normal, phase: Phase::Finished };
+
+    /// A close in the queue.
+    pub const fn queue(cause: Cause) -> Self {
+        Self { cause, phase: Phase::Queue }
+    }
 
     /// A close in the connect phase.
     pub const fn connect(cause: Cause) -> Self {
@@ -81,6 +88,7 @@ impl Close {
         };
         let phase = match self.phase {
             Phase::Request => b'R',
+            Phase::Queue => b'Q',
             Phase::Connect => b'C',
             Phase::Data => b'D',
             Phase::Finished => b'-',

@@ -58,6 +58,7 @@ pub struct ShardCounters {
     frontends: Vec<FrontendCounters>,
     servers: Vec<ServerCounters>,
     affinities: Vec<AffinityCounters>,
+    queues: Vec<QueueCounters>,
 }
 
 /// Counters of one frontend on one shard.
@@ -70,6 +71,12 @@ pub struct FrontendCounters {
     pub sessions_failed: Counter,
     /// Sessions ended.
     pub sessions_ended: Counter,
+    /// Sessions refused, since their client had as many as it may have.
+    pub refused_too_many: Counter,
+    /// Sessions refused, since their client's came too fast.
+    pub refused_too_fast: Counter,
+    /// Sessions of clients that there was no room to count.
+    pub clients_unknown: Counter,
     /// Bytes from clients.
     pub bytes_in: Counter,
     /// Bytes to clients.
@@ -105,6 +112,17 @@ pub struct AffinityCounters {
     pub evictions: Counter,
 }
 
+/// What became of sessions on one shard that found no server with room.
+#[derive(Debug, Default)]
+pub struct QueueCounters {
+    /// Sessions that waited.
+    pub waited: Counter,
+    /// Sessions whose time was over before a server had room.
+    pub expired: Counter,
+    /// Sessions that were refused, since too many waited.
+    pub refused: Counter,
+}
+
 impl ShardCounters {
     /// Counters at zero for the frontends and servers of `snapshot`.
     pub fn new(snapshot: &Snapshot) -> Self {
@@ -125,6 +143,7 @@ impl ShardCounters {
             frontends: snapshot.frontends.iter().map(|_| FrontendCounters::default()).collect(),
             servers: snapshot.servers.iter().map(|_| ServerCounters::default()).collect(),
             affinities: snapshot.backends.iter().map(|_| AffinityCounters::default()).collect(),
+            queues: snapshot.backends.iter().map(|_| QueueCounters::default()).collect(),
         }
     }
 
@@ -137,6 +156,12 @@ impl ShardCounters {
     pub fn server(&self, id: ServerId) -> &ServerCounters {
         &self.servers[id.0 as usize]
     }
+
+    /// The counters of a backend's queue.
+    pub fn queue(&self, id: BackendId) -> &QueueCounters {
+        &self.queues[id.0 as usize]
+    }
+
     /// The counters of a backend's affinity table.
     pub fn affinity(&self, id: BackendId) -> &AffinityCounters {
         &self.affinities[id.0 as usize]

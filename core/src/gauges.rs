@@ -4,13 +4,16 @@
 //! read for decisions (least_conn, limits, hand-over) and never for accounts; accounts are in
 //! `counters`, which have one writer each. Next: `balance`, which reads server gauges.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
 use crate::balance::affinity;
+use crate::clients;
 use crate::health::{Orders, WEIGHT_SCALE};
-use crate::snapshot::{Backend, BackendId, FrontendId, Server, ServerId, Snapshot};
+use crate::pace::Pace;
+use crate::queue::Queue;
+use crate::snapshot::{Backend, BackendId, Frontend, FrontendId, Server, ServerId, Snapshot};
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Milliseconds for which a server that failed a connect is not tried again, but by one session.
@@ -27,6 +30,10 @@ pub struct Gauges {
     servers: Vec<CachePadded<ServerGauge>>,
     shards: Vec<CachePadded<AtomicU32>>,
     affinities: Vec<Option<affinity::Table>>,
+    queues: Vec<Option<Queue>>,
+    /// New connections per second of each frontend that has a limit.
+    rates: Vec<Option<CachePadded<Pace>>>,
+    clients: Vec<Option<clients::Table>>,
 }
 
 impl Gauges {
@@ -37,6 +44,11 @@ impl Gauges {
             let servers = snapshot.servers_of(BackendId(id));
             backend.affinity.map(|affinity| affinity::Table::new(affinity, servers))
         };
+        let queue = |backend: &Backend| backend.queue.map(|queue| Queue::new(queue.size, shards));
+        // A tenth of a second's worth may come at once.
+        let rate =
+            |rate: u32| CachePadded::new(Pace::new(rate.into(), u64::from(rate / 10).max(1)));
+        let clients = |frontend: &Frontend| frontend.per_client.as_ref().map(clients::Table::new);
         Self {
             origin,
             draining: AtomicBool::new(false),
@@ -49,7 +61,34 @@ impl Gauges {
                 .collect(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
             affinities: (0..).zip(&snapshot.backends).map(affinity).collect(),
+            queues: snapshot.backends.iter().map(queue).collect(),
+            rates: snapshot.frontends.iter().map(|frontend| frontend.rate.map(rate)).collect(),
+            clients: snapshot.frontends.iter().map(clients).collect(),
         }
+    }
+
+    /// Takes one new connection of a frontend; how long to wait first if it is too early.
+    ///
+    /// # Errors
+    /// The time to wait.
+    pub fn try_arrive(&self, id: FrontendId, now: Instant) -> Result<(), Duration> {
+        let Some(rate) = &self.rates[id.0 as usize] else { return Ok(()) };
+        rate.try_take(1, self.since(now))
+    }
+
+    /// What the clients of a frontend take, if that is limited.
+    pub fn clients(&self, id: FrontendId) -> Option<&clients::Table> {
+        self.clients[id.0 as usize].as_ref()
+    }
+
+    /// The clock of tables and paces: the time since these gauges were made.
+    pub fn since(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.origin)
+    }
+
+    /// Who waits for the servers of a backend, if it lets sessions wait.
+    pub fn queue(&self, id: BackendId) -> Option<&Queue> {
+        self.queues[id.0 as usize].as_ref()
     }
 
     /// Which servers the clients of a backend had, if it remembers them.
@@ -137,8 +176,7 @@ impl Gauges {
 
     /// The clock of `ServerGauge`: milliseconds since these gauges were made.
     pub fn millis(&self, now: Instant) -> u64 {
-        let millis = now.saturating_duration_since(self.origin).as_millis();
-        u64::try_from(millis).unwrap_or(u64::MAX)
+        u64::try_from(self.since(now).as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -146,6 +184,8 @@ impl Gauges {
 #[derive(Debug, Default)]
 pub struct ServerGauge {
     sessions: AtomicU32,
+    /// Sessions that it may have.
+    max: u32,
     avoid_until_ms: AtomicU64,
     /// Written by the control thread alone, as are the next two.
     orders: AtomicU64,
@@ -158,7 +198,7 @@ pub struct ServerGauge {
 impl From<&Server> for ServerGauge {
     /// Without sessions, and open until somebody says otherwise, if it has an address.
     fn from(server: &Server) -> Self {
-        let gauge = Self::default();
+        let gauge = Self { max: server.max_connections, ..Self::default() };
         let open = server.address.is_some();
         gauge.order(Orders::new([open, false, false], server.weight.saturating_mul(WEIGHT_SCALE)));
         gauge
@@ -187,9 +227,15 @@ impl ServerGauge {
         self.measured.store(self.sessions(), Ordering::Relaxed);
     }
 
-    /// A session chose this server.
-    pub fn enter(&self) {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
+    /// Whether it has as many sessions as it may have.
+    pub fn is_full(&self) -> bool {
+        self.sessions() >= self.max
+    }
+
+    /// A session takes a place at this server, unless it is full.
+    pub fn try_enter(&self) -> bool {
+        let enter = |sessions| (sessions < self.max).then_some(sessions + 1);
+        self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, enter).is_ok()
     }
 
     /// A session left this server.
@@ -323,6 +369,9 @@ impl Gauges {
             servers: Vec::new(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
             affinities: Vec::new(),
+            queues: Vec::new(),
+            rates: vec![None],
+            clients: vec![None],
         }
     }
 }
@@ -357,8 +406,11 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_server_gets_one_trial_per_interval() {
-        let server = ServerGauge::default();
+    fn a_failed_server_gets_one_trial_per_interval_and_a_full_one_no_session() {
+        let server = ServerGauge { max: 1, ..ServerGauge::default() };
+        assert!(server.try_enter() && server.is_full() && !server.try_enter());
+        server.leave();
+        assert!(!server.is_full());
         assert!(server.is_usable(0) && server.claim(0));
         server.failed(10);
         assert!(server.is_down() && !server.is_usable(11));

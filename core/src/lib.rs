@@ -9,6 +9,7 @@ pub mod addresses;
 pub mod balance;
 #[doc(hidden)]
 pub mod bench;
+pub mod clients;
 pub mod close;
 pub mod counters;
 pub mod gauges;
@@ -18,8 +19,10 @@ pub mod limits;
 #[cfg(all(loom, test))]
 mod loom_tests;
 pub mod mailbox;
+pub mod pace;
 mod parking;
 pub mod prng;
+pub mod queue;
 pub mod reactor;
 pub mod record;
 mod slab;

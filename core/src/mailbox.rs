@@ -12,10 +12,11 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::clients::Place;
 use crate::health::{Ending, RoleWanted};
 use crate::limits;
 use crate::parking::Parking;
-use crate::snapshot::{Address, FrontendId, ServerId};
+use crate::snapshot::{Address, BackendId, FrontendId, ServerId};
 use crate::sys::Socket;
 
 /// Everything that can be said to a shard.
@@ -28,6 +29,8 @@ pub enum Message {
         connection: Socket,
         /// Where it came in.
         frontend: FrontendId,
+        /// Its client's place in the frontend's table.
+        client: Option<Place>,
     },
     /// End sessions of a server, because something about it has changed.
     EndSessions {
@@ -44,6 +47,13 @@ pub enum Message {
         server: ServerId,
         /// Where it is; `None`: nowhere. Boxed, since it is rare and a message is small.
         address: Option<Box<Address>>,
+    },
+    /// A server of this backend may have room for the first session that waits here.
+    PlaceFree {
+        /// The backend.
+        backend: BackendId,
+        /// Which of its lines.
+        line: RoleWanted,
     },
     /// A gate that this shard may wait at has a free place.
     GateOpened,

@@ -63,6 +63,58 @@ pub struct Frontend {
     pub role: RoleWanted,
     /// Whose word on the client is heard (PROXY protocol).
     pub accept_proxy: Option<AcceptProxy>,
+    /// New sessions per second; above it connections wait in the kernel's queue.
+    pub rate: Option<u32>,
+    /// What one client may take.
+    pub per_client: Option<ClientLimits>,
+    /// Its rank among those who wait for the same servers.
+    pub priority: Priority,
+}
+
+/// What one client, known by its address, may take of a frontend.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ClientLimits {
+    /// Sessions at once; `u32::MAX`: as many as it likes.
+    pub max_connections: u32,
+    /// New sessions per second; `None`: as many as it likes.
+    pub rate: Option<ClientRate>,
+    /// New sessions that may come at once, before the rate holds.
+    pub burst: u32,
+    /// Clients from these networks may take what they like.
+    pub allow: Vec<IpNet>,
+    /// Clients that are counted at once.
+    pub size: u32,
+    /// What becomes of those who want more.
+    pub refusal: Refusal,
+}
+
+/// How often one client may come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ClientRate {
+    /// Sessions in a hundred seconds, since a part of one per second must be a number.
+    pub per_100_seconds: u32,
+}
+
+/// How a client learns that it is refused.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Refusal {
+    /// By a reset: nothing is kept of the connection.
+    #[default]
+    Reset,
+    /// By the end of the stream.
+    Close,
+}
+
+/// Who is served first of those who wait.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Priority {
+    /// Before all others.
+    High,
+    /// In between.
+    #[default]
+    Normal,
+    /// After all others.
+    Low,
 }
 
 /// From whom a PROXY header is expected.
@@ -98,10 +150,21 @@ pub struct Backend {
     pub congestion: Congestion,
     /// What its servers are told of the client before its first byte (PROXY protocol).
     pub send_proxy: Option<SendProxy>,
+    /// Whether sessions wait while no server has room; otherwise they are refused.
+    pub queue: Option<Queue>,
     /// The first of its servers.
     pub first_server: ServerId,
     /// How many servers it has.
     pub server_count: u32,
+}
+
+/// How sessions wait for a server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Queue {
+    /// Sessions that wait at once, over all shards; more are refused.
+    pub size: u32,
+    /// How long one waits; `None`: as long as its frontend gives a server to accept.
+    pub timeout: Option<Duration>,
 }
 
 /// One member of a backend.
@@ -117,7 +180,7 @@ pub struct Server {
     pub weight: u32,
     /// Used only while no other server of the backend is usable.
     pub backup: bool,
-    /// Sessions that [`BalanceKind::First`] gives it before it goes on to the next server.
+    /// Sessions at once that it gets; `u32::MAX`: as many as come.
     pub max_connections: u32,
 }
 

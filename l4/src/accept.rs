@@ -8,11 +8,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use ringlane_core::clients::Place;
 use ringlane_core::mailbox::Message;
 use ringlane_core::reactor::{First, Listener, first};
 use ringlane_core::snapshot::FrontendId;
 use ringlane_core::sys::Socket;
 
+use crate::clients;
 use crate::session;
 use crate::shard::Shard;
 
@@ -35,10 +37,12 @@ pub(crate) async fn accept(shard: Rc<Shard>, frontend: FrontendId, mut listener:
         match first(shard.drain.wait(), listener.accept()).await {
             First::Left(()) => break,
             First::Right(Ok(connection)) => {
+                let Ok(client) = clients::greet(&shard, frontend, &connection) else { continue };
                 if !admit(&shard, frontend, &listener).await {
+                    clients::leave(&shard, frontend, client);
                     break;
                 }
-                place(&shard, connection, frontend);
+                place(&shard, connection, frontend, client);
             }
             First::Right(Err(_)) => {
                 shard.counters().accepts_failed.add(1);
@@ -51,16 +55,27 @@ pub(crate) async fn accept(shard: Rc<Shard>, frontend: FrontendId, mut listener:
     }
     for connection in listener.close().await {
         // What is over the limit now would wait for sessions that are about to end: let it go.
+        let Ok(client) = clients::greet(&shard, frontend, &connection) else { continue };
         if enter(&shard, frontend) {
             shard.gauges.enter_shard(shard.reactor.shard());
-            session::begin(&shard, connection, frontend);
+            session::begin(&shard, connection, frontend, client);
+        } else {
+            clients::leave(&shard, frontend, client);
         }
     }
     shard.listener_closed();
 }
 
-/// Takes a place at both gates, waiting for one if need be; `false` if the shard drains meanwhile.
+/// Waits until the frontend's rate allows another connection, and takes a place at both gates,
+/// waiting for one if need be; `false` if the shard drains meanwhile.
 async fn admit(shard: &Rc<Shard>, frontend: FrontendId, listener: &Listener) -> bool {
+    while let Err(wait) = shard.gauges.try_arrive(frontend, shard.reactor.now()) {
+        shard.counters().accepts_paused.add(1);
+        listener.pause();
+        if let First::Left(()) = first(shard.drain.wait(), shard.reactor.sleep(wait)).await {
+            return false;
+        }
+    }
     if enter(shard, frontend) {
         return true;
     }
@@ -83,14 +98,17 @@ fn enter(shard: &Shard, frontend: FrontendId) -> bool {
 }
 
 /// Begins the session on a shard that has clearly fewer, or else here.
-fn place(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId) {
+fn place(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId, client: Option<Place>) {
     let own = shard.reactor.shard();
     let other = least_loaded(shard, own);
-    let kept =
-        if other == own { Some(connection) } else { hand_over(shard, other, connection, frontend) };
+    let kept = if other == own {
+        Some(connection)
+    } else {
+        hand_over(shard, other, connection, (frontend, client))
+    };
     if let Some(connection) = kept {
         shard.gauges.enter_shard(own);
-        session::begin(shard, connection, frontend);
+        session::begin(shard, connection, frontend, client);
     }
 }
 
@@ -99,12 +117,12 @@ fn hand_over(
     shard: &Shard,
     other: usize,
     connection: Socket,
-    frontend: FrontendId,
+    (frontend, client): (FrontendId, Option<Place>),
 ) -> Option<Socket> {
     if !shard.gauges.try_hand_over(other) {
         return Some(connection);
     }
-    let message = Message::Adopt { connection, frontend };
+    let message = Message::Adopt { connection, frontend, client };
     let Err(refused) = shard.reactor.mailboxes()[other].post(message) else {
         shard.counters().handed_over.add(1);
         return None;

@@ -1,7 +1,8 @@
 //! From an accepted client to a connected server: choose, connect, and on failure choose again.
 //!
-//! Every server gets one attempt while another is left; when all have failed the session waits a
-//! moment and begins again, for as long as the connect timeout lasts. Errors of this machine
+//! The first choice may have to wait its turn (`queue`). Every server gets one attempt while another
+//! is left; when all have failed the session waits a moment and begins again, for as long as the
+//! connect timeout lasts. Errors of this machine
 //! (descriptors, ports, memory) are not held against a server.
 
 use std::io;
@@ -13,11 +14,15 @@ use ringlane_core::close::{Cause, Close};
 use ringlane_core::reactor::{Elapsed, Stream};
 use ringlane_core::snapshot::{BackendId, ServerId};
 
+use crate::queue;
 use crate::session::Account;
 use crate::shard::Shard;
 
 /// Attempts that a session makes in all, as HAProxy's default `retries 3`.
 const CONNECT_ATTEMPTS: u32 = 4;
+
+/// Times that a session chooses anew since the server that it chose has become full.
+const TAKE_ATTEMPTS: usize = 8;
 
 /// The pause after every server has failed once, as in HAProxy.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -25,44 +30,38 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Connects a session to a server of its frontend's backend, which the account then occupies.
 pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
     let shard = Rc::clone(&account.shard);
-    let shard = &*shard;
-    let frontend = shard.snapshot.frontend(account.frontend);
+    let timeout = shard.snapshot.frontend(account.frontend).timeout.connect;
     let mut tried: Vec<ServerId> = Vec::new();
-    let mut cause = Cause::Server;
-    for attempt in 0..CONNECT_ATTEMPTS {
-        account.retries = attempt;
-        let id = match choose(shard, frontend.backend, account, &tried) {
-            Some(id) => id,
-            None if tried.is_empty() => return Err(Close::connect(Cause::Server)),
-            None => {
-                tried.clear();
-                let resume = shard.reactor.now() + RETRY_PAUSE;
-                if resume > account.accepted() + frontend.timeout.connect {
-                    return Err(Close::connect(cause));
-                }
-                shard.reactor.sleep_until(resume).await;
-                match choose(shard, frontend.backend, account, &tried) {
-                    Some(id) => id,
-                    None => return Err(Close::connect(cause)),
-                }
-            }
-        };
-        account.enter_server(id);
-        match attempt_one(shard, id, frontend.timeout.connect).await {
+    let mut id = queue::occupy(account).await?;
+    let until = shard.reactor.now() + timeout;
+    loop {
+        let cause = match attempt_one(&shard, id, timeout).await {
             Ok(server) => {
                 account.connected();
                 return Ok(server);
             }
-            Err(Failure::Exhausted) => {
-                account.leave_server();
-                return Err(Close::connect(Cause::Resource));
-            }
-            Err(Failure::Server(failed)) => cause = failed,
-        }
+            Err(Failure::Exhausted) => Cause::Resource,
+            Err(Failure::Server(cause)) => cause,
+        };
         account.leave_server();
         tried.push(id);
+        if cause == Cause::Resource || account.retries + 1 == CONNECT_ATTEMPTS {
+            return Err(Close::connect(cause));
+        }
+        id = match take(account, &tried) {
+            Some(id) => id,
+            None => {
+                tried.clear();
+                let resume = shard.reactor.now() + RETRY_PAUSE;
+                if resume > until {
+                    return Err(Close::connect(cause));
+                }
+                shard.reactor.sleep_until(resume).await;
+                take(account, &tried).ok_or_else(|| Close::connect(cause))?
+            }
+        };
+        account.retries += 1;
     }
-    Err(Close::connect(cause))
 }
 
 enum Failure {
@@ -104,8 +103,22 @@ async fn attempt_one(shard: &Shard, id: ServerId, timeout: Duration) -> Result<S
     Err(Failure::Server(cause))
 }
 
-/// Chooses a server that has not been tried; `None` when all have. A client that is remembered gets
-/// its server again while that takes sessions.
+/// Takes a place at a server that has not been tried; `None` when there is none.
+pub(crate) fn take(account: &mut Account, tried: &[ServerId]) -> Option<ServerId> {
+    let shard = Rc::clone(&account.shard);
+    let backend = shard.snapshot.frontend(account.frontend).backend;
+    // Once is enough, unless other shards take the last places at the same moment.
+    for _ in 0..TAKE_ATTEMPTS {
+        let id = choose(&shard, backend, account, tried)?;
+        if account.try_enter_server(id) {
+            return Some(id);
+        }
+    }
+    None
+}
+
+/// Chooses a server that has not been tried; `None` when all have, or none has room. A client that is
+/// remembered gets its server again while that takes sessions.
 fn choose(
     shard: &Shard,
     backend: BackendId,
@@ -148,7 +161,8 @@ fn choose(
     // HAProxy's stick tables.
     let keeps = |index: usize| {
         let (id, gauge) = (id_of(index), shard.gauges.server(id_of(index)));
-        gauge.orders().keeps_for(role) && gauge.is_usable(now_ms) && !tried.contains(&id)
+        let has_place = gauge.is_usable(now_ms) && !gauge.is_full();
+        gauge.orders().keeps_for(role) && has_place && !tried.contains(&id)
     };
     let claims = |index: usize| shard.gauges.server(id_of(index)).claim(now_ms);
     if let Some(index) = table.find(key, now_ms, |index| keeps(index) && claims(index)) {

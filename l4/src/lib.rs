@@ -7,12 +7,14 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod clients;
 mod connect;
 mod endings;
 mod path;
 mod pipes;
 mod proxy;
 mod pump;
+mod queue;
 mod relay;
 mod session;
 mod shard;

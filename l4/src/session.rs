@@ -9,12 +9,14 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use ringlane_core::clients::Place;
 use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::reactor::{Elapsed, Receiver, Stream};
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::{FrontendId, ServerId};
 use ringlane_core::sys::{Buffer, Socket};
 
+use crate::clients::{self, REFUSED, Refused};
 use crate::connect::connect;
 use crate::proxy;
 use crate::pump::Broken;
@@ -43,14 +45,22 @@ pub(crate) struct Account {
     pub(crate) retries: u32,
     /// Words on ending sessions that were said before its server was chosen.
     begun: u32,
+    /// What it takes of what its client may take.
+    client_place: Option<Place>,
     bytes: Bytes,
     close: Option<Close>,
 }
 
 /// Begins a session on this shard, which counts it already; a place at both gates is taken.
-pub(crate) fn begin(shard: &Rc<Shard>, connection: Socket, frontend: FrontendId) {
+pub(crate) fn begin(
+    shard: &Rc<Shard>,
+    connection: Socket,
+    frontend: FrontendId,
+    place: Option<Place>,
+) {
     let client = Stream::new(&shard.reactor, connection);
     let mut account = Account::open(Rc::clone(shard), frontend, &client);
+    account.client_place = place;
     // A block, since a function's arguments would take up their room in the task twice.
     shard.reactor.spawn(async move {
         let close = serve(&client, &mut account).await;
@@ -105,6 +115,13 @@ async fn open<'a>(
         (said, ends) = (header.rest, header.ends);
         if let Some(ends) = ends {
             account.is_for(ends.client);
+            account.client_place = clients::enter(&shard, account.frontend, ends.client.ip())
+                .map_err(|Refused| {
+                    if clients::is_reset(&shard, account.frontend) {
+                        client.reset_on_close();
+                    }
+                    REFUSED
+                })?;
         }
     }
     let server = connect(account).await?;
@@ -133,6 +150,7 @@ impl Account {
             connect: None,
             retries: 0,
             begun: 0,
+            client_place: None,
             bytes: Bytes::default(),
             close: None,
         }
@@ -150,27 +168,29 @@ impl Account {
         }
     }
 
-    /// When the session was accepted.
-    pub(crate) fn accepted(&self) -> Instant {
-        self.accepted
-    }
-
     /// The client's address, if it was asked for.
     pub(crate) fn client(&self) -> Option<SocketAddr> {
         self.client.as_deref().copied()
     }
 
-    /// The session tries a server and occupies a place there.
-    pub(crate) fn enter_server(&mut self, id: ServerId) {
-        self.shard.gauges.server(id).enter();
-        self.begun = self.shard.endings.said();
-        self.server = Some(id);
+    /// The session takes a place at a server; `false` if another one took the last.
+    pub(crate) fn try_enter_server(&mut self, id: ServerId) -> bool {
+        let entered = self.shard.gauges.server(id).try_enter();
+        if entered {
+            self.begun = self.shard.endings.said();
+            self.server = Some(id);
+        }
+        entered
     }
 
-    /// The server did not answer.
+    /// Gives the place back, to who waits for it.
     pub(crate) fn leave_server(&mut self) {
         if let Some(id) = self.server.take() {
             self.shard.gauges.server(id).leave();
+            let backend = self.shard.snapshot.server(id).backend;
+            if let Some(queue) = self.shard.gauges.queue(backend) {
+                queue.call_next(backend, self.shard.reactor.mailboxes());
+            }
         }
     }
 
@@ -223,6 +243,7 @@ impl Drop for Account {
             counters.log_dropped.add(1);
         }
         self.leave_server();
+        clients::leave(&self.shard, self.frontend, self.client_place);
         self.shard.ended(self.frontend);
     }
 }

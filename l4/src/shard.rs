@@ -23,6 +23,7 @@ use ringlane_core::sys::{DriverKind, SetupError, Socket};
 use crate::accept::accept;
 use crate::endings::Endings;
 use crate::pipes::Pipes;
+use crate::queue::Lines;
 use crate::relay::Side;
 use crate::session;
 
@@ -112,6 +113,8 @@ pub(crate) struct Shard {
     pub(crate) pipes: Pipes,
     /// What was said of sessions that are to end by cause.
     pub(crate) endings: Endings,
+    /// Sessions that wait for a server.
+    pub(crate) lines: Lines,
     /// Raised when accepting must end.
     pub(crate) drain: Signal,
     /// Raised when a gate that was full has a free place.
@@ -146,6 +149,7 @@ impl Shard {
             log,
             pipes,
             endings: Endings::default(),
+            lines: Lines::new(snapshot.backends.len()),
             drain: Signal::new(reactor),
             gate_opened: Signal::new(reactor),
             ended: Signal::new(reactor),
@@ -162,9 +166,9 @@ impl Shard {
     async fn serve(self: Rc<Self>) {
         loop {
             match first(self.reactor.mail(), self.drained()).await {
-                First::Left(Message::Adopt { connection, frontend }) => {
+                First::Left(Message::Adopt { connection, frontend, client }) => {
                     self.counters().taken_over.add(1);
-                    session::begin(&self, connection, frontend);
+                    session::begin(&self, connection, frontend, client);
                 }
                 First::Left(Message::EndSessions { server, role, how }) => {
                     let sessions = self.gauges.server(server).sessions();
@@ -172,6 +176,7 @@ impl Shard {
                     self.reactor.wake_everyone();
                 }
                 First::Left(Message::Moved { server, address }) => self.moved(server, address),
+                First::Left(Message::PlaceFree { backend, line }) => self.lines.call(backend, line),
                 First::Left(Message::GateOpened) => self.gate_opened.raise(),
                 First::Left(Message::Drain(time)) => {
                     self.gauges.begin_drain();

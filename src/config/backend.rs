@@ -5,7 +5,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ringlane_core::snapshot::{Affinity, BalanceKind, Congestion, HashKey, LoadBound, SendProxy};
+use ringlane_core::snapshot::{
+    Affinity, BalanceKind, Congestion, HashKey, LoadBound, Queue, SendProxy,
+};
 
 use super::address::{self, Place as Where, Problem};
 use super::check::{self, Watch};
@@ -62,6 +64,10 @@ const AFFINITY_TTL: Duration = Duration::from_secs(30 * 60);
 const AFFINITY_SIZE: u32 = 100_000;
 const AFFINITY_SIZE_MAX: u32 = 100_000_000;
 
+/// How many sessions wait for a server where nothing is said, and at most.
+const QUEUE_SIZE: u32 = 1024;
+const QUEUE_SIZE_MAX: u32 = 1_000_000;
+
 /// One `[[backend]]` as the file has it.
 #[derive(Debug)]
 pub(super) struct Backend<'a> {
@@ -73,6 +79,7 @@ pub(super) struct Backend<'a> {
     pub(super) affinity: Option<Affinity>,
     pub(super) congestion: Congestion,
     pub(super) send_proxy: Option<SendProxy>,
+    pub(super) queue: Option<Queue>,
     pub(super) servers: Vec<Server<'a>>,
     /// How they are watched.
     pub(super) watch: Watch,
@@ -99,6 +106,7 @@ pub(super) fn read(mut table: Table<'_>) -> Backend<'_> {
     }
     table.require(&["name", "server"]);
     let versions = [("v1", SendProxy::V1), ("v2", SendProxy::V2)];
+    let servers = servers(&table);
     let backend = Backend {
         name,
         balance: balance(&table),
@@ -106,7 +114,8 @@ pub(super) fn read(mut table: Table<'_>) -> Backend<'_> {
         affinity: affinity(&table),
         congestion: table.congestion(),
         send_proxy: table.choice("send_proxy", &versions, &FOREIGN_VERSIONS),
-        servers: servers(&table),
+        queue: queue(&table, &servers),
+        servers,
         watch: check::watch(&table),
         table,
     };
@@ -160,6 +169,22 @@ fn affinity(table: &Table<'_>) -> Option<Affinity> {
     };
     inner.refuse_unknown_keys();
     Some(affinity)
+}
+
+/// Where servers have a limit and nothing is said, sessions wait as well.
+fn queue(table: &Table<'_>, servers: &[Server<'_>]) -> Option<Queue> {
+    let default = Queue { size: QUEUE_SIZE, timeout: None };
+    let Some(mut inner) = table.table("queue", Place::Queue) else {
+        let limited = servers.iter().any(|server| server.max_connections < u32::MAX);
+        return limited.then_some(default);
+    };
+    inner.call(format!("queue of {}", table.called()));
+    let queue = Queue {
+        size: inner.integer("size", 0..=QUEUE_SIZE_MAX).unwrap_or(QUEUE_SIZE),
+        timeout: inner.duration("timeout"),
+    };
+    inner.refuse_unknown_keys();
+    Some(queue)
 }
 
 fn servers<'a>(table: &Table<'a>) -> Vec<Server<'a>> {

@@ -3,11 +3,14 @@
 //! Not here: whether its backend exists and its addresses are its own (`lower`).
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use ringlane_core::health::RoleWanted;
-use ringlane_core::snapshot::{AcceptProxy, Address, Congestion, Path, Timeout};
+use ringlane_core::snapshot::{
+    AcceptProxy, Address, ClientLimits, ClientRate, Congestion, Path, Priority, Refusal, Timeout,
+};
 
 use super::address::{self, Problem};
 use super::table::{At, Table};
@@ -39,6 +42,28 @@ const FOREIGN_ROLES: [(&str, &str); 6] = [
     ("reader", "replica"),
 ];
 
+/// New sessions of one client in a hundred seconds.
+const CLIENT_RATES: RangeInclusive<u32> = 1..=1_000_000;
+
+/// Sessions of one client that may come at once before its rate holds, at most.
+const CLIENT_BURST_MAX: u32 = 100_000;
+
+/// Clients that are counted at once where nothing is said, and at most: 16 bytes each.
+const CLIENTS: u32 = 100_000;
+const CLIENTS_MAX: u32 = 100_000_000;
+
+/// The fastest that a frontend can be told to take connections.
+const RATE_MAX: u32 = 10_000_000;
+
+/// What other balancers call the ways to refuse.
+const FOREIGN_REFUSALS: [(&str, &str); 5] = [
+    ("rst", "reset"),
+    ("silent_drop", "reset"),
+    ("reject", "close"),
+    ("fin", "close"),
+    ("deny", "close"),
+];
+
 /// One `[[frontend]]` as the file has it.
 #[derive(Debug)]
 pub(super) struct Frontend<'a> {
@@ -53,6 +78,9 @@ pub(super) struct Frontend<'a> {
     pub(super) path: Path,
     pub(super) role: RoleWanted,
     pub(super) accept_proxy: Option<AcceptProxy>,
+    pub(super) priority: Priority,
+    pub(super) rate: Option<u32>,
+    pub(super) per_client: Option<ClientLimits>,
 }
 
 /// Reads one frontend.
@@ -69,6 +97,8 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
         ("primary", RoleWanted::Primary),
         ("replica", RoleWanted::Replica),
     ];
+    let priorities =
+        [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
     let frontend = Frontend {
         name,
         bind: bind(&table),
@@ -79,6 +109,9 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
         path: table.choice("path", &paths, &FOREIGN_PATHS).unwrap_or_default(),
         role: table.choice("role", &roles, &FOREIGN_ROLES).unwrap_or_default(),
         accept_proxy: accept_proxy(&table),
+        rate: table.integer("rate", 1..=RATE_MAX),
+        per_client: per_client(&table),
+        priority: table.choice("priority", &priorities, &[]).unwrap_or_default(),
         table,
     };
     frontend.table.refuse_unknown_keys();
@@ -141,26 +174,62 @@ fn accept_proxy(table: &Table<'_>) -> Option<AcceptProxy> {
     inner.call(format!("accept_proxy of {}", table.called()));
     accept.timeout = inner.duration("timeout").unwrap_or(GREETING_TIMEOUT);
     inner.require(&["trusted"]);
-    let trusted = inner.value("trusted");
-    for net in trusted.iter().flat_map(|value| value.as_array().unwrap_or_default()) {
-        let read = net.as_str().map(|text| {
-            let alone = || text.value.parse::<IpAddr>().map(IpNet::from);
-            (text.value.parse::<IpNet>().or_else(|_| alone()), text.span)
-        });
-        match read {
-            Some((Ok(net), _)) => accept.trusted.push(net),
-            Some((Err(_), span)) => {
-                let why = "it must be a network such as 10.0.0.0/8, or an IP address";
-                inner.report(inner.unusable("trusted", span, why));
-            }
-            None => inner.wrong_type("trusted", &net, "an array of networks, as strings"),
-        }
-    }
-    if let Some(value) = trusted.filter(|value| value.as_array().is_none()) {
-        inner.wrong_type("trusted", &value, "an array of networks, as strings");
-    }
+    accept.trusted = networks(&inner, "trusted");
     inner.refuse_unknown_keys();
     Some(accept)
+}
+
+/// An array of networks; a single address is one of its own.
+fn networks(table: &Table<'_>, key: &'static str) -> Vec<IpNet> {
+    let mut networks = Vec::new();
+    let Some(value) = table.value(key) else { return networks };
+    let Some(array) = value.as_array() else {
+        table.wrong_type(key, &value, "an array of networks, as strings");
+        return networks;
+    };
+    for net in array {
+        let Some(At { value: text, span }) = net.as_str() else {
+            table.wrong_type(key, &net, "an array of networks, as strings");
+            continue;
+        };
+        let alone = || text.parse::<IpAddr>().map(IpNet::from);
+        match text.parse::<IpNet>().or_else(|_| alone()) {
+            Ok(net) => networks.push(net),
+            Err(_) => {
+                let why = "it must be a network such as 10.0.0.0/8, or an IP address";
+                table.report(table.unusable(key, span, why));
+            }
+        }
+    }
+    networks
+}
+
+/// What one client may take.
+fn per_client(table: &Table<'_>) -> Option<ClientLimits> {
+    let mut inner = table.table("per_client", Place::PerClient)?;
+    inner.call(format!("per_client of {}", table.called()));
+    let refusals = [("reset", Refusal::Reset), ("close", Refusal::Close)];
+    let rate = inner.hundredths("rate", CLIENT_RATES);
+    let rate = rate.map(|per_100_seconds| ClientRate { per_100_seconds });
+    // A second's worth may come at once, if nothing is said.
+    let burst = rate.map_or(1, |rate| rate.per_100_seconds.div_ceil(100));
+    let limits = ClientLimits {
+        max_connections: inner.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
+        rate,
+        burst: inner.integer("burst", 1..=CLIENT_BURST_MAX).unwrap_or(burst),
+        allow: networks(&inner, "allow"),
+        size: inner.integer("size", 1..=CLIENTS_MAX).unwrap_or(CLIENTS),
+        refusal: inner.choice("refuse", &refusals, &FOREIGN_REFUSALS).unwrap_or_default(),
+    };
+    if let Some(value) = table.value("per_client")
+        && inner.value("max_connections").is_none()
+        && inner.value("rate").is_none()
+    {
+        let hint = "give it max_connections, rate, or both";
+        table.report(table.unusable("per_client", value.span, "it limits nothing").hint(hint));
+    }
+    inner.refuse_unknown_keys();
+    Some(limits)
 }
 
 fn timeout(table: &Table<'_>) -> Timeout {

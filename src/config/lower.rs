@@ -132,6 +132,7 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
             affinity: backend.affinity,
             congestion: backend.congestion,
             send_proxy: backend.send_proxy,
+            queue: backend.queue,
             first_server,
             server_count: id_of_next_server(snapshot) - first_server.0,
         });
@@ -203,6 +204,9 @@ fn lower_frontends(
             path: frontend.path,
             role: frontend.role,
             accept_proxy: frontend.accept_proxy,
+            priority: frontend.priority,
+            rate: frontend.rate,
+            per_client: frontend.per_client,
         });
     }
 }

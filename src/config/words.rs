@@ -35,6 +35,10 @@ pub(super) enum Place {
     Backend,
     /// `affinity` in `[[backend]]`.
     Affinity,
+    /// `per_client` in `[[frontend]]`.
+    PerClient,
+    /// `queue` in `[[backend]]`.
+    Queue,
     /// One entry of `server` in `[[backend]]`.
     Server,
     /// `accept_proxy` in `[[frontend]]`.
@@ -52,7 +56,7 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -60,6 +64,8 @@ impl Place {
         Self::Server,
         Self::Check,
         Self::Affinity,
+        Self::Queue,
+        Self::PerClient,
         Self::Admin,
         Self::AccessLog,
         Self::Resolver,
@@ -99,18 +105,7 @@ impl Place {
                 ("timeout", "timeout = \"2s\""),
                 ("hold", "hold = \"30s\""),
             ],
-            Self::Frontend => &[
-                ("name", "name = \"pg-write\""),
-                ("bind", "bind = [\"0.0.0.0:5432\", \"[::]:5432\"]"),
-                ("mode", "mode = \"tcp\""),
-                ("backend", "backend = \"postgres\""),
-                ("max_connections", "max_connections = 10000"),
-                ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
-                ("congestion", "congestion = \"auto\""),
-                ("path", "path = \"auto\""),
-                ("role", "role = \"primary\""),
-                ("accept_proxy", "accept_proxy = { trusted = [\"10.0.0.0/8\"] }"),
-            ],
+            Self::Frontend => FRONTEND,
             Self::Timeout => &[
                 ("connect", "connect = \"2s\""),
                 ("client", "client = \"10m\""),
@@ -131,6 +126,15 @@ impl Place {
                 ("ttl", "ttl = \"30m\""),
                 ("size", "size = 100000"),
             ],
+            Self::PerClient => &[
+                ("max_connections", "max_connections = 20"),
+                ("rate", "rate = 10"),
+                ("burst", "burst = 20"),
+                ("allow", "allow = [\"10.0.0.0/8\"]"),
+                ("size", "size = 100000"),
+                ("refuse", "refuse = \"reset\""),
+            ],
+            Self::Queue => &[("size", "size = 1024"), ("timeout", "timeout = \"5s\"")],
             Self::AcceptProxy => {
                 &[("trusted", "trusted = [\"10.0.0.0/8\"]"), ("timeout", "timeout = \"5s\"")]
             }
@@ -157,6 +161,8 @@ impl Place {
             Self::Timeout => "timeout in [[frontend]]",
             Self::Backend => "[[backend]]",
             Self::Affinity => "affinity in [[backend]]",
+            Self::PerClient => "per_client in [[frontend]]",
+            Self::Queue => "queue in [[backend]]",
             Self::Server => "a server of [[backend]]",
             Self::AcceptProxy => "accept_proxy in [[frontend]]",
             Self::Check => "check in [[backend]]",
@@ -170,6 +176,23 @@ impl Place {
     }
 }
 
+/// The keys of `[[frontend]]`.
+const FRONTEND: &[Key] = &[
+    ("name", "name = \"pg-write\""),
+    ("bind", "bind = [\"0.0.0.0:5432\", \"[::]:5432\"]"),
+    ("mode", "mode = \"tcp\""),
+    ("backend", "backend = \"postgres\""),
+    ("max_connections", "max_connections = 10000"),
+    ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
+    ("congestion", "congestion = \"auto\""),
+    ("path", "path = \"auto\""),
+    ("role", "role = \"primary\""),
+    ("rate", "rate = 1000"),
+    ("per_client", "per_client = { max_connections = 20, rate = 10 }"),
+    ("priority", "priority = \"high\""),
+    ("accept_proxy", "accept_proxy = { trusted = [\"10.0.0.0/8\"] }"),
+];
+
 /// The keys of `[[backend]]`.
 const BACKEND: &[Key] = &[
     ("name", "name = \"postgres\""),
@@ -179,6 +202,7 @@ const BACKEND: &[Key] = &[
     ("affinity", "affinity = { key = \"client_ip\", ttl = \"30m\", size = 100000 }"),
     ("congestion", "congestion = \"auto\""),
     ("send_proxy", "send_proxy = \"v2\""),
+    ("queue", "queue = { size = 1024, timeout = \"5s\" }"),
     ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
     ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),
     ("max_lag", "max_lag = \"10s\""),
@@ -289,6 +313,10 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["persistence", "session_persistence", "persist"], &["affinity"]),
     (&["hash_key", "hash_on", "hash_type", "hash_policy"], &["hash"]),
     (&["hash_balance_factor", "balance_factor", "load_factor"], &["bounded_load"]),
+    (&["rate_limit", "rate_limit_sessions", "conn_rate", "limit_req"], &["rate"]),
+    (&["limit_conn", "per_ip", "client_limits", "per_source"], &["per_client"]),
+    (&["whitelist", "allowlist", "except", "allow_list"], &["allow"]),
+    (&["max_queue", "maxqueue", "timeout_queue", "pending"], &["queue"]),
     (&["expire", "timeout", "ttl_seconds"], &["ttl"]),
     (&["entries", "max_entries", "capacity"], &["size"]),
     (&["resolvers", "dns", "nameserver", "nameservers"], &["servers", "resolver"]),
@@ -301,7 +329,6 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
 const LATER: &[(&[&str], &str)] = &[
     (&["route", "routes", "rules", "acl", "match"], "route"),
     (&["tls", "ssl", "cert", "certificate", "certificates", "key"], "tls"),
-    (&["max_queue", "maxqueue", "queue"], "max_queue"),
     (&["outlier", "observe"], "outlier"),
 ];
 

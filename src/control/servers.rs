@@ -275,6 +275,9 @@ impl Servers {
         for (index, id) in (0..book.pages.len()).zip(first..) {
             self.gauges.server(ServerId(id)).order(book.health.orders(index, Instant::now()));
         }
+        if let Some(queue) = self.gauges.queue(backend) {
+            queue.call_next(backend, &self.mailboxes);
+        }
         let ended = book.health.ended_by(&changes);
         let shards = self.mailboxes.len();
         for word in ended.into_iter().flat_map(|ended| (0..shards).map(move |n| (n, ended))) {

@@ -15,7 +15,7 @@ use ringlane_core::snapshot::{BackendId, BalanceKind, FrontendId, ServerId};
 use serde::Serialize;
 
 use super::Running;
-use super::metrics::{Latency, frontend_max, frontend_total};
+use super::metrics::{Latency, frontend_max, frontend_total, queue_total};
 use server::Server;
 pub(super) use server::health;
 
@@ -64,6 +64,8 @@ struct Frontend<'a> {
     sessions: u64,
     sessions_ended: u64,
     sessions_failed: u64,
+    refused_too_many: u64,
+    refused_too_fast: u64,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -72,7 +74,19 @@ struct Frontend<'a> {
 struct Backend<'a> {
     name: &'a str,
     balance: &'static str,
+    /// Nothing where sessions do not wait.
+    queue: Option<Queue>,
     servers: Vec<Server<'a>>,
+}
+
+/// Sessions that find no server with room.
+#[derive(Debug, Serialize)]
+struct Queue {
+    sessions_live: u32,
+    size: u32,
+    waited: u64,
+    expired: u64,
+    refused: u64,
 }
 
 /// All in microseconds.
@@ -155,6 +169,8 @@ impl<'a> Frontend<'a> {
             sessions: total(|f| f.sessions.get()),
             sessions_ended: total(|f| f.sessions_ended.get()),
             sessions_failed: total(|f| f.sessions_failed.get()),
+            refused_too_many: total(|f| f.refused_too_many.get()),
+            refused_too_fast: total(|f| f.refused_too_fast.get()),
             bytes_in: total(|f| f.bytes_in.get()),
             bytes_out: total(|f| f.bytes_out.get()),
         })
@@ -169,6 +185,13 @@ impl<'a> Backend<'a> {
         Some(Self {
             name: &backend.name,
             balance: balance_word(backend.balance),
+            queue: running.gauges.queue(id).map(|queue| Queue {
+                sessions_live: queue.waiting(),
+                size: queue.size(),
+                waited: queue_total(running, id, |q| q.waited.get()),
+                expired: queue_total(running, id, |q| q.expired.get()),
+                refused: queue_total(running, id, |q| q.refused.get()),
+            }),
             servers: servers.filter_map(|id| Server::of(running, id)).collect(),
         })
     }

@@ -12,8 +12,8 @@ use ringlane_core::health::RoleWanted;
 use ringlane_core::mailbox::Message;
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::{
-    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, HashKey, Path, ServerId,
-    Snapshot, Timeout,
+    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, HashKey, Path, Priority,
+    ServerId, Snapshot, Timeout,
 };
 use ringlane_core::sys::sim::{Net, Weather};
 
@@ -181,6 +181,9 @@ impl World {
                 path: self.path,
                 role: RoleWanted::Any,
                 accept_proxy: None,
+                priority: Priority::Normal,
+                rate: None,
+                per_client: None,
             }],
             backends: vec![Backend {
                 name: "backend".into(),
@@ -189,6 +192,7 @@ impl World {
                 affinity: None,
                 congestion: Congestion::Host,
                 send_proxy: None,
+                queue: None,
                 first_server: ServerId(0),
                 server_count: u32::try_from(self.servers.len()).unwrap(),
             }],

@@ -2,8 +2,8 @@
 //!
 //! In this order: servers that are usable, then backup servers that are usable, then, since
 //! refusing everybody helps nobody, servers that failed lately. A server that this session has
-//! tried already, and one that is not open for it, is left out. Told what it must know by a
-//! [`View`]; knows no shard and no clock. A tier with servers ends the search, so that each server
+//! tried already, one that is full, and one that is not open for it, is left out. Told what it must
+//! know by a [`View`]; knows no shard and no clock. A tier with servers ends the search, so that each server
 //! is looked at once at most while all is well.
 
 use super::{Balance, Candidate, Member};
@@ -33,8 +33,8 @@ pub struct View {
 
 impl View {
     /// Whether the session may go there, though perhaps as a last resort.
-    pub(super) fn is_open(&self) -> bool {
-        self.open && !self.tried && self.weight > 0
+    pub(super) fn is_open(&self, member: &Member) -> bool {
+        self.open && !self.tried && self.weight > 0 && self.sessions < member.max_connections
     }
 
     pub(super) fn candidate(&self, index: usize) -> Candidate {
@@ -89,7 +89,7 @@ impl Chooser {
                 }
                 let view = view(index);
                 let of_tier = view.usable == usable && (member.backup || view.backup) == backup;
-                (of_tier && view.is_open()).then(|| view.candidate(index))
+                (of_tier && view.is_open(member)).then(|| view.candidate(index))
             };
             let candidates = self.members.iter().enumerate().filter_map(candidate);
             self.balance.pick(candidates, (&self.members, &mut self.scratch), key, prng)

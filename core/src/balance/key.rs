@@ -29,6 +29,15 @@ pub fn key_of(kind: HashKey, text: &str) -> Option<u64> {
     Some(key(kind, Some(client)))
 }
 
+/// The number of a client for limits: its IPv4 address, or the /64 network of its IPv6 address, which
+/// is what one subscriber has (RFC 6177).
+pub fn subscriber(ip: IpAddr) -> u64 {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => address(v4.into()),
+        IpAddr::V6(v6) => xxh3_64(&v6.octets()[..8]),
+    }
+}
+
 /// An IPv4 client is the same whichever kind of socket took it.
 fn address(ip: IpAddr) -> u64 {
     match ip.to_canonical() {
@@ -52,6 +61,10 @@ mod tests {
         assert_eq!(key_of(HashKey::ClientIp, "10.0.0.1"), Some(by_ip("10.0.0.1:7")));
         assert_eq!(key_of(HashKey::Client, "10.0.0.1:7"), Some(by_port("10.0.0.1:7")));
         assert_eq!(key_of(HashKey::ClientIp, "app"), None);
+        let subscriber = |ip: &str| subscriber(ip.parse().unwrap());
+        assert_eq!(subscriber("2001:db8::1"), subscriber("2001:db8::2:1"));
+        assert_ne!(subscriber("2001:db8::1"), subscriber("2001:db8:0:1::1"));
+        assert_ne!(subscriber("10.0.0.1"), subscriber("10.0.0.2"));
         assert_eq!(key_of(HashKey::Client, "10.0.0.1"), None);
     }
 }

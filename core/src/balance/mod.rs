@@ -9,7 +9,6 @@
 
 pub mod affinity;
 mod chooser;
-mod first;
 mod key;
 mod least_bandwidth;
 mod least_conn;
@@ -20,7 +19,7 @@ mod round_robin;
 mod source;
 
 pub use chooser::{Chooser, View};
-pub use key::{key, key_of};
+pub use key::{key, key_of, subscriber};
 pub use least_bandwidth::Meter;
 
 use least_bandwidth::LeastBandwidth;
@@ -102,8 +101,9 @@ impl Balance {
         prng: &mut Prng,
     ) -> Option<usize> {
         let weight = |index: usize, view: &View| {
-            let backup = members[index].backup || view.backup;
-            if view.is_open() && view.usable && !backup { view.weight } else { 0 }
+            let member = &members[index];
+            let first_tier = view.usable && !member.backup && !view.backup;
+            if first_tier && view.is_open(member) { view.weight } else { 0 }
         };
         let accepts = |index: usize| {
             let weight = weight(index, &view(index));
@@ -125,7 +125,7 @@ impl Balance {
     /// go by; those that must see all candidates before they pick gather them in `scratch`.
     fn pick(
         &mut self,
-        candidates: impl Iterator<Item = Candidate>,
+        mut candidates: impl Iterator<Item = Candidate>,
         (members, scratch): (&[Member], &mut Vec<Candidate>),
         key: u64,
         prng: &mut Prng,
@@ -135,7 +135,7 @@ impl Balance {
             Self::LeastConn(state) => state.pick(candidates),
             Self::RandomTwo(state) => state.pick(gathered(scratch, candidates), prng),
             Self::LeastBandwidth(state) => state.pick(gathered(scratch, candidates)),
-            Self::First => first::pick(candidates, members),
+            Self::First => candidates.next(),
             Self::Maglev(table, Some(bound)) => {
                 let bounded = Bounded::new(*bound, gathered(scratch, candidates), members);
                 return bounded.pick(key, |accepts| table.walk(key, accepts));

@@ -147,7 +147,7 @@ fn least_conn_fills_the_emptiest_and_shares_among_equals() {
 }
 
 #[test]
-fn first_fills_up_in_order_and_then_levels() {
+fn first_fills_up_in_order() {
     let mut servers = servers(&[1, 1, 1]);
     servers[0].max_connections = 3;
     servers[1].max_connections = 2;
@@ -157,8 +157,22 @@ fn first_fills_up_in_order_and_then_levels() {
     assert_eq!(play.fill(4), [3, 2, 3]);
     play.views[0].sessions = 1;
     assert_eq!(play.pick(0), Some(0), "who has room again is first again");
-    servers[2].max_connections = 2;
-    assert_eq!(Play::new(BalanceKind::First, &servers).fill(13), [5, 4, 4], "all are full");
+}
+
+#[test]
+fn a_full_server_is_passed_over_by_every_policy() {
+    let mut servers = servers(&[1, 1]);
+    servers[0].max_connections = 2;
+    servers[1].max_connections = 3;
+    for kind in KINDS {
+        let mut play = Play::new(kind, &servers);
+        for key in 0..5 {
+            let pick = play.pick(key).unwrap();
+            play.views[pick].sessions += 1;
+        }
+        assert_eq!((play.views[0].sessions, play.views[1].sessions), (2, 3), "{kind:?}");
+        assert_eq!(play.pick(7), None, "{kind:?}");
+    }
 }
 
 #[test]
@@ -345,7 +359,13 @@ proptest! {
         let servers: Vec<Server> = all.iter().enumerate().map(server).collect();
         let views: Vec<View> = all.iter().map(|(.., view)| *view).collect();
         let backup = |n: usize| servers[n].backup || views[n].backup;
-        let tier = |n: usize| views[n].is_open().then(|| (!views[n].usable, backup(n)));
+        let is_open = |n: usize| {
+            views[n].open
+                && !views[n].tried
+                && views[n].weight > 0
+                && views[n].sessions < servers[n].max_connections
+        };
+        let tier = |n: usize| is_open(n).then(|| (!views[n].usable, backup(n)));
         let best = (0..servers.len()).filter_map(tier).min();
         for kind in KINDS {
             let (mut chooser, mut prng) = (Chooser::new(kind, &servers), Prng::new(seed));

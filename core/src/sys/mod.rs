@@ -22,8 +22,5 @@ pub use kernel::Interest;
 pub(crate) use kernel::Wait;
 pub use pipe::Pipe;
 pub use setup::{DriverKind, SetupError, probe};
-pub use socket::{ListenOptions, Socket, listen, local_address};
-pub(crate) use socket::{
-    accept_now, leave_pacing_on_a_short_path, peer_address, reset_on_close, send_few,
-    shutdown_write,
-};
+pub use socket::{ListenOptions, Socket, listen, local_address, peer_address, reset_on_close};
+pub(crate) use socket::{accept_now, leave_pacing_on_a_short_path, send_few, shutdown_write};

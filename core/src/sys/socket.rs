@@ -209,7 +209,7 @@ pub(crate) fn shutdown_write(socket: &Socket) -> io::Result<()> {
 }
 
 /// Makes the close that follows a reset: the other side sees RST instead of FIN.
-pub(crate) fn reset_on_close(socket: &Socket) {
+pub fn reset_on_close(socket: &Socket) {
     match &socket.0 {
         // Fails only for sockets that know no linger, and those have no reset either.
         Inner::Os { fd, .. } => {
@@ -220,7 +220,7 @@ pub(crate) fn reset_on_close(socket: &Socket) {
 }
 
 /// The address of the other side; `None` for unix sockets and for connections that are gone.
-pub(crate) fn peer_address(socket: &Socket) -> Option<SocketAddr> {
+pub fn peer_address(socket: &Socket) -> Option<SocketAddr> {
     match &socket.0 {
         Inner::Os { fd, .. } => SockRef::from(fd).peer_addr().ok()?.as_socket(),
         Inner::Sim(socket) => socket.peer_address(),

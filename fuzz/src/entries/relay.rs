@@ -20,7 +20,7 @@ use ringlane_core::reactor::{Reactor, Rest};
 use ringlane_core::record::SessionRecord;
 use ringlane_core::snapshot::{
     Address, Backend, BackendId, BalanceKind, Congestion, Frontend, FrontendId, HashKey, Path,
-    Server, ServerId, Snapshot, Timeout,
+    Priority, Server, ServerId, Snapshot, Timeout,
 };
 use ringlane_core::sys::sim::{Net, SocketId, Weather};
 
@@ -327,6 +327,9 @@ fn snapshot(path: Path) -> Snapshot {
             path,
             role: RoleWanted::Any,
             accept_proxy: None,
+            priority: Priority::Normal,
+            rate: None,
+            per_client: None,
         }],
         backends: vec![Backend {
             name: "backend".into(),
@@ -335,6 +338,7 @@ fn snapshot(path: Path) -> Snapshot {
             affinity: None,
             congestion: Congestion::Host,
             send_proxy: None,
+            queue: None,
             first_server: ServerId(0),
             server_count: 1,
         }],

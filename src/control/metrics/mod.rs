@@ -17,12 +17,14 @@ use prometheus_client::encoding::text;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
+use ringlane_core::snapshot::{Backend, BackendId, FrontendId, ServerId};
 
 use super::Running;
 pub(super) use latency::{Latency, QUANTILES};
 use registry::{METRICS, Metric, Read, Time};
-pub(super) use registry::{affinity_total, frontend_max, frontend_total, server_total};
+pub(super) use registry::{
+    affinity_total, frontend_max, frontend_total, queue_total, server_total,
+};
 
 /// The text of a scrape.
 ///
@@ -116,6 +118,19 @@ impl View<'_> {
         }
     }
 
+    /// Gives the values of the backends that have one.
+    fn backends(
+        &self,
+        has: fn(&Backend) -> bool,
+        read: fn(&Running, BackendId) -> u64,
+        mut each: impl FnMut(Labels<'_>, Value) -> fmt::Result,
+    ) -> fmt::Result {
+        let all = self.running.snapshot.backends.iter().zip((0..).map(BackendId));
+        all.filter(|(backend, _)| has(backend)).try_for_each(|(backend, id)| {
+            each(&[("backend", &backend.name)], Value::Whole(read(self.running, id)))
+        })
+    }
+
     /// Gives every value of `metric` to `each`, with its labels.
     fn values(
         &self,
@@ -141,15 +156,8 @@ impl View<'_> {
                     each(&[("frontend", &frontend.name)], value)
                 })
             }
-            Read::Affinity(read) => {
-                running.snapshot.backends.iter().zip(0..).try_for_each(|(backend, id)| {
-                    if backend.affinity.is_none() {
-                        return Ok(());
-                    }
-                    let value = Value::Whole(read(running, BackendId(id)));
-                    each(&[("backend", &backend.name)], value)
-                })
-            }
+            Read::Affinity(read) => self.backends(|b| b.affinity.is_some(), read, each),
+            Read::Queue(read) => self.backends(|b| b.queue.is_some(), read, each),
             Read::Name(read) => running.names.iter().try_for_each(|name| {
                 let lookup = &name.lookup;
                 let backend = running.snapshot.server(lookup.first).backend;

@@ -7,7 +7,9 @@
 
 use std::sync::atomic::Ordering;
 
-use ringlane_core::counters::{AffinityCounters, FrontendCounters, ServerCounters, ShardCounters};
+use ringlane_core::counters::{
+    AffinityCounters, FrontendCounters, QueueCounters, ServerCounters, ShardCounters,
+};
 use ringlane_core::health::{Health, RoleWanted};
 use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
 
@@ -49,6 +51,8 @@ pub(super) enum Read {
     Frontend(fn(&Running, FrontendId) -> u64),
     /// One number per backend that remembers its clients.
     Affinity(fn(&Running, BackendId) -> u64),
+    /// One number per backend that lets sessions wait.
+    Queue(fn(&Running, BackendId) -> u64),
     /// One number per server entry that is given by name.
     Name(fn(&Followed) -> u64),
     /// One number per server.
@@ -76,7 +80,7 @@ impl Metric {
             Read::Quantiles(_) => &["quantile"],
             Read::Shard(_) => &["shard"],
             Read::Frontend(_) => &["frontend"],
-            Read::Affinity(_) => &["backend"],
+            Read::Affinity(_) | Read::Queue(_) => &["backend"],
             Read::Name(_) => &["backend", "server", "name"],
             Read::Server(_) => &["backend", "server"],
         }
@@ -113,6 +117,15 @@ pub(in crate::control) fn affinity_total(
     read: fn(&AffinityCounters) -> u64,
 ) -> u64 {
     running.counters.iter().map(|shard| read(shard.affinity(id))).sum()
+}
+
+/// Sums a counter of one backend's queue over all shards.
+pub(in crate::control) fn queue_total(
+    running: &Running,
+    id: BackendId,
+    read: fn(&QueueCounters) -> u64,
+) -> u64 {
+    running.counters.iter().map(|shard| read(shard.queue(id))).sum()
 }
 
 fn shard(running: &Running, index: usize) -> &ShardCounters {
@@ -278,6 +291,27 @@ pub(super) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "ringlane_frontend_refused_too_many_total",
+        help: "Sessions refused, since their client had as many as it may have.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |f| f.refused_too_many.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_frontend_refused_too_fast_total",
+        help: "Sessions refused, since their client's came faster than they may.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |f| f.refused_too_fast.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_frontend_clients_unknown_total",
+        help: "Sessions of clients that there was no room to count; they are not limited.",
+        read: Read::Frontend(|running, id| {
+            frontend_total(running, id, |f| f.clients_unknown.get())
+        }),
+    },
+    Metric {
         name: "ringlane_frontend_received_bytes_total",
         help: "Bytes from clients.",
         read: Read::Frontend(|running, id| {
@@ -310,6 +344,28 @@ pub(super) const METRICS: &[Metric] = &[
         name: "ringlane_affinity_evictions_total",
         help: "Clients that were forgotten before their time, since the table was full.",
         read: Read::Affinity(|running, id| affinity_total(running, id, |a| a.evictions.get())),
+    },
+    Metric {
+        name: "ringlane_queue_sessions",
+        help: "Sessions that wait for a server with room.",
+        read: Read::Queue(|running, id| {
+            running.gauges.queue(id).map_or(0, |queue| queue.waiting().into())
+        }),
+    },
+    Metric {
+        name: "ringlane_queue_waited_total",
+        help: "Sessions that had to wait for a server with room.",
+        read: Read::Queue(|running, id| queue_total(running, id, |q| q.waited.get())),
+    },
+    Metric {
+        name: "ringlane_queue_expired_total",
+        help: "Sessions that waited too long and were refused.",
+        read: Read::Queue(|running, id| queue_total(running, id, |q| q.expired.get())),
+    },
+    Metric {
+        name: "ringlane_queue_refused_total",
+        help: "Sessions refused at once, since too many waited.",
+        read: Read::Queue(|running, id| queue_total(running, id, |q| q.refused.get())),
     },
     Metric {
         name: "ringlane_name_resolutions_total",

@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
-use ringlane_core::snapshot::{BackendId, Path as RelayPath, Timeout};
+use ringlane_core::snapshot::{BackendId, Path as RelayPath, Priority, Timeout};
 
 use super::*;
 
@@ -20,6 +20,9 @@ fn snapshot(bind: Vec<Address>) -> Snapshot {
         path: RelayPath::Auto,
         role: ringlane_core::health::RoleWanted::Any,
         accept_proxy: None,
+        priority: Priority::Normal,
+        rate: None,
+        per_client: None,
     };
     Snapshot {
         generation: 1,

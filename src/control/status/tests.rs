@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use ringlane_core::balance::key;
 use ringlane_core::health::RoleWanted;
 use ringlane_core::snapshot::{
-    Address, Affinity, Backend as Group, Congestion, Frontend as Side, HashKey, Path,
-    Server as Member, Snapshot, Timeout,
+    Address, Affinity, Backend as Group, Congestion, Frontend as Side, HashKey, Path, Priority,
+    Queue, Server as Member, Snapshot, Timeout,
 };
 use serde_json::{Value, json};
 
@@ -45,6 +45,9 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             path: Path::Auto,
             role: RoleWanted::Any,
             accept_proxy: None,
+            priority: Priority::Normal,
+            rate: None,
+            per_client: None,
         }],
         backends: vec![Group {
             name: "postgres".to_owned(),
@@ -53,6 +56,7 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             affinity: Some(Affinity { key: HashKey::ClientIp, ttl: hour, size: 100 }),
             congestion: Congestion::Auto,
             send_proxy: None,
+            queue: Some(Queue { size: 9, timeout: None }),
             first_server: ServerId(0),
             server_count: 2,
         }],
@@ -90,7 +94,7 @@ pub(in crate::control) fn running() -> Arc<Running> {
     }
     running.counters[1].server(ServerId(1)).connects_failed.add(1);
     running.gauges.server(ServerId(1)).failed(1);
-    running.gauges.server(ServerId(0)).enter();
+    running.gauges.server(ServerId(0)).try_enter();
     running.gauges.server(ServerId(0)).measure(4096);
     running.counters[0].affinity(BackendId(0)).hits.add(5);
     let table = running.gauges.affinity(BackendId(0)).unwrap();
@@ -122,6 +126,7 @@ fn the_page_has_the_merged_numbers() {
         ("/frontends/0/sessions_live", json!(1)),
         ("/frontends/0/bytes_in", json!(30)),
         ("/backends/0/balance", json!("least_conn")),
+        ("/backends/0/queue/size", json!(9)),
         ("/backends/0/servers/0/state", json!("up")),
         ("/backends/0/servers/0/admin", json!("ready")),
         ("/backends/0/servers/0/role", json!("unknown")),
