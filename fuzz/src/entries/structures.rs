@@ -122,7 +122,8 @@ pub fn chooser(bytes: &[u8]) {
         let choice = chooser.choose(|index| views[index], input.number(), &mut prng);
         let tier =
             |index: usize| (!views[index].usable, servers[index].backup || views[index].backup);
-        let may = |n: usize| views[n].weight > 0 && views[n].open && !views[n].tried;
+        let has_room = |n: usize| views[n].sessions < servers[n].max_connections;
+        let may = |n: usize| views[n].weight > 0 && views[n].open && !views[n].tried && has_room(n);
         let left = (0..servers.len()).filter(|&n| may(n));
         let best = left.map(tier).min();
         assert_eq!(choice.map(tier), best, "{kind:?} chose {choice:?} of {views:?}");
