@@ -3,6 +3,8 @@
 //! Not here: doing checks (`control::checks`), rules themselves (`ringlane_core::health`). The keys of
 //! a check depend on its kind; one of another kind is refused with the kind that has it.
 
+mod tls;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
@@ -14,6 +16,7 @@ use ringlane_core::health::{LagLimit, OnChange, OnConflict, Rules};
 use super::duration;
 use super::table::{At, Table};
 use super::words::Place;
+pub use tls::{Tls, Trust};
 
 /// How a backend's servers are watched, and what follows from it.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +49,8 @@ pub enum Kind {
     Tcp(Vec<Step>),
     /// Ask for a page.
     Http(Http),
+    /// Shake hands, and look at the certificate, which must be good for so many days.
+    Tls(Tls, Option<u32>),
     /// Log in to MySQL or MariaDB, and ask for role and lag.
     Mysql(Login),
     /// Log in to PostgreSQL, and ask for role and lag.
@@ -80,6 +85,8 @@ pub struct Http {
     pub status: Vec<RangeInclusive<u16>>,
     /// What the body must have.
     pub body: Option<Body>,
+    /// Whether and how it is asked for over TLS.
+    pub tls: Option<Tls>,
 }
 
 /// What a body must have.
@@ -100,6 +107,8 @@ pub struct Login {
     pub password: Option<Secret>,
     /// The database to open.
     pub database: Option<String>,
+    /// Whether and how all this is said over TLS.
+    pub tls: Option<Tls>,
 }
 
 /// A password, read when it is needed so that it can be changed in its place.
@@ -125,7 +134,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Keys that only some kinds have.
-const KINDS_OF_KEYS: [(&str, &[&str]); 11] = [
+const KINDS_OF_KEYS: [(&str, &[&str]); 17] = [
     ("steps", &["tcp"]),
     ("method", &["http"]),
     ("path", &["http"]),
@@ -137,14 +146,22 @@ const KINDS_OF_KEYS: [(&str, &[&str]); 11] = [
     ("password", &["postgres", "mysql", "redis"]),
     ("database", &["postgres", "mysql"]),
     ("command", &["exec"]),
+    ("tls", &["http", "postgres", "mysql", "redis"]),
+    ("server_name", &["tls", "http", "postgres", "mysql", "redis"]),
+    ("ca", &["tls", "http", "postgres", "mysql", "redis"]),
+    ("verify", &["tls", "http"]),
+    ("alpn", &["tls"]),
+    ("min_days", &["tls"]),
 ];
 
 /// What other balancers call the kinds.
-const FOREIGN_KINDS: [(&str, &str); 10] = [
+const FOREIGN_KINDS: [(&str, &str); 12] = [
     ("mariadb", "mysql"),
     ("mysql_check", "mysql"),
     ("httpchk", "http"),
     ("https", "http"),
+    ("ssl", "tls"),
+    ("ssl_hello_chk", "tls"),
     ("pgsql", "postgres"),
     ("postgresql", "postgres"),
     ("pgsql_check", "postgres"),
@@ -152,6 +169,9 @@ const FOREIGN_KINDS: [(&str, &str); 10] = [
     ("external", "exec"),
     ("agent_check", "agent"),
 ];
+
+/// Days that a certificate can be asked to last.
+const DAYS_MAX: u32 = 3650;
 
 const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT_MAX: Duration = Duration::from_secs(5);
@@ -217,17 +237,18 @@ fn max_lag(backend: &Table<'_>) -> Option<LagLimit> {
 
 fn read(table: &Table<'_>) -> Option<Check> {
     table.require(&["kind"]);
-    let kinds =
-        ["tcp", "http", "postgres", "mysql", "redis", "exec", "agent"].map(|kind| (kind, kind));
+    let kinds = ["tcp", "http", "tls", "postgres", "mysql", "redis", "exec", "agent"];
+    let kinds = kinds.map(|kind| (kind, kind));
     let kind = table.choice("kind", &kinds, &FOREIGN_KINDS)?;
     refuse_keys_of_other_kinds(table, kind);
     let interval = table.duration("interval").unwrap_or(INTERVAL);
     Some(Check {
         kind: match kind {
             "http" => Kind::Http(http(table)),
-            "postgres" => Kind::Postgres(login(table)),
-            "mysql" => Kind::Mysql(login(table)),
-            "redis" => Kind::Redis(login(table)),
+            "tls" => Kind::Tls(tls::always(table), table.integer("min_days", 0..=DAYS_MAX)),
+            "postgres" => Kind::Postgres(login(table, kind)),
+            "mysql" => Kind::Mysql(login(table, kind)),
+            "redis" => Kind::Redis(login(table, kind)),
             "exec" => Kind::Exec(command(table)),
             "agent" => Kind::Agent(text(table, "send").unwrap_or_default().into_bytes()),
             _ => Kind::Tcp(steps(table)),
@@ -257,11 +278,12 @@ fn text(table: &Table<'_>, key: &'static str) -> Option<String> {
     table.string(key).map(|text| text.value.to_owned())
 }
 
-fn login(table: &Table<'_>) -> Login {
+fn login(table: &Table<'_>, kind: &str) -> Login {
     Login {
         user: text(table, "user"),
         password: secret(table, "password"),
         database: text(table, "database"),
+        tls: tls::of_login(table, kind),
     }
 }
 
@@ -346,6 +368,7 @@ fn http(table: &Table<'_>) -> Http {
         host: text(table, "host"),
         status: status(table),
         body,
+        tls: tls::of_http(table),
     };
     for (key, value) in [
         ("method", &http.method),

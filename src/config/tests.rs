@@ -2,6 +2,7 @@
 //! documentation and examples that are accepted.
 
 mod accepted;
+mod checks;
 mod documents;
 mod properties;
 mod refused;

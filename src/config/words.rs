@@ -233,6 +233,12 @@ const CHECK: &[Key] = &[
     ("user", "user = \"monitor\""),
     ("password", "password = { file = \"/etc/ringlane/check.pass\" }"),
     ("database", "database = \"postgres\""),
+    ("tls", "tls = \"require\""),
+    ("server_name", "server_name = \"db.example.org\""),
+    ("ca", "ca = \"/etc/ringlane/ca.pem\""),
+    ("verify", "verify = false"),
+    ("alpn", "alpn = [\"h2\", \"http/1.1\"]"),
+    ("min_days", "min_days = 14"),
     ("command", "command = [\"/usr/local/bin/check-it\", \"--quick\"]"),
     ("send", "send = \"state\\n\""),
 ];
@@ -328,7 +334,7 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
 /// Words that this balancer will know, or that ask for what it does not do yet.
 const LATER: &[(&[&str], &str)] = &[
     (&["route", "routes", "rules", "acl", "match"], "route"),
-    (&["tls", "ssl", "cert", "certificate", "certificates", "key"], "tls"),
+    (&["tls", "ssl", "cert", "certificate", "certificates"], "tls"),
     (&["outlier", "observe"], "outlier"),
 ];
 
@@ -362,11 +368,11 @@ pub(super) fn hint_for_key(place: Place, word: &str) -> String {
             _ => format!("did you mean {}?", quoted(key)),
         };
     }
-    if let Some(other) = elsewhere(&plain) {
-        return format!("{plain} is a key of {}", other.called());
-    }
     if let Some(ours) = later(&plain) {
         return format!("this version has no {ours}; remove the key");
+    }
+    if let Some(other) = elsewhere(&plain) {
+        return format!("{plain} is a key of {}", other.called());
     }
     let known: Vec<&str> = place.keys().iter().map(|(name, _)| *name).collect();
     format!("{} may have {}", place.called(), listed(&known))

@@ -56,6 +56,8 @@ struct Page {
     address: Option<Address>,
     changes: VecDeque<Recorded>,
     last_check: Option<(SystemTime, Result<String, String>)>,
+    /// Days that the certificate has left which the last check met, if it met one.
+    certificate_days: Option<i64>,
 }
 
 /// A change and when it was.
@@ -88,6 +90,8 @@ pub struct Known {
     pub orders: Orders,
     /// The last check: when, and what it said.
     pub last_check: Option<(SystemTime, Result<String, String>)>,
+    /// Days that its certificate has left, if the last check met one; negative once it has expired.
+    pub certificate_days: Option<i64>,
     /// The last changes, the newest first.
     pub changes: Vec<Recorded>,
 }
@@ -124,13 +128,19 @@ impl Servers {
     }
 
     /// A check of a server has ended; an error is a phrase for operators.
-    pub(super) fn observe(&self, id: ServerId, outcome: Result<Seen, String>) {
+    pub(super) fn observe(
+        &self,
+        id: ServerId,
+        outcome: Result<Seen, String>,
+        certificate_days: Option<i64>,
+    ) {
         let said = match &outcome {
             Ok(seen) => Ok(seen.detail.clone().unwrap_or_default()),
             Err(why) => Err(why.clone()),
         };
         self.with(id, |book, index| {
             book.pages[index].last_check = Some((SystemTime::now(), said));
+            book.pages[index].certificate_days = certificate_days;
             book.health.observe(index, outcome, Instant::now())
         });
     }
@@ -244,6 +254,7 @@ impl Servers {
             weight: book.health.weight(index),
             orders: self.gauges.server(id).orders(),
             last_check: page.last_check.clone(),
+            certificate_days: page.certificate_days,
             changes: page.changes.iter().rev().cloned().collect(),
         })
     }

@@ -29,13 +29,6 @@ fn letters(ringlane: &Ringlane, sessions: usize) -> String {
     (0..sessions).map(letter).collect()
 }
 
-/// A field of a server in `/status`.
-fn field(ringlane: &Ringlane, server: usize, pointer: &str) -> Value {
-    let status = ringlane.status();
-    let server = &status["backends"][0]["servers"][server];
-    server.pointer(pointer).cloned().unwrap_or_else(|| panic!("{pointer} in {server:#}"))
-}
-
 #[test]
 fn a_server_that_fails_its_check_gets_no_session_until_it_passes_again() {
     let servers = ['a', 'b'].map(Echo::greeting);
@@ -53,15 +46,15 @@ fn a_server_that_fails_its_check_gets_no_session_until_it_passes_again() {
     assert_eq!(letters(&ringlane, 4).matches('a').count(), 2);
     let mark = dir.path().join("s1");
     fs::write(&mark, "").unwrap();
-    wait_until("the check to fail", || field(&ringlane, 0, "/state") == "down");
+    wait_until("the check to fail", || ringlane.server_field(0, "/state") == "down");
     assert_eq!(letters(&ringlane, 4), "bbbb");
-    assert_eq!(field(&ringlane, 0, "/changes/0/from"), "up");
-    let why = field(&ringlane, 0, "/changes/0/reason");
+    assert_eq!(ringlane.server_field(0, "/changes/0/from"), "up");
+    let why = ringlane.server_field(0, "/changes/0/reason");
     assert!(why.as_str().unwrap().ends_with("marked as down"), "{why}");
     ringlane.wait_for_word("server back/s1 is down (was up): /bin/sh ended with");
     assert_eq!(ringlane.metrics()["ringlane_server_up{backend=\"back\",server=\"s1\"}"], 0.0);
     fs::remove_file(&mark).unwrap();
-    wait_until("the check to pass", || field(&ringlane, 0, "/state") == "up");
+    wait_until("the check to pass", || ringlane.server_field(0, "/state") == "up");
     assert_eq!(letters(&ringlane, 4).matches('a').count(), 2);
     ringlane.end();
 }
@@ -74,8 +67,8 @@ fn with_every_server_down_sessions_are_refused_at_once() {
         free_port().port()
     );
     let ringlane = Setup::to(&[echo.address]).backend(&check).start();
-    wait_until("the first check", || field(&ringlane, 0, "/state") == "down");
-    let said = field(&ringlane, 0, "/check/said");
+    wait_until("the first check", || ringlane.server_field(0, "/state") == "down");
+    let said = ringlane.server_field(0, "/check/said");
     assert!(said.as_str().unwrap().ends_with("connection refused"), "{said}");
     assert!(try_round_trip(&mut connect(ringlane.address()), b"hello").is_err());
     assert_eq!(ringlane.log(1)[0]["close"], "SC");
@@ -108,12 +101,12 @@ fn an_agent_says_state_and_weight() {
     setup.server(&format!("address = \"{}\", weight = 10", servers[0].address));
     setup.server(&format!("address = \"{}\", weight = 10", servers[1].address));
     let ringlane = setup.start();
-    wait_until("the weight", || field(&ringlane, 0, "/weight_effective") == 5.0);
-    assert_eq!(field(&ringlane, 0, "/weight"), 10);
+    wait_until("the weight", || ringlane.server_field(0, "/weight_effective") == 5.0);
+    assert_eq!(ringlane.server_field(0, "/weight"), 10);
     *line.lock().unwrap() = "drain\n".to_owned();
-    wait_until("the drain", || field(&ringlane, 1, "/admin") == "drain");
+    wait_until("the drain", || ringlane.server_field(1, "/admin") == "drain");
     *line.lock().unwrap() = "down # the disk is full\n".to_owned();
-    wait_until("the fall", || field(&ringlane, 1, "/state") == "down");
+    wait_until("the fall", || ringlane.server_field(1, "/state") == "down");
     ringlane.wait_for_word("its agent says down (the disk is full)");
     ringlane.end();
 }
@@ -159,9 +152,9 @@ fn a_page_of_nginx_decides_by_status_and_body() {
             "check = {{ kind = \"http\", {keys}, interval = \"50ms\", timeout = \"10s\" }}"
         );
         let ringlane = Setup::to(&[address]).backend(&check).start();
-        wait_until("the first check", || field(&ringlane, 0, "/check") != Value::Null);
-        assert_eq!(field(&ringlane, 0, "/state"), state, "{keys}");
-        let found = field(&ringlane, 0, "/check/said");
+        wait_until("the first check", || ringlane.server_field(0, "/check") != Value::Null);
+        assert_eq!(ringlane.server_field(0, "/state"), state, "{keys}");
+        let found = ringlane.server_field(0, "/check/said");
         assert!(found.as_str().unwrap().contains(said), "{keys}: {found}");
         ringlane.end();
     }
@@ -194,7 +187,13 @@ fn no_kind_of_check_is_fooled_by_silence_or_garbage() {
     for kind in [
         "kind = \"tcp\", steps = [{ send = \"PING\\r\\n\" }, { expect = \"+PONG\" }]",
         "kind = \"http\"",
+        "kind = \"tls\", verify = false",
+        "kind = \"http\", tls = true, verify = false",
         "kind = \"postgres\"",
+        "kind = \"postgres\", tls = \"require\"",
+        "kind = \"redis\", tls = \"require\"",
+        "kind = \"mysql\"",
+        "kind = \"mysql\", tls = \"require\"",
         "kind = \"redis\"",
         "kind = \"agent\"",
     ] {
@@ -204,10 +203,12 @@ fn no_kind_of_check_is_fooled_by_silence_or_garbage() {
         for server in 0..3 {
             // An agent that hangs up has said nothing, which is what HAProxy's may do.
             let state = if kind.contains("agent") && server == 2 { "up" } else { "down" };
-            wait_until("the first check", || field(&ringlane, server, "/check") != Value::Null);
-            assert_eq!(field(&ringlane, server, "/state"), state, "{kind}, server {server}");
+            wait_until("the first check", || {
+                ringlane.server_field(server, "/check") != Value::Null
+            });
+            assert_eq!(ringlane.server_field(server, "/state"), state, "{kind}, server {server}");
         }
-        let said = field(&ringlane, 0, "/check/said");
+        let said = ringlane.server_field(0, "/check/said");
         assert_eq!(said, "no answer within 300ms", "{kind}");
         ringlane.end();
     }
@@ -224,8 +225,8 @@ fn a_program_that_hangs_is_ended_with_its_children() {
          interval = \"100ms\", timeout = \"200ms\" }}"
     );
     let ringlane = Setup::to(&[echo.address]).backend(&check).start();
-    wait_until("the check to be given up", || field(&ringlane, 0, "/state") == "down");
-    assert_eq!(field(&ringlane, 0, "/check/said"), "no answer within 200ms");
+    wait_until("the check to be given up", || ringlane.server_field(0, "/state") == "down");
+    assert_eq!(ringlane.server_field(0, "/check/said"), "no answer within 200ms");
     ringlane.end();
     let pids = fs::read_to_string(&marks).unwrap();
     for pid in pids.lines() {

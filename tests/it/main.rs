@@ -12,6 +12,7 @@ mod addresses;
 mod affinity;
 mod balance;
 mod bulk;
+mod certificates;
 mod checks;
 mod clients;
 mod crowds;

@@ -2,18 +2,29 @@
 //!
 //! HTTP/1.0 with a `Host` header, so that no server answers in chunks and each closes at the end.
 
+use std::io::ErrorKind;
+
 use ringlane_core::health::Seen;
 use ringlane_core::snapshot::Address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ANSWER_MAX, connect, plain, printable};
+use super::{ANSWER_MAX, Outcome, connect, plain, printable, tls};
 use crate::config::{Body, Http};
 
 /// Header fields that an answer may have.
 const FIELDS_MAX: usize = 100;
 
-pub(super) async fn check(http: &Http, address: &Address) -> Result<Seen, String> {
+pub(super) async fn check(http: &Http, address: &Address) -> Outcome {
+    let mut outcome = Outcome::from(Ok(Seen::default()));
+    outcome.seen = ask(http, address, &mut outcome.certificate_days).await;
+    outcome
+}
+
+async fn ask(http: &Http, address: &Address, days: &mut Option<i64>) -> Result<Seen, String> {
     let mut connection = connect(address).await?;
+    if let Some(over) = &http.tls {
+        connection = tls::secure(connection, over, address, days).await?;
+    }
     let host = http.host.clone().unwrap_or_else(|| match address {
         Address::Inet(inet) => inet.to_string(),
         Address::Unix(_) => "localhost".to_owned(),
@@ -27,7 +38,11 @@ pub(super) async fn check(http: &Http, address: &Address) -> Result<Seen, String
     let mut answer = Vec::new();
     let wants_body = http.body.is_some();
     loop {
-        let read = connection.read_buf(&mut answer).await.map_err(broken)?;
+        let read = match connection.read_buf(&mut answer).await {
+            // With TLS, many a server ends without a word.
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
+            read => read.map_err(broken)?,
+        };
         let is_over = read == 0 || answer.len() > ANSWER_MAX;
         match parse(&answer)? {
             Some((status, body_at)) if is_over || !wants_body => {

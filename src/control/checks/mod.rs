@@ -12,6 +12,7 @@ mod mysql;
 mod postgres;
 mod redis;
 mod tcp;
+mod tls;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -82,9 +83,9 @@ async fn watch_one(running: Arc<Running>, id: ServerId, check: Check, first: Dur
         let begin = Instant::now();
         let outcome = match timeout(check.timeout, probe.run(&name, &address)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!("no answer within {:?}", check.timeout)),
+            Err(_) => Err(format!("no answer within {:?}", check.timeout)).into(),
         };
-        if outcome.is_err() {
+        if outcome.seen.is_err() {
             // What is kept of the last check may be what is wrong.
             probe = Probe::of(&check);
         }
@@ -92,7 +93,8 @@ async fn watch_one(running: Arc<Running>, id: ServerId, check: Check, first: Dur
             // It has moved meanwhile: this is about somebody else.
             continue;
         }
-        running.servers.observe(id, outcome.map_err(|why| without_number(&why)));
+        let seen = outcome.seen.map_err(|why| without_number(&why));
+        running.servers.observe(id, seen, outcome.certificate_days);
         let changing = running.servers.is_changing(id);
         let interval = if changing { check.fast_interval } else { check.interval };
         let percent = 100 - JITTER + prng.below(2 * JITTER + 1);
@@ -120,10 +122,25 @@ fn with_port(address: &Address, port: Option<u16>) -> Address {
     }
 }
 
+/// What one check found.
+struct Outcome {
+    /// What the server said of itself; otherwise a phrase for operators.
+    seen: Result<Seen, String>,
+    /// Days that the certificate has left which it showed, if it did.
+    certificate_days: Option<i64>,
+}
+
+impl From<Result<Seen, String>> for Outcome {
+    fn from(seen: Result<Seen, String>) -> Self {
+        Self { seen, certificate_days: None }
+    }
+}
+
 /// How a server is checked, and what is kept from one check to the next.
 enum Probe<'a> {
     Tcp(&'a [crate::config::Step]),
     Http(&'a crate::config::Http),
+    Tls(&'a crate::config::Tls, Option<u32>),
     Exec(&'a [String]),
     Agent(&'a [u8]),
     Mysql(mysql::Probe<'a>),
@@ -136,6 +153,7 @@ impl<'a> Probe<'a> {
         match &check.kind {
             Kind::Tcp(steps) => Self::Tcp(steps),
             Kind::Http(http) => Self::Http(http),
+            Kind::Tls(tls, min_days) => Self::Tls(tls, *min_days),
             Kind::Exec(command) => Self::Exec(command),
             Kind::Agent(send) => Self::Agent(send),
             Kind::Mysql(login) => Self::Mysql(mysql::Probe::new(login)),
@@ -144,15 +162,16 @@ impl<'a> Probe<'a> {
         }
     }
 
-    async fn run(&mut self, name: &str, address: &Address) -> Result<Seen, String> {
+    async fn run(&mut self, name: &str, address: &Address) -> Outcome {
         match self {
-            Self::Tcp(steps) => tcp::check(steps, address).await,
+            Self::Tcp(steps) => tcp::check(steps, address).await.into(),
             Self::Http(http) => http::check(http, address).await,
-            Self::Exec(command) => exec::check(command, name, address).await,
-            Self::Agent(send) => agent::check(send, address).await,
-            Self::Mysql(probe) => probe.check(address).await,
-            Self::Postgres(probe) => probe.check(address).await,
-            Self::Redis(probe) => probe.check(address).await,
+            Self::Tls(tls, min_days) => tls::check(tls, *min_days, address).await,
+            Self::Exec(command) => exec::check(command, name, address).await.into(),
+            Self::Agent(send) => agent::check(send, address).await.into(),
+            Self::Mysql(probe) => probe.check(address).await.into(),
+            Self::Postgres(probe) => probe.check(address).await.into(),
+            Self::Redis(probe) => probe.check(address).await.into(),
         }
     }
 }

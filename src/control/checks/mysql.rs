@@ -7,12 +7,12 @@
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, OptsBuilder, Row};
+use mysql_async::{Conn, DriverError, Error, OptsBuilder, Row, SslOpts};
 use ringlane_core::health::{Lag, Role, Seen};
 use ringlane_core::snapshot::Address;
 
 use super::reveal;
-use crate::config::Login;
+use crate::config::{Login, Tls, Trust};
 
 /// What is kept from one check to the next.
 pub(super) struct Probe<'a> {
@@ -76,6 +76,29 @@ async fn log_in(login: &Login, address: &Address) -> Result<Conn, String> {
         Address::Inet(inet) => options.ip_or_hostname(inet.ip().to_string()).tcp_port(inet.port()),
         Address::Unix(path) => options.socket(path.to_str()),
     };
-    let connected = Conn::new(options).await;
+    let secured = options.clone().ssl_opts(login.tls.as_ref().map(secured_by));
+    let connected = match Conn::new(secured).await {
+        Err(Error::Driver(DriverError::NoClientSslFlagFromServer))
+            if login.tls.as_ref().is_some_and(|tls| !tls.required) =>
+        {
+            Conn::new(options).await
+        }
+        connected => connected,
+    };
     connected.map_err(|error| format!("cannot log in to {address}: {error}"))
+}
+
+fn secured_by(tls: &Tls) -> SslOpts {
+    let options = SslOpts::default()
+        .with_danger_accept_invalid_certs(tls.trust == Trust::Anybody)
+        .with_danger_skip_domain_validation(tls.trust != Trust::Name)
+        .with_danger_tls_hostname_override(
+            tls.server_name.as_ref().map(|name| name.to_str().into_owned()),
+        );
+    match &tls.ca {
+        Some(path) => {
+            options.with_root_certs(vec![path.clone().into()]).with_disable_built_in_roots(true)
+        }
+        None => options,
+    }
 }

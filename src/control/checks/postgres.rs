@@ -9,10 +9,14 @@
 use ringlane_core::health::{Lag, Role, Seen};
 use ringlane_core::snapshot::Address;
 use std::time::{Duration, Instant};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
-use super::{connect, reveal};
-use crate::config::Login;
+use super::{Connection, connect, plain, reveal, tls};
+use crate::config::{Login, Tls};
+
+/// `SSLRequest`: its length and its code (PostgreSQL documentation, "Message Formats").
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
 
 /// Role; bytes to replay; seconds since the last replayed transaction. Simple protocol, text.
 const QUESTION: &str = "\
@@ -75,7 +79,10 @@ async fn log_in(login: &Login, address: &Address) -> Result<Client, String> {
     if let Some(password) = &login.password {
         config.password(reveal(password)?);
     }
-    let stream = connect(address).await?;
+    let mut stream = connect(address).await?;
+    if let Some(tls) = &login.tls {
+        stream = ask_for_tls(stream, tls, address).await?;
+    }
     let (client, connection) =
         config.connect_raw(stream, NoTls).await.map_err(|error| phrase(&error))?;
     // Ends with its client; what breaks it is seen by the next question.
@@ -83,6 +90,23 @@ async fn log_in(login: &Login, address: &Address) -> Result<Client, String> {
         let _ = connection.await;
     });
     Ok(client)
+}
+
+/// Asks whether the server has TLS, and puts it over the connection if it has.
+async fn ask_for_tls(
+    mut stream: Box<dyn Connection>,
+    tls: &Tls,
+    address: &Address,
+) -> Result<Box<dyn Connection>, String> {
+    let broken = |error| format!("{address}: {}", plain(&error));
+    stream.write_all(&SSL_REQUEST).await.map_err(broken)?;
+    // Not a byte more: what came behind it in the clear would not be the server's.
+    match stream.read_u8().await.map_err(broken)? {
+        b'S' => tls::secure(stream, tls, address, &mut None).await,
+        b'N' if tls.required => Err(format!("{address} has no TLS, which the check requires")),
+        b'N' => Ok(stream),
+        _ => Err(format!("{address} does not answer as PostgreSQL does")),
+    }
 }
 
 /// What the server said, or else what went wrong on the way.

@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo};
 use ringlane_core::health::{Lag, Role, Seen};
 use ringlane_core::snapshot::Address;
 
-use super::reveal;
+use super::{connect, reveal, tls};
 use crate::config::Login;
 
 /// What is kept from one check to the next.
@@ -38,10 +38,6 @@ impl<'a> Probe<'a> {
 }
 
 async fn log_in(login: &Login, address: &Address) -> Result<MultiplexedConnection, String> {
-    let to = match address {
-        Address::Inet(inet) => ConnectionAddr::Tcp(inet.ip().to_string(), inet.port()),
-        Address::Unix(path) => ConnectionAddr::Unix(path.clone()),
-    };
     let mut settings = RedisConnectionInfo::default();
     if let Some(user) = &login.user {
         settings = settings.set_username(user);
@@ -49,11 +45,17 @@ async fn log_in(login: &Login, address: &Address) -> Result<MultiplexedConnectio
     if let Some(password) = &login.password {
         settings = settings.set_password(reveal(password)?);
     }
-    let info: ConnectionInfo = to.into_connection_info().map_err(|error| error.to_string())?;
-    let info = info.set_redis_settings(settings);
-    let client = redis::Client::open(info).map_err(|error| error.to_string())?;
-    let connected = client.get_multiplexed_async_connection().await;
-    connected.map_err(|error| format!("cannot log in to {address}: {error}"))
+    let mut stream = connect(address).await?;
+    if let Some(over) = &login.tls {
+        stream = tls::secure(stream, over, address, &mut None).await?;
+    }
+    let config = AsyncConnectionConfig::default();
+    let connected = MultiplexedConnection::new_with_config(&settings, stream, config).await;
+    let (connection, driver) =
+        connected.map_err(|error| format!("cannot log in to {address}: {error}"))?;
+    // Ends with its connection; what breaks it is seen by the next question.
+    tokio::spawn(driver);
+    Ok(connection)
 }
 
 /// What the section of `INFO` says.

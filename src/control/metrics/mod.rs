@@ -168,6 +168,14 @@ impl View<'_> {
                 ];
                 each(&labels, Value::Whole(read(name)))
             }),
+            Read::ServerIfKnown(read) => {
+                running.snapshot.servers.iter().zip(0..).try_for_each(|(server, id)| {
+                    let known = running.servers.known(ServerId(id));
+                    let Some(value) = known.as_ref().and_then(read) else { return Ok(()) };
+                    let backend = &running.snapshot.backend(server.backend).name;
+                    each(&[("backend", backend), ("server", &server.name)], Value::Real(value))
+                })
+            }
             Read::Server(read) => {
                 running.snapshot.servers.iter().zip(0..).try_for_each(|(server, id)| {
                     let backend = &running.snapshot.backend(server.backend).name;

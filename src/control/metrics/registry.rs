@@ -18,6 +18,7 @@ use crate::control::Running;
 use crate::control::admin::affinity;
 use crate::control::names::Followed;
 use crate::control::running::Stage;
+use crate::control::servers::Known;
 use crate::control::status::health;
 
 /// One metric.
@@ -57,6 +58,8 @@ pub(super) enum Read {
     Name(fn(&Followed) -> u64),
     /// One number per server.
     Server(fn(&Running, ServerId) -> u64),
+    /// One number per server of which it is known.
+    ServerIfKnown(fn(&Known) -> Option<f64>),
 }
 
 /// A time that the shards keep histograms of.
@@ -82,7 +85,7 @@ impl Metric {
             Read::Frontend(_) => &["frontend"],
             Read::Affinity(_) | Read::Queue(_) => &["backend"],
             Read::Name(_) => &["backend", "server", "name"],
-            Read::Server(_) => &["backend", "server"],
+            Read::Server(_) | Read::ServerIfKnown(_) => &["backend", "server"],
         }
     }
 }
@@ -415,6 +418,22 @@ pub(super) const METRICS: &[Metric] = &[
         name: "ringlane_server_weight",
         help: "Share of sessions relative to the other servers of the backend.",
         read: Read::Server(|running, id| running.snapshot.server(id).weight.into()),
+    },
+    Metric {
+        name: "ringlane_server_lag_seconds",
+        help: "How far a replica is behind its primary, in time; absent while that is not known.",
+        read: Read::ServerIfKnown(|known| Some(known.lag?.time?.as_secs_f64())),
+    },
+    Metric {
+        name: "ringlane_server_lag_bytes",
+        help: "How far a replica is behind its primary, in bytes; absent while that is not known.",
+        read: Read::ServerIfKnown(|known| Some(known.lag?.bytes? as f64)),
+    },
+    Metric {
+        name: "ringlane_server_certificate_days",
+        help: "Days that the server's certificate has left, negative once it has expired; absent \
+               where the last check met none.",
+        read: Read::ServerIfKnown(|known| Some(known.certificate_days? as f64)),
     },
     Metric {
         name: "ringlane_server_sessions_live",

@@ -1,6 +1,10 @@
 //! The registry against its rules and against docs/metrics.md; one scrape, line by line.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
+
+use ringlane_core::health::{Lag, Role, Seen};
+use ringlane_core::snapshot::ServerId;
 
 use super::*;
 use crate::control::status::tests::running;
@@ -38,6 +42,9 @@ fn the_documentation_lists_exactly_the_registry() {
 #[test]
 fn a_scrape_has_every_metric_with_its_labels() {
     let running = running();
+    let lag = Lag { time: Some(Duration::from_millis(1500)), bytes: Some(12) };
+    let replica = Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() };
+    running.servers.observe(ServerId(0), Ok(replica), Some(-2));
     let text = scrape(&running).unwrap();
     for metric in METRICS {
         let sample = text.lines().find(|line| {
@@ -58,6 +65,9 @@ fn a_scrape_has_every_metric_with_its_labels() {
         "ringlane_affinity_hits_total{backend=\"postgres\"} 5",
         "ringlane_server_rate_bytes_per_second{backend=\"postgres\",server=\"pg1\"} 4096",
         "ringlane_server_up{backend=\"postgres\",server=\"pg1\"} 1",
+        "ringlane_server_lag_seconds{backend=\"postgres\",server=\"pg1\"} 1.5",
+        "ringlane_server_lag_bytes{backend=\"postgres\",server=\"pg1\"} 12.0",
+        "ringlane_server_certificate_days{backend=\"postgres\",server=\"pg1\"} -2.0",
         "ringlane_server_up{backend=\"postgres\",server=\"pg2\"} 0",
         "ringlane_server_connects_failed_total{backend=\"postgres\",server=\"pg2\"} 1",
         "ringlane_shard_turns_total{shard=\"0\"} 5",

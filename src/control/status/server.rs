@@ -42,6 +42,8 @@ pub(super) struct Server<'a> {
     bytes_in: u64,
     bytes_out: u64,
     bytes_per_second: u64,
+    /// Of the certificate that the last check met; negative once it has expired.
+    certificate_days: Option<i64>,
     /// The last check; nothing without checks, or before the first.
     check: Option<Check>,
     /// The newest first.
@@ -92,6 +94,7 @@ impl<'a> Server<'a> {
             bytes_in: total(|s| s.bytes_in.get()),
             bytes_out: total(|s| s.bytes_out.get()),
             bytes_per_second: gauge.rate(),
+            certificate_days: known.certificate_days,
             check: known.last_check.map(|(at, said)| Check {
                 at: time(at),
                 ok: said.is_ok(),

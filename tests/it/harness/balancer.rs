@@ -280,6 +280,14 @@ impl Ringlane {
         parse_metrics(&self.get("/metrics").1)
     }
 
+    /// What stands at a JSON pointer of a server of the first backend in `/status`.
+    #[track_caller]
+    pub(crate) fn server_field(&self, server: usize, pointer: &str) -> Value {
+        let status = self.status();
+        let server = &status["backends"][0]["servers"][server];
+        server.pointer(pointer).cloned().unwrap_or_else(|| panic!("{pointer} in {server:#}"))
+    }
+
     /// A number of the first frontend in `/status`.
     pub(crate) fn frontend(&self, field: &str) -> u64 {
         self.status()["frontends"][0][field].as_u64().unwrap()

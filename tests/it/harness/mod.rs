@@ -6,6 +6,7 @@
 //! the suite is started there, in one place.
 
 pub(crate) mod balancer;
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod dns;

@@ -1,0 +1,152 @@
+//! The reader of what a check says about TLS.
+//!
+//! Not here: the handshake and the certificate (`control::checks::tls`). A check of kind `tls` or
+//! `http` verifies unless it is told not to; one of a database does as libpq: nothing is verified
+//! without `ca`, and the name is not without `server_name`.
+
+use std::path::PathBuf;
+
+use rustls::pki_types::ServerName;
+
+use super::text;
+use crate::config::address::absolute_path;
+use crate::config::table::{At, Table};
+
+/// Bytes in the longest name of a protocol (RFC 7301, section 3.1).
+const PROTOCOL_MAX: usize = 255;
+
+/// How TLS is spoken to a server by its check.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tls {
+    /// Whom the certificate must be for; the address that is checked otherwise.
+    pub server_name: Option<ServerName<'static>>,
+    /// Who signs certificates, a file in PEM; otherwise whom the system trusts.
+    pub ca: Option<PathBuf>,
+    /// How much of a certificate is verified.
+    pub trust: Trust,
+    /// The protocols that are offered, of which the server must take one (ALPN).
+    pub alpn: Vec<String>,
+    /// Whether a server that says it has no TLS fails the check.
+    pub required: bool,
+}
+
+/// How much of a certificate is verified.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trust {
+    /// Nothing.
+    Anybody,
+    /// Who signed it, and when it ends.
+    Signer,
+    /// That, and whom it is for.
+    Name,
+}
+
+/// Of a check that is nothing without TLS.
+pub(super) fn always(table: &Table<'_>) -> Tls {
+    let verify = table.boolean("verify").unwrap_or(true);
+    if let Some(value) = table.value("ca")
+        && !verify
+    {
+        let diagnostic = table.unusable("ca", value.span, "verify = false looks at no signature");
+        table.report(diagnostic.hint("remove one of the two"));
+    }
+    Tls {
+        server_name: server_name(table),
+        ca: ca(table),
+        trust: if verify { Trust::Name } else { Trust::Anybody },
+        alpn: alpn(table),
+        required: true,
+    }
+}
+
+/// Of an `http` check: `tls = true`.
+pub(super) fn of_http(table: &Table<'_>) -> Option<Tls> {
+    let value = table.value("tls");
+    let wanted = match &value {
+        Some(value) => value.as_boolean().unwrap_or_else(|| {
+            let why = "for a check of kind http it is true or false";
+            table.report(table.unusable("tls", value.span.clone(), why));
+            true
+        }),
+        None => false,
+    };
+    if wanted {
+        return Some(always(table));
+    }
+    refuse_without_tls(table, "tls = true");
+    None
+}
+
+/// Of a check that logs in: `tls = "off" | "prefer" | "require"`.
+pub(super) fn of_login(table: &Table<'_>, kind: &str) -> Option<Tls> {
+    let modes = [("off", None), ("prefer", Some(false)), ("require", Some(true))];
+    let foreign = [
+        ("disable", "off"),
+        ("allow", "prefer"),
+        ("required", "require"),
+        ("verify_ca", "require"),
+        ("verify_full", "require"),
+    ];
+    let Some(required) = table.choice("tls", &modes, &foreign).flatten() else {
+        refuse_without_tls(table, "tls = \"require\"");
+        return None;
+    };
+    if let (Some(value), "redis", false) = (table.value("tls"), kind, required) {
+        let why = "Redis can't be asked whether it has TLS";
+        let diagnostic = table.unusable("tls", value.span, why);
+        table.report(diagnostic.hint("write tls = \"require\" or tls = \"off\""));
+    }
+    let (ca, server_name) = (ca(table), server_name(table));
+    let trust = match (&ca, &server_name) {
+        (None, _) => Trust::Anybody,
+        (Some(_), None) => Trust::Signer,
+        (Some(_), Some(_)) => Trust::Name,
+    };
+    Some(Tls { server_name, ca, trust, alpn: Vec::new(), required })
+}
+
+fn refuse_without_tls(table: &Table<'_>, what: &str) {
+    for key in ["server_name", "ca", "verify"] {
+        if let Some(value) = table.value(key) {
+            let why = format!("it belongs to {what}");
+            table.report(table.unusable(key, value.span, &why));
+        }
+    }
+}
+
+fn server_name(table: &Table<'_>) -> Option<ServerName<'static>> {
+    let At { value, span } = table.string("server_name")?;
+    let name = ServerName::try_from(value.to_owned()).ok();
+    if name.is_none() {
+        let why = "it must be a name such as db.example.org, or an IP address";
+        table.report(table.unusable("server_name", span, why));
+    }
+    name
+}
+
+fn ca(table: &Table<'_>) -> Option<PathBuf> {
+    let At { value, span } = table.string("ca")?;
+    match absolute_path(value) {
+        Ok(path) => Some(path),
+        Err(why) => {
+            table.report(table.unusable("ca", span, &why));
+            None
+        }
+    }
+}
+
+/// One name, or several.
+fn alpn(table: &Table<'_>) -> Vec<String> {
+    let Some(value) = table.value("alpn") else { return Vec::new() };
+    let names: Option<Vec<String>> = match value.as_array() {
+        Some(names) => names.iter().map(|name| Some(name.as_str()?.value.to_owned())).collect(),
+        None => text(table, "alpn").map(|name| vec![name]),
+    };
+    let names = names.filter(|names| {
+        !names.is_empty() && names.iter().all(|name| (1..=PROTOCOL_MAX).contains(&name.len()))
+    });
+    names.unwrap_or_else(|| {
+        table.wrong_type("alpn", &value, "names of protocols, the most wanted first");
+        Vec::new()
+    })
+}

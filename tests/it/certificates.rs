@@ -1,0 +1,103 @@
+//! Checks over TLS: which certificates pass, and what is said of those that don't.
+
+use std::net::SocketAddr;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::harness::balancer::{Ringlane, Setup, path_str};
+use crate::harness::certificates::{Authority, show};
+use crate::harness::wait_until;
+
+/// A balancer that checks one server, once its first check is over.
+fn checked(server: SocketAddr, keys: &str) -> Ringlane {
+    let check = format!("check = {{ {keys}, interval = \"50ms\", timeout = \"10s\" }}");
+    let ringlane = Setup::to(&[server]).shards(1).backend(&check).start();
+    wait_until("the first check", || ringlane.server_field(0, "/check") != Value::Null);
+    ringlane
+}
+
+/// The state after the first check, and what it said.
+fn verdict(server: SocketAddr, keys: &str) -> (String, String) {
+    let ringlane = checked(server, keys);
+    let word = |pointer| ringlane.server_field(0, pointer).as_str().unwrap().to_owned();
+    let verdict = (word("/state"), word("/check/said"));
+    ringlane.end();
+    verdict
+}
+
+#[test]
+fn a_certificate_passes_for_its_name_until_it_ends() {
+    let authority = Authority::new();
+    let ca = format!("ca = {:?}", path_str(&authority.certificate()));
+    let good = authority.issue("good", "DNS:db.lan,DNS:www.lan", 20);
+    let (address, _server) = show(&good, &["-alpn", "h2"]);
+    for (keys, state, said) in [
+        (format!("{ca}, server_name = \"db.lan\""), "up", "certificate ends in"),
+        (format!("{ca}, server_name = \"db.lan\", min_days = 19"), "up", "TLS 1.3"),
+        (format!("{ca}, server_name = \"db.lan\", min_days = 21"), "down", "days, less than 21"),
+        (format!("{ca}, server_name = \"db.lan\", alpn = \"h2\""), "up", "TLS 1.3, h2"),
+        (format!("{ca}, server_name = \"db.lan\", alpn = \"h9\""), "down", "protocol"),
+        (format!("{ca}, server_name = \"db2.lan\""), "down", "not for db2.lan but for"),
+        (ca.clone(), "down", "not for 127.0.3."),
+        ("server_name = \"db.lan\"".to_owned(), "down", "nobody who is trusted"),
+        ("verify = false".to_owned(), "up", "certificate ends in"),
+    ] {
+        let (found, why) = verdict(address, &format!("kind = \"tls\", {keys}"));
+        assert!(found == state && why.contains(said), "{keys}: {found}, {why}");
+    }
+}
+
+#[test]
+fn days_left_are_known_of_bad_certificates_too() {
+    let authority = Authority::new();
+    let ca = format!("ca = {:?}", path_str(&authority.certificate()));
+    let expired = authority.issue("expired", "DNS:db.lan", -1);
+    let (address, _server) = show(&expired, &[]);
+    let keys = format!("kind = \"tls\", {ca}, server_name = \"db.lan\"");
+    let ringlane = checked(address, &keys);
+    assert_eq!(ringlane.server_field(0, "/state"), "down");
+    let said = ringlane.server_field(0, "/check/said");
+    assert!(said.as_str().unwrap().contains("expired"), "{said}");
+    // It ended a day and a moment ago.
+    let left = ringlane.server_field(0, "/certificate_days").as_i64().unwrap();
+    assert!((-2..=-1).contains(&left), "{left}");
+    let metric = "ringlane_server_certificate_days{backend=\"back\",server=\"s1\"}";
+    assert!((-2.0..=-1.0).contains(&ringlane.metrics()[metric]));
+    ringlane.end();
+}
+
+#[test]
+fn a_page_over_tls() {
+    let authority = Authority::new();
+    let good = authority.issue("good", "DNS:www.lan", 20);
+    let (address, _server) = show(&good, &[]);
+    let ca = path_str(&authority.certificate()).to_owned();
+    let over = format!("tls = true, ca = {ca:?}, server_name = \"www.lan\"");
+    for (keys, state, said) in [
+        (format!("{over}, body = \"Ciphers supported\""), "up", "status 200"),
+        (format!("{over}, body = \"is lost\""), "down", "is not in the body"),
+        ("tls = true".to_owned(), "down", "nobody who is trusted"),
+    ] {
+        let (found, why) = verdict(address, &format!("kind = \"http\", {keys}"));
+        assert!(found == state && why.contains(said), "{keys}: {found}, {why}");
+    }
+}
+
+#[test]
+fn a_server_that_hangs_falls_and_rises_again() {
+    let authority = Authority::new();
+    let (address, mut server) = show(&authority.issue("good", "DNS:db.lan", 20), &[]);
+    let check = "check = { kind = \"tls\", verify = false, interval = \"50ms\", \
+                 timeout = \"500ms\", rise = 2, fall = 2 }";
+    let ringlane = Setup::to(&[address]).backend(check).start();
+    wait_until("the first check", || ringlane.server_field(0, "/check")["ok"] == true);
+    let server = Pid::from_raw(server.child().id().cast_signed());
+    kill(server, Signal::SIGSTOP).unwrap();
+    wait_until("the fall", || ringlane.server_field(0, "/state") == "down");
+    assert_eq!(ringlane.server_field(0, "/changes/0/reason"), "no answer within 500ms");
+    kill(server, Signal::SIGCONT).unwrap();
+    wait_until("the rise", || ringlane.server_field(0, "/state") == "up");
+    ringlane.end();
+}
