@@ -53,7 +53,7 @@ impl std::error::Error for TooFewDescriptors {}
 
 /// Raises the soft limit to the hard one and says how many sessions fit.
 ///
-/// `listeners` counts the listening sockets of the whole process.
+/// `listeners` counts the listening sockets of the whole process, and others that it may need at once.
 pub(super) fn make_room(
     configured: Option<u32>,
     shards: usize,

@@ -63,7 +63,7 @@ impl Supervisor {
         let room = descriptors::make_room(
             global.max_connections,
             cpus.len(),
-            sockets::count(&snapshot, cpus.len()),
+            sockets::count(&snapshot, cpus.len()) + names::sockets(lookups.len()),
         )
         .map_err(StartError::Descriptors)?;
         snapshot.max_connections = room.max_connections;

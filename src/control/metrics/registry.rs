@@ -416,8 +416,10 @@ pub(super) const METRICS: &[Metric] = &[
     },
     Metric {
         name: "ringlane_server_weight",
-        help: "Share of sessions relative to the other servers of the backend.",
-        read: Read::Server(|running, id| running.snapshot.server(id).weight.into()),
+        help: "Share of sessions relative to the other servers of the backend, as configured, ordered or said by its name.",
+        read: Read::Server(|running, id| {
+            running.servers.known(id).map_or(0, |known| known.weight.into())
+        }),
     },
     Metric {
         name: "ringlane_server_lag_seconds",

@@ -22,6 +22,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::system_conf::read_system_conf;
 use hickory_resolver::{Hosts, TokioResolver};
 use ringlane_core::addresses::SrvRecord;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::config;
@@ -37,6 +38,12 @@ const PARTLY_BELIEVED: Duration = Duration::from_secs(5);
 
 /// Times that a question is repeated when nobody answers it.
 const REPEATED: usize = 1;
+
+/// Questions under way at once; others wait for their turn.
+pub(super) const QUESTIONS_MAX: usize = 32;
+
+/// Sockets that one question may use: the client asks two DNS servers at once.
+pub(super) const SOCKETS_PER_QUESTION: usize = 2;
 
 /// Lines of an SRV answer that are looked at; more are ignored.
 const SRV_MAX: usize = 256;
@@ -63,6 +70,7 @@ pub(super) type Memory = HashMap<(String, usize), Vec<IpAddr>>;
 #[derive(Debug)]
 pub(super) struct Dns {
     configured: config::Resolver,
+    questions: Semaphore,
     client: Mutex<Option<(Option<SystemTime>, Client)>>,
 }
 
@@ -76,7 +84,7 @@ struct Client {
 
 impl Dns {
     pub(super) fn new(configured: config::Resolver) -> Self {
-        Self { configured, client: Mutex::new(None) }
+        Self { configured, questions: Semaphore::new(QUESTIONS_MAX), client: Mutex::new(None) }
     }
 
     /// The addresses of a name, those of IPv4 first; of a family that can't be asked for now while
@@ -157,6 +165,8 @@ impl Dns {
     async fn ask(&self, name: &str, kind: RecordType) -> Answered<RData> {
         let client = self.client().map_err(Nothing::Failed)?;
         let mut nothing = Nothing::Empty("it is not a name of DNS".to_owned());
+        // Never closed; a place is given back at the end.
+        let _place = self.questions.acquire().await;
         for full in client.full_forms(name) {
             match client.resolver.lookup(full, kind).await {
                 Ok(lookup) => {
@@ -327,5 +337,71 @@ fn first_of([four, six]: Families) -> Answered<IpAddr> {
         // It may have some that nobody can tell now.
         (Err(failed @ Nothing::Failed(_)), _) => Err(failed),
         (Err(Nothing::Empty(_)), six) => six,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ips(texts: &[&str]) -> Answered<IpAddr> {
+        Ok((texts.iter().map(|text| text.parse().unwrap()).collect(), Duration::from_secs(9)))
+    }
+
+    fn empty() -> Answered<IpAddr> {
+        Err(Nothing::Empty("no record".to_owned()))
+    }
+
+    fn failed() -> Answered<IpAddr> {
+        Err(Nothing::Failed("no answer".to_owned()))
+    }
+
+    #[test]
+    fn that_there_is_nothing_is_certain_only_if_both_families_say_so() {
+        for (four, six, all, first) in [
+            (ips(&["10.0.0.1"]), ips(&["::1"]), ips(&["10.0.0.1", "::1"]), ips(&["10.0.0.1"])),
+            (ips(&["10.0.0.1"]), failed(), ips(&["10.0.0.1"]), ips(&["10.0.0.1"])),
+            (empty(), ips(&["::1"]), ips(&["::1"]), ips(&["::1"])),
+            (failed(), ips(&["::1"]), ips(&["::1"]), failed()),
+            (empty(), empty(), empty(), empty()),
+            (empty(), failed(), failed(), failed()),
+            (failed(), empty(), failed(), failed()),
+        ] {
+            assert_eq!(joined([four.clone(), six.clone()]), all);
+            assert_eq!(first_of([four, six]), first);
+        }
+    }
+
+    #[test]
+    fn a_family_that_fails_keeps_what_it_had() {
+        let mut memory = Memory::new();
+        let mut hear = |families| remembered("web.test", families, &mut memory);
+        assert!(hear([ips(&["10.0.0.1"]), ips(&["::1"])]).iter().all(Result::is_ok));
+        let [four, six] = hear([ips(&["10.0.0.2"]), failed()]);
+        assert_eq!(four, ips(&["10.0.0.2"]));
+        assert_eq!(six, Ok((vec!["::1".parse().unwrap()], PARTLY_BELIEVED)));
+        let [four, six] = hear([failed(), empty()]);
+        assert_eq!((four.unwrap().0.len(), six), (1, empty()));
+        assert_eq!(hear([empty(), failed()])[1], failed(), "it said that it has none");
+    }
+
+    #[test]
+    fn short_names_are_looked_for_in_the_search_domains() {
+        let dns = Dns::new(config::Resolver {
+            servers: vec![([127, 0, 0, 1], 53).into()],
+            ..config::Resolver::default()
+        });
+        let mut client = dns.client().unwrap();
+        client.search = ["a.test", "b.test"].map(|name| Name::from_ascii(name).unwrap()).into();
+        let forms = |name: &str| -> Vec<String> {
+            client.full_forms(name).iter().map(Name::to_ascii).collect()
+        };
+        assert_eq!(forms("db"), ["db.a.test.", "db.b.test.", "db."]);
+        assert_eq!(
+            forms("_x._tcp.db"),
+            ["_x._tcp.db.", "_x._tcp.db.a.test.", "_x._tcp.db.b.test."]
+        );
+        assert_eq!(forms("db."), ["db."]);
+        assert!(forms("a..b").is_empty());
     }
 }

@@ -49,6 +49,12 @@ impl From<Lookup> for Followed {
     }
 }
 
+/// Descriptors that following so many names may take at once.
+pub(super) fn sockets(names: usize) -> usize {
+    // Both families of a name are asked for at once.
+    (2 * names).min(dns::QUESTIONS_MAX) * dns::SOCKETS_PER_QUESTION
+}
+
 /// Begins to follow all names, and waits until each was asked for once, though not for long. Needs
 /// a tokio runtime around it, which must go on afterwards.
 pub(super) async fn begin(running: &Arc<Running>, resolver: &Resolver) {
