@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use ringlane_core::snapshot::Address;
 
 use super::names::Name;
-use super::report::quoted;
+use super::report::{Diagnostic, quoted};
 
 /// Bytes in the longest path of a unix socket: `sun_path` without its final zero.
 const SOCKET_PATH_MAX: usize = 107;
@@ -45,6 +45,14 @@ impl Problem {
     fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
+
+    /// The diagnostic with what to do about it.
+    pub(super) fn of(&self, diagnostic: Diagnostic) -> Diagnostic {
+        match &self.hint {
+            Some(hint) => diagnostic.hint(hint.clone()),
+            None => diagnostic,
+        }
+    }
 }
 
 /// Reads the address of a listener.
@@ -79,6 +87,17 @@ pub(super) fn server(text: &str) -> Result<Place, Problem> {
             (name, port) => Ok(Place::Named(Name::Addresses { name: name.to_owned(), port })),
         },
     }
+}
+
+/// Reads the address at which a server is checked; port 0 if it has none, which says: the same.
+pub(super) fn check(text: &str) -> Result<Address, Problem> {
+    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        return Ok(Address::Inet((ip, 0).into()));
+    }
+    let problem = "a check needs an IP address, not a name";
+    literal(text)?.ok_or_else(|| {
+        Problem::new(problem).hint("write \"10.0.0.9\", \"10.0.0.9:8008\" or \"unix:/run/x.sock\"")
+    })
 }
 
 /// Whether a text can be a name of DNS; one dot may end it.

@@ -2,14 +2,15 @@
 //!
 //! Not here: whether names are unique (`lower`).
 
+use std::iter;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ringlane_core::snapshot::{
-    Affinity, BalanceKind, Congestion, HashKey, LoadBound, Queue, SendProxy,
+    Address, Affinity, BalanceKind, Congestion, HashKey, LoadBound, Queue, SendProxy,
 };
 
-use super::address::{self, Place as Where, Problem};
+use super::address::{self, Place as Where};
 use super::check::{self, Watch};
 use super::names::{Name, SLOTS_MAX, SLOTS_SRV};
 use super::report::quoted;
@@ -96,6 +97,8 @@ pub(super) struct Server<'a> {
     pub(super) weight: u32,
     pub(super) backup: bool,
     pub(super) max_connections: u32,
+    /// Where it is checked, if not there.
+    pub(super) check_address: Option<Address>,
 }
 
 /// Reads one backend.
@@ -107,6 +110,9 @@ pub(super) fn read(mut table: Table<'_>) -> Backend<'_> {
     table.require(&["name", "server"]);
     let versions = [("v1", SendProxy::V1), ("v2", SendProxy::V2)];
     let servers = servers(&table);
+    let mut watch = check::watch(&table);
+    let own = servers.iter().map(|s| iter::repeat_n(s.check_address.clone(), s.slots as usize));
+    watch.addresses = own.flatten().collect();
     let backend = Backend {
         name,
         balance: balance(&table),
@@ -116,7 +122,7 @@ pub(super) fn read(mut table: Table<'_>) -> Backend<'_> {
         send_proxy: table.choice("send_proxy", &versions, &FOREIGN_VERSIONS),
         queue: queue(&table, &servers),
         servers,
-        watch: check::watch(&table),
+        watch,
         table,
     };
     backend.table.refuse_unknown_keys();
@@ -210,9 +216,12 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str) -> Server<'a> {
     if !matches!(place, Some(Where::Named(_)) | None) {
         refuse_without(&table, "slots", false, "an address by name");
     }
+    let slots = table.integer("slots", 1..=SLOTS_MAX).unwrap_or(slots);
+    refuse_without(&table, "check_address", slots == 1, "an entry that is one server");
     let server = Server {
         place,
-        slots: table.integer("slots", 1..=SLOTS_MAX).unwrap_or(slots),
+        slots,
+        check_address: table.check_address("check_address"),
         weight: table.integer("weight", 0..=WEIGHT_MAX).unwrap_or(weight),
         backup: table.boolean("backup").unwrap_or(false),
         max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
@@ -225,12 +234,8 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str) -> Server<'a> {
 fn read_address(table: &Table<'_>, text: At<&str>) -> Option<Where> {
     match address::server(text.value) {
         Ok(place) => Some(place),
-        Err(Problem { why, hint }) => {
-            let diagnostic = table.unusable("address", text.span, &why);
-            table.report(match hint {
-                Some(hint) => diagnostic.hint(hint),
-                None => diagnostic,
-            });
+        Err(problem) => {
+            table.report(problem.of(table.unusable("address", text.span, &problem.why)));
             None
         }
     }

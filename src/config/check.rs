@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use regex::Regex;
 use ringlane_core::health::{LagLimit, OnChange, OnConflict, Rules};
+use ringlane_core::snapshot::Address;
 
 use super::duration;
 use super::table::{At, Table};
@@ -25,6 +26,8 @@ pub struct Watch {
     pub rules: Rules,
     /// How servers are checked; `None`: only by the sessions that go there.
     pub check: Option<Check>,
+    /// Where each server is checked that has an address of its own for it; port 0: as elsewhere.
+    pub addresses: Vec<Option<Address>>,
 }
 
 /// How the servers of a backend are checked.
@@ -38,8 +41,29 @@ pub struct Check {
     pub fast_interval: Duration,
     /// How long one check may take.
     pub timeout: Duration,
+    /// Another address than that of the server; port 0: as `port` says.
+    pub address: Option<Address>,
     /// Another port than that of the server.
     pub port: Option<u16>,
+}
+
+impl Check {
+    /// Where a server is checked that is there, and may have an address of its own for it.
+    pub fn place(&self, server: &Address, own: Option<&Address>) -> Address {
+        let said = own.or(self.address.as_ref());
+        let port = |address: &Address| match address {
+            Address::Inet(inet) => Some(inet.port()).filter(|port| *port != 0),
+            Address::Unix(_) => None,
+        };
+        match said.unwrap_or(server).clone() {
+            Address::Inet(mut inet) => {
+                let port = said.and_then(port).or(self.port).or_else(|| port(server));
+                inet.set_port(port.unwrap_or(0));
+                Address::Inet(inet)
+            }
+            socket => socket,
+        }
+    }
 }
 
 /// What is done to check a server.
@@ -196,7 +220,7 @@ pub(super) fn watch(backend: &Table<'_>) -> Watch {
         table.refuse_unknown_keys();
         check
     });
-    Watch { rules, check }
+    Watch { rules, check, addresses: Vec::new() }
 }
 
 fn on_change(backend: &Table<'_>, key: &'static str) -> OnChange {
@@ -256,6 +280,7 @@ fn read(table: &Table<'_>) -> Option<Check> {
         interval,
         fast_interval: table.duration("fast_interval").unwrap_or(interval),
         timeout: table.duration("timeout").unwrap_or_else(|| interval.min(TIMEOUT_MAX)),
+        address: table.check_address("address"),
         port: table.integer("port", 1..=65_535).and_then(|port| u16::try_from(port).ok()),
     })
 }

@@ -7,9 +7,10 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use ringlane_core::snapshot::Congestion;
+use ringlane_core::snapshot::{Address, Congestion};
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::address;
 use super::duration;
 use super::report::{Diagnostic, Sink, quoted};
 use super::words::{self, Place};
@@ -137,6 +138,18 @@ impl<'a> Table<'a> {
         };
         self.report(self.unusable(key, span, why));
         None
+    }
+
+    /// Where a server is checked.
+    pub(super) fn check_address(&self, key: &'static str) -> Option<Address> {
+        let At { value, span } = self.string(key)?;
+        match address::check(value) {
+            Ok(address) => Some(address),
+            Err(problem) => {
+                self.report(problem.of(self.unusable(key, span, &problem.why)));
+                None
+            }
+        }
     }
 
     /// `true` or `false`.

@@ -120,6 +120,7 @@ impl Place {
                 ("backup", "backup = true"),
                 ("max_connections", "max_connections = 500"),
                 ("slots", "slots = 4"),
+                ("check_address", "check_address = \"10.0.0.11:8008\""),
             ],
             Self::Affinity => &[
                 ("key", "key = \"client_ip\""),
@@ -222,6 +223,7 @@ const CHECK: &[Key] = &[
     ("timeout", "timeout = \"1s\""),
     ("rise", "rise = 2"),
     ("fall", "fall = 3"),
+    ("address", "address = \"10.0.0.9\""),
     ("port", "port = 8008"),
     ("steps", "steps = [{ send = \"PING\\r\\n\" }, { expect = \"+PONG\" }]"),
     ("method", "method = \"HEAD\""),

@@ -161,10 +161,14 @@ impl Servers {
         let name = self.snapshot.full_name(id);
         self.with(id, |book, index| {
             let before = book.health.weight(index);
+            let weight = weight.min(WEIGHT_MAX);
             if before != weight {
-                say(format_args!("server {name} has weight {weight} (was {before}): ordered"));
+                let reason = "ordered by an operator";
+                say(format_args!("server {name} has weight {weight} (was {before}): {reason}"));
+                let (from, to) = (format!("weight {before}"), format!("weight {weight}"));
+                book.pages[index].record(from, to, reason.to_owned());
             }
-            book.health.set_weight(index, weight.min(WEIGHT_MAX));
+            book.health.set_weight(index, weight);
             Vec::new()
         });
     }

@@ -111,6 +111,32 @@ fn an_agent_says_state_and_weight() {
     ringlane.end();
 }
 
+#[test]
+fn a_server_can_be_checked_elsewhere() {
+    let echo = Echo::start();
+    let (ours, theirs) = (Arc::default(), Arc::default());
+    *Mutex::lock(&ours).unwrap() = "75%\n".to_owned();
+    *Mutex::lock(&theirs).unwrap() = "50%\n".to_owned();
+    let (all, one) = (agent(&theirs), agent(&ours));
+    let check = format!(
+        "check = {{ kind = \"agent\", address = \"{}\", port = {}, interval = \"50ms\", \
+         timeout = \"10s\" }}",
+        all.ip(),
+        all.port()
+    );
+    let mut setup = Setup::to(&[]).backend(&check);
+    setup.server(&format!("address = \"{}\", weight = 100", echo.address));
+    setup.server(&format!(
+        "name = \"b\", address = \"10.255.0.1:1\", weight = 100, check_address = \"{one}\""
+    ));
+    let ringlane = setup.start();
+    for (server, weight) in [(0, 50.0), (1, 75.0)] {
+        let seen = || ringlane.server_field(server, "/weight_effective") == weight;
+        wait_until("the agent of each to be heard", seen);
+    }
+    ringlane.end();
+}
+
 /// nginx with a page that is fine, one that is not, and one that is slow to say so.
 fn nginx() -> (SocketAddr, Beside, TempDir) {
     let (address, dir) = (free_port(), TempDir::with_prefix("ringlane-it-nginx-").unwrap());

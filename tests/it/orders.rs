@@ -55,6 +55,8 @@ fn a_drained_server_keeps_its_sessions_and_gets_no_new_ones() {
     done(&ringlane, &["server", "back/s2", "ready"]);
     done(&ringlane, &["server", "back/s1", "weight", "3"]);
     assert_eq!(letters(&ringlane, 8).matches('a').count(), 6);
+    assert_eq!(ringlane.server_field(0, "/changes/0/from"), "weight 1");
+    assert_eq!(ringlane.server_field(0, "/changes/0/to"), "weight 3");
     done(&ringlane, &["server", "back/s1", "weight", "0"]);
     assert_eq!(letters(&ringlane, 3), "bbb");
     let page: serde_json::Value =

@@ -76,3 +76,31 @@ fn what_is_said_of_tls_in_vain_is_refused() {
         assert!(report.contains(said), "{keys}: {report}");
     }
 }
+
+#[test]
+fn the_nearest_word_on_where_a_server_is_checked_counts() {
+    for (keys, own, place) in [
+        ("", "", "10.0.0.1:5432"),
+        ("port = 80", "", "10.0.0.1:80"),
+        ("address = \"10.0.0.9\"", "", "10.0.0.9:5432"),
+        ("address = \"10.0.0.9\", port = 80", "", "10.0.0.9:80"),
+        ("address = \"10.0.0.9:70\", port = 80", "", "10.0.0.9:70"),
+        ("address = \"unix:/run/x\", port = 80", "", "unix:/run/x"),
+        ("address = \"10.0.0.9:70\"", "10.0.0.8", "10.0.0.8:5432"),
+        ("address = \"10.0.0.9:70\", port = 80", "10.0.0.8", "10.0.0.8:80"),
+        ("port = 80", "10.0.0.8:60", "10.0.0.8:60"),
+    ] {
+        let own = if own.is_empty() { String::new() } else { format!(", check_address = {own:?}") };
+        let text = backend(&format!(
+            "server = [{{ address = \"10.0.0.2:1\" }}, {{ address = \"10.0.0.1:5432\"{own} }}]\n\
+             check = {{ kind = \"tcp\", {keys} }}"
+        ));
+        let config = parse(&text).unwrap_or_else(|report| panic!("{report}"));
+        let (watch, server) = (&config.watches[0], &config.snapshot.servers[1]);
+        let check = watch.check.as_ref().unwrap();
+        let found = check.place(server.address.as_ref().unwrap(), watch.addresses[1].as_ref());
+        assert_eq!(found.to_string(), place, "{keys}{own}");
+    }
+    let said = refused("kind = \"tcp\", address = \"agent.lan\"");
+    assert!(said.contains("a check needs an IP address, not a name"), "{said}");
+}

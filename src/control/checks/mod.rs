@@ -49,7 +49,8 @@ pub(super) fn begin(running: &Arc<Running>, watches: &[Watch]) {
         for nth in 0..backend.server_count {
             let server = ServerId(backend.first_server.0 + nth);
             let spread = check.interval.min(FIRST_SPREAD) * nth / backend.server_count;
-            tokio::spawn(watch_one(Arc::clone(running), server, check.clone(), spread));
+            let own = watch.addresses.get(nth as usize).cloned().flatten();
+            tokio::spawn(watch_one(Arc::clone(running), server, check.clone(), own, spread));
         }
     }
 }
@@ -63,7 +64,13 @@ async fn warm(running: Arc<Running>, backend: BackendId, slow_start: Duration) {
 }
 
 /// Checks one server for as long as the balancer runs.
-async fn watch_one(running: Arc<Running>, id: ServerId, check: Check, first: Duration) {
+async fn watch_one(
+    running: Arc<Running>,
+    id: ServerId,
+    check: Check,
+    own: Option<Address>,
+    first: Duration,
+) {
     let mut prng = Prng::new(RandomState::new().hash_one(id));
     let mut probe = Probe::of(&check);
     let name = running.snapshot.full_name(id);
@@ -79,7 +86,7 @@ async fn watch_one(running: Arc<Running>, id: ServerId, check: Check, first: Dur
             probe = Probe::of(&check);
             checked = Some(address.clone());
         }
-        let address = with_port(&address, check.port);
+        let address = check.place(&address, own.as_ref());
         let begin = Instant::now();
         let outcome = match timeout(check.timeout, probe.run(&name, &address)).await {
             Ok(outcome) => outcome,
@@ -111,14 +118,6 @@ async fn has_moved(running: &Running, id: ServerId, there: Option<&Address>) {
             return;
         }
         moved.await;
-    }
-}
-
-/// The address that is checked.
-fn with_port(address: &Address, port: Option<u16>) -> Address {
-    match (address, port) {
-        (Address::Inet(inet), Some(port)) => Address::Inet((inet.ip(), port).into()),
-        _ => address.clone(),
     }
 }
 
