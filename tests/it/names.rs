@@ -1,6 +1,7 @@
 //! Servers given by name, followed through a real DNS server while sessions run.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 
@@ -229,6 +230,30 @@ fn checks_follow_a_server_to_its_new_address() {
     wait_until("the check to fail there", || is("down"));
     dns.answer(&machines.record("web.test", "b"));
     wait_until("the server to be up again", || is("up"));
+    wait_for_slots(&ringlane, &machines, "b");
+    assert_eq!(count(&ringlane, 5), BTreeMap::from([('b', 5)]));
+    ringlane.end();
+}
+
+#[test]
+fn the_machines_own_files_are_followed() {
+    let machines = Machines::start(2);
+    let mut setup = Setup::to(&[]);
+    let (hosts, resolv_conf) = (setup.path("hosts"), setup.path("resolv.conf"));
+    let line = |letter| format!("{} web.test\n", machines.address(letter).ip());
+    fs::write(&hosts, line('a')).unwrap();
+    // A DNS server that never gets asked: what is in the one file is not looked for further.
+    fs::write(&resolv_conf, "nameserver 192.0.2.1\n").unwrap();
+    let mount = format!(
+        "mount --bind {} /etc/hosts && mount --bind {} /etc/resolv.conf && exec \"$@\"",
+        path_str(&hosts),
+        path_str(&resolv_conf)
+    );
+    setup.server(&format!("name = \"web\", address = \"web.test:{}\"", machines.port));
+    let inside = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &mount, "sh"];
+    let ringlane = setup.through(&inside).start();
+    wait_for_slots(&ringlane, &machines, "a");
+    fs::write(&hosts, line('b')).unwrap();
     wait_for_slots(&ringlane, &machines, "b");
     assert_eq!(count(&ringlane, 5), BTreeMap::from([('b', 5)]));
     ringlane.end();

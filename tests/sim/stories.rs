@@ -88,3 +88,17 @@ fn a_drain_lets_sessions_finish_and_a_stop_does_not() {
         passes((0..20).fold(world, |world, n| world.client(client(n))));
     }
 }
+
+#[test]
+fn servers_move_and_vanish_and_no_session_notices() {
+    for order in [Order::Move(0, 1), Order::Vanish(0)] {
+        let world = World::new(7)
+            .on_shards(3)
+            .balanced(BalanceKind::LeastConn)
+            .ordered_at(secs(2), order)
+            .server(Server::that(Behaviour::Echoes))
+            .server(Server::that(Behaviour::Echoes));
+        let client = |n| Client::sending(1000).in_chunks(100, secs(1)).coming_after(secs(n) / 4);
+        passes((0..20).fold(world, |world, n| world.client(client(n))));
+    }
+}

@@ -35,13 +35,17 @@ const TURNS_PER_EVENT: u64 = 20;
 /// No world may last longer.
 const LAST_DAY: Duration = Duration::from_secs(4 * 3600);
 
-/// What an operator does to the balancer.
+/// What happens to the balancer from outside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
     /// Stop accepting; end when the last session has ended, or after this time.
     Drain(Duration),
     /// End at once.
     Stop,
+    /// A server is where another one is from now on.
+    Move(u32, usize),
+    /// A server is nowhere.
+    Vanish(u32),
 }
 
 /// A world before it begins.
@@ -235,7 +239,7 @@ pub(crate) struct Run {
     pub(crate) clients: Vec<Visitor>,
     pub(crate) servers: Vec<Machine>,
     pub(crate) records: Vec<SessionRecord>,
-    /// Whether an order was given.
+    /// Whether an order was given that may cost sessions.
     pub(crate) ordered: bool,
     /// Turns and events at the beginning of this second.
     second: (u64, u64, u64),
@@ -333,10 +337,17 @@ impl Run {
 
     fn give_order(&mut self) {
         let Some((_, order)) = self.world.order else { return };
-        self.ordered = true;
+        let moved = |server, to: Option<usize>| Message::Moved {
+            server: ServerId(server),
+            address: to.map(|to| Box::new(Address::Inet(server_address(to)))),
+        };
+        // Of these alone sessions may notice something.
+        self.ordered = matches!(order, Order::Drain(_) | Order::Stop);
         self.balancer.tell(|| match order {
             Order::Drain(time) => Message::Drain(time),
             Order::Stop => Message::Stop,
+            Order::Move(server, to) => moved(server, Some(to)),
+            Order::Vanish(server) => moved(server, None),
         });
     }
 
