@@ -95,6 +95,8 @@ pub struct ServerCounters {
     pub connects_timed_out: Counter,
     /// Sessions that the server reset, or that failed on its side.
     pub sessions_failed: Counter,
+    /// Those of them that failed before the server's first byte.
+    pub sessions_failed_early: Counter,
     /// Bytes to the server.
     pub bytes_in: Counter,
     /// Bytes from the server.

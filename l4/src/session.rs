@@ -235,7 +235,11 @@ impl Drop for Account {
         if let Some(id) = self.server
             && close.cause == Cause::Server
         {
-            counters.server(id).sessions_failed.add(1);
+            let server = counters.server(id);
+            server.sessions_failed.add(1);
+            if self.bytes.from_server.get() == 0 {
+                server.sessions_failed_early.add(1);
+            }
         }
         if self.shard.snapshot.log_sessions
             && self.shard.log.push(self.record(close, duration)).is_err()

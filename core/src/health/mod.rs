@@ -10,6 +10,7 @@
 
 mod endings;
 mod orders;
+mod outlier;
 mod seen;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use endings::{Ended, Ending, OnChange};
 pub use orders::{Orders, RoleWanted, WEIGHT_SCALE};
+pub use outlier::{Ejection, Met, Outlier, Verdict};
 pub use seen::{Admin, Advice, Lag, LagLimit, Role, Seen};
 
 /// Steps in which the weight of a warming server grows.
@@ -101,6 +103,8 @@ pub struct State {
     pub stale: bool,
     /// It says that it is primary, and so does another one.
     pub in_conflict: bool,
+    /// Out for a while for what its sessions met.
+    pub ejected: bool,
 }
 
 /// One change of a server's state.
@@ -133,6 +137,7 @@ struct Server {
     tested: bool,
     /// Checks in a row that speak against `up`.
     against: u32,
+    ejected: bool,
     /// When it came up, while it is warming.
     warming_since: Option<Instant>,
     admin: Admin,
@@ -210,6 +215,16 @@ impl Backend {
         }
     }
 
+    /// A server is out for what its sessions met, or in again. Sessions that want the primary still
+    /// go to it, since they can go nowhere else.
+    pub fn set_ejected(&mut self, index: usize, ejected: bool, why: &str) -> Vec<Change> {
+        let before = self.states();
+        if let Some(server) = self.servers.get_mut(index) {
+            server.ejected = ejected;
+        }
+        self.changes(&before, why)
+    }
+
     /// A server has another address than before, or, if it is not `present`, none. What was known
     /// of it is forgotten, all but what operators ordered.
     pub fn moved(&mut self, index: usize, present: bool, why: &str) -> Vec<Change> {
@@ -269,6 +284,7 @@ impl Backend {
             role: server.role,
             stale: server.is_stale(&self.rules),
             in_conflict: server.is_primary() && claims > 1,
+            ejected: server.ejected,
         })
     }
 
@@ -291,7 +307,7 @@ impl Backend {
             return Orders::CLOSED;
         }
         let takes = state.admin != Admin::Maint && !state.stale;
-        let healthy = state.health != Health::Down;
+        let healthy = state.health != Health::Down && !state.ejected;
         let open = takes && (healthy || self.fails_open());
         let with_role = takes && healthy;
         let primary = self.the_primary() == Some(index);
@@ -317,7 +333,7 @@ impl Backend {
         // Of those that are there and that nobody has taken out.
         let is_ready = |server: &&Server| !server.absent && server.admin_now() == Admin::Ready;
         let ready = || self.servers.iter().filter(is_ready);
-        let healthy = ready().filter(|server| server.up).count();
+        let healthy = ready().filter(|server| server.up && !server.ejected).count();
         healthy * 100 < ready().count() * self.rules.fail_open as usize
     }
 
@@ -342,6 +358,7 @@ impl Server {
             up: true,
             tested: false,
             against: 0,
+            ejected: false,
             warming_since: None,
             admin: Admin::Ready,
             advised: None,
@@ -433,6 +450,9 @@ impl fmt::Display for State {
         }
         if self.in_conflict {
             f.write_str(" in conflict")?;
+        }
+        if self.ejected {
+            f.write_str(" ejected")?;
         }
         if self.admin != Admin::Ready {
             write!(f, ", {}", self.admin.name())?;

@@ -285,3 +285,23 @@ fn a_name_may_say_weights_and_backups() {
     backend.named(0, None, false);
     assert_eq!((backend.weight(0), backend.orders(0, now).is_backup()), (1000, false));
 }
+
+#[test]
+fn who_is_ejected_gets_nothing_unless_it_is_the_primary_or_too_few_are_left() {
+    let now = Instant::now();
+    let mut backend = Backend::new(Rules { fail_open: 50, ..Rules::default() }, [1, 1, 1]);
+    backend.observe(0, role(Role::Primary), now);
+    for replica in [1, 2] {
+        backend.observe(replica, role(Role::Replica), now);
+    }
+    let open = |backend: &Backend, index, role| backend.orders(index, now).is_open_for(role);
+    let changes = backend.set_ejected(1, true, "resets");
+    assert_eq!((changes.len(), changes[0].to.to_string()), (1, "up replica ejected".to_owned()));
+    assert!(!open(&backend, 1, RoleWanted::Any) && !open(&backend, 1, RoleWanted::Replica));
+    assert!(backend.ended_by(&changes).is_empty(), "its sessions go on");
+    backend.set_ejected(0, true, "resets");
+    assert!(open(&backend, 0, RoleWanted::Primary), "nobody else is");
+    assert!(open(&backend, 0, RoleWanted::Any) && open(&backend, 1, RoleWanted::Any), "fail_open");
+    backend.set_ejected(0, false, "back");
+    assert!(open(&backend, 0, RoleWanted::Any) && !open(&backend, 1, RoleWanted::Any));
+}

@@ -1,0 +1,229 @@
+//! Who is ejected for what its sessions meet: a plain struct told of counts and of the time.
+//!
+//! Failures are counted in a window of `interval`; a server with enough of them, and with no fewer
+//! failures than sessions that went well, is out for a while, longer each time. Not here: counting
+//! (`counters`), and what follows from being ejected ([`super::Backend::set_ejected`]). Invariants:
+//! never more than `share` percent of the servers are out at once; who was out is judged by what
+//! happens afterwards alone.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// When a server is ejected, and for how long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ejection {
+    /// So many failures eject a server.
+    pub failures: u32,
+    /// In so much time.
+    pub interval: Duration,
+    /// How long it is out the first time, and how much longer each time after.
+    pub base: Duration,
+    /// The longest time; who stayed in for as long begins with `base` again.
+    pub max: Duration,
+    /// Percentage of the servers that may be out at once, rounded down.
+    pub share: u32,
+}
+
+/// What the sessions of a server have met since the start; only grows.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Met {
+    /// Sessions that it accepted, those that failed early included.
+    pub sessions: u64,
+    /// Connects that failed or timed out.
+    pub connects_failed: u64,
+    /// Sessions that it reset before its first byte.
+    pub failed_early: u64,
+}
+
+impl Met {
+    fn since(self, before: Self) -> Self {
+        Self {
+            sessions: self.sessions.saturating_sub(before.sessions),
+            connects_failed: self.connects_failed.saturating_sub(before.connects_failed),
+            failed_early: self.failed_early.saturating_sub(before.failed_early),
+        }
+    }
+
+    fn failures(self) -> u64 {
+        self.connects_failed + self.failed_early
+    }
+
+    fn is_enough(self, failures: u32) -> bool {
+        let went_well = self.sessions.saturating_sub(self.failed_early);
+        self.failures() >= failures.into() && self.failures() >= went_well
+    }
+}
+
+impl fmt::Display for Met {
+    /// As in `3 connects failed and 2 of 4 sessions were reset unanswered`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { sessions, connects_failed, failed_early } = self;
+        match (connects_failed, failed_early) {
+            (_, 0) => write!(f, "{connects_failed} connects failed"),
+            (0, _) => write!(f, "{failed_early} of {sessions} sessions were reset unanswered"),
+            _ => write!(
+                f,
+                "{connects_failed} connects failed and {failed_early} of {sessions} sessions were \
+                 reset unanswered"
+            ),
+        }
+    }
+}
+
+/// What has become of a server.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It is out for so long, for what its sessions met.
+    Ejected(Duration, Met),
+    /// It is in again.
+    Back,
+}
+
+/// The servers of one backend.
+#[derive(Debug)]
+pub struct Outlier {
+    rules: Ejection,
+    seats: Vec<Seat>,
+}
+
+#[derive(Debug)]
+struct Seat {
+    /// The counts when this half of the window began, and when the half before it did.
+    marks: [Met; 2],
+    /// When this half began.
+    since: Instant,
+    /// When it comes back, while it is out.
+    out_until: Option<Instant>,
+    /// When it came back last.
+    back: Instant,
+    /// How often it was ejected, as far as that is remembered.
+    times: u32,
+}
+
+impl Outlier {
+    /// Judges servers that have met this so far.
+    pub fn new(rules: Ejection, met: impl IntoIterator<Item = Met>, now: Instant) -> Self {
+        let seat = |met| Seat { marks: [met; 2], since: now, out_until: None, back: now, times: 0 };
+        Self { rules, seats: met.into_iter().map(seat).collect() }
+    }
+
+    /// What a server has met until now. To be told of each, a few times per `interval`.
+    pub fn observe(&mut self, index: usize, met: Met, now: Instant) -> Option<Verdict> {
+        let out = self.seats.iter().filter(|seat| seat.out_until.is_some()).count();
+        let may_go = (out + 1) * 100 <= self.seats.len() * self.rules.share as usize;
+        let (rules, seat) = (self.rules, self.seats.get_mut(index)?);
+        if let Some(until) = seat.out_until {
+            if now < until {
+                return None;
+            }
+            (seat.out_until, seat.back) = (None, now);
+            (seat.marks, seat.since) = ([met; 2], now);
+            return Some(Verdict::Back);
+        }
+        if now.saturating_duration_since(seat.back) >= rules.max {
+            seat.times = 0;
+        }
+        if now.saturating_duration_since(seat.since) >= rules.interval / 2 {
+            (seat.marks, seat.since) = ([met, seat.marks[0]], now);
+        }
+        let lately = met.since(seat.marks[1]);
+        if may_go && lately.is_enough(rules.failures) {
+            let time = rules.base.saturating_mul(1 << seat.times.min(31)).min(rules.max);
+            seat.times = seat.times.saturating_add(1);
+            seat.out_until = Some(now + time);
+            return Some(Verdict::Ejected(time, lately));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const RULES: Ejection = Ejection {
+        failures: 5,
+        interval: Duration::from_secs(10),
+        base: Duration::from_secs(30),
+        max: Duration::from_secs(100),
+        share: 50,
+    };
+
+    fn met(sessions: u64, connects_failed: u64, failed_early: u64) -> Met {
+        Met { sessions, connects_failed, failed_early }
+    }
+
+    fn three(now: Instant) -> Outlier {
+        Outlier::new(RULES, [Met::default(); 3], now)
+    }
+
+    #[test]
+    fn enough_failures_eject_unless_more_went_well() {
+        let now = Instant::now();
+        for (met, ejected) in [
+            (met(0, 4, 0), false),
+            (met(0, 5, 0), true),
+            (met(5, 0, 5), true),
+            (met(3, 2, 3), true),
+            (met(100, 5, 0), false),
+            (met(10, 0, 5), true),
+            (met(11, 0, 5), false),
+        ] {
+            let verdict = three(now).observe(0, met, now);
+            assert_eq!(verdict == Some(Verdict::Ejected(RULES.base, met)), ejected, "{met}");
+        }
+    }
+
+    #[test]
+    fn failures_that_are_far_apart_eject_nobody() {
+        let (mut outlier, mut now) = (three(Instant::now()), Instant::now());
+        for failures in 1..100 {
+            assert_eq!(outlier.observe(0, met(0, failures, 0), now), None, "{failures}");
+            now += SECOND * 3;
+        }
+        // Closer together they do, also across the middle of a window.
+        for failures in 100..110 {
+            now += SECOND;
+            if outlier.observe(0, met(0, failures, 0), now).is_some() {
+                return;
+            }
+        }
+        panic!("nobody was ejected");
+    }
+
+    #[test]
+    fn the_time_doubles_up_to_a_cap_and_is_forgotten() {
+        let (mut now, mut failures) = (Instant::now(), 0);
+        let mut outlier = three(now);
+        for seconds in [30, 60, 100, 100] {
+            failures += 5;
+            let verdict = outlier.observe(1, met(0, failures, 0), now);
+            assert_eq!(verdict, Some(Verdict::Ejected(SECOND * seconds, met(0, 5, 0))));
+            // What ends meanwhile counts for nothing.
+            failures += 50;
+            now += SECOND * (seconds - 1);
+            assert_eq!(outlier.observe(1, met(0, failures, 0), now), None);
+            now += SECOND;
+            assert_eq!(outlier.observe(1, met(0, failures, 0), now), Some(Verdict::Back));
+            assert_eq!(outlier.observe(1, met(0, failures, 0), now), None);
+        }
+        now += RULES.max;
+        let verdict = outlier.observe(1, met(0, failures + 5, 0), now);
+        assert_eq!(verdict, Some(Verdict::Ejected(RULES.base, met(0, 5, 0))));
+    }
+
+    #[test]
+    fn no_more_than_the_share_are_out_at_once() {
+        let now = Instant::now();
+        let mut outlier = three(now);
+        let bad = met(0, 9, 0);
+        assert!(outlier.observe(0, bad, now).is_some());
+        assert_eq!(outlier.observe(1, bad, now), None, "one of three is out, and two were more");
+        assert_eq!(outlier.observe(0, bad, now + RULES.base), Some(Verdict::Back));
+        let worse = met(0, 18, 0);
+        assert!(outlier.observe(1, worse, now + RULES.base).is_some(), "its turn");
+        let mut alone = Outlier::new(RULES, [Met::default()], now);
+        assert_eq!(alone.observe(0, bad, now), None);
+    }
+}
