@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::Regex;
-use ringlane_core::health::{LagLimit, OnChange, OnConflict, Rules};
+use ringlane_core::health::{Ejection, LagLimit, OnChange, OnConflict, Rules};
 use ringlane_core::snapshot::Address;
 
 use super::duration;
@@ -26,6 +26,8 @@ pub struct Watch {
     pub rules: Rules,
     /// How servers are checked; `None`: only by the sessions that go there.
     pub check: Option<Check>,
+    /// When a server is ejected for what its sessions meet.
+    pub outlier: Option<Ejection>,
     /// Where each server is checked that has an address of its own for it; port 0: as elsewhere.
     pub addresses: Vec<Option<Address>>,
 }
@@ -197,6 +199,11 @@ const FOREIGN_KINDS: [(&str, &str); 12] = [
 /// Days that a certificate can be asked to last.
 const DAYS_MAX: u32 = 3650;
 
+/// What ejects a server where nothing else is said.
+const OUTLIER_INTERVAL: Duration = Duration::from_secs(10);
+const OUTLIER_BASE: Duration = Duration::from_secs(30);
+const OUTLIER_MAX: Duration = Duration::from_secs(300);
+
 const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
@@ -220,7 +227,26 @@ pub(super) fn watch(backend: &Table<'_>) -> Watch {
         table.refuse_unknown_keys();
         check
     });
-    Watch { rules, check, addresses: Vec::new() }
+    Watch { rules, check, outlier: outlier(backend), addresses: Vec::new() }
+}
+
+fn outlier(backend: &Table<'_>) -> Option<Ejection> {
+    let mut table = backend.table("outlier", Place::Outlier)?;
+    table.call(format!("outlier of {}", backend.called()));
+    let ejection = Ejection {
+        failures: table.integer("failures", 1..=1000).unwrap_or(5),
+        interval: table.duration("interval").unwrap_or(OUTLIER_INTERVAL),
+        base: table.duration("base").unwrap_or(OUTLIER_BASE),
+        max: table.duration("max").unwrap_or(OUTLIER_MAX),
+        share: table.integer("share", 1..=100).unwrap_or(50),
+    };
+    if ejection.max < ejection.base {
+        let span = table.value("max").or_else(|| table.value("base")).map_or(0..0, |v| v.span);
+        let why = format!("max ({:?}) is shorter than base ({:?})", ejection.max, ejection.base);
+        table.report(table.unusable("max", span, &why));
+    }
+    table.refuse_unknown_keys();
+    Some(ejection)
 }
 
 fn on_change(backend: &Table<'_>, key: &'static str) -> OnChange {

@@ -45,6 +45,8 @@ pub(super) enum Place {
     AcceptProxy,
     /// `check` in `[[backend]]`.
     Check,
+    /// `outlier` in `[[backend]]`.
+    Outlier,
     /// One entry of `steps` in a check.
     Step,
     /// A password that is kept elsewhere.
@@ -56,7 +58,7 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 17] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -71,6 +73,7 @@ impl Place {
         Self::Resolver,
         Self::Timeout,
         Self::AcceptProxy,
+        Self::Outlier,
         Self::Step,
         Self::Secret,
     ];
@@ -140,6 +143,7 @@ impl Place {
                 &[("trusted", "trusted = [\"10.0.0.0/8\"]"), ("timeout", "timeout = \"5s\"")]
             }
             Self::Check => CHECK,
+            Self::Outlier => OUTLIER,
             Self::Step => STEP,
             Self::Secret => SECRET,
         }
@@ -167,6 +171,7 @@ impl Place {
             Self::Server => "a server of [[backend]]",
             Self::AcceptProxy => "accept_proxy in [[frontend]]",
             Self::Check => "check in [[backend]]",
+            Self::Outlier => "outlier in [[backend]]",
             Self::Step => "a step of a check",
             Self::Secret => "a password",
         }
@@ -213,6 +218,7 @@ const BACKEND: &[Key] = &[
     ("on_lag", "on_lag = \"drain\""),
     ("slow_start", "slow_start = \"30s\""),
     ("fail_open", "fail_open = 50"),
+    ("outlier", "outlier = { failures = 5, base = \"30s\", max = \"5m\", share = 50 }"),
 ];
 
 /// Keys of a check, whatever its kind; `check` knows which kind has which.
@@ -243,6 +249,14 @@ const CHECK: &[Key] = &[
     ("min_days", "min_days = 14"),
     ("command", "command = [\"/usr/local/bin/check-it\", \"--quick\"]"),
     ("send", "send = \"state\\n\""),
+];
+
+const OUTLIER: &[Key] = &[
+    ("failures", "failures = 5"),
+    ("interval", "interval = \"10s\""),
+    ("base", "base = \"30s\""),
+    ("max", "max = \"5m\""),
+    ("share", "share = 50"),
 ];
 
 const STEP: &[Key] = &[
@@ -315,6 +329,11 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["send_proxy_v2", "send_proxy_protocol"], &["send_proxy"]),
     (&["on_marked_down", "on_error"], &["on_down"]),
     (&["max_replication_lag", "maximum_lag"], &["max_lag"]),
+    (&["observe", "outlier_detection", "passive_health_check"], &["outlier"]),
+    (&["consecutive_5xx", "consecutive_errors", "error_limit", "max_fails"], &["failures"]),
+    (&["base_ejection_time", "fail_timeout"], &["base"]),
+    (&["max_ejection_time"], &["max"]),
+    (&["max_ejection_percent"], &["share"]),
     (&["panic_threshold", "healthy_panic_threshold"], &["fail_open"]),
     (&["target_session_attrs", "read_write"], &["role"]),
     (&["stick_table", "sticky", "stick", "stickiness", "session_affinity"], &["affinity"]),
@@ -337,7 +356,6 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
 const LATER: &[(&[&str], &str)] = &[
     (&["route", "routes", "rules", "acl", "match"], "route"),
     (&["tls", "ssl", "cert", "certificate", "certificates"], "tls"),
-    (&["outlier", "observe"], "outlier"),
 ];
 
 /// The key of `place` that an unknown word stands for, if that is plain.

@@ -12,6 +12,7 @@ mod descriptors;
 pub mod log;
 pub mod metrics;
 pub mod names;
+mod outliers;
 mod privileges;
 mod rates;
 pub mod running;

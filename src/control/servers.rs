@@ -173,6 +173,11 @@ impl Servers {
         });
     }
 
+    /// A server is out for what its sessions met, or in again.
+    pub(super) fn set_ejected(&self, id: ServerId, ejected: bool, why: &str) {
+        self.with(id, |book, index| book.health.set_ejected(index, ejected, why));
+    }
+
     /// A server has another address from now on, or none, or its name says something else of it.
     pub(super) fn set_address(&self, id: ServerId, found: Option<Found>, why: &str) {
         let name = self.snapshot.full_name(id);

@@ -28,7 +28,7 @@ use super::shards::Shards;
 use super::signals::Signals;
 use super::sockets::{self, SocketFiles};
 use super::start_error::StartError;
-use super::{admin, checks, cores, names};
+use super::{admin, checks, cores, names, outliers};
 use crate::config::{self, Config};
 
 /// A balancer whose shards serve. Dropping it stops them at once; [`Supervisor::serve`] is the
@@ -93,6 +93,7 @@ impl Supervisor {
         running.enter(Stage::Serving);
         let inside = runtime.enter();
         checks::begin(&running, &watches);
+        outliers::begin(&running, &watches);
         drop(inside);
         let ready = ready_line(&running, room, &global.admin, admin.http());
         Ok(Self {

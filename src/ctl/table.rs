@@ -39,6 +39,7 @@ fn server_row(backend: &Value, server: &Value) -> Vec<String> {
     for (word, holds) in [
         ("stale", server["stale"] == true),
         ("in conflict", server["in_conflict"] == true),
+        ("ejected", server["ejected"] == true),
         ("backup", server["backup"] == true),
     ] {
         if holds {
@@ -117,7 +118,8 @@ mod tests {
                   "role": "primary", "lag_seconds": null, "weight": 1, "sessions_live": 3,
                   "sessions": 30, "changes": [{ "at": "2026-01-01T00:00:00Z", "reason": "ordered" }] },
                 { "name": "pg2", "address": "10.0.0.2:5432", "state": "down", "admin": "ready",
-                  "role": "replica", "lag_seconds": 1.25, "stale": true, "weight": 1,
+                  "role": "replica", "lag_seconds": 1.25, "stale": true, "ejected": true,
+                  "weight": 1,
                   "sessions_live": 0, "sessions": 0, "changes": [],
                   "check": { "ok": false, "said": "connection refused" } },
             ]}],
@@ -126,7 +128,9 @@ mod tests {
         let lines: Vec<&str> = table.lines().collect();
         assert_eq!(lines[0], "ringlane 1: serving, 3 of 10 sessions");
         assert!(lines[6].contains("db/pg1") && lines[6].contains("up, drain"), "{table}");
-        assert!(lines[7].contains("down stale") && lines[7].ends_with("connection refused"));
+        assert!(
+            lines[7].contains("down stale ejected") && lines[7].ends_with("connection refused")
+        );
         assert_eq!(lines[6].find("primary"), lines[7].find("replica"), "{table}");
     }
 }

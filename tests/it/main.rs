@@ -26,6 +26,7 @@ mod limits;
 mod logs;
 mod names;
 mod orders;
+mod outliers;
 mod proxied;
 mod queue;
 mod refusals;

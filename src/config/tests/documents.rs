@@ -62,6 +62,7 @@ fn every_key_is_documented_in_its_section() {
             | Place::Affinity
             | Place::Queue
             | Place::Check
+            | Place::Outlier
             | Place::Step
             | Place::Secret => "## `[[backend]]`",
         };

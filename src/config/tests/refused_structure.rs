@@ -129,16 +129,16 @@ fn a_key_that_later_versions_have() {
     check(
         &backend(
             r#"server = [{ address = "10.0.0.1:5432" }]
-outlier = { base = "30s" }"#,
+tls = { verify = true }"#,
         ),
         r#"
-error: unknown key "outlier" in backend "pg"
+error: unknown key "tls" in backend "pg"
  --> test.toml:8:1
   |
-8 | outlier = { base = "30s" }
-  | ^^^^^^^
+8 | tls = { verify = true }
+  | ^^^
   |
-  = help: this version has no outlier; remove the key
+  = help: this version has no tls; remove the key
 "#,
     );
 }

@@ -415,6 +415,11 @@ pub(super) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "ringlane_server_ejected",
+        help: "1 while it is out for what its sessions met (`outlier`), else 0.",
+        read: Read::ServerIfKnown(|known| Some(f64::from(u8::from(known.state.ejected)))),
+    },
+    Metric {
         name: "ringlane_server_weight",
         help: "Share of sessions relative to the other servers of the backend, as configured, ordered or said by its name.",
         read: Read::Server(|running, id| {
@@ -457,6 +462,13 @@ pub(super) const METRICS: &[Metric] = &[
         help: "Sessions that the server reset, or that failed on its side.",
         read: Read::Server(|running, id| {
             server_total(running, id, |server| server.sessions_failed.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_server_sessions_failed_early_total",
+        help: "Sessions that failed on the server's side before its first byte.",
+        read: Read::Server(|running, id| {
+            server_total(running, id, |server| server.sessions_failed_early.get())
         }),
     },
     Metric {

@@ -1,0 +1,68 @@
+//! Passive checks: servers are ejected for what the sessions of all shards met there.
+//!
+//! The control thread adds up the counters of all shards a few times a second, as for rates; shards
+//! do nothing for it but count. Not here: when a server is ejected (`Outlier` of the core), what
+//! follows from it (`servers`).
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringlane_core::health::{Met, Outlier, Verdict};
+use ringlane_core::snapshot::{BackendId, ServerId};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Running;
+use super::metrics::server_total;
+use crate::config::Watch;
+
+/// Between two looks at the counters.
+const PACE: Duration = Duration::from_millis(200);
+
+/// One backend and its judge.
+struct Judged {
+    first: ServerId,
+    count: u32,
+    outlier: Outlier,
+}
+
+/// Begins to judge the servers of those backends that want it. Needs a tokio runtime around it.
+pub(super) fn begin(running: &Arc<Running>, watches: &[Watch]) {
+    let now = Instant::now();
+    let judged = |(id, watch): (BackendId, &Watch)| {
+        let backend = running.snapshot.backend(id);
+        let (first, count) = (backend.first_server, backend.server_count);
+        let met = (first.0..first.0 + count).map(|id| met(running, ServerId(id)));
+        Some(Judged { first, count, outlier: Outlier::new(watch.outlier?, met, now) })
+    };
+    let judged: Vec<Judged> = (0..).map(BackendId).zip(watches).filter_map(judged).collect();
+    if !judged.is_empty() {
+        tokio::spawn(judge(Arc::clone(running), judged));
+    }
+}
+
+async fn judge(running: Arc<Running>, mut judged: Vec<Judged>) {
+    let mut ticker = interval(PACE);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = ticker.tick().await.into_std();
+        for Judged { first, count, outlier } in &mut judged {
+            for (index, id) in (0..*count as usize).zip((first.0..).map(ServerId)) {
+                let (ejected, why) = match outlier.observe(index, met(&running, id), now) {
+                    Some(Verdict::Ejected(time, met)) => (true, format!("{met}: out for {time:?}")),
+                    Some(Verdict::Back) => (false, "its time is over".to_owned()),
+                    None => continue,
+                };
+                running.servers.set_ejected(id, ejected, &why);
+            }
+        }
+    }
+}
+
+/// What the sessions of all shards have met at a server.
+fn met(running: &Running, id: ServerId) -> Met {
+    Met {
+        sessions: server_total(running, id, |s| s.sessions.get()),
+        connects_failed: server_total(running, id, |s| s.connects_failed.get()),
+        failed_early: server_total(running, id, |s| s.sessions_failed_early.get()),
+    }
+}

@@ -1,0 +1,97 @@
+//! Servers that are ejected for what their sessions meet there.
+
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use socket2::SockRef;
+
+use crate::harness::balancer::{Ringlane, Setup};
+use crate::harness::client::{greeting, try_round_trip};
+use crate::harness::echo::Echo;
+use crate::harness::server::Server;
+use crate::harness::{PATIENCE, wait_until};
+
+/// A server that accepts each connection and resets it.
+fn resetting() -> (Server, Arc<AtomicBool>) {
+    let resets = Arc::new(AtomicBool::new(true));
+    let still = Arc::clone(&resets);
+    let server = Server::each(move |mut stream: TcpStream| {
+        if still.load(Ordering::SeqCst) {
+            SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        } else {
+            let _ = stream.write_all(b"c");
+            let mut back = stream.try_clone().unwrap();
+            let _ = io::copy(&mut stream, &mut back);
+        }
+    });
+    (server, resets)
+}
+
+/// One session; the letter of the server that answered, if one did.
+fn session(ringlane: &Ringlane) -> Option<char> {
+    // It may be reset before anything can be set.
+    let mut client = TcpStream::connect(ringlane.address()).ok()?;
+    client.set_read_timeout(Some(PATIENCE)).ok()?;
+    let letter = greeting(&mut client).ok()?;
+    try_round_trip(&mut client, b"hello").ok()?;
+    Some(letter)
+}
+
+/// The reasons of the last changes of the third server, the newest first.
+fn reasons(ringlane: &Ringlane) -> Vec<String> {
+    let changes = ringlane.server_field(2, "/changes");
+    let reason = |change: &Value| change["reason"].as_str().unwrap().to_owned();
+    changes.as_array().unwrap().iter().map(reason).collect()
+}
+
+#[test]
+fn who_resets_each_session_is_out_for_longer_each_time() {
+    let good = ['a', 'b'].map(Echo::greeting);
+    let (bad, resets) = resetting();
+    let servers = [good[0].address, good[1].address, bad.address];
+    let rules = "outlier = { failures = 3, interval = \"10m\", base = \"300ms\", max = \"10m\" }";
+    let ringlane = Setup::to(&servers).backend(rules).start();
+    for time in ["300ms", "600ms", "1.2s"] {
+        let said = format!("sessions were reset unanswered: out for {time}");
+        wait_until("the ejection", || {
+            session(&ringlane);
+            reasons(&ringlane).iter().any(|reason| reason.ends_with(&said))
+        });
+    }
+    ringlane.wait_for_word("server back/s3 is up ejected (was up): ");
+    ringlane.wait_for_word("server back/s3 is up (was up ejected): its time is over");
+    // It behaves from now on.
+    resets.store(false, Ordering::SeqCst);
+    wait_until("it to serve", || session(&ringlane) == Some('c'));
+    wait_until("it to stay in", || ringlane.server_field(2, "/ejected") == false);
+    ringlane.end();
+}
+
+#[test]
+fn who_is_out_gets_no_session_and_not_all_are_out() {
+    let (good, bad) = (Echo::greeting('a'), [resetting().0, resetting().0]);
+    let servers = [bad[0].address, good.address, bad[1].address];
+    let rules = "outlier = { failures = 3, interval = \"10m\", base = \"10m\", max = \"10m\" }";
+    let ringlane = Setup::to(&servers).shards(1).backend(rules).start();
+    let ejected = || [0, 2].map(|server| ringlane.server_field(server, "/ejected") == true);
+    wait_until("an ejection", || {
+        session(&ringlane);
+        ejected().contains(&true)
+    });
+    let out = if ejected()[0] { 0 } else { 2 };
+    let sessions = || ringlane.servers("sessions")[out];
+    let before = sessions();
+    for _ in 0..20 {
+        session(&ringlane);
+    }
+    assert_eq!(sessions(), before);
+    assert!(ringlane.servers("sessions_failed_early")[2 - out] > 10, "the other one is still in");
+    assert_eq!(ejected().iter().filter(|ejected| **ejected).count(), 1, "at most half of three");
+    let metric = format!("ringlane_server_ejected{{backend=\"back\",server=\"s{}\"}}", out + 1);
+    assert_eq!(ringlane.metrics()[&metric], 1.0);
+    ringlane.end();
+}
