@@ -12,8 +12,8 @@ use ringlane_core::snapshot::{
 
 use super::address::{self, Place as Where};
 use super::check::{self, Watch};
-use super::names::{Name, SLOTS_MAX, SLOTS_SRV};
-use super::report::quoted;
+use super::names::{Name, SLOTS_ALL_MAX, SLOTS_MAX, SLOTS_SRV};
+use super::report::{Diagnostic, quoted};
 use super::table::{At, Table};
 use super::words::Place;
 
@@ -101,15 +101,15 @@ pub(super) struct Server<'a> {
     pub(super) check_address: Option<Address>,
 }
 
-/// Reads one backend.
-pub(super) fn read(mut table: Table<'_>) -> Backend<'_> {
+/// Reads one backend; `slots_left` is how many the names of a file may still have.
+pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a> {
     let name = table.name("name");
     if let Some(name) = &name {
         table.call(format!("backend {}", quoted(name.value)));
     }
     table.require(&["name", "server"]);
     let versions = [("v1", SendProxy::V1), ("v2", SendProxy::V2)];
-    let servers = servers(&table);
+    let servers = servers(&table, slots_left);
     let mut watch = check::watch(&table);
     let own = servers.iter().map(|s| iter::repeat_n(s.check_address.clone(), s.slots as usize));
     watch.addresses = own.flatten().collect();
@@ -193,12 +193,12 @@ fn queue(table: &Table<'_>, servers: &[Server<'_>]) -> Option<Queue> {
     Some(queue)
 }
 
-fn servers<'a>(table: &Table<'a>) -> Vec<Server<'a>> {
+fn servers<'a>(table: &Table<'a>, slots_left: &mut u32) -> Vec<Server<'a>> {
     let entries = table.tables("server", Place::Server);
-    entries.into_iter().map(|entry| read_server(entry, table.called())).collect()
+    entries.into_iter().map(|entry| read_server(entry, table.called(), slots_left)).collect()
 }
 
-fn read_server<'a>(mut table: Table<'a>, backend: &str) -> Server<'a> {
+fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) -> Server<'a> {
     table.call(format!("{} of {backend}", table.called()));
     let name = table.name("name");
     let text = table.string("address");
@@ -216,7 +216,10 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str) -> Server<'a> {
     if !matches!(place, Some(Where::Named(_)) | None) {
         refuse_without(&table, "slots", false, "an address by name");
     }
-    let slots = table.integer("slots", 1..=SLOTS_MAX).unwrap_or(slots);
+    let mut slots = table.integer("slots", 1..=SLOTS_MAX).unwrap_or(slots);
+    if slots > 1 {
+        slots = within(&table, slots, slots_left);
+    }
     refuse_without(&table, "check_address", slots == 1, "an entry that is one server");
     let server = Server {
         place,
@@ -229,6 +232,22 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str) -> Server<'a> {
     };
     table.refuse_unknown_keys();
     server
+}
+
+/// So many slots, if they are left.
+fn within(table: &Table<'_>, slots: u32, left: &mut u32) -> u32 {
+    if let Some(rest) = left.checked_sub(slots) {
+        *left = rest;
+        return slots;
+    }
+    let span = table.value("address").map_or(0..0, |value| value.span);
+    let title = format!("{} has more slots than are left", table.called());
+    table.report(
+        Diagnostic::at(span, title)
+            .label(format!("the names of a file have {SLOTS_ALL_MAX} slots at most"))
+            .hint("lower slots here or elsewhere"),
+    );
+    1
 }
 
 fn read_address(table: &Table<'_>, text: At<&str>) -> Option<Where> {

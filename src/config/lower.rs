@@ -21,9 +21,6 @@ use super::words;
 /// Names that a hint lists at most.
 const LISTED_MAX: usize = 5;
 
-/// Servers that names may stand for in one file, slots without an address included.
-const SLOTS_ALL_MAX: u32 = 65_536;
-
 /// The generation of what a file says; later ones are counted by whoever publishes them.
 const FIRST_GENERATION: u64 = 1;
 
@@ -118,12 +115,6 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
                 }
             }
             lookups.extend(lower_server(server, id, snapshot));
-        }
-        let slots: u32 = lookups.iter().map(|lookup: &Lookup| lookup.slots).sum();
-        if slots > SLOTS_ALL_MAX {
-            let title = format!("the names in this file have more than {SLOTS_ALL_MAX} slots");
-            sink.add(Diagnostic::whole(title).hint("lower the slots of some servers"));
-            break;
         }
         snapshot.backends.push(snapshot::Backend {
             name: owned(backend.name.as_ref()),

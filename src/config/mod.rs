@@ -196,7 +196,9 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
         // What should be backends was reported; that none of them is there follows from it.
         frontends.iter_mut().for_each(|frontend| frontend.backend = None);
     }
-    let mut backends: Vec<_> = backends.into_iter().map(backend::read).collect();
+    let mut slots_left = names::SLOTS_ALL_MAX;
+    let mut backends: Vec<_> =
+        backends.into_iter().map(|table| backend::read(table, &mut slots_left)).collect();
     let watches = backends.iter_mut().map(|backend| std::mem::take(&mut backend.watch)).collect();
     root.refuse_unknown_keys();
     let (snapshot, lookups) = lower::snapshot(&sink, &global, frontends, backends, &mut claims);

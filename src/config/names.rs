@@ -14,6 +14,9 @@ use super::table::{At, Table};
 /// Servers that one name may stand for.
 pub(super) const SLOTS_MAX: u32 = 1024;
 
+/// Servers that all names of a file may stand for, where they stand for several.
+pub(super) const SLOTS_ALL_MAX: u32 = 65_536;
+
 /// Servers that a name with SRV records stands for where nothing is said.
 pub(super) const SLOTS_SRV: u32 = 16;
 
