@@ -1,31 +1,11 @@
 //! Checks over TLS: which certificates pass, and what is said of those that don't.
 
-use std::net::SocketAddr;
+use nix::sys::signal::Signal;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
-use serde_json::Value;
-
-use crate::harness::balancer::{Ringlane, Setup, path_str};
+use crate::harness::balancer::{Setup, path_str};
 use crate::harness::certificates::{Authority, show};
+use crate::harness::checked::{checked, verdict};
 use crate::harness::wait_until;
-
-/// A balancer that checks one server, once its first check is over.
-fn checked(server: SocketAddr, keys: &str) -> Ringlane {
-    let check = format!("check = {{ {keys}, interval = \"50ms\", timeout = \"10s\" }}");
-    let ringlane = Setup::to(&[server]).shards(1).backend(&check).start();
-    wait_until("the first check", || ringlane.server_field(0, "/check") != Value::Null);
-    ringlane
-}
-
-/// The state after the first check, and what it said.
-fn verdict(server: SocketAddr, keys: &str) -> (String, String) {
-    let ringlane = checked(server, keys);
-    let word = |pointer| ringlane.server_field(0, pointer).as_str().unwrap().to_owned();
-    let verdict = (word("/state"), word("/check/said"));
-    ringlane.end();
-    verdict
-}
 
 #[test]
 fn a_certificate_passes_for_its_name_until_it_ends() {
@@ -88,16 +68,15 @@ fn a_page_over_tls() {
 #[test]
 fn a_server_that_hangs_falls_and_rises_again() {
     let authority = Authority::new();
-    let (address, mut server) = show(&authority.issue("good", "DNS:db.lan", 20), &[]);
+    let (address, server) = show(&authority.issue("good", "DNS:db.lan", 20), &[]);
     let check = "check = { kind = \"tls\", verify = false, interval = \"50ms\", \
                  timeout = \"500ms\", rise = 2, fall = 2 }";
     let ringlane = Setup::to(&[address]).backend(check).start();
     wait_until("the first check", || ringlane.server_field(0, "/check")["ok"] == true);
-    let server = Pid::from_raw(server.child().id().cast_signed());
-    kill(server, Signal::SIGSTOP).unwrap();
+    server.signal(Signal::SIGSTOP);
     wait_until("the fall", || ringlane.server_field(0, "/state") == "down");
     assert_eq!(ringlane.server_field(0, "/changes/0/reason"), "no answer within 500ms");
-    kill(server, Signal::SIGCONT).unwrap();
+    server.signal(Signal::SIGCONT);
     wait_until("the rise", || ringlane.server_field(0, "/state") == "up");
     ringlane.end();
 }

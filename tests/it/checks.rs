@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -108,6 +109,60 @@ fn an_agent_says_state_and_weight() {
     *line.lock().unwrap() = "down # the disk is full\n".to_owned();
     wait_until("the fall", || ringlane.server_field(1, "/state") == "down");
     ringlane.wait_for_word("its agent says down (the disk is full)");
+    ringlane.end();
+}
+
+/// An agent that says one line per connection, each when it is told to.
+fn scripted() -> (SocketAddr, Sender<&'static str>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, (lines, next)) = (listener.local_addr().unwrap(), mpsc::channel());
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(line) = next.recv() else { return };
+            let _ = stream.and_then(|mut stream| writeln!(stream, "{line}"));
+        }
+    });
+    (address, lines)
+}
+
+#[test]
+fn rise_and_fall_hold_to_the_letter() {
+    let echo = Echo::start();
+    let (agent, lines) = scripted();
+    let check = format!(
+        "check = {{ kind = \"agent\", port = {}, interval = \"20ms\", timeout = \"1h\", rise = 2, \
+         fall = 3 }}",
+        agent.port()
+    );
+    let ringlane = Setup::to(&[echo.address]).backend(&check).start();
+    let mut last = Value::Null;
+    for (line, state) in [
+        ("up", "up"),
+        ("down # 1", "up"),
+        ("down # 2", "up"),
+        ("up", "up"),
+        ("down # 1", "up"),
+        ("down # 2", "up"),
+        ("down # 3", "down"),
+        ("up", "down"),
+        ("down # 4", "down"),
+        ("up", "down"),
+        ("up", "up"),
+    ] {
+        lines.send(line).unwrap();
+        wait_until("the check to be over", || {
+            let check = ringlane.server_field(0, "/check");
+            let is_new = check["at"] != last["at"] && check != Value::Null;
+            if is_new {
+                last = check;
+            }
+            is_new
+        });
+        assert_eq!(ringlane.server_field(0, "/state"), state, "{line}");
+    }
+    let reason = ringlane.server_field(0, "/changes/1/reason");
+    assert_eq!(reason, "its agent says down (3)");
+    drop(lines);
     ringlane.end();
 }
 

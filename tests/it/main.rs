@@ -23,6 +23,7 @@ mod endings;
 mod failover;
 mod hostile;
 mod limits;
+mod logins;
 mod logs;
 mod names;
 mod orders;

@@ -2,7 +2,7 @@
 //!
 //! Not here: the handshake and the certificate (`control::checks::tls`). A check of kind `tls` or
 //! `http` verifies unless it is told not to; one of a database does as libpq: nothing is verified
-//! without `ca`, and the name is not without `server_name`.
+//! without `ca`, and the name is not without `server_name` (but of MySQL it is).
 
 use std::path::PathBuf;
 
@@ -99,8 +99,9 @@ pub(super) fn of_login(table: &Table<'_>, kind: &str) -> Option<Tls> {
     let (ca, server_name) = (ca(table), server_name(table));
     let trust = match (&ca, &server_name) {
         (None, _) => Trust::Anybody,
-        (Some(_), None) => Trust::Signer,
-        (Some(_), Some(_)) => Trust::Name,
+        // The crate that speaks MySQL verifies all of a certificate or nothing.
+        (Some(_), None) if kind != "mysql" => Trust::Signer,
+        (Some(_), _) => Trust::Name,
     };
     Some(Tls { server_name, ca, trust, alpn: Vec::new(), required })
 }

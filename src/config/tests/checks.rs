@@ -43,7 +43,8 @@ fn how_much_of_a_certificate_is_verified() {
         ("kind = \"postgres\", tls = \"off\"", None),
         ("kind = \"postgres\", tls = \"prefer\"", Some(Trust::Anybody)),
         ("kind = \"redis\", tls = \"require\", server_name = \"db.lan\"", Some(Trust::Anybody)),
-        ("kind = \"mysql\", tls = \"require\", ca = \"/ca.pem\"", Some(Trust::Signer)),
+        ("kind = \"postgres\", tls = \"require\", ca = \"/ca.pem\"", Some(Trust::Signer)),
+        ("kind = \"mysql\", tls = \"require\", ca = \"/ca.pem\"", Some(Trust::Name)),
         (
             "kind = \"mysql\", tls = \"require\", ca = \"/ca.pem\", server_name = \"db.lan\"",
             Some(Trust::Name),

@@ -91,7 +91,6 @@ async fn log_in(login: &Login, address: &Address) -> Result<Conn, String> {
 fn secured_by(tls: &Tls) -> SslOpts {
     let options = SslOpts::default()
         .with_danger_accept_invalid_certs(tls.trust == Trust::Anybody)
-        .with_danger_skip_domain_validation(tls.trust != Trust::Name)
         .with_danger_tls_hostname_override(
             tls.server_name.as_ref().map(|name| name.to_str().into_owned()),
         );

@@ -181,7 +181,8 @@ impl Shaken<'_> {
                     if presented.is_empty() { "nobody".into() } else { presented.join(", ") };
                 format!("its certificate is not for {} but for {names}", self.name.to_str())
             }
-            CertificateError::UnknownIssuer => {
+            // The second: by somebody of the same name.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "its certificate is signed by nobody who is trusted".to_owned()
             }
             other => format!("its certificate is not good: {other}"),

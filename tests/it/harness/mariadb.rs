@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::balancer::path_str;
+use super::certificates::Issued;
 use super::program::{self, Beside, find, run};
 use super::server::free_port;
 use super::wait_for;
@@ -30,6 +31,16 @@ pub(crate) struct Mariadb {
 impl Mariadb {
     /// A server with this number, which tells it from its primary.
     pub(crate) fn start(number: u32) -> Self {
+        Self::start_with(number, &[])
+    }
+
+    /// A server with this certificate.
+    pub(crate) fn with_certificate(issued: &Issued) -> Self {
+        let certificate = format!("--ssl-cert={}", issued.certificate.display());
+        Self::start_with(1, &[certificate, format!("--ssl-key={}", issued.key.display())])
+    }
+
+    fn start_with(number: u32, arguments: &[String]) -> Self {
         let dir = TempDir::with_prefix("ringlane-it-maria-").unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
         let data = format!("--datadir={}", path_str(&dir.path().join("data")));
@@ -50,6 +61,7 @@ impl Mariadb {
             .args(["--log-bin", "--innodb-flush-log-at-trx-commit=0", "--innodb-fast-shutdown=2"])
             .args(["--innodb-buffer-pool-size=16M", "--skip-name-resolve"])
             .arg(format!("--server-id={number}"))
+            .args(arguments)
             .current_dir(dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -76,6 +88,11 @@ impl Mariadb {
     /// Follows nobody and takes writes.
     pub(crate) fn promote(&self) {
         self.ask("STOP SLAVE; RESET SLAVE ALL; SET GLOBAL read_only = 0");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.iter().for_each(|process| process.signal(signal));
     }
 
     /// Ends it as a crash would.

@@ -7,6 +7,7 @@
 
 pub(crate) mod balancer;
 pub(crate) mod certificates;
+pub(crate) mod checked;
 pub(crate) mod client;
 pub(crate) mod content;
 pub(crate) mod dns;

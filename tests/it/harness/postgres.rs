@@ -2,7 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::Signal;
@@ -10,6 +10,7 @@ use nix::unistd::Uid;
 use tempfile::TempDir;
 
 use super::balancer::path_str;
+use super::certificates::Issued;
 use super::program::{self, Beside, find, run};
 use super::server::free_port;
 use super::wait_for;
@@ -25,11 +26,32 @@ pub(crate) struct Postgres {
 impl Postgres {
     /// A server with an empty cluster; user `it` needs no password.
     pub(crate) fn start() -> Self {
-        let mut server = Self::nowhere();
+        let mut server = Self::empty();
+        server.run(&[]);
+        server
+    }
+
+    /// A server with this certificate, which lets in whom the lines of `pg_hba.conf` say, and `it`.
+    pub(crate) fn guarded(issued: &Issued, lines: &[&str]) -> Self {
+        let mut server = Self::empty();
+        let data = server.dir.path().join("data");
+        let lines = [&["host all it all trust"][..], lines].concat().join("\n");
+        fs::write(data.join("pg_hba.conf"), lines + "\n").unwrap();
+        let key = data.join("it.key");
+        fs::copy(&issued.key, &key).unwrap();
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        let owner = fs::metadata(&data).unwrap();
+        chown(&key, Some(owner.uid()), Some(owner.gid())).unwrap();
+        let certificate = format!("ssl_cert_file={}", issued.certificate.display());
+        server.run(&["ssl=on".into(), certificate, format!("ssl_key_file={}", key.display())]);
+        server
+    }
+
+    fn empty() -> Self {
+        let server = Self::nowhere();
         let data = path_str(&server.dir.path().join("data")).to_owned();
         let arguments = ["--pgdata", &data, "--username", "it", "--auth", "trust", "--no-sync"];
         server.prepare("initdb", &[&arguments[..], &["--locale", "C"]].concat());
-        server.run();
         server
     }
 
@@ -41,7 +63,7 @@ impl Postgres {
         let from = ["--host", &host, "--port", &port, "--username", "it", "--pgdata", &data];
         let how = ["--write-recovery-conf", "--checkpoint", "fast", "--no-sync"];
         server.prepare("pg_basebackup", &[&from[..], &how[..]].concat());
-        server.run();
+        server.run(&[]);
         server
     }
 
@@ -64,7 +86,7 @@ impl Postgres {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn run(&mut self) {
+    fn run(&mut self, further: &[String]) {
         let (log, data) = (self.dir.path().join("log"), self.dir.path().join("data"));
         let settings = [
             format!("port={}", self.address.port()),
@@ -75,7 +97,8 @@ impl Postgres {
         ];
         let mut command = as_postgres();
         command.arg(find("postgres", "postgresql")).arg("-D").arg(data);
-        command.args(settings.iter().flat_map(|setting| ["-c", setting]));
+        let settings = settings.iter().chain(further);
+        command.args(settings.flat_map(|setting| ["-c", setting]));
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::File::create(&log).unwrap());
         let mut process = Beside::start(&mut command, Signal::SIGQUIT);

@@ -6,6 +6,8 @@ use std::process::Stdio;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::balancer::path_str;
+use super::certificates::Issued;
 use super::program::{self, Beside, find, run};
 use super::server::free_port;
 use super::wait_for;
@@ -20,11 +22,23 @@ pub(crate) struct Redis {
 impl Redis {
     /// A server with these further arguments.
     pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::run("--port", arguments)
+    }
+
+    /// A server that speaks nothing but TLS.
+    pub(crate) fn over_tls(issued: &Issued) -> Self {
+        let (certificate, key) = (path_str(&issued.certificate), path_str(&issued.key));
+        let files = ["--tls-cert-file", certificate, "--tls-key-file", key];
+        let how = ["--port", "0", "--tls-auth-clients", "no", "--tls-ca-cert-file", certificate];
+        Self::run("--tls-port", &[&files[..], &how].concat())
+    }
+
+    fn run(port: &str, arguments: &[&str]) -> Self {
         let (address, dir) = (free_port(), TempDir::with_prefix("ringlane-it-redis-").unwrap());
         let mut command = program::bound_to_us();
         command
             .arg(find("redis-server", "redis-server"))
-            .args(["--bind", &address.ip().to_string(), "--port", &address.port().to_string()])
+            .args(["--bind", &address.ip().to_string(), port, &address.port().to_string()])
             .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
             .arg("--dir")
             .arg(dir.path())
