@@ -95,7 +95,8 @@ pub struct ServerCounters {
     pub connects_timed_out: Counter,
     /// Sessions that the server reset, or that failed on its side.
     pub sessions_failed: Counter,
-    /// Those of them that failed before the server's first byte.
+    /// Sessions that the server reset before its first byte, or left unanswered until their time was
+    /// over.
     pub sessions_failed_early: Counter,
     /// Bytes to the server.
     pub bytes_in: Counter,

@@ -232,13 +232,17 @@ impl Drop for Account {
         if close != Close::NORMAL {
             frontend.sessions_failed.add(1);
         }
-        if let Some(id) = self.server
-            && close.cause == Cause::Server
-        {
-            let server = counters.server(id);
-            server.sessions_failed.add(1);
-            if self.bytes.from_server.get() == 0 {
-                server.sessions_failed_early.add(1);
+        if let Some(id) = self.server {
+            let (server, unanswered) = (counters.server(id), self.bytes.from_server.get() == 0);
+            match close.cause {
+                Cause::Server => {
+                    server.sessions_failed.add(1);
+                    server.sessions_failed_early.add(unanswered.into());
+                }
+                Cause::ServerTimeout if unanswered && self.bytes.from_client.get() > 0 => {
+                    server.sessions_failed_early.add(1);
+                }
+                _ => {}
             }
         }
         if self.shard.snapshot.log_sessions

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringlane_core::health::{Met, Outlier, Verdict};
-use ringlane_core::snapshot::{BackendId, ServerId};
+use ringlane_core::snapshot::{Address, BackendId, ServerId};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Running;
@@ -21,7 +21,8 @@ const PACE: Duration = Duration::from_millis(200);
 /// One backend and its judge.
 struct Judged {
     first: ServerId,
-    count: u32,
+    /// Where each server was when it was judged last.
+    places: Vec<Option<Address>>,
     outlier: Outlier,
 }
 
@@ -31,8 +32,10 @@ pub(super) fn begin(running: &Arc<Running>, watches: &[Watch]) {
     let judged = |(id, watch): (BackendId, &Watch)| {
         let backend = running.snapshot.backend(id);
         let (first, count) = (backend.first_server, backend.server_count);
-        let met = (first.0..first.0 + count).map(|id| met(running, ServerId(id)));
-        Some(Judged { first, count, outlier: Outlier::new(watch.outlier?, met, now) })
+        let ids = || (first.0..first.0 + count).map(ServerId);
+        let outlier = Outlier::new(watch.outlier?, ids().map(|id| met(running, id)), now);
+        // Until the first look, as if they were nowhere.
+        Some(Judged { first, places: ids().map(|_| None).collect(), outlier })
     };
     let judged: Vec<Judged> = (0..).map(BackendId).zip(watches).filter_map(judged).collect();
     if !judged.is_empty() {
@@ -45,15 +48,28 @@ async fn judge(running: Arc<Running>, mut judged: Vec<Judged>) {
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let now = ticker.tick().await.into_std();
-        for Judged { first, count, outlier } in &mut judged {
-            for (index, id) in (0..*count as usize).zip((first.0..).map(ServerId)) {
-                let (ejected, why) = match outlier.observe(index, met(&running, id), now) {
-                    Some(Verdict::Ejected(time, met)) => (true, format!("{met}: out for {time:?}")),
-                    Some(Verdict::Back) => (false, "its time is over".to_owned()),
-                    None => continue,
-                };
-                running.servers.set_ejected(id, ejected, &why);
+        judged.iter_mut().for_each(|judged| judged.look(&running, now));
+    }
+}
+
+impl Judged {
+    fn look(&mut self, running: &Running, now: Instant) {
+        let ids = (0..self.places.len()).zip((self.first.0..).map(ServerId));
+        // Everybody's place first, since shares are of those that are there.
+        for (index, id) in ids.clone() {
+            let address = running.servers.address(id);
+            if self.places[index] != address {
+                self.outlier.forget(index, met(running, id), address.is_some(), now);
+                self.places[index] = address;
             }
+        }
+        for (index, id) in ids {
+            let (ejected, why) = match self.outlier.observe(index, met(running, id), now) {
+                Some(Verdict::Ejected(time, met)) => (true, format!("{met}: out for {time:?}")),
+                Some(Verdict::Back) => (false, "its time is over".to_owned()),
+                None => continue,
+            };
+            running.servers.set_ejected(id, ejected, &why);
         }
     }
 }

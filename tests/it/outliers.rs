@@ -56,7 +56,7 @@ fn who_resets_each_session_is_out_for_longer_each_time() {
     let rules = "outlier = { failures = 3, interval = \"10m\", base = \"300ms\", max = \"10m\" }";
     let ringlane = Setup::to(&servers).backend(rules).start();
     for time in ["300ms", "600ms", "1.2s"] {
-        let said = format!("sessions were reset unanswered: out for {time}");
+        let said = format!("sessions ended unanswered: out for {time}");
         wait_until("the ejection", || {
             session(&ringlane);
             reasons(&ringlane).iter().any(|reason| reason.ends_with(&said))
@@ -93,5 +93,28 @@ fn who_is_out_gets_no_session_and_not_all_are_out() {
     assert_eq!(ejected().iter().filter(|ejected| **ejected).count(), 1, "at most half of three");
     let metric = format!("ringlane_server_ejected{{backend=\"back\",server=\"s{}\"}}", out + 1);
     assert_eq!(ringlane.metrics()[&metric], 1.0);
+    ringlane.end();
+}
+
+#[test]
+fn who_leaves_sessions_unanswered_is_out() {
+    let good = ['a', 'b'].map(Echo::greeting);
+    let silent = Server::each(|mut stream| {
+        let _ = io::copy(&mut stream, &mut io::sink());
+    });
+    let servers = [good[0].address, good[1].address, silent.address];
+    let rules = "outlier = { failures = 2, interval = \"10m\", base = \"10m\", max = \"10m\" }";
+    let timeout = "timeout = { connect = \"10s\", client = \"1m\", server = \"300ms\" }";
+    let ringlane = Setup::to(&servers).frontend(timeout).backend(rules).start();
+    wait_until("the ejection", || {
+        let mut client = TcpStream::connect(ringlane.address()).unwrap();
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(b"anybody?").unwrap();
+        // A letter, or the end.
+        let _ = greeting(&mut client);
+        ringlane.server_field(2, "/ejected") == true
+    });
+    let said = &reasons(&ringlane)[0];
+    assert!(said.contains("sessions ended unanswered"), "{said}");
     ringlane.end();
 }

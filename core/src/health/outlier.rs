@@ -31,7 +31,7 @@ pub struct Met {
     pub sessions: u64,
     /// Connects that failed or timed out.
     pub connects_failed: u64,
-    /// Sessions that it reset before its first byte.
+    /// Sessions that it reset before its first byte, or left unanswered until their time was over.
     pub failed_early: u64,
 }
 
@@ -55,16 +55,16 @@ impl Met {
 }
 
 impl fmt::Display for Met {
-    /// As in `3 connects failed and 2 of 4 sessions were reset unanswered`.
+    /// As in `3 connects failed and 2 of 4 sessions ended unanswered`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { sessions, connects_failed, failed_early } = self;
         match (connects_failed, failed_early) {
             (_, 0) => write!(f, "{connects_failed} connects failed"),
-            (0, _) => write!(f, "{failed_early} of {sessions} sessions were reset unanswered"),
+            (0, _) => write!(f, "{failed_early} of {sessions} sessions ended unanswered"),
             _ => write!(
                 f,
-                "{connects_failed} connects failed and {failed_early} of {sessions} sessions were \
-                 reset unanswered"
+                "{connects_failed} connects failed and {failed_early} of {sessions} sessions \
+                 ended unanswered"
             ),
         }
     }
@@ -88,6 +88,8 @@ pub struct Outlier {
 
 #[derive(Debug)]
 struct Seat {
+    /// Whether the server has an address.
+    present: bool,
     /// The counts when this half of the window began, and when the half before it did.
     marks: [Met; 2],
     /// When this half began.
@@ -103,14 +105,23 @@ struct Seat {
 impl Outlier {
     /// Judges servers that have met this so far.
     pub fn new(rules: Ejection, met: impl IntoIterator<Item = Met>, now: Instant) -> Self {
-        let seat = |met| Seat { marks: [met; 2], since: now, out_until: None, back: now, times: 0 };
-        Self { rules, seats: met.into_iter().map(seat).collect() }
+        Self { rules, seats: met.into_iter().map(|met| Seat::new(met, now)).collect() }
+    }
+
+    /// A server is nowhere, or elsewhere than before: what was known of it is forgotten.
+    pub fn forget(&mut self, index: usize, met: Met, present: bool, now: Instant) {
+        if let Some(seat) = self.seats.get_mut(index) {
+            *seat = Seat { present, ..Seat::new(met, now) };
+        }
     }
 
     /// What a server has met until now. To be told of each, a few times per `interval`.
     pub fn observe(&mut self, index: usize, met: Met, now: Instant) -> Option<Verdict> {
-        let out = self.seats.iter().filter(|seat| seat.out_until.is_some()).count();
-        let may_go = (out + 1) * 100 <= self.seats.len() * self.rules.share as usize;
+        let present = self.seats.iter().filter(|seat| seat.present);
+        let (out, all) = present.fold((0, 0), |(out, all), seat| {
+            (out + usize::from(seat.out_until.is_some()), all + 1)
+        });
+        let may_go = (out + 1) * 100 <= all * self.rules.share as usize;
         let (rules, seat) = (self.rules, self.seats.get_mut(index)?);
         if let Some(until) = seat.out_until {
             if now < until {
@@ -137,9 +148,16 @@ impl Outlier {
     }
 }
 
+impl Seat {
+    fn new(met: Met, now: Instant) -> Self {
+        Self { present: true, marks: [met; 2], since: now, out_until: None, back: now, times: 0 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     const SECOND: Duration = Duration::from_secs(1);
     const RULES: Ejection = Ejection {
@@ -223,7 +241,39 @@ mod tests {
         assert_eq!(outlier.observe(0, bad, now + RULES.base), Some(Verdict::Back));
         let worse = met(0, 18, 0);
         assert!(outlier.observe(1, worse, now + RULES.base).is_some(), "its turn");
+        // Half of those that are there: none of one.
+        let mut named = three(now);
+        named.forget(1, Met::default(), false, now);
+        named.forget(2, Met::default(), false, now);
+        assert_eq!(named.observe(0, bad, now), None);
         let mut alone = Outlier::new(RULES, [Met::default()], now);
         assert_eq!(alone.observe(0, bad, now), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_happens_the_share_is_kept_and_everybody_comes_back(
+            share in 1..=100_u32,
+            steps in proptest::collection::vec((0..5_usize, 0..9_u64, 0..40_u64), 1..200),
+        ) {
+            let mut now = Instant::now();
+            let rules = Ejection { share, ..RULES };
+            let mut outlier = Outlier::new(rules, [Met::default(); 5], now);
+            let (mut out, mut met) = ([None; 5], [Met::default(); 5]);
+            for (index, failures, seconds) in steps {
+                now += SECOND * seconds as u32;
+                met[index].connects_failed += failures;
+                match outlier.observe(index, met[index], now) {
+                    Some(Verdict::Ejected(time, _)) => {
+                        prop_assert!(out[index].is_none() && time <= rules.max);
+                        out[index] = Some(now + time);
+                    }
+                    Some(Verdict::Back) => prop_assert!(out[index].take().is_some_and(|at| at <= now)),
+                    None => prop_assert!(out[index].is_none_or(|at| now < at)),
+                }
+                let count = out.iter().flatten().count();
+                prop_assert!(count * 100 <= 5 * share as usize, "{count} of 5 with {share}");
+            }
+        }
     }
 }

@@ -466,7 +466,7 @@ pub(super) const METRICS: &[Metric] = &[
     },
     Metric {
         name: "ringlane_server_sessions_failed_early_total",
-        help: "Sessions that failed on the server's side before its first byte.",
+        help: "Sessions that the server reset before its first byte, or left unanswered for its timeout.",
         read: Read::Server(|running, id| {
             server_total(running, id, |server| server.sessions_failed_early.get())
         }),
