@@ -1,23 +1,25 @@
 //! Active checks: who fails them gets no sessions, and operators are told why.
 
 use std::fs;
-use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::harness::balancer::{Ringlane, Setup, path_str};
+use crate::harness::checked::verdict;
 use crate::harness::client::{connect, greeting, round_trip, try_round_trip};
 use crate::harness::echo::Echo;
 use crate::harness::program::{self, Beside, find};
-use crate::harness::server::free_port;
-use crate::harness::{wait_for, wait_until};
+use crate::harness::server::{Server, free_port};
+use crate::harness::{pause, wait_for, wait_until};
 
 /// The servers that so many sessions, one after the other, got.
 fn letters(ringlane: &Ringlane, sessions: usize) -> String {
@@ -263,7 +265,7 @@ fn no_kind_of_check_is_fooled_by_silence_or_garbage() {
         let _ = stream.write_all(&[0xF5, 0, 0x0A, 7, 0x80, b'X'].repeat(1000));
     });
     let hangs_up = strange(|stream| {
-        let _ = stream.shutdown(std::net::Shutdown::Both);
+        let _ = stream.shutdown(Shutdown::Both);
     });
     for kind in [
         "kind = \"tcp\", steps = [{ send = \"PING\\r\\n\" }, { expect = \"+PONG\" }]",
@@ -292,6 +294,30 @@ fn no_kind_of_check_is_fooled_by_silence_or_garbage() {
         let said = ringlane.server_field(0, "/check/said");
         assert_eq!(said, "no answer within 300ms", "{kind}");
         ringlane.end();
+    }
+}
+
+#[test]
+fn a_slow_answer_is_an_answer_while_there_is_time() {
+    let trickles = |answer: &'static str| {
+        Server::each(move |mut stream| {
+            for byte in answer.as_bytes().chunks(1) {
+                pause(Duration::from_millis(5));
+                let _ = stream.write_all(byte);
+            }
+            // A close with something unread would be a reset.
+            let _ = stream.shutdown(Shutdown::Write);
+            let _ = io::copy(&mut stream, &mut io::sink());
+        })
+    };
+    for (kind, answer, said) in [
+        ("kind = \"tcp\", steps = [{ expect = \"PONG\" }]", "+PONG\r\n", ""),
+        ("kind = \"http\", body = \"fine\"", "HTTP/1.1 200 OK\r\n\r\nfine", "status 200"),
+        ("kind = \"agent\"", "up ready\n", ""),
+    ] {
+        let slow = trickles(answer);
+        let (state, why) = verdict(slow.address, kind);
+        assert!(state == "up" && why == said, "{kind}: {state}, {why}");
     }
 }
 

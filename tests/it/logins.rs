@@ -1,8 +1,10 @@
 //! Checks that log in: every way that a database asks for a password, and what is said of bad ones.
 
+use std::net::SocketAddr;
+
 use nix::sys::signal::Signal;
 
-use crate::harness::balancer::{Setup, path_str};
+use crate::harness::balancer::{Ringlane, Setup, path_str};
 use crate::harness::certificates::Authority;
 use crate::harness::checked::{all_say, checked};
 use crate::harness::mariadb::Mariadb;
@@ -132,19 +134,34 @@ fn mariadb_knows_passwords_and_tls() {
     );
 }
 
-#[test]
-fn a_database_that_hangs_falls_and_rises_again() {
-    let mariadb = Mariadb::start(1);
-    let check = "check = { kind = \"mysql\", user = \"monitor\", password = \"open sesame\", \
-                 interval = \"50ms\", timeout = \"1s\", rise = 2, fall = 2 }";
-    let ringlane = Setup::to(&[mariadb.address]).backend(check).start();
+/// A balancer with a check that soon gives up.
+fn impatient(server: SocketAddr, keys: &str) -> Ringlane {
+    let check =
+        format!("check = {{ {keys}, interval = \"50ms\", timeout = \"1s\", rise = 2, fall = 2 }}");
+    Setup::to(&[server]).backend(&check).start()
+}
+
+/// The server is stopped and continued by `signal`; the check follows.
+fn falls_and_rises(ringlane: &Ringlane, signal: impl Fn(Signal)) {
     wait_until("the role", || ringlane.server_field(0, "/role") == "primary");
-    mariadb.signal(Signal::SIGSTOP);
+    signal(Signal::SIGSTOP);
     wait_until("the fall", || ringlane.server_field(0, "/state") == "down");
     assert_eq!(ringlane.server_field(0, "/changes/0/reason"), "no answer within 1s");
     assert_eq!(ringlane.server_field(0, "/role"), "unknown");
-    mariadb.signal(Signal::SIGCONT);
+    signal(Signal::SIGCONT);
     wait_until("the rise", || ringlane.server_field(0, "/role") == "primary");
     assert_eq!(ringlane.server_field(0, "/state"), "up");
+}
+
+#[test]
+fn a_database_that_hangs_falls_and_rises_again() {
+    let mariadb = Mariadb::start(1);
+    let login = "kind = \"mysql\", user = \"monitor\", password = \"open sesame\"";
+    let ringlane = impatient(mariadb.address, login);
+    falls_and_rises(&ringlane, |signal| mariadb.signal(signal));
+    ringlane.end();
+    let redis = Redis::start(&[]);
+    let ringlane = impatient(redis.address, "kind = \"redis\"");
+    falls_and_rises(&ringlane, |signal| redis.signal(signal));
     ringlane.end();
 }

@@ -53,6 +53,11 @@ impl Redis {
         Self { address, process: Some(process), _dir: dir }
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.iter().for_each(|process| process.signal(signal));
+    }
+
     /// Ends it as a crash would.
     pub(crate) fn crash(&mut self) {
         if let Some(mut process) = self.process.take() {
