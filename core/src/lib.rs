@@ -25,6 +25,7 @@ pub mod prng;
 pub mod queue;
 pub mod reactor;
 pub mod record;
+pub mod route;
 mod slab;
 pub mod snapshot;
 mod sync;

@@ -12,13 +12,14 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::health::RoleWanted;
+use crate::route::{Protocol, Route, Unrouted};
 
 /// Index of a frontend in [`Snapshot::frontends`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FrontendId(pub u32);
 
 /// Index of a backend in [`Snapshot::backends`].
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct BackendId(pub u32);
 
 /// Index of a server in [`Snapshot::servers`], which counts through all backends.
@@ -63,6 +64,14 @@ pub struct Frontend {
     pub role: RoleWanted,
     /// Whose word on the client is heard (PROXY protocol).
     pub accept_proxy: Option<AcceptProxy>,
+    /// What its clients speak, as far as that is looked at.
+    pub protocol: Protocol,
+    /// Where sessions go by what their clients say first; the first that fits counts.
+    pub routes: Vec<Route>,
+    /// What becomes of a TLS client that names no server.
+    pub no_sni: Unrouted,
+    /// What becomes of a client that no route fits.
+    pub unmatched: Unrouted,
     /// New sessions per second; above it connections wait in the kernel's queue.
     pub rate: Option<u32>,
     /// What one client may take.
@@ -205,6 +214,8 @@ impl fmt::Display for Address {
 /// When to give up waiting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Timeout {
+    /// For the client to say what must be known to choose a server.
+    pub greeting: Duration,
     /// For one server to accept a connection.
     pub connect: Duration,
     /// For the client to send or to take bytes.
@@ -288,6 +299,10 @@ pub enum HashKey {
     ClientIp,
     /// The client's address and port.
     Client,
+    /// The name that a TLS client asks for.
+    Sni,
+    /// The database user, in clear text.
+    User,
 }
 
 /// Clients return to the server that they had last.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ringlane_core::balance::{self, View};
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::reactor::{Elapsed, Stream};
-use ringlane_core::snapshot::{BackendId, ServerId};
+use ringlane_core::snapshot::ServerId;
 
 use crate::queue;
 use crate::session::Account;
@@ -30,7 +30,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Connects a session to a server of its frontend's backend, which the account then occupies.
 pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
     let shard = Rc::clone(&account.shard);
-    let timeout = shard.snapshot.frontend(account.frontend).timeout.connect;
+    let timeout = account.frontend().timeout.connect;
     let mut tried: Vec<ServerId> = Vec::new();
     let mut id = queue::occupy(account).await?;
     let until = shard.reactor.now() + timeout;
@@ -71,16 +71,19 @@ enum Failure {
     Exhausted,
 }
 
+/// Connects to a server, with no word on whether it should be.
+pub(crate) async fn dial(shard: &Shard, id: ServerId) -> io::Result<Stream> {
+    let backend = shard.snapshot.server(id).backend;
+    // It has just lost its address, or the news of it has not come yet.
+    let address = shard.address(id).ok_or(io::ErrorKind::NotConnected)?;
+    Stream::connect(&shard.reactor, &address, &shard.snapshot.backend(backend).congestion).await
+}
+
 async fn attempt_one(shard: &Shard, id: ServerId, timeout: Duration) -> Result<Stream, Failure> {
-    let server = shard.snapshot.server(id);
-    let congestion = &shard.snapshot.backend(server.backend).congestion;
     let gauge = shard.gauges.server(id);
     let counters = shard.counters().server(id);
     let deadline = shard.reactor.now() + timeout;
-    // It has just lost its address, or the news of it has not come yet.
-    let Some(address) = shard.address(id) else { return Err(Failure::Server(Cause::Server)) };
-    let connect = Stream::connect(&shard.reactor, &address, congestion);
-    let cause = match shard.reactor.timeout_at(deadline, connect).await {
+    let cause = match shard.reactor.timeout_at(deadline, dial(shard, id)).await {
         Ok(Ok(stream)) => {
             gauge.answered();
             counters.sessions.add(1);
@@ -106,10 +109,9 @@ async fn attempt_one(shard: &Shard, id: ServerId, timeout: Duration) -> Result<S
 /// Takes a place at a server that has not been tried; `None` when there is none.
 pub(crate) fn take(account: &mut Account, tried: &[ServerId]) -> Option<ServerId> {
     let shard = Rc::clone(&account.shard);
-    let backend = shard.snapshot.frontend(account.frontend).backend;
     // Once is enough, unless other shards take the last places at the same moment.
     for _ in 0..TAKE_ATTEMPTS {
-        let id = choose(&shard, backend, account, tried)?;
+        let id = choose(&shard, account, tried)?;
         if account.try_enter_server(id) {
             return Some(id);
         }
@@ -119,15 +121,10 @@ pub(crate) fn take(account: &mut Account, tried: &[ServerId]) -> Option<ServerId
 
 /// Chooses a server that has not been tried; `None` when all have, or none has room. A client that is
 /// remembered gets its server again while that takes sessions.
-fn choose(
-    shard: &Shard,
-    backend: BackendId,
-    account: &Account,
-    tried: &[ServerId],
-) -> Option<ServerId> {
+fn choose(shard: &Shard, account: &Account, tried: &[ServerId]) -> Option<ServerId> {
+    let (backend, role) = account.route();
     let settings = shard.snapshot.backend(backend);
     let first = settings.first_server.0;
-    let role = shard.snapshot.frontend(account.frontend).role;
     let now_ms = shard.gauges.millis(shard.reactor.now());
     let id_of = |index: usize| ServerId(first + u32::try_from(index).unwrap_or(u32::MAX));
     let view = |index: usize| {
@@ -145,7 +142,7 @@ fn choose(
             backup: orders.is_backup(),
         }
     };
-    let key_by = |kind| balance::key(kind, account.client());
+    let key_by = |kind| balance::key(kind, account.known());
     let key = if settings.balance.is_by_hash() { key_by(settings.hash) } else { 0 };
     let choose = || {
         let index = shard.choose(backend, view, key)?;

@@ -7,9 +7,12 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod cancel;
 mod clients;
 mod connect;
 mod endings;
+mod greet;
+pub mod greeting;
 mod path;
 mod pipes;
 mod proxy;

@@ -100,6 +100,16 @@ impl<'a> Pump<'a> {
         matches!(self.stage, Stage::Ended)
     }
 
+    /// Waits until nothing is under way to the sink while the direction copies.
+    pub(crate) fn poll_flushed(&mut self) -> Poll<()> {
+        match &mut self.stage {
+            Stage::Copying(halves) if halves.waiting.is_none() => {
+                halves.sender.poll_flush().map(drop)
+            }
+            _ => Poll::Pending,
+        }
+    }
+
     /// Pumps until the source ends its stream, and passes the end on. Ready ever after.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
@@ -174,6 +184,7 @@ impl<'a> Halves<'a> {
             way.ease_pacing(self.sender.stream());
         }
         way.traffic.received(way.source, buffer.len());
+        way.traffic.saw(way.source, buffer.bytes());
         self.waiting = Some(buffer);
     }
 
@@ -212,7 +223,7 @@ impl Way<'_> {
     pub(crate) fn ease_pacing(&mut self, to: &Stream) {
         if !std::mem::replace(&mut self.eased, true) {
             let traffic = self.traffic;
-            traffic.shard.ease_pacing(traffic.frontend_id, to, self.source.other());
+            traffic.shard.ease_pacing(traffic.ids(), to, self.source.other());
         }
     }
 }

@@ -71,10 +71,9 @@ impl<'a> Place<'a> {
         if !queue.try_enter() {
             return None;
         }
-        let frontend = shard.snapshot.frontend(account.frontend);
-        let (backend, line) = (frontend.backend, frontend.role);
+        let (backend, line) = account.route();
         let now_ms = shard.gauges.millis(shard.reactor.now());
-        let ticket = Ticket::new(frontend.priority, now_ms, shard.reactor.shard());
+        let ticket = Ticket::new(account.frontend().priority, now_ms, shard.reactor.shard());
         let arrival = shard.lines.arrivals.get();
         shard.lines.arrivals.set(arrival + 1);
         let signal = Rc::new(Signal::new(&shard.reactor));
@@ -114,8 +113,7 @@ impl Drop for Place<'_> {
 /// Takes a place at a server for a session that has tried none, waiting for it if need be.
 pub(crate) async fn occupy(account: &mut Account) -> Result<ServerId, Close> {
     let shard = Rc::clone(&account.shard);
-    let frontend = shard.snapshot.frontend(account.frontend);
-    let backend = frontend.backend;
+    let (backend, _) = account.route();
     let Some(queue) = shard.gauges.queue(backend) else {
         return take(account, &[]).ok_or_else(|| Close::connect(Cause::Server));
     };
@@ -131,7 +129,9 @@ pub(crate) async fn occupy(account: &mut Account) -> Result<ServerId, Close> {
     };
     counters.waited.add(1);
     let settings = shard.snapshot.backend(backend).queue;
-    let timeout = settings.and_then(|queue| queue.timeout).unwrap_or(frontend.timeout.connect);
+    let timeout = settings
+        .and_then(|queue| queue.timeout)
+        .unwrap_or_else(|| account.frontend().timeout.connect);
     let until = shard.reactor.now() + timeout;
     loop {
         let (is_first_here, is_its_turn) = place.is_first();

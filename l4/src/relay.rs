@@ -4,7 +4,7 @@
 //! session at once and the other side learns it as a reset. A side is alive while it sends or takes
 //! bytes; one that does neither for its timeout ends the session.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -13,11 +13,13 @@ use std::time::{Duration, Instant};
 
 use ringlane_core::close::Cause;
 use ringlane_core::counters::{FrontendCounters, ServerCounters};
+use ringlane_core::health::RoleWanted;
 use ringlane_core::reactor::{Receiver, Sleep, Stream};
-use ringlane_core::snapshot::{FrontendId, ServerId};
+use ringlane_core::snapshot::{FrontendId, Path, ServerId};
 use ringlane_core::sys::Buffer;
 
 use crate::endings::Verdict;
+use crate::greeting::postgres;
 use crate::path::PathChoice;
 use crate::pump::{Broken, Pump};
 use crate::session::Bytes;
@@ -56,8 +58,12 @@ const DRAIN_IDLE: Duration = Duration::from_secs(1);
 /// What passes through a session: counted, and remembered as a sign of life.
 pub(crate) struct Traffic<'a> {
     pub(crate) shard: &'a Shard,
-    pub(crate) frontend_id: FrontendId,
+    frontend_id: FrontendId,
     server_id: ServerId,
+    /// What the session wants of its server.
+    role: RoleWanted,
+    /// Follows its transactions, where they can be seen.
+    tracker: Option<Box<RefCell<postgres::Tracker>>>,
     /// Words on ending sessions that were said before the server was chosen.
     begun: u32,
     bytes: &'a Bytes,
@@ -78,15 +84,18 @@ impl<'a> Traffic<'a> {
     /// sessions had been said when the server was chosen.
     pub(crate) fn new(
         shard: &'a Shard,
-        (frontend_id, server_id): (FrontendId, ServerId),
+        (frontend_id, server_id, role): (FrontendId, ServerId, RoleWanted),
         begun: u32,
         bytes: &'a Bytes,
+        tracker: Option<Box<RefCell<postgres::Tracker>>>,
     ) -> Self {
         let now = shard.reactor.now();
         Self {
             shard,
             frontend_id,
             server_id,
+            role,
+            tracker,
             begun,
             bytes,
             frontend: shard.counters().frontend(frontend_id),
@@ -113,6 +122,20 @@ impl<'a> Traffic<'a> {
         self.alive[side as usize].set(self.shard.reactor.now());
     }
 
+    /// What the bytes were.
+    pub(crate) fn saw(&self, side: Side, bytes: &[u8]) {
+        let Some(tracker) = &self.tracker else { return };
+        match side {
+            Side::Client => tracker.borrow_mut().client(bytes),
+            Side::Server => tracker.borrow_mut().server(bytes),
+        }
+    }
+
+    /// Where the session came in, and its server.
+    pub(crate) fn ids(&self) -> (FrontendId, ServerId) {
+        (self.frontend_id, self.server_id)
+    }
+
     /// A side took bytes.
     pub(crate) fn sent(&self, side: Side) {
         self.alive[side as usize].set(self.shard.reactor.now());
@@ -129,20 +152,19 @@ impl<'a> Traffic<'a> {
     fn deadline(&self) -> (Instant, Cause) {
         let idle = self.idle_deadline();
         let alive = self.alive[0].get().max(self.alive[1].get());
-        match self.verdict() {
-            Some(Verdict::Drained(at)) if at.max(alive + DRAIN_IDLE) < idle.0 => {
-                (at.max(alive + DRAIN_IDLE), Cause::Killed)
-            }
-            _ => idle,
-        }
+        let Some(Verdict::Drained(at)) = self.verdict() else { return idle };
+        let drained = match &self.tracker {
+            Some(tracker) => tracker.borrow().is_idle().then_some(at),
+            None => Some(at.max(alive + DRAIN_IDLE)),
+        };
+        drained.filter(|at| *at < idle.0).map_or(idle, |at| (at, Cause::Killed))
     }
 
     /// What was said of sessions like this one since it began.
     fn verdict(&self) -> Option<Verdict> {
-        let role = self.shard.snapshot.frontend(self.frontend_id).role;
         // Differs from session to session, which is all it must do.
         let mark = (self.bytes as *const Bytes).addr() as u32;
-        self.shard.endings.verdict((self.server_id, role), self.begun, mark)
+        self.shard.endings.verdict((self.server_id, self.role), self.begun, mark)
     }
 
     /// As `deadline`, for the configured timeouts.
@@ -169,6 +191,7 @@ pub(crate) struct Relay<'a> {
     down: Pump<'a>,
     timer: Sleep,
     traffic: &'a Traffic<'a>,
+    client: &'a Stream,
 }
 
 /// What ended a session before both sides had finished.
@@ -178,7 +201,10 @@ pub(crate) enum End {
     /// A side was silent for too long, or the session was drained and idle.
     Silent(Cause),
     /// Its server is not what it was.
-    Fenced,
+    Fenced {
+        /// Whether the client has been told in its protocol.
+        told: bool,
+    },
 }
 
 impl<'a> Relay<'a> {
@@ -189,18 +215,20 @@ impl<'a> Relay<'a> {
         traffic: &'a Traffic<'a>,
     ) -> Self {
         let shard = traffic.shard;
-        let path = PathChoice::new(shard.snapshot.frontend(traffic.frontend_id).path);
+        // What is spliced is not seen.
+        let path = if traffic.tracker.is_some() {
+            Path::Copy
+        } else {
+            shard.snapshot.frontend(traffic.frontend_id).path
+        };
+        let path = PathChoice::new(path);
+        let stream = client.stream();
         Self {
-            down: Pump::new(
-                Side::Server,
-                (server.receiver(), None),
-                client.stream(),
-                traffic,
-                path,
-            ),
+            down: Pump::new(Side::Server, (server.receiver(), None), stream, traffic, path),
             up: Pump::new(Side::Client, (client, said), server, traffic, path),
             timer: shard.reactor.sleep_until(traffic.deadline().0),
             traffic,
+            client: stream,
         }
     }
 
@@ -217,24 +245,49 @@ impl<'a> Relay<'a> {
         if self.up.has_ended() && self.down.has_ended() {
             return Poll::Ready(Ok(()));
         }
-        if !reactor.has_other_news() {
+        let is_meant = self.traffic.begun != self.traffic.shard.endings.said();
+        // A session whose transactions are followed may have become idle with what has just passed.
+        let may_be_idle = is_meant && self.traffic.tracker.is_some();
+        if !may_be_idle && !reactor.has_other_news() {
             return Poll::Pending;
         }
-        if self.traffic.begun != self.traffic.shard.endings.said() {
+        if is_meant {
             if self.traffic.verdict() == Some(Verdict::Fenced) {
-                return Poll::Ready(Err(End::Fenced));
+                let told = self.tell();
+                return Poll::Ready(Err(End::Fenced { told }));
             }
             let deadline = self.traffic.deadline().0;
             Pin::new(&mut self.timer).postpone(deadline);
         }
         while Pin::new(&mut self.timer).poll(cx).is_ready() {
             let (at, cause) = self.traffic.deadline();
-            if at <= reactor.now() {
-                return Poll::Ready(Err(End::Silent(cause)));
+            if at > reactor.now() {
+                Pin::new(&mut self.timer).postpone(at);
+                continue;
             }
-            Pin::new(&mut self.timer).postpone(at);
+            if cause == Cause::Killed && self.traffic.tracker.is_some() {
+                let patience = self.traffic.idle_deadline().0;
+                if self.down.poll_flushed().is_pending() && reactor.now() < patience {
+                    // The client shall have its last answer before it is told.
+                    Pin::new(&mut self.timer).postpone(patience);
+                    continue;
+                }
+                self.tell();
+            }
+            return Poll::Ready(Err(End::Silent(cause)));
         }
         Poll::Pending
+    }
+
+    /// Tells the client in its protocol that the session ends here, where that is possible.
+    fn tell(&mut self) -> bool {
+        let Some(tracker) = &self.traffic.tracker else { return false };
+        if !tracker.borrow().is_between_messages() || self.down.poll_flushed().is_pending() {
+            return false;
+        }
+        // admin_shutdown, as when the server itself is stopped: drivers know to connect anew.
+        let error = postgres::error("57P01", "terminating connection: its server changed");
+        self.client.send_few(&error).is_ok_and(|sent| sent == error.len())
     }
 }
 

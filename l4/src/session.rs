@@ -4,21 +4,28 @@
 //! gauges go back, counters and the access log get their record. Invariant: every session is settled
 //! exactly once and has exactly one close code.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringlane_core::balance::Known;
 use ringlane_core::clients::Place;
 use ringlane_core::close::{Cause, Close, Phase};
+use ringlane_core::health::RoleWanted;
 use ringlane_core::reactor::{Elapsed, Receiver, Stream};
 use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{FrontendId, ServerId};
+use ringlane_core::route::{Protocol, Said};
+use ringlane_core::snapshot::{BackendId, Frontend, FrontendId, ServerId};
 use ringlane_core::sys::{Buffer, Socket};
 
+use crate::cancel;
 use crate::clients::{self, REFUSED, Refused};
 use crate::connect::connect;
-use crate::proxy;
+use crate::greet::{self, Greeted, Heard};
+use crate::greeting::postgres;
+use crate::proxy::{self, Ends};
 use crate::pump::Broken;
 use crate::relay::{End, Relay, Side, Traffic};
 use crate::shard::Shard;
@@ -33,7 +40,12 @@ pub(crate) struct Bytes {
 /// What is known of a session, settled on drop.
 pub(crate) struct Account {
     pub(crate) shard: Rc<Shard>,
-    pub(crate) frontend: FrontendId,
+    frontend: FrontendId,
+    /// Who serves it, and which of its servers may: its route, or what the frontend says.
+    backend: BackendId,
+    role: RoleWanted,
+    /// What its client said first, while a server is chosen by it.
+    said: Option<Box<Said>>,
     /// Asked for only if somebody will read it; boxed, as every session has room for it.
     client: Option<Box<SocketAddr>>,
     accepted: Instant,
@@ -68,16 +80,31 @@ pub(crate) fn begin(
     });
 }
 
+/// A session whose server has accepted.
+struct Opened<'a> {
+    server: Stream,
+    receiver: Receiver<'a>,
+    /// What the client has said already and nobody has read.
+    said: Option<Buffer>,
+    /// Bytes of the client that the server has been given.
+    greeted: usize,
+    tracker: Option<Box<RefCell<postgres::Tracker>>>,
+}
+
 /// Connects and relays, to the end.
 async fn serve(client: &Stream, account: &mut Account) -> Close {
     // Boxed, since this needs more room than all that follows, and is over soon.
-    let (server, receiver, said) = match Box::pin(open(client, account)).await {
+    let opened = match Box::pin(open(client, account)).await {
         Ok(opened) => opened,
         Err(close) => return close,
     };
+    let Opened { server, receiver, said, greeted, tracker } = opened;
     let Some(id) = account.server else { return Close::data(Cause::Internal) };
-    let ids = (account.frontend, id);
-    let traffic = Traffic::new(&account.shard, ids, account.begun, &account.bytes);
+    let ids = (account.frontend, id, account.role);
+    let traffic = Traffic::new(&account.shard, ids, account.begun, &account.bytes, tracker);
+    if greeted > 0 {
+        traffic.received(Side::Client, greeted);
+    }
     match Relay::new((receiver, said), &server, &traffic).await {
         Ok(()) => Close::NORMAL,
         Err(End::Broken(Broken(side))) => {
@@ -88,62 +115,100 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
             Close::data(side.cause())
         }
         Err(End::Silent(cause)) => Close::data(cause),
-        Err(End::Fenced) => {
+        Err(End::Fenced { told }) => {
             // A reset each way: neither side must take what was said for the end.
-            client.reset_on_close();
+            if !told {
+                client.reset_on_close();
+            }
             server.reset_on_close();
             Close::data(Cause::Killed)
         }
     }
 }
 
-/// Hears who the client is, and connects to a server; also what the client has said already.
-async fn open<'a>(
-    client: &'a Stream,
-    account: &mut Account,
-) -> Result<(Stream, Receiver<'a>, Option<Buffer>), Close> {
-    let shard = Rc::clone(&account.shard);
-    let frontend = shard.snapshot.frontend(account.frontend);
-    let (mut receiver, mut said, mut ends) = (client.receiver(), None, None);
-    if let Some(accept) = &frontend.accept_proxy
-        && proxy::is_trusted(accept, client.peer_address().map(|address| address.ip()))
-    {
-        let deadline = shard.reactor.now() + accept.timeout;
-        let header = shard.reactor.timeout_at(deadline, proxy::read(&mut receiver)).await;
-        let late = Close { cause: Cause::ClientTimeout, phase: Phase::Request };
-        let header = header.map_err(|Elapsed| late)??;
-        (said, ends) = (header.rest, header.ends);
-        if let Some(ends) = ends {
-            account.is_for(ends.client);
-            account.client_place = clients::enter(&shard, account.frontend, ends.client.ip())
-                .map_err(|Refused| {
-                    if clients::is_reset(&shard, account.frontend) {
-                        client.reset_on_close();
-                    }
-                    REFUSED
-                })?;
-        }
+/// Hears who the client is and what it wants, and connects to a server.
+async fn open<'a>(client: &'a Stream, account: &mut Account) -> Result<Opened<'a>, Close> {
+    let mut receiver = client.receiver();
+    let (said, ends) = hear_proxy(client, &mut receiver, account).await?;
+    if account.frontend().protocol == Protocol::Any {
+        let server = reach(account, client, ends).await?;
+        return Ok(Opened { server, receiver, said, greeted: 0, tracker: None });
     }
+    let mut greeted = match greet::hear(account, &mut receiver, said, ends).await? {
+        Heard::Session(greeted) => greeted,
+        Heard::Cancel(key) => return Err(cancel::pass_on(account, client, ends, &key).await),
+    };
+    let server = match greeted.server.take() {
+        Some(server) => server,
+        None => reach(account, client, ends).await?,
+    };
+    greet::pass_on(account, &server, &greeted).await?;
+    account.said = None;
+    let Greeted { bytes, tracker, .. } = greeted;
+    Ok(Opened { server, receiver, said: None, greeted: bytes.len(), tracker })
+}
+
+/// Hears a PROXY header, where one is expected: what came behind it, and of whom it spoke.
+async fn hear_proxy(
+    client: &Stream,
+    receiver: &mut Receiver<'_>,
+    account: &mut Account,
+) -> Result<(Option<Buffer>, Option<Ends>), Close> {
+    let shard = Rc::clone(&account.shard);
+    let Some(accept) = &shard.snapshot.frontend(account.frontend).accept_proxy else {
+        return Ok((None, None));
+    };
+    if !proxy::is_trusted(accept, client.peer_address().map(|address| address.ip())) {
+        return Ok((None, None));
+    }
+    let deadline = shard.reactor.now() + accept.timeout;
+    let header = shard.reactor.timeout_at(deadline, proxy::read(receiver)).await;
+    let late = Close { cause: Cause::ClientTimeout, phase: Phase::Request };
+    let header = header.map_err(|Elapsed| late)??;
+    if let Some(ends) = header.ends {
+        account.is_for(ends.client);
+        let place = clients::enter(&shard, account.frontend, ends.client.ip());
+        account.client_place = place.map_err(|Refused| {
+            if clients::is_reset(&shard, account.frontend) {
+                client.reset_on_close();
+            }
+            REFUSED
+        })?;
+    }
+    Ok((header.rest, header.ends))
+}
+
+/// Connects to a server and tells it who the client is.
+pub(crate) async fn reach(
+    account: &mut Account,
+    client: &Stream,
+    ends: Option<Ends>,
+) -> Result<Stream, Close> {
     let server = connect(account).await?;
-    if let Some(version) = shard.snapshot.backend(frontend.backend).send_proxy {
+    if let Some(version) = account.shard.snapshot.backend(account.backend).send_proxy {
         let header = proxy::write(version, ends.or_else(|| proxy::ends_of(client)));
         // The connection is new, so there is room for a few bytes.
         if server.send_few(&header).ok() != Some(header.len()) {
             return Err(Close::connect(Cause::Server));
         }
     }
-    Ok((server, receiver, said))
+    Ok(server)
 }
 
 impl Account {
     fn open(shard: Rc<Shard>, frontend: FrontendId, client: &Stream) -> Self {
         shard.counters().frontend(frontend).sessions.add(1);
         let logged = shard.snapshot.log_sessions;
+        let snapshot = Arc::clone(&shard.snapshot);
+        let settings = snapshot.frontend(frontend);
         let wants_address = logged || shard.chooses_by_client(frontend);
         Self {
             client: wants_address.then(|| client.peer_address()).flatten().map(Box::new),
             accepted: shard.reactor.now(),
             accepted_unix_us: if logged { shard.reactor.unix_micros() } else { 0 },
+            backend: settings.backend,
+            role: settings.role,
+            said: None,
             shard,
             frontend,
             server: None,
@@ -154,6 +219,31 @@ impl Account {
             bytes: Bytes::default(),
             close: None,
         }
+    }
+
+    /// What is configured where it came in.
+    pub(crate) fn frontend(&self) -> &Frontend {
+        self.shard.snapshot.frontend(self.frontend)
+    }
+
+    /// Who serves it, and which of its servers may.
+    pub(crate) fn route(&self) -> (BackendId, RoleWanted) {
+        (self.backend, self.role)
+    }
+
+    /// Takes the first route that fits what the client said; whether there is one.
+    pub(crate) fn follow_route(&mut self, said: Said) -> bool {
+        let route = self.frontend().routes.iter().find(|route| route.fits(&said));
+        let route = route.map(|route| (route.backend, route.role));
+        let frontend = self.frontend();
+        (self.backend, self.role) = route.unwrap_or((frontend.backend, frontend.role));
+        self.said = Some(Box::new(said));
+        route.is_some()
+    }
+
+    /// What it can be recognised by.
+    pub(crate) fn known(&self) -> Known<'_> {
+        Known { client: self.client(), said: self.said.as_deref() }
     }
 
     /// The session has ended, and why.

@@ -268,17 +268,25 @@ impl Shard {
 
     /// Whether a frontend's sessions are recognised by their client when a server is chosen.
     pub(crate) fn chooses_by_client(&self, frontend: FrontendId) -> bool {
-        let backend = self.snapshot.backend(self.snapshot.frontend(frontend).backend);
-        backend.balance.is_by_hash() || backend.affinity.is_some()
+        let frontend = self.snapshot.frontend(frontend);
+        let routed = frontend.routes.iter().map(|route| route.backend);
+        std::iter::once(frontend.backend).chain(routed).any(|id| {
+            let backend = self.snapshot.backend(id);
+            backend.balance.is_by_hash() || backend.affinity.is_some()
+        })
     }
 
     /// Takes a connection that is about to get bulk off a pacing congestion control, if the
     /// configuration leaves the choice to us and its path is short.
-    pub(crate) fn ease_pacing(&self, frontend: FrontendId, stream: &Stream, side: Side) {
-        let frontend = self.snapshot.frontend(frontend);
+    pub(crate) fn ease_pacing(
+        &self,
+        (frontend, server): (FrontendId, ServerId),
+        stream: &Stream,
+        side: Side,
+    ) {
         let congestion = match side {
-            Side::Client => &frontend.congestion,
-            Side::Server => &self.snapshot.backend(frontend.backend).congestion,
+            Side::Client => &self.snapshot.frontend(frontend).congestion,
+            Side::Server => &self.snapshot.backend(self.snapshot.server(server).backend).congestion,
         };
         if *congestion == Congestion::Auto {
             // What can't be changed stays as the host has it.

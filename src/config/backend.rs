@@ -47,7 +47,9 @@ const FOREIGN_VERSIONS: [(&str, &str); 4] =
     [("1", "v1"), ("2", "v2"), ("text", "v1"), ("binary", "v2")];
 
 /// What other balancers call what a client is recognised by.
-const FOREIGN_KEYS: [(&str, &str); 5] = [
+const FOREIGN_KEYS: [(&str, &str); 7] = [
+    ("ssl_sni", "sni"),
+    ("server_name", "sni"),
     ("source_ip", "client_ip"),
     ("ip", "client_ip"),
     ("src", "client_ip"),
@@ -161,7 +163,12 @@ fn refuse_without(table: &Table<'_>, key: &'static str, has_it: bool, what: &str
 
 /// What a client is recognised by.
 fn key(table: &Table<'_>, key: &'static str) -> HashKey {
-    let keys = [("client_ip", HashKey::ClientIp), ("client", HashKey::Client)];
+    let keys = [
+        ("client_ip", HashKey::ClientIp),
+        ("client", HashKey::Client),
+        ("sni", HashKey::Sni),
+        ("user", HashKey::User),
+    ];
     table.choice(key, &keys, &FOREIGN_KEYS).unwrap_or_default()
 }
 

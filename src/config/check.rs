@@ -216,6 +216,7 @@ pub(super) fn watch(backend: &Table<'_>) -> Watch {
         on_down: on_change(backend, "on_down"),
         on_role_change: on_change(backend, "on_role_change"),
         on_lag: on_change(backend, "on_lag"),
+        on_drain: on_change(backend, "on_drain"),
         fail_open: backend.integer("fail_open", 0..=100).unwrap_or(0),
         ..Rules::default()
     };

@@ -13,6 +13,7 @@ use ringlane_core::snapshot::{
 };
 
 use super::address::{self, Problem};
+use super::route::{self, Routing};
 use super::table::{At, Table};
 use super::words::Place;
 
@@ -79,6 +80,7 @@ pub(super) struct Frontend<'a> {
     pub(super) role: RoleWanted,
     pub(super) accept_proxy: Option<AcceptProxy>,
     pub(super) priority: Priority,
+    pub(super) routing: Routing<'a>,
     pub(super) rate: Option<u32>,
     pub(super) per_client: Option<ClientLimits>,
 }
@@ -92,11 +94,6 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
     table.require(&["name", "bind", "backend"]);
     check_mode(&table);
     let paths = [("auto", Path::Auto), ("copy", Path::Copy), ("splice", Path::Splice)];
-    let roles = [
-        ("any", RoleWanted::Any),
-        ("primary", RoleWanted::Primary),
-        ("replica", RoleWanted::Replica),
-    ];
     let priorities =
         [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
     let frontend = Frontend {
@@ -107,8 +104,9 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
         timeout: timeout(&table),
         congestion: table.congestion(),
         path: table.choice("path", &paths, &FOREIGN_PATHS).unwrap_or_default(),
-        role: table.choice("role", &roles, &FOREIGN_ROLES).unwrap_or_default(),
+        role: role(&table).unwrap_or_default(),
         accept_proxy: accept_proxy(&table),
+        routing: route::read(&table),
         rate: table.integer("rate", 1..=RATE_MAX),
         per_client: per_client(&table),
         priority: table.choice("priority", &priorities, &[]).unwrap_or_default(),
@@ -116,6 +114,16 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
     };
     frontend.table.refuse_unknown_keys();
     frontend
+}
+
+/// Which servers of a backend sessions go to.
+pub(super) fn role(table: &Table<'_>) -> Option<RoleWanted> {
+    let roles = [
+        ("any", RoleWanted::Any),
+        ("primary", RoleWanted::Primary),
+        ("replica", RoleWanted::Replica),
+    ];
+    table.choice("role", &roles, &FOREIGN_ROLES)
 }
 
 /// This version knows one mode; the others of the dictionary are named as such.
@@ -134,21 +142,6 @@ fn check_mode(table: &Table<'_>) {
 }
 
 fn bind(table: &Table<'_>) -> Vec<At<Address>> {
-    let Some(value) = table.value("bind") else { return Vec::new() };
-    let expected = "an address or an array of addresses, as strings";
-    let mut texts = Vec::new();
-    if let Some(text) = value.as_str() {
-        texts.push(text);
-    } else if let Some(array) = value.as_array() {
-        for element in array {
-            match element.as_str() {
-                Some(text) => texts.push(text),
-                None => table.wrong_type("bind", &element, expected),
-            }
-        }
-    } else {
-        table.wrong_type("bind", &value, expected);
-    }
     let read = |At { value: text, span }: At<&str>| match address::listener(text) {
         Ok(value) => Some(At { value, span }),
         Err(Problem { why, hint }) => {
@@ -160,7 +153,7 @@ fn bind(table: &Table<'_>) -> Vec<At<Address>> {
             None
         }
     };
-    texts.into_iter().filter_map(read).collect()
+    table.strings("bind").into_iter().filter_map(read).collect()
 }
 
 /// `true`, or a table that says from whom.
@@ -233,11 +226,16 @@ fn per_client(table: &Table<'_>) -> Option<ClientLimits> {
 }
 
 fn timeout(table: &Table<'_>) -> Timeout {
-    let mut timeout =
-        Timeout { connect: CONNECT_TIMEOUT, client: IDLE_TIMEOUT, server: IDLE_TIMEOUT };
+    let mut timeout = Timeout {
+        greeting: GREETING_TIMEOUT,
+        connect: CONNECT_TIMEOUT,
+        client: IDLE_TIMEOUT,
+        server: IDLE_TIMEOUT,
+    };
     let Some(mut inner) = table.table("timeout", Place::Timeout) else { return timeout };
     inner.call(format!("timeout of {}", table.called()));
     let idle = inner.duration("idle").unwrap_or(IDLE_TIMEOUT);
+    timeout.greeting = inner.duration("greeting").unwrap_or(GREETING_TIMEOUT);
     timeout.connect = inner.duration("connect").unwrap_or(CONNECT_TIMEOUT);
     timeout.client = inner.duration("client").unwrap_or(idle);
     timeout.server = inner.duration("server").unwrap_or(idle);

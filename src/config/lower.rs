@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
+use ringlane_core::route::Route;
 use ringlane_core::snapshot::{self, Address, BackendId, ServerId, Snapshot};
 
 use super::Global;
@@ -178,13 +179,20 @@ fn lower_frontends(
         for At { value, span } in &frontend.bind {
             claims.claim(&frontend.table, value, span.clone());
         }
-        let mut backend = BackendId(0);
-        if let Some(name) = &frontend.backend {
-            match ids.get(name.value) {
-                Some(id) => backend = *id,
-                None => sink.add(dangling(&frontend, name, snapshot)),
+        let find = |name: Option<&At<&str>>, table: &Table<'_>| {
+            let found = name.map(|name| (ids.get(name.value), name));
+            if let Some((None, name)) = found {
+                sink.add(dangling(table, name, snapshot));
             }
-        }
+            found.and_then(|(id, _)| id.copied()).unwrap_or_default()
+        };
+        let backend = find(frontend.backend.as_ref(), &frontend.table);
+        let routing = frontend.routing;
+        let routes = routing
+            .routes
+            .into_iter()
+            .map(|(route, table, name)| Route { backend: find(name.as_ref(), &table), ..route });
+        let routes = routes.collect();
         snapshot.frontends.push(snapshot::Frontend {
             name: owned(frontend.name.as_ref()),
             bind: frontend.bind.into_iter().map(|bind| bind.value).collect(),
@@ -198,17 +206,18 @@ fn lower_frontends(
             priority: frontend.priority,
             rate: frontend.rate,
             per_client: frontend.per_client,
+            protocol: routing.protocol,
+            routes,
+            no_sni: routing.no_sni,
+            unmatched: routing.unmatched,
         });
     }
 }
 
 /// The complaint about a backend that does not exist.
-fn dangling(frontend: &Frontend<'_>, name: &At<&str>, snapshot: &Snapshot) -> Diagnostic {
-    let title = format!(
-        "{} wants backend {}, which does not exist",
-        frontend.table.called(),
-        quoted(name.value)
-    );
+fn dangling(table: &Table<'_>, name: &At<&str>, snapshot: &Snapshot) -> Diagnostic {
+    let title =
+        format!("{} wants backend {}, which does not exist", table.called(), quoted(name.value));
     let diagnostic =
         Diagnostic::at(name.span.clone(), title).label("no [[backend]] has this name").absence();
     let names = || snapshot.backends.iter().map(|backend| backend.name.as_str());

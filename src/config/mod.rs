@@ -18,6 +18,7 @@ mod global;
 mod lower;
 mod names;
 mod report;
+mod route;
 mod syntax;
 mod table;
 #[cfg(test)]

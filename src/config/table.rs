@@ -124,6 +124,27 @@ impl<'a> Table<'a> {
         string
     }
 
+    /// A string or an array of strings.
+    pub(super) fn strings(&self, key: &'static str) -> Vec<At<&'a str>> {
+        let Some(value) = self.value(key) else { return Vec::new() };
+        let wrong =
+            |value: &Value<'_>| self.wrong_type(key, value, "a string or an array of strings");
+        if let Some(string) = value.as_str() {
+            return vec![string];
+        }
+        let Some(array) = value.as_array() else {
+            wrong(&value);
+            return Vec::new();
+        };
+        let string = |element: Value<'a>| {
+            element.as_str().or_else(|| {
+                wrong(&element);
+                None
+            })
+        };
+        array.into_iter().filter_map(string).collect()
+    }
+
     /// A string that is not empty and can be printed in one line: a name.
     pub(super) fn name(&self, key: &'static str) -> Option<At<&'a str>> {
         let At { value: name, span } = self.string(key)?;

@@ -6,6 +6,7 @@ mod checks;
 mod documents;
 mod properties;
 mod refused;
+mod refused_routes;
 mod refused_structure;
 
 use super::{Config, Report};

@@ -35,6 +35,8 @@ pub(super) enum Place {
     Backend,
     /// `affinity` in `[[backend]]`.
     Affinity,
+    /// One entry of `route` in `[[frontend]]`.
+    Route,
     /// `per_client` in `[[frontend]]`.
     PerClient,
     /// `queue` in `[[backend]]`.
@@ -58,7 +60,7 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 17] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -68,6 +70,7 @@ impl Place {
         Self::Affinity,
         Self::Queue,
         Self::PerClient,
+        Self::Route,
         Self::Admin,
         Self::AccessLog,
         Self::Resolver,
@@ -110,6 +113,7 @@ impl Place {
             ],
             Self::Frontend => FRONTEND,
             Self::Timeout => &[
+                ("greeting", "greeting = \"5s\""),
                 ("connect", "connect = \"2s\""),
                 ("client", "client = \"10m\""),
                 ("server", "server = \"10m\""),
@@ -130,6 +134,7 @@ impl Place {
                 ("ttl", "ttl = \"30m\""),
                 ("size", "size = 100000"),
             ],
+            Self::Route => ROUTE,
             Self::PerClient => &[
                 ("max_connections", "max_connections = 20"),
                 ("rate", "rate = 10"),
@@ -166,6 +171,7 @@ impl Place {
             Self::Timeout => "timeout in [[frontend]]",
             Self::Backend => "[[backend]]",
             Self::Affinity => "affinity in [[backend]]",
+            Self::Route => "a route of [[frontend]]",
             Self::PerClient => "per_client in [[frontend]]",
             Self::Queue => "queue in [[backend]]",
             Self::Server => "a server of [[backend]]",
@@ -193,10 +199,23 @@ const FRONTEND: &[Key] = &[
     ("congestion", "congestion = \"auto\""),
     ("path", "path = \"auto\""),
     ("role", "role = \"primary\""),
+    ("protocol", "protocol = \"tls\""),
+    ("route", "route = [{ sni = \"db.example.org\", backend = \"postgres\" }]"),
+    ("no_sni", "no_sni = \"reject\""),
+    ("unmatched", "unmatched = \"reject\""),
     ("rate", "rate = 1000"),
     ("per_client", "per_client = { max_connections = 20, rate = 10 }"),
     ("priority", "priority = \"high\""),
     ("accept_proxy", "accept_proxy = { trusted = [\"10.0.0.0/8\"] }"),
+];
+
+const ROUTE: &[Key] = &[
+    ("sni", "sni = [\"db.example.org\", \"*.eu.example.org\"]"),
+    ("alpn", "alpn = \"h2\""),
+    ("user", "user = \"report\""),
+    ("database", "database = \"shop\""),
+    ("backend", "backend = \"postgres\""),
+    ("role", "role = \"replica\""),
 ];
 
 /// The keys of `[[backend]]`.
@@ -216,6 +235,7 @@ const BACKEND: &[Key] = &[
     ("on_down", "on_down = \"fence\""),
     ("on_role_change", "on_role_change = \"fence\""),
     ("on_lag", "on_lag = \"drain\""),
+    ("on_drain", "on_drain = \"drain\""),
     ("slow_start", "slow_start = \"30s\""),
     ("fail_open", "fail_open = 50"),
     ("outlier", "outlier = { failures = 5, base = \"30s\", max = \"5m\", share = 50 }"),
@@ -343,6 +363,10 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["rate_limit", "rate_limit_sessions", "conn_rate", "limit_req"], &["rate"]),
     (&["limit_conn", "per_ip", "client_limits", "per_source"], &["per_client"]),
     (&["whitelist", "allowlist", "except", "allow_list"], &["allow"]),
+    (&["routes", "rules", "acl", "match", "use_backend_if"], &["route"]),
+    (&["server_name", "servername", "req_ssl_sni", "hostname", "hosts"], &["sni"]),
+    (&["inspect_delay", "preread_timeout", "greeting_timeout"], &["greeting", "timeout"]),
+    (&["ssl_preread", "tls_inspector", "app", "application"], &["protocol"]),
     (&["max_queue", "maxqueue", "timeout_queue", "pending"], &["queue"]),
     (&["expire", "timeout", "ttl_seconds"], &["ttl"]),
     (&["entries", "max_entries", "capacity"], &["size"]),
@@ -353,10 +377,8 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
 ];
 
 /// Words that this balancer will know, or that ask for what it does not do yet.
-const LATER: &[(&[&str], &str)] = &[
-    (&["route", "routes", "rules", "acl", "match"], "route"),
-    (&["tls", "ssl", "cert", "certificate", "certificates"], "tls"),
-];
+const LATER: &[(&[&str], &str)] =
+    &[(&["tls", "ssl", "cert", "certificate", "certificates"], "tls")];
 
 /// The key of `place` that an unknown word stands for, if that is plain.
 pub(super) fn meant(place: Place, word: &str) -> Option<&'static str> {

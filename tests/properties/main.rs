@@ -17,12 +17,14 @@ use proptest::prelude::*;
 
 type Entry = fn(&[u8]);
 
-const ENTRIES: [(&str, Entry); 8] = [
+const ENTRIES: [(&str, Entry); 10] = [
     ("address", entries::address),
     ("chooser", entries::chooser),
+    ("client_hello", entries::client_hello),
     ("config", entries::config),
     ("duration", entries::duration),
     ("histogram", entries::histogram),
+    ("postgres", entries::postgres),
     ("relay", entries::relay),
     ("slab", entries::slab),
     ("wheel", entries::wheel),
@@ -85,6 +87,11 @@ proptest! {
     }
 
     #[test]
+    fn client_hello(bytes in prop_oneof![any_bytes(), damaged("client_hello")]) {
+        entries::client_hello(&bytes);
+    }
+
+    #[test]
     fn config(bytes in prop_oneof![any_bytes(), damaged("config")]) {
         entries::config(&bytes);
     }
@@ -97,6 +104,11 @@ proptest! {
     #[test]
     fn histogram(bytes in any_bytes()) {
         entries::histogram(&bytes);
+    }
+
+    #[test]
+    fn postgres(bytes in prop_oneof![any_bytes(), damaged("postgres")]) {
+        entries::postgres(&bytes);
     }
 
     #[test]

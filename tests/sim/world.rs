@@ -11,6 +11,7 @@ use ringlane_core::gauges::Gauges;
 use ringlane_core::health::RoleWanted;
 use ringlane_core::mailbox::Message;
 use ringlane_core::record::SessionRecord;
+use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
     Address, Backend, BackendId, BalanceKind, Congestion, Frontend, HashKey, Path, Priority,
     ServerId, Snapshot, Timeout,
@@ -96,7 +97,12 @@ impl World {
             shards: 1,
             path: Path::Auto,
             balance: BalanceKind::RoundRobin,
-            timeout: Timeout { connect: minutes(1), client: minutes(5), server: minutes(5) },
+            timeout: Timeout {
+                greeting: minutes(1),
+                connect: minutes(1),
+                client: minutes(5),
+                server: minutes(5),
+            },
             max_connections: 10_000,
             order: None,
             clients: Vec::new(),
@@ -127,7 +133,7 @@ impl World {
     }
 
     pub(crate) fn giving_up_after(mut self, connect: Duration, idle: Duration) -> Self {
-        self.timeout = Timeout { connect, client: idle, server: idle };
+        self.timeout = Timeout { greeting: connect, connect, client: idle, server: idle };
         self
     }
 
@@ -188,6 +194,10 @@ impl World {
                 priority: Priority::Normal,
                 rate: None,
                 per_client: None,
+                protocol: Protocol::Any,
+                routes: Vec::new(),
+                no_sni: Unrouted::Backend,
+                unmatched: Unrouted::Backend,
             }],
             backends: vec![Backend {
                 name: "backend".into(),

@@ -1,4 +1,4 @@
-//! What a session is recognised by: its client becomes one number.
+//! What a session is recognised by: its client, or what that said, becomes one number.
 //!
 //! Policies by hash and the affinity table go by this number. The client is whom the PROXY header
 //! names, where there is one. Invariant: equal clients give equal keys on every shard, in every
@@ -8,14 +8,33 @@ use std::net::{IpAddr, SocketAddr};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
+use crate::route::Said;
 use crate::snapshot::HashKey;
 
-/// The number that a session of this client is recognised by; 0 for one on a unix socket.
-pub fn key(kind: HashKey, client: Option<SocketAddr>) -> u64 {
-    let Some(client) = client else { return 0 };
-    match kind {
-        HashKey::ClientIp => address(client.ip()),
-        HashKey::Client => xxh3_64_with_seed(&client.port().to_le_bytes(), address(client.ip())),
+/// What a session can be recognised by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Known<'a> {
+    /// Its client; `None` on a unix socket.
+    pub client: Option<SocketAddr>,
+    /// What that said first, if it was listened to.
+    pub said: Option<&'a Said>,
+}
+
+/// The number that a session is recognised by. One that did not say what it should be recognised by
+/// is by its client's address, and that of a client on a unix socket is 0.
+pub fn key(kind: HashKey, known: Known<'_>) -> u64 {
+    let text = match kind {
+        HashKey::Sni => known.said.and_then(|said| said.sni.as_deref()),
+        HashKey::User => known.said.and_then(|said| said.user.as_deref()),
+        HashKey::ClientIp | HashKey::Client => None,
+    };
+    match (text, known.client) {
+        (Some(text), _) => xxh3_64(text.as_bytes()),
+        (None, None) => 0,
+        (None, Some(client)) if kind == HashKey::Client => {
+            xxh3_64_with_seed(&client.port().to_le_bytes(), address(client.ip()))
+        }
+        (None, Some(client)) => address(client.ip()),
     }
 }
 
@@ -25,8 +44,9 @@ pub fn key_of(kind: HashKey, text: &str) -> Option<u64> {
     let client = match kind {
         HashKey::ClientIp => SocketAddr::new(text.parse().ok()?, 0),
         HashKey::Client => text.parse().ok()?,
+        HashKey::Sni | HashKey::User => return Some(xxh3_64(text.as_bytes())),
     };
-    Some(key(kind, Some(client)))
+    Some(key(kind, Known { client: Some(client), said: None }))
 }
 
 /// The number of a client for limits: its IPv4 address, or the /64 network of its IPv6 address, which
@@ -52,8 +72,14 @@ mod tests {
 
     #[test]
     fn a_key_is_of_what_was_asked_for() {
-        let by_ip = |client: &str| key(HashKey::ClientIp, client.parse().ok());
-        let by_port = |client: &str| key(HashKey::Client, client.parse().ok());
+        let by = |kind, client: &str, said| key(kind, Known { client: client.parse().ok(), said });
+        let by_ip = |client: &str| by(HashKey::ClientIp, client, None);
+        let by_port = |client: &str| by(HashKey::Client, client, None);
+        let said = Said { sni: Some("a.example".to_owned()), ..Said::default() };
+        let by_name = by(HashKey::Sni, "10.0.0.1:1", Some(&said));
+        assert_eq!(by_name, by(HashKey::Sni, "10.0.0.2:1", Some(&said)));
+        assert_eq!(key_of(HashKey::Sni, "a.example"), Some(by_name));
+        assert_eq!(by(HashKey::User, "10.0.0.1:1", Some(&said)), by_ip("10.0.0.1:1"), "no user");
         assert_eq!(by_ip("10.0.0.1:1"), by_ip("10.0.0.1:2"));
         assert_eq!(by_ip("10.0.0.1:1"), by_ip("[::ffff:10.0.0.1]:9"));
         assert_ne!(by_ip("10.0.0.1:1"), by_ip("10.0.0.2:1"));

@@ -19,7 +19,7 @@ mod round_robin;
 mod source;
 
 pub use chooser::{Chooser, View};
-pub use key::{key, key_of, subscriber};
+pub use key::{Known, key, key_of, subscriber};
 pub use least_bandwidth::Meter;
 
 use least_bandwidth::LeastBandwidth;

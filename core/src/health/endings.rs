@@ -1,6 +1,6 @@
 //! Which sessions a change ends, and how.
 
-use super::{Backend, Change, Health, OnConflict, Role, RoleWanted};
+use super::{Admin, Backend, Change, Health, OnConflict, Role, RoleWanted};
 
 /// What becomes of sessions when something about their server changes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -55,6 +55,9 @@ impl Backend {
         for Change { server, from, to, .. } in changes {
             if to.health == Health::Down && from.health != Health::Down {
                 end(*server, RoleWanted::Any, rules.on_down);
+            }
+            if to.admin != Admin::Ready && from.admin == Admin::Ready {
+                end(*server, RoleWanted::Any, rules.on_drain);
             }
             if to.stale && !from.stale {
                 end(*server, RoleWanted::Replica, rules.on_lag);

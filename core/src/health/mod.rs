@@ -59,6 +59,8 @@ pub struct Rules {
     pub on_role_change: OnChange,
     /// What becomes of the sessions of a replica that falls too far behind.
     pub on_lag: OnChange,
+    /// What becomes of the sessions of a server that is taken out by order.
+    pub on_drain: OnChange,
 }
 
 impl Default for Rules {
@@ -73,6 +75,7 @@ impl Default for Rules {
             on_down: OnChange::Keep,
             on_role_change: OnChange::Keep,
             on_lag: OnChange::Keep,
+            on_drain: OnChange::Keep,
         }
     }
 }

@@ -4,10 +4,12 @@
 //! includes this folder as a module. Invariant: no entry point touches the network, a file or the
 //! clock, so that a failing input fails everywhere.
 
+mod greetings;
 mod relay;
 mod structures;
 mod text;
 
+pub use greetings::{client_hello, postgres};
 pub use relay::relay;
 pub use structures::{chooser, histogram, slab, wheel};
 pub use text::{address, config, duration};

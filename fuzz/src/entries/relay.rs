@@ -18,6 +18,7 @@ use ringlane_core::limits::{BUFFER_SIZE, RECEIVE_WINDOW};
 use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::reactor::{Reactor, Rest};
 use ringlane_core::record::SessionRecord;
+use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
     Address, Backend, BackendId, BalanceKind, Congestion, Frontend, FrontendId, HashKey, Path,
     Priority, Server, ServerId, Snapshot, Timeout,
@@ -322,7 +323,7 @@ fn snapshot(path: Path) -> Snapshot {
             bind: vec![address(FRONTEND)],
             backend: BackendId(0),
             max_connections: 10,
-            timeout: Timeout { connect: long, client: long, server: long },
+            timeout: Timeout { greeting: long, connect: long, client: long, server: long },
             congestion: Congestion::Host,
             path,
             role: RoleWanted::Any,
@@ -330,6 +331,10 @@ fn snapshot(path: Path) -> Snapshot {
             priority: Priority::Normal,
             rate: None,
             per_client: None,
+            protocol: Protocol::Any,
+            routes: Vec::new(),
+            no_sni: Unrouted::Backend,
+            unmatched: Unrouted::Backend,
         }],
         backends: vec![Backend {
             name: "backend".into(),

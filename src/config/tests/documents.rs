@@ -54,9 +54,11 @@ fn every_key_is_documented_in_its_section() {
         let heading = match place {
             Place::Root => continue,
             Place::Global | Place::Admin | Place::AccessLog | Place::Resolver => "## `[global]`",
-            Place::Frontend | Place::Timeout | Place::AcceptProxy | Place::PerClient => {
-                "## `[[frontend]]`"
-            }
+            Place::Frontend
+            | Place::Timeout
+            | Place::AcceptProxy
+            | Place::PerClient
+            | Place::Route => "## `[[frontend]]`",
             Place::Backend
             | Place::Server
             | Place::Affinity

@@ -404,7 +404,7 @@ name = "pg"
 server = [{ address = "10.0.0.1:5432" }]
 "#,
         r#"
-error: bind of frontend "a" must be an address or an array of addresses, as strings
+error: bind of frontend "a" must be a string or an array of strings
  --> test.toml:3:25
   |
 3 | bind = ["127.0.0.1:80", 5432]
@@ -661,7 +661,7 @@ error: key of affinity of backend "pg" can't be used
  --> test.toml:8:20
   |
 8 | affinity = { key = "src", expire = "1m" }
-  |                    ^^^^^ it must be client_ip or client
+  |                    ^^^^^ it must be client_ip, client, sni or user
   |
   = help: this balancer says "client_ip"
 

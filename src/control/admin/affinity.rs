@@ -134,6 +134,8 @@ fn key(table: &Table, text: &str) -> Result<u64, Refusal> {
         let wanted = match kind {
             HashKey::Client => "an address with its port, such as 10.0.0.1:5000",
             HashKey::ClientIp => "an address, such as 10.0.0.1",
+            HashKey::Sni => "a name",
+            HashKey::User => "a user",
         };
         (StatusCode::BAD_REQUEST, format!("key must be {wanted}, not \"{text}\""))
     })
@@ -144,5 +146,7 @@ fn key_word(key: HashKey) -> &'static str {
     match key {
         HashKey::ClientIp => "client_ip",
         HashKey::Client => "client",
+        HashKey::Sni => "sni",
+        HashKey::User => "user",
     }
 }

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
+use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{BackendId, Path as RelayPath, Priority, Timeout};
 
 use super::*;
@@ -15,7 +16,7 @@ fn snapshot(bind: Vec<Address>) -> Snapshot {
         bind,
         backend: BackendId(0),
         max_connections: 10,
-        timeout: Timeout { connect: second, client: second, server: second },
+        timeout: Timeout { greeting: second, connect: second, client: second, server: second },
         congestion: Congestion::Host,
         path: RelayPath::Auto,
         role: ringlane_core::health::RoleWanted::Any,
@@ -23,6 +24,10 @@ fn snapshot(bind: Vec<Address>) -> Snapshot {
         priority: Priority::Normal,
         rate: None,
         per_client: None,
+        protocol: Protocol::Any,
+        routes: Vec::new(),
+        no_sni: Unrouted::Backend,
+        unmatched: Unrouted::Backend,
     };
     Snapshot {
         generation: 1,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringlane_core::balance::key;
+use ringlane_core::balance::{Known, key};
 use ringlane_core::health::RoleWanted;
+use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
     Address, Affinity, Backend as Group, Congestion, Frontend as Side, HashKey, Path, Priority,
     Queue, Server as Member, Snapshot, Timeout,
@@ -40,7 +41,7 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             bind: vec![Address::Inet("127.0.0.1:0".parse().unwrap())],
             backend: BackendId(0),
             max_connections: 100,
-            timeout: Timeout { connect: hour, client: hour, server: hour },
+            timeout: Timeout { greeting: hour, connect: hour, client: hour, server: hour },
             congestion: Congestion::Auto,
             path: Path::Auto,
             role: RoleWanted::Any,
@@ -48,6 +49,10 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             priority: Priority::Normal,
             rate: None,
             per_client: None,
+            protocol: Protocol::Any,
+            routes: Vec::new(),
+            no_sni: Unrouted::Backend,
+            unmatched: Unrouted::Backend,
         }],
         backends: vec![Group {
             name: "postgres".to_owned(),
@@ -98,7 +103,7 @@ pub(in crate::control) fn running() -> Arc<Running> {
     running.gauges.server(ServerId(0)).measure(4096);
     running.counters[0].affinity(BackendId(0)).hits.add(5);
     let table = running.gauges.affinity(BackendId(0)).unwrap();
-    let client = |kind| key(kind, "10.1.1.1:5".parse().ok());
+    let client = |kind| key(kind, Known { client: "10.1.1.1:5".parse().ok(), said: None });
     let now = running.gauges.millis(Instant::now());
     table.assign(client(HashKey::ClientIp), 1, now, |_| true);
     assert!(running.gauges.frontend(FrontendId(0)).try_enter());

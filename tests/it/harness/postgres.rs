@@ -20,6 +20,8 @@ use super::wait_for;
 pub(crate) struct Postgres {
     pub(crate) address: SocketAddr,
     process: Option<Beside>,
+    /// Settings of its own.
+    settings: Vec<String>,
     dir: TempDir,
 }
 
@@ -27,7 +29,7 @@ impl Postgres {
     /// A server with an empty cluster; user `it` needs no password.
     pub(crate) fn start() -> Self {
         let mut server = Self::empty();
-        server.run(&[]);
+        server.run();
         server
     }
 
@@ -43,7 +45,9 @@ impl Postgres {
         let owner = fs::metadata(&data).unwrap();
         chown(&key, Some(owner.uid()), Some(owner.gid())).unwrap();
         let certificate = format!("ssl_cert_file={}", issued.certificate.display());
-        server.run(&["ssl=on".into(), certificate, format!("ssl_key_file={}", key.display())]);
+        server.settings =
+            vec!["ssl=on".into(), certificate, format!("ssl_key_file={}", key.display())];
+        server.run();
         server
     }
 
@@ -55,6 +59,12 @@ impl Postgres {
         server
     }
 
+    /// Ends it as a crash would, and starts it again at the same address.
+    pub(crate) fn restart(&mut self) {
+        self.crash();
+        self.run();
+    }
+
     /// A replica that follows `primary`.
     pub(crate) fn replica_of(primary: &Self) -> Self {
         let mut server = Self::nowhere();
@@ -63,7 +73,7 @@ impl Postgres {
         let from = ["--host", &host, "--port", &port, "--username", "it", "--pgdata", &data];
         let how = ["--write-recovery-conf", "--checkpoint", "fast", "--no-sync"];
         server.prepare("pg_basebackup", &[&from[..], &how[..]].concat());
-        server.run(&[]);
+        server.run();
         server
     }
 
@@ -71,7 +81,7 @@ impl Postgres {
         let dir = TempDir::with_prefix("ringlane-it-pg-").unwrap();
         // The server's account must be able to enter and to write.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
-        Self { address: free_port(), process: None, dir }
+        Self { address: free_port(), process: None, settings: Vec::new(), dir }
     }
 
     /// Runs a program of the server's on its folder.
@@ -86,7 +96,7 @@ impl Postgres {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn run(&mut self, further: &[String]) {
+    fn run(&mut self) {
         let (log, data) = (self.dir.path().join("log"), self.dir.path().join("data"));
         let settings = [
             format!("port={}", self.address.port()),
@@ -97,8 +107,7 @@ impl Postgres {
         ];
         let mut command = as_postgres();
         command.arg(find("postgres", "postgresql")).arg("-D").arg(data);
-        let settings = settings.iter().chain(further);
-        command.args(settings.flat_map(|setting| ["-c", setting]));
+        command.args(settings.iter().chain(&self.settings).flat_map(|setting| ["-c", setting]));
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::File::create(&log).unwrap());
         let mut process = Beside::start(&mut command, Signal::SIGQUIT);

@@ -1,0 +1,253 @@
+//! Hearing what a client says first, choosing its route by it, and passing it on.
+//!
+//! The parsers are in `greeting`; here is who reads and answers. Invariants: every byte that was
+//! heard reaches the server, after its PROXY header and before all others; a client is not told that
+//! it may go on with TLS unless a server will; what is heard is bounded in time
+//! (`timeout.greeting`) and size (`GREETING_MAX` and one buffer).
+
+use std::cell::RefCell;
+use std::time::Instant;
+
+use ringlane_core::close::{Cause, Close, Phase};
+use ringlane_core::reactor::{Elapsed, Receiver, Stream};
+use ringlane_core::route::{Protocol, Said, Unrouted};
+use ringlane_core::sys::{Buffer, Interest};
+
+use crate::greeting::client_hello::{self, ClientHello};
+use crate::greeting::postgres::{self, First, Key};
+use crate::greeting::{GREETING_MAX, Progress};
+use crate::proxy::Ends;
+use crate::session::{Account, reach};
+
+/// A fatal alert, `unrecognized_name` (RFC 6066, section 3), in a record of its own.
+const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
+
+/// How a greeting that is none, or that no route fits, ends its session.
+const REFUSED: Close = Close { cause: Cause::Refused, phase: Phase::Request };
+
+/// What became of a greeting.
+pub(crate) enum Heard {
+    /// A session begins.
+    Session(Greeted),
+    /// A query of another session is to be cancelled.
+    Cancel(Key),
+}
+
+/// A greeting that was heard to its end.
+#[derive(Default)]
+pub(crate) struct Greeted {
+    /// What the server must be told first.
+    pub(crate) bytes: Vec<u8>,
+    /// Whether the server is to be asked for TLS before, as PostgreSQL is.
+    pub(crate) asks_for_tls: bool,
+    /// The server, if it had to be asked already.
+    pub(crate) server: Option<Stream>,
+    /// Follows the transactions of what comes after the greeting.
+    pub(crate) tracker: Option<Box<RefCell<postgres::Tracker>>>,
+}
+
+/// Who is listened to.
+struct Ear<'a, 'b> {
+    account: &'a mut Account,
+    receiver: &'a mut Receiver<'b>,
+    ends: Option<Ends>,
+    /// All that was said and not answered.
+    bytes: Vec<u8>,
+    deadline: Instant,
+}
+
+/// Hears the greeting of a client, of which `said` came with its PROXY header, and sets the route of
+/// its session.
+pub(crate) async fn hear(
+    account: &mut Account,
+    receiver: &mut Receiver<'_>,
+    said: Option<Buffer>,
+    ends: Option<Ends>,
+) -> Result<Heard, Close> {
+    let frontend = account.frontend();
+    let (protocol, timeout) = (frontend.protocol, frontend.timeout.greeting);
+    let deadline = account.shard.reactor.now() + timeout;
+    let bytes = said.map(|said| said.bytes().to_vec()).unwrap_or_default();
+    let mut ear = Ear { account, receiver, ends, bytes, deadline };
+    match protocol {
+        Protocol::Any => Ok(Heard::Session(Greeted { bytes: ear.bytes, ..Greeted::default() })),
+        Protocol::Tls => ear.tls().await.map(Heard::Session),
+        Protocol::Postgres => ear.postgres().await,
+    }
+}
+
+impl Ear<'_, '_> {
+    fn client(&self) -> &Stream {
+        self.receiver.stream()
+    }
+
+    /// Waits for more to be said.
+    async fn more(&mut self) -> Result<(), Close> {
+        let ended = |cause| Close { cause, phase: Phase::Request };
+        if self.bytes.len() > GREETING_MAX {
+            return Err(REFUSED);
+        }
+        let reactor = &self.account.shard.reactor;
+        let received = reactor.timeout_at(self.deadline, self.receiver.next()).await;
+        match received {
+            Ok(Ok(Some(buffer))) => {
+                self.bytes.extend_from_slice(buffer.bytes());
+                Ok(())
+            }
+            Ok(_) => Err(ended(Cause::Client)),
+            Err(Elapsed) => Err(ended(Cause::ClientTimeout)),
+        }
+    }
+
+    /// A session that begins with TLS.
+    async fn tls(&mut self) -> Result<Greeted, Close> {
+        let hello = loop {
+            match client_hello::read(&self.bytes) {
+                Progress::Done(hello) => break hello,
+                Progress::More => self.more().await?,
+                Progress::Not => return Err(self.refuse(&[])),
+            }
+        };
+        let ClientHello { server_name, protocols } = hello;
+        let frontend = self.account.frontend();
+        let policy = if server_name.is_some() { frontend.unmatched } else { frontend.no_sni };
+        let said = Said { sni: server_name, alpn: protocols, ..Said::default() };
+        if !self.account.follow_route(said) && policy == Unrouted::Reject {
+            return Err(self.refuse(UNRECOGNIZED_NAME));
+        }
+        Ok(Greeted { bytes: std::mem::take(&mut self.bytes), ..Greeted::default() })
+    }
+
+    async fn postgres(&mut self) -> Result<Heard, Close> {
+        let goes_by_name =
+            self.account.frontend().routes.iter().any(|r| !r.sni.is_empty() || !r.alpn.is_empty());
+        let mut server = None;
+        loop {
+            let (first, len) = match postgres::first(&self.bytes) {
+                Progress::Done(first) => first,
+                Progress::More => {
+                    self.more().await?;
+                    continue;
+                }
+                Progress::Not => return Err(self.refuse(&[])),
+            };
+            match first {
+                First::Gss => self.answer(len, postgres::NOT_OFFERED)?,
+                First::Ssl if server.is_some() => return Err(self.refuse(&[])),
+                First::Ssl if goes_by_name => {
+                    self.answer(len, postgres::OFFERED)?;
+                    let greeted = self.tls().await?;
+                    return Ok(Heard::Session(Greeted { asks_for_tls: true, ..greeted }));
+                }
+                First::Ssl => {
+                    let reached = reach(self.account, self.receiver.stream(), self.ends).await?;
+                    let offers = ask_for_tls(self.account, &reached).await?;
+                    if offers {
+                        self.answer(len, postgres::OFFERED)?;
+                        let server = Some(reached);
+                        return Ok(Heard::Session(Greeted { server, ..Greeted::default() }));
+                    }
+                    self.answer(len, postgres::NOT_OFFERED)?;
+                    server = Some(reached);
+                }
+                First::Tls => return self.tls().await.map(Heard::Session),
+                First::Cancel(key) => return Ok(Heard::Cancel(key)),
+                First::Startup { user, database } => {
+                    return self.startup(user, database, server).map(Heard::Session);
+                }
+            }
+        }
+    }
+
+    /// A session of PostgreSQL in clear text.
+    fn startup(
+        &mut self,
+        user: String,
+        database: String,
+        server: Option<Stream>,
+    ) -> Result<Greeted, Close> {
+        let before = self.account.route();
+        let text = format!("no route for user \"{user}\" and database \"{database}\"");
+        let said = Said { user: Some(user), database: Some(database), ..Said::default() };
+        if !self.account.follow_route(said) && self.account.frontend().unmatched == Unrouted::Reject
+        {
+            // invalid_authorization_specification, as for a line missing in pg_hba.conf.
+            return Err(self.refuse(&postgres::error("28000", &text)));
+        }
+        let server = server.filter(|_| self.account.route() == before);
+        if server.is_none() {
+            self.account.leave_server();
+        }
+        let bytes = std::mem::take(&mut self.bytes);
+        Ok(Greeted { bytes, server, tracker: Some(Box::default()), ..Greeted::default() })
+    }
+
+    /// Answers a request of so many bytes, behind which nothing may have come: it would not be
+    /// protected by what the answer promises.
+    fn answer(&mut self, len: usize, answer: &[u8]) -> Result<(), Close> {
+        if self.bytes.len() != len {
+            return Err(self.refuse(&[]));
+        }
+        self.bytes.clear();
+        match self.client().send_few(answer) {
+            Ok(sent) if sent == answer.len() => Ok(()),
+            _ => Err(Close { cause: Cause::Client, phase: Phase::Request }),
+        }
+    }
+
+    /// Says why, if there is a way to say it, and gives up.
+    fn refuse(&self, why: &[u8]) -> Close {
+        if why.is_empty() {
+            self.client().reset_on_close();
+        } else {
+            // It can't be told more than once.
+            let _ = self.client().send_few(why);
+        }
+        REFUSED
+    }
+}
+
+/// Passes a greeting on to the server that was chosen.
+pub(crate) async fn pass_on(
+    account: &mut Account,
+    server: &Stream,
+    greeted: &Greeted,
+) -> Result<(), Close> {
+    if greeted.asks_for_tls && !ask_for_tls(account, server).await? {
+        // The client was promised what this server does not have.
+        return Err(Close::connect(Cause::Server));
+    }
+    let mut left = greeted.bytes.as_slice();
+    while !left.is_empty() {
+        match server.send_few(left) {
+            Ok(sent) => left = &left[sent..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                server.ready(Interest::Writable).await.map_err(|_| Close::data(Cause::Server))?;
+            }
+            Err(_) => return Err(Close::data(Cause::Server)),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a PostgreSQL server offers TLS.
+async fn ask_for_tls(account: &Account, server: &Stream) -> Result<bool, Close> {
+    let broken = Close::connect(Cause::Server);
+    let request = postgres::SSL_REQUEST;
+    if server.send_few(&request).ok() != Some(request.len()) {
+        return Err(broken);
+    }
+    let reactor = &account.shard.reactor;
+    let deadline = reactor.now() + account.frontend().timeout.connect;
+    let mut receiver = server.receiver();
+    let answer = reactor.timeout_at(deadline, receiver.next()).await;
+    let answer = answer.map_err(|Elapsed| Close::connect(Cause::ServerTimeout))?;
+    let Ok(Some(answer)) = answer else { return Err(broken) };
+    // Whoever reads next must find all that comes.
+    let nothing_more = receiver.remainder().await.is_none();
+    match answer.bytes() {
+        b"S" if nothing_more => Ok(true),
+        b"N" if nothing_more => Ok(false),
+        _ => Err(broken),
+    }
+}

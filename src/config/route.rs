@@ -1,0 +1,111 @@
+//! The reader of `route` in one `[[frontend]]`, and of what its clients speak.
+//!
+//! Not here: whether a route's backend exists (`lower`).
+
+use ringlane_core::health::RoleWanted;
+use ringlane_core::route::{NamePattern, Protocol, Route, Unrouted};
+
+use super::frontend;
+use super::table::{At, Table};
+use super::words::Place;
+
+/// What other balancers call what clients speak.
+const FOREIGN_PROTOCOLS: [(&str, &str); 6] = [
+    ("ssl", "tls"),
+    ("https", "tls"),
+    ("tls_passthrough", "tls"),
+    ("postgresql", "postgres"),
+    ("pgsql", "postgres"),
+    ("pg", "postgres"),
+];
+
+/// What a frontend says of its clients' first words.
+#[derive(Debug)]
+pub(super) struct Routing<'a> {
+    pub(super) protocol: Protocol,
+    /// Each with the name of its backend, which has no id yet.
+    pub(super) routes: Vec<(Route, Table<'a>, Option<At<&'a str>>)>,
+    pub(super) no_sni: Unrouted,
+    pub(super) unmatched: Unrouted,
+}
+
+/// Reads what concerns first words.
+pub(super) fn read<'a>(table: &Table<'a>) -> Routing<'a> {
+    let protocols =
+        [("any", Protocol::Any), ("tls", Protocol::Tls), ("postgres", Protocol::Postgres)];
+    let protocol = table.choice("protocol", &protocols, &FOREIGN_PROTOCOLS);
+    let nobody_looks = match protocol {
+        Some(protocol) => protocol == Protocol::Any,
+        None => table.value("protocol").is_none(),
+    };
+    let protocol = protocol.unwrap_or_default();
+    let unrouted = [("backend", Unrouted::Backend), ("reject", Unrouted::Reject)];
+    let policy = |key| table.choice(key, &unrouted, &[("default", "backend")]).unwrap_or_default();
+    let entries = table.tables("route", Place::Route);
+    for key in ["route", "no_sni", "unmatched"] {
+        if let Some(value) = table.value(key)
+            && nobody_looks
+        {
+            let why = "nobody looks at what this frontend's clients say";
+            let hint = "say what they speak: protocol = \"tls\" or \"postgres\"";
+            table.report(table.unusable(key, value.span, why).hint(hint));
+        }
+    }
+    Routing {
+        protocol,
+        routes: entries.into_iter().map(|entry| read_route(entry, protocol, table)).collect(),
+        no_sni: policy("no_sni"),
+        unmatched: policy("unmatched"),
+    }
+}
+
+fn read_route<'a>(
+    mut table: Table<'a>,
+    protocol: Protocol,
+    of: &Table<'_>,
+) -> (Route, Table<'a>, Option<At<&'a str>>) {
+    table.call(format!("{} of {}", table.called(), of.called()));
+    table.require(&["backend"]);
+    let texts = |key| -> Vec<String> {
+        table.strings(key).into_iter().map(|text| text.value.to_owned()).collect()
+    };
+    let sni = table.strings("sni").into_iter().filter_map(|name| pattern(&table, name)).collect();
+    for key in ["user", "database"] {
+        if let Some(value) = table.value(key)
+            && protocol == Protocol::Tls
+        {
+            let why = "it is said inside of TLS, where nobody can look";
+            table.report(table.unusable(key, value.span, why));
+        }
+    }
+    let route = Route {
+        sni,
+        alpn: texts("alpn"),
+        user: texts("user"),
+        database: texts("database"),
+        role: frontend::role(&table).unwrap_or(RoleWanted::Any),
+        ..Route::default()
+    };
+    let backend = table.string("backend");
+    table.refuse_unknown_keys();
+    (route, table, backend)
+}
+
+/// `db.example.org`, or `*.example.org` for all names below.
+fn pattern(table: &Table<'_>, name: At<&str>) -> Option<NamePattern> {
+    let plain = name.value.to_ascii_lowercase();
+    let is_name = |name: &str| {
+        let is_of_a_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !name.is_empty() && name.len() <= 255 && name.bytes().all(is_of_a_name)
+    };
+    let pattern = match plain.strip_prefix("*.") {
+        Some(parent) if is_name(parent) => NamePattern::Below(parent.to_owned()),
+        None if is_name(&plain) => NamePattern::Exact(plain),
+        _ => {
+            let why = "it must be a name such as \"db.example.org\" or \"*.example.org\"";
+            table.report(table.unusable("sni", name.span, why));
+            return None;
+        }
+    };
+    Some(pattern)
+}
