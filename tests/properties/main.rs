@@ -17,14 +17,16 @@ use proptest::prelude::*;
 
 type Entry = fn(&[u8]);
 
-const ENTRIES: [(&str, Entry); 10] = [
+const ENTRIES: [(&str, Entry); 12] = [
     ("address", entries::address),
     ("chooser", entries::chooser),
     ("client_hello", entries::client_hello),
     ("config", entries::config),
     ("duration", entries::duration),
     ("histogram", entries::histogram),
+    ("mysql", entries::mysql),
     ("postgres", entries::postgres),
+    ("redis", entries::redis),
     ("relay", entries::relay),
     ("slab", entries::slab),
     ("wheel", entries::wheel),
@@ -107,8 +109,18 @@ proptest! {
     }
 
     #[test]
+    fn mysql(bytes in prop_oneof![any_bytes(), damaged("mysql")]) {
+        entries::mysql(&bytes);
+    }
+
+    #[test]
     fn postgres(bytes in prop_oneof![any_bytes(), damaged("postgres")]) {
         entries::postgres(&bytes);
+    }
+
+    #[test]
+    fn redis(bytes in prop_oneof![any_bytes(), damaged("redis")]) {
+        entries::redis(&bytes);
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::fmt::Debug;
 
-use ringlane_l4::greeting::{GREETING_MAX, Progress, client_hello, postgres};
+use ringlane_l4::greeting::{
+    GREETING_MAX, Progress, Tracker, client_hello, mysql, postgres, redis,
+};
 
 use super::Input;
 
@@ -26,20 +28,41 @@ pub fn postgres(bytes: &[u8]) {
     if let Progress::Done((postgres::First::Cancel(key), len)) = postgres::first(bytes) {
         assert_eq!(key.cancel_request(), bytes[..len]);
     }
+    follow(bytes, || Tracker::Postgres(postgres::Tracker::default()));
+}
+
+/// Any bytes as the two sides of a session with MySQL.
+pub fn mysql(bytes: &[u8]) {
+    follow(bytes, || Tracker::Mysql(mysql::Tracker::default()));
+}
+
+/// Any bytes as the two sides of a session with Redis.
+pub fn redis(bytes: &[u8]) {
+    follow(bytes, || Tracker::Redis(redis::Tracker::default()));
+}
+
+/// Whatever the pieces in which a session is said, the same is known of it.
+fn follow(bytes: &[u8], start: impl Fn() -> Tracker) {
     let mut input = Input(bytes);
-    let (mut whole, mut split) = (postgres::Tracker::default(), postgres::Tracker::default());
+    let (mut whole, mut split) = (start(), start());
     while !input.is_over() {
         let (from_client, len, piece) =
             (input.byte() % 2 == 0, input.below(64), input.below(8) + 1);
         let (said, rest) = input.0.split_at(len.min(input.0.len()));
         input.0 = rest;
-        let tell = |tracker: &mut postgres::Tracker, bytes: &[u8]| {
+        let tell = |tracker: &mut Tracker, bytes: &[u8]| {
             if from_client { tracker.client(bytes) } else { tracker.server(bytes) }
         };
+        let was_opaque = whole.is_opaque();
         tell(&mut whole, said);
         said.chunks(piece).for_each(|part| tell(&mut split, part));
         assert_eq!(whole.is_idle(), split.is_idle());
-        assert_eq!(whole.is_between_messages(), split.is_between_messages());
+        assert_eq!(whole.is_opaque(), split.is_opaque());
+        assert!(whole.is_opaque() || !was_opaque, "opaque is for good");
+        assert!(!(whole.is_idle() && whole.is_opaque()));
+        if let (Tracker::Postgres(whole), Tracker::Postgres(split)) = (&whole, &split) {
+            assert_eq!(whole.is_between_messages(), split.is_between_messages());
+        }
     }
 }
 

@@ -4,11 +4,15 @@
 //! is given all that came so far and says whether it is whole ([`Progress`]). Not here: choosing by
 //! it (`greet`), and the PROXY header that may stand before it (`proxy`). Invariants: nothing that a
 //! stranger sends makes a parser panic, or keep more than [`GREETING_MAX`] bytes. Next:
-//! `client_hello`, then `postgres`.
+//! `client_hello`, then `postgres`, `mysql` and `redis`.
 
 pub mod client_hello;
+pub mod mysql;
 pub mod postgres;
 mod reader;
+#[cfg(test)]
+mod recorded;
+pub mod redis;
 
 /// Bytes of the longest greeting that is waited for; one that is longer is refused.
 pub const GREETING_MAX: usize = 16 * 1024;
@@ -22,4 +26,55 @@ pub enum Progress<T> {
     More,
     /// It is something else.
     Not,
+}
+
+/// What follows a session in clear text, so that it can be ended where nobody is hurt.
+#[derive(Debug)]
+pub enum Tracker {
+    /// PostgreSQL.
+    Postgres(postgres::Tracker),
+    /// MySQL and MariaDB.
+    Mysql(mysql::Tracker),
+    /// Redis.
+    Redis(redis::Tracker),
+}
+
+impl Tracker {
+    /// Bytes of the client, which will reach the server. Those of one direction come in order, in
+    /// any pieces, and before any answer to them.
+    pub fn client(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Postgres(tracker) => tracker.client(bytes),
+            Self::Mysql(tracker) => tracker.client(bytes),
+            Self::Redis(tracker) => tracker.client(bytes),
+        }
+    }
+
+    /// Bytes of the server.
+    pub fn server(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Postgres(tracker) => tracker.server(bytes),
+            Self::Mysql(tracker) => tracker.server(bytes),
+            Self::Redis(tracker) => tracker.server(bytes),
+        }
+    }
+
+    /// Whether the session is outside a transaction, and nobody waits for anything.
+    pub fn is_idle(&self) -> bool {
+        match self {
+            Self::Postgres(tracker) => tracker.is_idle(),
+            Self::Mysql(tracker) => tracker.is_idle(),
+            Self::Redis(tracker) => tracker.is_idle(),
+        }
+    }
+
+    /// Whether the session can't be followed any more, and only silence tells that it is idle.
+    pub fn is_opaque(&self) -> bool {
+        match self {
+            // Is only given sessions in clear text.
+            Self::Postgres(_) => false,
+            Self::Mysql(tracker) => tracker.is_opaque(),
+            Self::Redis(tracker) => tracker.is_opaque(),
+        }
+    }
 }
