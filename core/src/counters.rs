@@ -98,6 +98,8 @@ pub struct ServerCounters {
     /// Sessions that the server reset before its first byte, or left unanswered until their time was
     /// over.
     pub sessions_failed_early: Counter,
+    /// Sessions of which too much had to be sent to the server again; counted where asked for.
+    pub sessions_lossy: Counter,
     /// Bytes to the server.
     pub bytes_in: Counter,
     /// Bytes from the server.

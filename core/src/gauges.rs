@@ -193,6 +193,8 @@ pub struct ServerGauge {
     rate: AtomicU64,
     /// Sessions when the rate was measured.
     measured: AtomicU32,
+    /// As above: percentage of segments sent again with which a session counts as lossy; 0: none does.
+    loss_limit: AtomicU32,
 }
 
 impl From<&Server> for ServerGauge {
@@ -225,6 +227,16 @@ impl ServerGauge {
     pub fn measure(&self, rate: u64) {
         self.rate.store(rate, Ordering::Relaxed);
         self.measured.store(self.sessions(), Ordering::Relaxed);
+    }
+
+    /// The percentage of segments sent again above which a session is lossy, if somebody asked.
+    pub fn loss_limit(&self) -> Option<u32> {
+        Some(self.loss_limit.load(Ordering::Relaxed)).filter(|limit| *limit != 0)
+    }
+
+    /// Asks for lossy sessions to be counted. For the control thread.
+    pub fn limit_loss(&self, percent: u32) {
+        self.loss_limit.store(percent, Ordering::Relaxed);
     }
 
     /// Whether it has as many sessions as it may have.

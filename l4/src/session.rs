@@ -30,6 +30,9 @@ use crate::pump::Broken;
 use crate::relay::{End, Relay, Side, Traffic};
 use crate::shard::Shard;
 
+/// A session of which fewer segments were sent again was just unlucky.
+const RESENT_MIN: u32 = 3;
+
 /// Bytes that a session has received from either side.
 #[derive(Debug, Default)]
 pub(crate) struct Bytes {
@@ -105,7 +108,9 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
     if greeted > 0 {
         traffic.received(Side::Client, greeted);
     }
-    match Relay::new((receiver, said), &server, &traffic).await {
+    let ended = Relay::new((receiver, said), &server, &traffic).await;
+    account.look_for_loss(id, &server);
+    match ended {
         Ok(()) => Close::NORMAL,
         Err(End::Broken(Broken(side))) => {
             match side {
@@ -271,6 +276,17 @@ impl Account {
             self.server = Some(id);
         }
         entered
+    }
+
+    /// Looks once, at the end, whether much had to be sent to the server again, if somebody asks.
+    fn look_for_loss(&self, id: ServerId, server: &Stream) {
+        if let Some(limit) = self.shard.gauges.server(id).loss_limit()
+            && let Some((sent, again)) = server.segments()
+            && again >= RESENT_MIN
+            && u64::from(again) * 100 > u64::from(sent) * u64::from(limit)
+        {
+            self.shard.counters().server(id).sessions_lossy.add(1);
+        }
     }
 
     /// Gives the place back, to who waits for it.

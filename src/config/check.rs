@@ -240,6 +240,7 @@ fn outlier(backend: &Table<'_>) -> Option<Ejection> {
         base: table.duration("base").unwrap_or(OUTLIER_BASE),
         max: table.duration("max").unwrap_or(OUTLIER_MAX),
         share: table.integer("share", 1..=100).unwrap_or(50),
+        retransmits: table.integer("retransmits", 1..=100),
     };
     if ejection.max < ejection.base {
         let span = table.value("max").or_else(|| table.value("base")).map_or(0..0, |v| v.span);

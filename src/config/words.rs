@@ -277,6 +277,7 @@ const OUTLIER: &[Key] = &[
     ("base", "base = \"30s\""),
     ("max", "max = \"5m\""),
     ("share", "share = 50"),
+    ("retransmits", "retransmits = 10"),
 ];
 
 const STEP: &[Key] = &[

@@ -33,7 +33,9 @@ pub(super) fn begin(running: &Arc<Running>, watches: &[Watch]) {
         let backend = running.snapshot.backend(id);
         let (first, count) = (backend.first_server, backend.server_count);
         let ids = || (first.0..first.0 + count).map(ServerId);
-        let outlier = Outlier::new(watch.outlier?, ids().map(|id| met(running, id)), now);
+        let rules = watch.outlier?;
+        ids().for_each(|id| running.gauges.server(id).limit_loss(rules.retransmits.unwrap_or(0)));
+        let outlier = Outlier::new(rules, ids().map(|id| met(running, id)), now);
         // Until the first look, as if they were nowhere.
         Some(Judged { first, places: ids().map(|_| None).collect(), outlier })
     };
@@ -80,5 +82,6 @@ fn met(running: &Running, id: ServerId) -> Met {
         sessions: server_total(running, id, |s| s.sessions.get()),
         connects_failed: server_total(running, id, |s| s.connects_failed.get()),
         failed_early: server_total(running, id, |s| s.sessions_failed_early.get()),
+        lossy: server_total(running, id, |s| s.sessions_lossy.get()),
     }
 }

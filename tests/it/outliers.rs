@@ -1,19 +1,22 @@
 //! Servers that are ejected for what their sessions meet there.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use socket2::SockRef;
+use socket2::{SockFilter, SockRef};
 
 use crate::harness::balancer::{Ringlane, Setup};
-use crate::harness::client::{greeting, try_round_trip};
+use crate::harness::client::{connect, greeting, try_round_trip};
 use crate::harness::echo::Echo;
 use crate::harness::server::Server;
-use crate::harness::{PATIENCE, wait_until};
+use crate::harness::{PATIENCE, pause, wait_until};
+
+/// Classic BPF (linux/filter.h): keep so many bytes of what arrives.
+const RETURN: u16 = 0x06;
 
 /// A server that accepts each connection and resets it.
 fn resetting() -> (Server, Arc<AtomicBool>) {
@@ -93,6 +96,36 @@ fn who_is_out_gets_no_session_and_not_all_are_out() {
     assert_eq!(ejected().iter().filter(|ejected| **ejected).count(), 1, "at most half of three");
     let metric = format!("ringlane_server_ejected{{backend=\"back\",server=\"s{}\"}}", out + 1);
     assert_eq!(ringlane.metrics()[&metric], 1.0);
+    ringlane.end();
+}
+
+#[test]
+fn who_loses_much_of_what_is_sent_is_out() {
+    let good = ['a', 'b'].map(Echo::greeting);
+    let lossy = Server::each(|mut stream| {
+        // Long enough for the kernel to send again three times (200 ms, and twice as long each time).
+        SockRef::from(&stream).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).unwrap();
+        stream.write_all(b"c").unwrap();
+        pause(Duration::from_secs(2));
+        SockRef::from(&stream).detach_filter().unwrap();
+        let mut back = stream.try_clone().unwrap();
+        let _ = io::copy(&mut stream, &mut back);
+    });
+    let servers = [good[0].address, good[1].address, lossy.address];
+    let rules = "outlier = { failures = 1, interval = \"10m\", base = \"10m\", max = \"10m\", \
+                 retransmits = 10 }";
+    let ringlane = Setup::to(&servers).shards(1).backend(rules).start();
+    wait_until("the ejection", || {
+        let mut client = connect(ringlane.address());
+        greeting(&mut client).unwrap();
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+        drop(client);
+        ringlane.server_field(2, "/ejected") == true
+    });
+    let said = &reasons(&ringlane)[0];
+    assert!(said.contains("sessions lost too much on the way"), "{said}");
+    assert_eq!(ringlane.servers("sessions_lossy")[..2], [0, 0]);
     ringlane.end();
 }
 

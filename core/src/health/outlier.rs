@@ -22,6 +22,8 @@ pub struct Ejection {
     pub max: Duration,
     /// Percentage of the servers that may be out at once, rounded down.
     pub share: u32,
+    /// Percentage of segments sent again above which a session is a failure, if that counts.
+    pub retransmits: Option<u32>,
 }
 
 /// What the sessions of a server have met since the start; only grows.
@@ -33,6 +35,8 @@ pub struct Met {
     pub connects_failed: u64,
     /// Sessions that it reset before its first byte, or left unanswered until their time was over.
     pub failed_early: u64,
+    /// Sessions of which too much had to be sent again.
+    pub lossy: u64,
 }
 
 impl Met {
@@ -41,32 +45,37 @@ impl Met {
             sessions: self.sessions.saturating_sub(before.sessions),
             connects_failed: self.connects_failed.saturating_sub(before.connects_failed),
             failed_early: self.failed_early.saturating_sub(before.failed_early),
+            lossy: self.lossy.saturating_sub(before.lossy),
         }
     }
 
     fn failures(self) -> u64 {
-        self.connects_failed + self.failed_early
+        self.connects_failed + self.failed_early + self.lossy
     }
 
     fn is_enough(self, failures: u32) -> bool {
-        let went_well = self.sessions.saturating_sub(self.failed_early);
+        let went_well = self.sessions.saturating_sub(self.failed_early + self.lossy);
         self.failures() >= failures.into() && self.failures() >= went_well
     }
 }
 
 impl fmt::Display for Met {
-    /// As in `3 connects failed and 2 of 4 sessions ended unanswered`.
+    /// As in `3 connects failed, 2 of 4 sessions ended unanswered`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sessions, connects_failed, failed_early } = self;
-        match (connects_failed, failed_early) {
-            (_, 0) => write!(f, "{connects_failed} connects failed"),
-            (0, _) => write!(f, "{failed_early} of {sessions} sessions ended unanswered"),
-            _ => write!(
-                f,
-                "{connects_failed} connects failed and {failed_early} of {sessions} sessions \
-                 ended unanswered"
-            ),
+        let mut gap = "";
+        for (count, of_sessions, what) in [
+            (self.connects_failed, false, "connects failed"),
+            (self.failed_early, true, "sessions ended unanswered"),
+            (self.lossy, true, "sessions lost too much on the way"),
+        ] {
+            match (count, of_sessions) {
+                (0, _) => continue,
+                (_, true) => write!(f, "{gap}{count} of {} {what}", self.sessions)?,
+                (_, false) => write!(f, "{gap}{count} {what}")?,
+            }
+            gap = ", ";
         }
+        Ok(())
     }
 }
 
@@ -166,10 +175,11 @@ mod tests {
         base: Duration::from_secs(30),
         max: Duration::from_secs(100),
         share: 50,
+        retransmits: None,
     };
 
     fn met(sessions: u64, connects_failed: u64, failed_early: u64) -> Met {
-        Met { sessions, connects_failed, failed_early }
+        Met { sessions, connects_failed, failed_early, lossy: 0 }
     }
 
     fn three(now: Instant) -> Outlier {
@@ -187,6 +197,8 @@ mod tests {
             (met(100, 5, 0), false),
             (met(10, 0, 5), true),
             (met(11, 0, 5), false),
+            (Met { lossy: 4, ..met(6, 0, 1) }, true),
+            (Met { lossy: 4, ..met(11, 0, 1) }, false),
         ] {
             let verdict = three(now).observe(0, met, now);
             assert_eq!(verdict == Some(Verdict::Ejected(RULES.base, met)), ejected, "{met}");

@@ -127,6 +127,11 @@ impl Stream {
         sys::peer_address(&self.fd)
     }
 
+    /// Segments of TCP that were sent, and how many of them were sent again; `None` for unix sockets.
+    pub fn segments(&self) -> Option<(u32, u32)> {
+        sys::segments(&self.fd)
+    }
+
     /// The address at this end; `None` for unix sockets.
     pub fn own_address(&self) -> Option<SocketAddr> {
         sys::local_address(&self.fd).ok().flatten()

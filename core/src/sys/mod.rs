@@ -23,4 +23,6 @@ pub(crate) use kernel::Wait;
 pub use pipe::Pipe;
 pub use setup::{DriverKind, SetupError, probe};
 pub use socket::{ListenOptions, Socket, listen, local_address, peer_address, reset_on_close};
-pub(crate) use socket::{accept_now, leave_pacing_on_a_short_path, send_few, shutdown_write};
+pub(crate) use socket::{
+    accept_now, leave_pacing_on_a_short_path, segments, send_few, shutdown_write,
+};

@@ -171,7 +171,7 @@ pub(crate) fn leave_pacing_on_a_short_path(socket: &Socket) -> io::Result<bool> 
     let socket = socket.os()?;
     let socket = SockRef::from(&socket);
     let name = socket.tcp_congestion()?;
-    if !name.starts_with(b"bbr") || round_trip_us(&socket)? > SHORT_PATH_RTT_US {
+    if !name.starts_with(b"bbr") || tcp_info(&socket)?.tcpi_rtt > SHORT_PATH_RTT_US {
         return Ok(false);
     }
     // cubic is the kernel's own default and reno is always built in.
@@ -179,8 +179,17 @@ pub(crate) fn leave_pacing_on_a_short_path(socket: &Socket) -> io::Result<bool> 
     Ok(true)
 }
 
-/// The kernel's smoothed round-trip time of a TCP connection, microseconds.
-fn round_trip_us(socket: &SockRef<'_>) -> io::Result<u32> {
+/// Segments that a TCP connection has sent, and how many of them were sent again; `None` for others.
+pub(crate) fn segments(socket: &Socket) -> Option<(u32, u32)> {
+    if socket.simulated().is_some() {
+        return None;
+    }
+    let info = tcp_info(&SockRef::from(&socket.os().ok()?)).ok()?;
+    Some((info.tcpi_segs_out, info.tcpi_total_retrans))
+}
+
+/// What the kernel knows of a TCP connection. An older kernel leaves the newest fields at 0.
+fn tcp_info(socket: &SockRef<'_>) -> io::Result<libc::tcp_info> {
     // SAFETY: `tcp_info` is plain numbers, for which zero is a value.
     let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
     let mut len = libc::socklen_t::try_from(size_of::<libc::tcp_info>()).unwrap_or(0);
@@ -194,7 +203,7 @@ fn round_trip_us(socket: &SockRef<'_>) -> io::Result<u32> {
             &raw mut len,
         )
     };
-    if outcome == 0 { Ok(info.tcpi_rtt) } else { Err(io::Error::last_os_error()) }
+    if outcome == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sends a FIN after what was sent. Never through the ring, which would hand it to a worker thread.

@@ -472,6 +472,13 @@ pub(super) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "ringlane_server_sessions_lossy_total",
+        help: "Sessions of which too much had to be sent to the server again (`retransmits` of `outlier`).",
+        read: Read::Server(|running, id| {
+            server_total(running, id, |server| server.sessions_lossy.get())
+        }),
+    },
+    Metric {
         name: "ringlane_server_connects_failed_total",
         help: "Connects that failed, those that timed out included.",
         read: Read::Server(|running, id| {
