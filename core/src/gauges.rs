@@ -29,6 +29,8 @@ pub struct Gauges {
     frontends: Vec<CachePadded<Gate>>,
     servers: Vec<CachePadded<ServerGauge>>,
     shards: Vec<CachePadded<AtomicU32>>,
+    /// Words on ending sessions that each shard has acted upon.
+    heard: Vec<CachePadded<AtomicU64>>,
     affinities: Vec<Option<affinity::Table>>,
     queues: Vec<Option<Queue>>,
     /// New connections per second of each frontend that has a limit.
@@ -60,6 +62,7 @@ impl Gauges {
                 .map(|server| CachePadded::new(server.into()))
                 .collect(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
+            heard: (0..shards).map(|_| CachePadded::default()).collect(),
             affinities: (0..).zip(&snapshot.backends).map(affinity).collect(),
             queues: snapshot.backends.iter().map(queue).collect(),
             rates: snapshot.frontends.iter().map(|frontend| frontend.rate.map(rate)).collect(),
@@ -139,6 +142,16 @@ impl Gauges {
     /// Live sessions of a shard, those on their way to it included.
     pub fn shard(&self, index: usize) -> u32 {
         self.shards[index].load(Ordering::Relaxed)
+    }
+
+    /// Words on ending sessions that a shard has acted upon: those whom they meant have heard.
+    pub fn heard(&self, shard: usize) -> u64 {
+        self.heard[shard].load(Ordering::Acquire)
+    }
+
+    /// A shard has acted upon another word.
+    pub fn hear(&self, shard: usize) {
+        self.heard[shard].fetch_add(1, Ordering::Release);
     }
 
     /// A session begins on a shard.
@@ -380,6 +393,7 @@ impl Gauges {
             frontends: vec![CachePadded::new(Gate::new(frontend))],
             servers: Vec::new(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
+            heard: (0..shards).map(|_| CachePadded::default()).collect(),
             affinities: Vec::new(),
             queues: Vec::new(),
             rates: vec![None],

@@ -65,7 +65,7 @@ pub(crate) struct Traffic<'a> {
     /// Follows its transactions, where they can be seen.
     tracker: Option<Box<RefCell<postgres::Tracker>>>,
     /// Words on ending sessions that were said before the server was chosen.
-    begun: u32,
+    begun: Cell<u32>,
     bytes: &'a Bytes,
     frontend: &'a FrontendCounters,
     server: &'a ServerCounters,
@@ -96,7 +96,7 @@ impl<'a> Traffic<'a> {
             server_id,
             role,
             tracker,
-            begun,
+            begun: Cell::new(begun),
             bytes,
             frontend: shard.counters().frontend(frontend_id),
             server: shard.counters().server(server_id),
@@ -162,9 +162,19 @@ impl<'a> Traffic<'a> {
 
     /// What was said of sessions like this one since it began.
     fn verdict(&self) -> Option<Verdict> {
+        let said = self.shard.endings.said();
+        if said == self.begun.get() {
+            return None;
+        }
         // Differs from session to session, which is all it must do.
         let mark = (self.bytes as *const Bytes).addr() as u32;
-        self.shard.endings.verdict((self.server_id, self.role), self.begun, mark)
+        let like_this = (self.server_id, self.role);
+        let verdict = self.shard.endings.verdict(like_this, self.begun.get(), mark);
+        if verdict.is_none() {
+            // What did not mean this session never will.
+            self.begun.set(said);
+        }
+        verdict
     }
 
     /// As `deadline`, for the configured timeouts.
@@ -236,6 +246,12 @@ impl<'a> Relay<'a> {
     /// deadline moves with every byte; the timer does not: it is looked at when it fires.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let reactor = &self.traffic.shard.reactor;
+        let verdict = self.traffic.verdict();
+        if verdict == Some(Verdict::Fenced) {
+            // Before anything more passes.
+            let told = self.tell();
+            return Poll::Ready(Err(End::Fenced { told }));
+        }
         if let Some(Poll::Ready(ended)) = reactor.poll_part(UP, || self.up.poll(cx)) {
             ended.map_err(End::Broken)?;
         }
@@ -245,17 +261,12 @@ impl<'a> Relay<'a> {
         if self.up.has_ended() && self.down.has_ended() {
             return Poll::Ready(Ok(()));
         }
-        let is_meant = self.traffic.begun != self.traffic.shard.endings.said();
         // A session whose transactions are followed may have become idle with what has just passed.
-        let may_be_idle = is_meant && self.traffic.tracker.is_some();
+        let may_be_idle = verdict.is_some() && self.traffic.tracker.is_some();
         if !may_be_idle && !reactor.has_other_news() {
             return Poll::Pending;
         }
-        if is_meant {
-            if self.traffic.verdict() == Some(Verdict::Fenced) {
-                let told = self.tell();
-                return Poll::Ready(Err(End::Fenced { told }));
-            }
+        if verdict.is_some() {
             let deadline = self.traffic.deadline().0;
             Pin::new(&mut self.timer).postpone(deadline);
         }

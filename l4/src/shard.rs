@@ -174,6 +174,9 @@ impl Shard {
                     let sessions = self.gauges.server(server).sessions();
                     self.endings.say((server, role, how), sessions, self.reactor.now());
                     self.reactor.wake_everyone();
+                    // Behind all of them: those who were meant have ended then.
+                    self.reactor.yield_now().await;
+                    self.gauges.hear(self.reactor.shard());
                 }
                 First::Left(Message::Moved { server, address }) => self.moved(server, address),
                 First::Left(Message::PlaceFree { backend, line }) => self.lines.call(backend, line),

@@ -8,12 +8,16 @@
 //! shards are told to end sessions.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ringlane_core::addresses::Found;
 use ringlane_core::gauges::Gauges;
-use ringlane_core::health::{Admin, Backend, Change, Ended, Health, Lag, Orders, Seen, State};
+use ringlane_core::health::{
+    Admin, Backend, Change, Ended, Ending, Health, Lag, Orders, Seen, State,
+};
 use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::snapshot::{Address, BackendId, ServerId, Snapshot};
 use tokio::sync::Notify;
@@ -21,6 +25,12 @@ use tokio::sync::futures::Notified;
 
 use super::log::say;
 use crate::config::Watch;
+
+/// How long a new primary is kept closed at most until all shards have ended the sessions of the old.
+const HEARD_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How often it is looked whether they have.
+const HEARD_STEP: Duration = Duration::from_micros(100);
 
 /// Changes that are kept for each server.
 const CHANGES_KEPT: usize = 16;
@@ -35,6 +45,8 @@ pub struct Servers {
     gauges: Arc<Gauges>,
     mailboxes: Arc<[Mailbox]>,
     books: Mutex<Vec<Book>>,
+    /// Words on ending sessions that each shard was told.
+    told: Vec<AtomicU64>,
     moved: Notify,
 }
 
@@ -124,7 +136,8 @@ impl Servers {
         };
         let backends = u32::try_from(snapshot.backends.len()).unwrap_or(u32::MAX);
         let books = Mutex::new((0..backends).map(book).collect());
-        Self { snapshot, gauges, mailboxes, books, moved: Notify::new() }
+        let told = mailboxes.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { snapshot, gauges, mailboxes, books, told, moved: Notify::new() }
     }
 
     /// A check of a server has ended; an error is a phrase for operators.
@@ -292,13 +305,43 @@ impl Servers {
             let moved = Message::Moved { server, address: address.clone().map(Box::new) };
             self.mailboxes[*shard].post(moved).is_err()
         });
-        for (index, id) in (0..book.pages.len()).zip(first..) {
-            self.gauges.server(ServerId(id)).order(book.health.orders(index, Instant::now()));
+        let ended = book.health.ended_by(&changes);
+        let fences = ended.iter().any(|ended| ended.how == Ending::Fence);
+        if fences {
+            // Nobody is to write anywhere else before the last one has stopped writing there.
+            self.publish(book, first, Orders::closed_for_primary);
+        } else {
+            self.publish(book, first, |orders| orders);
+        }
+        self.tell(book, first, ended);
+        if fences {
+            self.wait_until_heard(book);
+            self.publish(book, first, |orders| orders);
         }
         if let Some(queue) = self.gauges.queue(backend) {
             queue.call_next(backend, &self.mailboxes);
         }
-        let ended = book.health.ended_by(&changes);
+        for change in changes {
+            let name = self.snapshot.full_name(ServerId(first + change.server as u32));
+            say(format_args!(
+                "server {name} is {} (was {}): {}",
+                change.to, change.from, change.reason
+            ));
+            let (from, to) = (change.from.to_string(), change.to.to_string());
+            book.pages[change.server].record(from, to, change.reason);
+        }
+    }
+
+    /// Says what each server of a backend may take.
+    fn publish(&self, book: &Book, first: u32, but: fn(Orders) -> Orders) {
+        for (index, id) in (0..book.pages.len()).zip(first..) {
+            let orders = book.health.orders(index, Instant::now());
+            self.gauges.server(ServerId(id)).order(but(orders));
+        }
+    }
+
+    /// Tells shards which sessions end.
+    fn tell(&self, book: &mut Book, first: u32, ended: Vec<Ended>) {
         let shards = self.mailboxes.len();
         for word in ended.into_iter().flat_map(|ended| (0..shards).map(move |n| (n, ended))) {
             // Said once more it means the same: so the list has an end.
@@ -309,16 +352,25 @@ impl Servers {
         book.untold.retain(|(shard, ended)| {
             let server = ServerId(first + ended.server as u32);
             let message = Message::EndSessions { server, role: ended.role, how: ended.how };
-            self.mailboxes[*shard].post(message).is_err()
+            let told = self.mailboxes[*shard].post(message).is_ok();
+            if told {
+                self.told[*shard].fetch_add(1, Ordering::Relaxed);
+            }
+            !told
         });
-        for change in changes {
-            let name = self.snapshot.full_name(ServerId(first + change.server as u32));
-            say(format_args!(
-                "server {name} is {} (was {}): {}",
-                change.to, change.from, change.reason
-            ));
-            let (from, to) = (change.from.to_string(), change.to.to_string());
-            book.pages[change.server].record(from, to, change.reason);
+    }
+
+    /// Waits until every shard has ended whom it was told to end, for a moment at most: one that is
+    /// held up for longer must not keep the others from the new primary.
+    fn wait_until_heard(&self, book: &Book) {
+        let until = Instant::now() + HEARD_PATIENCE;
+        let is_behind =
+            |shard: usize| self.gauges.heard(shard) < self.told[shard].load(Ordering::Relaxed);
+        while book.untold.is_empty()
+            && (0..self.mailboxes.len()).any(is_behind)
+            && Instant::now() < until
+        {
+            thread::sleep(HEARD_STEP);
         }
     }
 }

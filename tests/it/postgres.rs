@@ -1,19 +1,23 @@
 //! PostgreSQL behind a frontend that knows its protocol: routes, cancels, and drains between
 //! transactions.
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Read;
+use std::net::SocketAddr;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tempfile::TempDir;
 
 use crate::harness::balancer::{Ringlane, Setup, path_str};
 use crate::harness::certificates::{Authority, show};
-use crate::harness::client::connect;
 use crate::harness::postgres::Postgres;
 use crate::harness::program::{Beside, bound_to_us, find};
-use crate::harness::{heavy, wait_until};
+use crate::harness::session::{Answer, Session};
+use crate::harness::{AtEnd, heavy, pause, wait_until};
 
 /// Lets everybody in.
 const TRUSTED: &[&str] = &["host all all all trust"];
@@ -160,7 +164,10 @@ fn a_cancel_reaches_the_server_whose_query_it_means_and_no_other() {
     let _alone = heavy();
     let servers: Vec<Postgres> = (0..3).map(|_| Postgres::start()).collect();
     let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
-    let ringlane = Setup::to(&addresses).frontend("protocol = \"postgres\"").start();
+    let ringlane = Setup::to(&addresses)
+        .frontend("protocol = \"postgres\"")
+        .backend("balance = \"least_conn\"")
+        .start();
     let asleep = |server: &Postgres| {
         let query = "select count(*) from pg_stat_activity where query = 'select pg_sleep(600)'";
         server.ask(query).parse::<usize>().unwrap()
@@ -195,64 +202,6 @@ fn a_cancel_reaches_the_server_whose_query_it_means_and_no_other() {
     ringlane.end();
 }
 
-/// A session that speaks the protocol's simple half, so that the test sees each message.
-struct Session {
-    stream: TcpStream,
-}
-
-impl Session {
-    fn begin(address: SocketAddr) -> Self {
-        let mut stream = connect(address);
-        let parameters = b"user\0it\0database\0postgres\0\0";
-        let mut packet = (parameters.len() as u32 + 8).to_be_bytes().to_vec();
-        packet.extend([0, 3, 0, 0]);
-        packet.extend(parameters);
-        stream.write_all(&packet).unwrap();
-        let mut session = Self { stream };
-        session.until_ready();
-        session
-    }
-
-    /// The next message; `None` at the end of the stream.
-    fn message(&mut self) -> Option<(u8, Vec<u8>)> {
-        let mut head = [0; 5];
-        self.stream.read_exact(&mut head).ok()?;
-        let len = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
-        let mut body = vec![0; len as usize - 4];
-        self.stream.read_exact(&mut body).unwrap();
-        Some((head[0], body))
-    }
-
-    /// Messages up to ReadyForQuery; its status.
-    fn until_ready(&mut self) -> u8 {
-        loop {
-            match self.message().expect("the session goes on") {
-                (b'Z', status) => return status[0],
-                (b'E', error) => panic!("{}", String::from_utf8_lossy(&error)),
-                _ => {}
-            }
-        }
-    }
-
-    fn query(&mut self, query: &str) -> u8 {
-        let mut packet = vec![b'Q'];
-        packet.extend((query.len() as u32 + 5).to_be_bytes());
-        packet.extend(query.as_bytes());
-        packet.push(0);
-        self.stream.write_all(&packet).unwrap();
-        self.until_ready()
-    }
-
-    /// Waits for the end; the error code that was said before.
-    fn ended_with(mut self) -> String {
-        let (kind, error) = self.message().expect("a last word");
-        assert_eq!(kind, b'E');
-        assert!(self.message().is_none(), "and then the end");
-        let text = String::from_utf8_lossy(&error).into_owned();
-        text.split('\0').find_map(|field| field.strip_prefix('C')).unwrap().to_owned()
-    }
-}
-
 #[test]
 fn a_drain_ends_sessions_between_transactions_and_says_so() {
     let postgres = Postgres::start();
@@ -270,5 +219,113 @@ fn a_drain_ends_sessions_between_transactions_and_says_so() {
     assert_eq!(busy.query("commit"), b'I');
     assert_eq!(busy.ended_with(), "57P01");
     assert_eq!(postgres.ask("select n from t"), "7");
+    ringlane.end();
+}
+
+/// pgbench's clients, and the transactions of each, each over a session of its own.
+const CLIENTS: usize = 500;
+const TRANSACTIONS: usize = 3;
+
+/// Clients that keep their sessions for as long as these last.
+const KEPT: usize = 8;
+
+/// How long such a client thinks.
+const THINKING: Duration = Duration::from_millis(5);
+
+/// Three servers that hold this many sessions each, behind a balancer with these lines in its
+/// backend.
+fn three_servers(lines: &str) -> (Vec<Postgres>, Ringlane) {
+    let settings = ["max_connections=600", "shared_buffers=16MB", "max_wal_senders=0"];
+    let servers: Vec<Postgres> = (0..3).map(|_| Postgres::with_settings(&settings)).collect();
+    let addresses: Vec<SocketAddr> = servers.iter().map(|server| server.address).collect();
+    let setup = Setup::to(&addresses).frontend("protocol = \"postgres\"");
+    (servers, setup.backend("balance = \"least_conn\"").backend(lines).start())
+}
+
+/// Drains each server, restarts it when its last session has ended, and puts it back.
+fn restart_in_turn(servers: &mut [Postgres], ringlane: &Ringlane) {
+    for (number, server) in servers.iter_mut().enumerate() {
+        let name = format!("back/s{}", number + 1);
+        ringlane.order(&name, "drain");
+        wait_until("its sessions to end", || ringlane.servers("sessions_live")[number] == 0);
+        server.restart();
+        ringlane.order(&name, "ready");
+    }
+}
+
+#[test]
+fn servers_are_restarted_in_turn_while_pgbench_runs_and_no_transaction_fails() {
+    let _alone = heavy();
+    let (mut servers, ringlane) = three_servers("");
+    let port = ringlane.address().port().to_string();
+    let folder = TempDir::with_prefix("ringlane-it-").unwrap();
+    let script = folder.path().join("script.sql");
+    std::fs::write(&script, "begin;\nselect 1;\ncommit;\n").unwrap();
+    let mut pgbench = bound_to_us();
+    pgbench.arg(find("pgbench", "postgresql-contrib"));
+    pgbench.args(["-h", "127.0.0.1", "-p", &port, "-U", "it", "-n", "-C", "-j", "2"]);
+    pgbench.args(["-c", &CLIENTS.to_string(), "-t", &TRANSACTIONS.to_string()]);
+    pgbench.args(["-f", path_str(&script), "postgres"]);
+    pgbench.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let pgbench = pgbench.spawn().unwrap();
+    restart_in_turn(&mut servers, &ringlane);
+    let output = pgbench.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let total = CLIENTS * TRANSACTIONS;
+    assert!(said.contains(&format!("actually processed: {total}/{total}")), "{said}");
+    assert!(said.contains("number of failed transactions: 0 "), "{said}");
+    ringlane.wait_until_idle();
+    assert_eq!(ringlane.frontend("sessions_failed"), 0);
+    ringlane.end();
+}
+
+/// Transactions over one session after another until `over`; how many were committed. A session may
+/// end between two of them, which is told before the first word of the next is acted upon.
+fn transactions(address: SocketAddr, over: &AtomicBool) -> usize {
+    let mut committed = 0;
+    let mut session = Session::begin(address);
+    while !over.load(Ordering::Relaxed) {
+        match session.ask("begin") {
+            Answer::Ready(b'T', _) => {}
+            // The last word may be lost, as what was sent after it was answered by a reset.
+            Answer::Gone => {
+                session = Session::begin(address);
+                continue;
+            }
+            Answer::Error(code) if code == "57P01" => {
+                session = Session::begin(address);
+                continue;
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(session.query("insert into kept values (1)"), b'T');
+        assert_eq!(session.query("commit"), b'I');
+        committed += 1;
+        // What a client does between its transactions, most of its time.
+        pause(THINKING);
+    }
+    committed
+}
+
+#[test]
+fn sessions_that_stay_move_between_their_transactions() {
+    let _alone = heavy();
+    let (mut servers, ringlane) = three_servers("on_drain = \"drain\"");
+    for server in &servers {
+        server.ask("create table kept (n int)");
+    }
+    let (address, over) = (ringlane.address(), AtomicBool::new(false));
+    let committed: usize = thread::scope(|scope| {
+        let kept: Vec<_> =
+            (0..KEPT).map(|_| scope.spawn(|| transactions(address, &over))).collect();
+        let end = AtEnd(&over);
+        restart_in_turn(&mut servers, &ringlane);
+        drop(end);
+        kept.into_iter().map(|kept| kept.join().unwrap()).sum()
+    });
+    let rows = servers.iter().map(|server| server.ask("select count(*) from kept"));
+    let rows: usize = rows.map(|count| count.parse::<usize>().unwrap()).sum();
+    assert_eq!(rows, committed, "what was acknowledged is there, and nothing else");
+    println!("{committed} transactions over {} sessions", ringlane.frontend("sessions"));
     ringlane.end();
 }

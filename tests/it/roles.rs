@@ -1,7 +1,9 @@
 //! Replicated databases: writes go to the primary, reads to replicas that are not behind.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -10,7 +12,8 @@ use crate::harness::balancer::{Ringlane, Setup};
 use crate::harness::mariadb::{self, Mariadb};
 use crate::harness::postgres::{self, Postgres};
 use crate::harness::redis::{self, Redis};
-use crate::harness::{PATIENCE, heavy, wait_for, wait_until};
+use crate::harness::session::{Answer, Session};
+use crate::harness::{AtEnd, PATIENCE, heavy, wait_for, wait_until};
 
 /// Two frontends on one backend: `front` for writes, `reads` for replicas.
 fn body(servers: &[(&str, String)], check: &str, keys: &str) -> String {
@@ -88,6 +91,65 @@ fn postgresql_writes_follow_the_primary_and_reads_avoid_stale_replicas() {
     assert_eq!(postgres::ask(writes, "SELECT value FROM kept ORDER BY id DESC LIMIT 1"), "3");
     let port = replicas[0].address.port().to_string();
     assert_eq!(postgres::ask(writes, "SELECT inet_server_port()"), port);
+    ringlane.end();
+}
+
+/// Writes until `over`, over one session after another; when each write was acknowledged, and by
+/// which port.
+fn write(address: SocketAddr, over: &AtomicBool) -> Vec<(Instant, String)> {
+    let mut acknowledged = Vec::new();
+    let mut session = None;
+    while !over.load(Ordering::Relaxed) {
+        let Some(open) = &mut session else {
+            session = Session::try_begin(address);
+            continue;
+        };
+        match open.ask("INSERT INTO kept VALUES (1) RETURNING current_setting('port')") {
+            Answer::Ready(_, Some(port)) => acknowledged.push((Instant::now(), port)),
+            _ => session = None,
+        }
+    }
+    acknowledged
+}
+
+#[test]
+fn nobody_writes_to_an_old_primary_once_somebody_writes_to_the_new_one() {
+    let _alone = heavy();
+    let old = Postgres::start();
+    let new = Postgres::replica_of(&old);
+    old.ask("CREATE TABLE kept (value int)");
+    let ports = [&old, &new].map(|server| server.address.port().to_string());
+    let servers = [("pg1", old.address.to_string()), ("pg2", new.address.to_string())];
+    let check = format!("kind = \"postgres\", user = \"it\", {CHECK}");
+    let keys = "on_conflict = \"newest\"\non_role_change = \"fence\"\nqueue = {}";
+    let body =
+        body(&servers, &check, keys).replacen("role =", "protocol = \"postgres\"\nrole =", 1);
+    let ringlane = Setup::of(&body).start();
+    wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica"]);
+    wait_until("the replica to have the table", || {
+        new.ask("SELECT count(*) FROM pg_tables WHERE tablename = 'kept'") == "1"
+    });
+    let (address, over) = (ringlane.address(), AtomicBool::new(false));
+    let acknowledged: Vec<(Instant, String)> = thread::scope(|scope| {
+        let writers: Vec<_> = (0..4).map(|_| scope.spawn(|| write(address, &over))).collect();
+        let end = AtEnd(&over);
+        let rows = |server: &Postgres| server.ask("SELECT count(*) FROM kept").parse().unwrap();
+        wait_until("writes to the old primary", || rows(&old) > 100);
+        new.promote();
+        wait_until("the new primary", || all(&ringlane, "role")[1] == "primary");
+        let before: u32 = rows(&new);
+        wait_until("writes to the new primary", || rows(&new) > before + 100);
+        drop(end);
+        writers.into_iter().flat_map(|writer| writer.join().unwrap()).collect()
+    });
+    let times = |port: &str| -> Vec<Instant> {
+        let by_port = acknowledged.iter().filter(|(_, by)| by == port);
+        by_port.map(|(at, _)| *at).collect()
+    };
+    let last = times(&ports[0]).into_iter().max().unwrap();
+    let first = times(&ports[1]).into_iter().min().unwrap();
+    assert!(last < first, "{:?} too late", last - first);
+    println!("no write was acknowledged for {:?} between two primaries", first - last);
     ringlane.end();
 }
 

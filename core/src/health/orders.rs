@@ -41,6 +41,12 @@ impl Orders {
         Self(self.0 | DRAINS)
     }
 
+    /// The same but for sessions that want a primary.
+    #[must_use]
+    pub fn closed_for_primary(self) -> Self {
+        Self(self.0 & !(1 << 1))
+    }
+
     /// The same for sessions alone that no other server takes.
     #[must_use]
     pub fn as_backup(self) -> Self {

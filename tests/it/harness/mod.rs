@@ -18,7 +18,9 @@ pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod redis;
 pub(crate) mod server;
+pub(crate) mod session;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -71,4 +73,13 @@ pub(crate) fn heavy() -> MutexGuard<'static, ()> {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     // A story that failed leaves nothing behind that the next one could stumble over.
     ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Tells who works beside a story that it is over, however it ends.
+pub(crate) struct AtEnd<'a>(pub(crate) &'a AtomicBool);
+
+impl Drop for AtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

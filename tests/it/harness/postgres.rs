@@ -59,8 +59,18 @@ impl Postgres {
         server
     }
 
-    /// Ends it as a crash would, and starts it again at the same address.
+    /// As `start`, with further settings.
+    pub(crate) fn with_settings(settings: &[&str]) -> Self {
+        let mut server = Self::empty();
+        server.settings = settings.iter().map(|&setting| setting.to_owned()).collect();
+        server.run();
+        server
+    }
+
+    /// Ends it in order, and starts it again at the same address.
     pub(crate) fn restart(&mut self) {
+        let data = self.dir.path().join("data");
+        self.prepare("pg_ctl", &["stop", "--pgdata", path_str(&data), "--mode", "fast"]);
         self.crash();
         self.run();
     }
