@@ -19,6 +19,7 @@ pub mod limits;
 #[cfg(all(loom, test))]
 mod loom_tests;
 pub mod mailbox;
+pub mod options;
 pub mod pace;
 mod parking;
 pub mod prng;

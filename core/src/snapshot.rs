@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::health::RoleWanted;
+use crate::options::{Source, TcpOptions};
 use crate::route::{Protocol, Route, Unrouted};
 
 /// Index of a frontend in [`Snapshot::frontends`].
@@ -58,6 +59,8 @@ pub struct Frontend {
     pub timeout: Timeout,
     /// Congestion control towards clients.
     pub congestion: Congestion,
+    /// What else its sockets are told.
+    pub tcp: TcpOptions,
     /// How bytes are relayed.
     pub path: Path,
     /// Which servers of the backend its sessions may go to.
@@ -157,6 +160,10 @@ pub struct Backend {
     pub affinity: Option<Affinity>,
     /// Congestion control towards servers.
     pub congestion: Congestion,
+    /// What else its sockets are told.
+    pub tcp: TcpOptions,
+    /// Where its sessions come from.
+    pub source: Source,
     /// What its servers are told of the client before its first byte (PROXY protocol).
     pub send_proxy: Option<SendProxy>,
     /// Whether sessions wait while no server has room; otherwise they are refused.

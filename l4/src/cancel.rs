@@ -6,6 +6,7 @@
 //! servers have heard, which is what clients wait for.
 
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -42,7 +43,8 @@ pub(crate) async fn pass_on(
         let mut packet = backend.send_proxy.map(|v| proxy::write(v, ends)).unwrap_or_default();
         packet.extend(key.cancel_request());
         told.left.set(told.left.get() + 1);
-        shard.reactor.spawn(tell(Rc::clone(shard), id, packet, Rc::clone(&told)));
+        let to = (id, ends.map(|ends| ends.client));
+        shard.reactor.spawn(tell(Rc::clone(shard), to, packet, Rc::clone(&told)));
     }
     while told.left.get() > 0 {
         told.all.wait().await;
@@ -61,9 +63,14 @@ struct Told {
 }
 
 /// Tells one server and waits until it closes, for no longer than it may take to connect.
-async fn tell(shard: Rc<Shard>, id: ServerId, packet: Vec<u8>, told: Rc<Told>) {
+async fn tell(
+    shard: Rc<Shard>,
+    (id, client): (ServerId, Option<SocketAddr>),
+    packet: Vec<u8>,
+    told: Rc<Told>,
+) {
     let told_one = shard.reactor.timeout_at(told.until, async {
-        let server = dial(&shard, id).await.ok()?;
+        let server = dial(&shard, id, client).await.ok()?;
         let sent = server.send_few(&packet).ok();
         let mut receiver = server.receiver();
         while let Ok(Some(_)) = receiver.next().await {}

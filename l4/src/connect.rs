@@ -6,13 +6,15 @@
 //! (descriptors, ports, memory) are not held against a server.
 
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ringlane_core::balance::{self, View};
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::reactor::{Elapsed, Stream};
-use ringlane_core::snapshot::ServerId;
+use ringlane_core::snapshot::{Backend, ServerId};
+use ringlane_core::sys::ConnectOptions;
 
 use crate::queue;
 use crate::session::Account;
@@ -35,7 +37,7 @@ pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
     let mut id = queue::occupy(account).await?;
     let until = shard.reactor.now() + timeout;
     loop {
-        let cause = match attempt_one(&shard, id, timeout).await {
+        let cause = match attempt_one(&shard, id, (account.client(), timeout)).await {
             Ok(server) => {
                 account.connected();
                 return Ok(server);
@@ -71,27 +73,36 @@ enum Failure {
     Exhausted,
 }
 
-/// Connects to a server, with no word on whether it should be.
-pub(crate) async fn dial(shard: &Shard, id: ServerId) -> io::Result<Stream> {
-    let backend = shard.snapshot.server(id).backend;
+/// Connects to a server for a client, with no word on whether it should be.
+pub(crate) async fn dial(
+    shard: &Shard,
+    id: ServerId,
+    client: Option<SocketAddr>,
+) -> io::Result<Stream> {
+    let backend = shard.snapshot.backend(shard.snapshot.server(id).backend);
+    let Backend { congestion, tcp, source, .. } = backend;
+    let options = ConnectOptions { congestion, tcp, source, client };
     // It has just lost its address, or the news of it has not come yet.
     let address = shard.address(id).ok_or(io::ErrorKind::NotConnected)?;
-    Stream::connect(&shard.reactor, &address, &shard.snapshot.backend(backend).congestion).await
+    Stream::connect(&shard.reactor, &address, &options).await
 }
 
-async fn attempt_one(shard: &Shard, id: ServerId, timeout: Duration) -> Result<Stream, Failure> {
+async fn attempt_one(
+    shard: &Shard,
+    id: ServerId,
+    (client, timeout): (Option<SocketAddr>, Duration),
+) -> Result<Stream, Failure> {
     let gauge = shard.gauges.server(id);
     let counters = shard.counters().server(id);
     let deadline = shard.reactor.now() + timeout;
-    let cause = match shard.reactor.timeout_at(deadline, dial(shard, id)).await {
+    let cause = match shard.reactor.timeout_at(deadline, dial(shard, id, client)).await {
         Ok(Ok(stream)) => {
             gauge.answered();
             counters.sessions.add(1);
             return Ok(stream);
         }
         Ok(Err(error)) if is_exhausted(&error) => return Err(Failure::Exhausted),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::AddrNotAvailable => {
-            // No source port left towards this server: another one may have some.
+        Ok(Err(error)) if is_ours(&error) => {
             counters.connects_failed.add(1);
             return Err(Failure::Server(Cause::Resource));
         }
@@ -170,6 +181,11 @@ fn choose(shard: &Shard, account: &Account, tried: &[ServerId]) -> Option<Server
     let assigned = table.assign(key, choose()?, now_ms, keeps);
     counters.evictions.add(assigned.evicted.into());
     Some(id_of(assigned.server))
+}
+
+/// Whether an error says that this machine has no source address or port left for a connection.
+fn is_ours(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
 
 /// Whether an error says that this machine ran out of something.

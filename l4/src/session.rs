@@ -206,7 +206,7 @@ impl Account {
         let logged = shard.snapshot.log_sessions;
         let snapshot = Arc::clone(&shard.snapshot);
         let settings = snapshot.frontend(frontend);
-        let wants_address = logged || shard.chooses_by_client(frontend);
+        let wants_address = logged || shard.goes_by_client(frontend);
         Self {
             client: wants_address.then(|| client.peer_address()).flatten().map(Box::new),
             accepted: shard.reactor.now(),

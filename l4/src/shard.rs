@@ -269,13 +269,15 @@ impl Shard {
         self.prng.borrow_mut().below(bound as u64) as usize
     }
 
-    /// Whether a frontend's sessions are recognised by their client when a server is chosen.
-    pub(crate) fn chooses_by_client(&self, frontend: FrontendId) -> bool {
+    /// Whether it matters who the client is when a server is chosen, or connected to.
+    pub(crate) fn goes_by_client(&self, frontend: FrontendId) -> bool {
         let frontend = self.snapshot.frontend(frontend);
         let routed = frontend.routes.iter().map(|route| route.backend);
         std::iter::once(frontend.backend).chain(routed).any(|id| {
             let backend = self.snapshot.backend(id);
-            backend.balance.is_by_hash() || backend.affinity.is_some()
+            backend.balance.is_by_hash()
+                || backend.affinity.is_some()
+                || backend.source.is_the_client()
         })
     }
 

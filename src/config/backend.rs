@@ -6,6 +6,7 @@ use std::iter;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::snapshot::{
     Address, Affinity, BalanceKind, Congestion, HashKey, LoadBound, Queue, SendProxy,
 };
@@ -14,6 +15,7 @@ use super::address::{self, Place as Where};
 use super::check::{self, Watch};
 use super::names::{Name, SLOTS_ALL_MAX, SLOTS_MAX, SLOTS_SRV};
 use super::report::{Diagnostic, quoted};
+use super::sockets;
 use super::table::{At, Table};
 use super::words::Place;
 
@@ -81,6 +83,8 @@ pub(super) struct Backend<'a> {
     pub(super) hash: HashKey,
     pub(super) affinity: Option<Affinity>,
     pub(super) congestion: Congestion,
+    pub(super) tcp: TcpOptions,
+    pub(super) source: Source,
     pub(super) send_proxy: Option<SendProxy>,
     pub(super) queue: Option<Queue>,
     pub(super) servers: Vec<Server<'a>>,
@@ -121,6 +125,8 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
         hash: key(&table, "hash"),
         affinity: affinity(&table),
         congestion: table.congestion(),
+        tcp: sockets::tcp(&table),
+        source: sockets::source(&table),
         send_proxy: table.choice("send_proxy", &versions, &FOREIGN_VERSIONS),
         queue: queue(&table, &servers),
         servers,

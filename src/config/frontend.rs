@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use ringlane_core::health::RoleWanted;
+use ringlane_core::options::TcpOptions;
 use ringlane_core::snapshot::{
     AcceptProxy, Address, ClientLimits, ClientRate, Congestion, Path, Priority, Refusal, Timeout,
 };
 
 use super::address::{self, Problem};
 use super::route::{self, Routing};
+use super::sockets;
 use super::table::{At, Table};
 use super::words::Place;
 
@@ -76,6 +78,7 @@ pub(super) struct Frontend<'a> {
     pub(super) max_connections: u32,
     pub(super) timeout: Timeout,
     pub(super) congestion: Congestion,
+    pub(super) tcp: TcpOptions,
     pub(super) path: Path,
     pub(super) role: RoleWanted,
     pub(super) accept_proxy: Option<AcceptProxy>,
@@ -103,6 +106,7 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
         max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
         timeout: timeout(&table),
         congestion: table.congestion(),
+        tcp: sockets::tcp(&table),
         path: table.choice("path", &paths, &FOREIGN_PATHS).unwrap_or_default(),
         role: role(&table).unwrap_or_default(),
         accept_proxy: accept_proxy(&table),

@@ -19,6 +19,7 @@ mod lower;
 mod names;
 mod report;
 mod route;
+mod sockets;
 mod syntax;
 mod table;
 #[cfg(test)]

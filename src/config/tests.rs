@@ -8,6 +8,7 @@ mod properties;
 mod refused;
 mod refused_routes;
 mod refused_structure;
+mod sockets;
 
 use super::{Config, Report};
 

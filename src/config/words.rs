@@ -45,6 +45,10 @@ pub(super) enum Place {
     Server,
     /// `accept_proxy` in `[[frontend]]`.
     AcceptProxy,
+    /// `tcp` in `[[frontend]]` and `[[backend]]`.
+    Tcp,
+    /// `keepalive` in `tcp`.
+    Keepalive,
     /// `check` in `[[backend]]`.
     Check,
     /// `outlier` in `[[backend]]`.
@@ -60,7 +64,7 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 20] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -76,6 +80,8 @@ impl Place {
         Self::Resolver,
         Self::Timeout,
         Self::AcceptProxy,
+        Self::Tcp,
+        Self::Keepalive,
         Self::Outlier,
         Self::Step,
         Self::Secret,
@@ -135,18 +141,13 @@ impl Place {
                 ("size", "size = 100000"),
             ],
             Self::Route => ROUTE,
-            Self::PerClient => &[
-                ("max_connections", "max_connections = 20"),
-                ("rate", "rate = 10"),
-                ("burst", "burst = 20"),
-                ("allow", "allow = [\"10.0.0.0/8\"]"),
-                ("size", "size = 100000"),
-                ("refuse", "refuse = \"reset\""),
-            ],
+            Self::PerClient => PER_CLIENT,
             Self::Queue => &[("size", "size = 1024"), ("timeout", "timeout = \"5s\"")],
             Self::AcceptProxy => {
                 &[("trusted", "trusted = [\"10.0.0.0/8\"]"), ("timeout", "timeout = \"5s\"")]
             }
+            Self::Tcp => TCP,
+            Self::Keepalive => KEEPALIVE,
             Self::Check => CHECK,
             Self::Outlier => OUTLIER,
             Self::Step => STEP,
@@ -176,6 +177,8 @@ impl Place {
             Self::Queue => "queue in [[backend]]",
             Self::Server => "a server of [[backend]]",
             Self::AcceptProxy => "accept_proxy in [[frontend]]",
+            Self::Tcp => "tcp in [[frontend]] or [[backend]]",
+            Self::Keepalive => "keepalive in tcp",
             Self::Check => "check in [[backend]]",
             Self::Outlier => "outlier in [[backend]]",
             Self::Step => "a step of a check",
@@ -197,6 +200,7 @@ const FRONTEND: &[Key] = &[
     ("max_connections", "max_connections = 10000"),
     ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
     ("congestion", "congestion = \"auto\""),
+    ("tcp", "tcp = { keepalive = true, user_timeout = \"30s\" }"),
     ("path", "path = \"auto\""),
     ("role", "role = \"primary\""),
     ("protocol", "protocol = \"tls\""),
@@ -226,6 +230,10 @@ const BACKEND: &[Key] = &[
     ("bounded_load", "bounded_load = 1.25"),
     ("affinity", "affinity = { key = \"client_ip\", ttl = \"30m\", size = 100000 }"),
     ("congestion", "congestion = \"auto\""),
+    ("tcp", "tcp = { keepalive = true, user_timeout = \"30s\" }"),
+    ("source", "source = \"10.0.0.5\""),
+    ("source_ports", "source_ports = \"20000-29999\""),
+    ("transparent", "transparent = true"),
     ("send_proxy", "send_proxy = \"v2\""),
     ("queue", "queue = { size = 1024, timeout = \"5s\" }"),
     ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
@@ -239,6 +247,26 @@ const BACKEND: &[Key] = &[
     ("slow_start", "slow_start = \"30s\""),
     ("fail_open", "fail_open = 50"),
     ("outlier", "outlier = { failures = 5, base = \"30s\", max = \"5m\", share = 50 }"),
+];
+
+const TCP: &[Key] = &[
+    ("keepalive", "keepalive = { idle = \"60s\", interval = \"10s\", count = 5 }"),
+    ("user_timeout", "user_timeout = \"30s\""),
+    ("fast_open", "fast_open = true"),
+    ("mark", "mark = 7"),
+    ("dscp", "dscp = \"af21\""),
+];
+
+const KEEPALIVE: &[Key] =
+    &[("idle", "idle = \"60s\""), ("interval", "interval = \"10s\""), ("count", "count = 5")];
+
+const PER_CLIENT: &[Key] = &[
+    ("max_connections", "max_connections = 20"),
+    ("rate", "rate = 10"),
+    ("burst", "burst = 20"),
+    ("allow", "allow = [\"10.0.0.0/8\"]"),
+    ("size", "size = 100000"),
+    ("refuse", "refuse = \"reset\""),
 ];
 
 /// Keys of a check, whatever its kind; `check` knows which kind has which.
@@ -335,6 +363,14 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["unix", "sock"], &["socket"]),
     (&["tcp", "listen", "bind", "address", "port"], &["http"]),
     (&["id", "label", "title"], &["name"]),
+    (&["tcpka", "clitcpka", "srvtcpka", "so_keepalive", "tcp_keepalive"], &["keepalive", "tcp"]),
+    (&["keepalive_timeout", "keepidle"], &["idle"]),
+    (&["tcp_user_timeout", "tcp_ut"], &["user_timeout", "tcp"]),
+    (&["tfo", "fastopen", "tcp_fastopen"], &["fast_open", "tcp"]),
+    (&["fwmark", "so_mark", "set_mark"], &["mark", "tcp"]),
+    (&["tos", "qos", "set_tos"], &["dscp", "tcp"]),
+    (&["proxy_bind", "bind_address", "source_address", "outgoing_address"], &["source"]),
+    (&["usesrc", "tproxy", "source_transparent"], &["transparent"]),
     (&["tcp_congestion", "congestion_control", "cc"], &["congestion"]),
     (&["splice", "splicing", "option_splice"], &["path"]),
     (&["priority", "share", "load"], &["weight"]),

@@ -12,6 +12,7 @@ mod descriptors;
 pub mod log;
 pub mod metrics;
 pub mod names;
+mod options;
 mod outliers;
 mod privileges;
 mod rates;
@@ -26,6 +27,7 @@ pub mod status;
 pub mod supervisor;
 
 pub use descriptors::TooFewDescriptors;
+pub use options::ConnectError;
 pub use privileges::PrivilegesError;
 pub use running::{Running, Stage};
 pub use sockets::BindError;

@@ -13,8 +13,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use ringlane_core::options::TcpOptions;
 use ringlane_core::snapshot::{Address, Congestion, Frontend, FrontendId, Snapshot};
-use ringlane_core::sys::{self, ListenOptions};
+use ringlane_core::sys::{self, ListenOptions, Refused};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that wait in the kernel until a shard accepts them; net.core.somaxconn caps it.
@@ -63,8 +64,9 @@ pub(super) fn bind(snapshot: &Snapshot, shards: usize) -> Result<Listeners, Bind
                     listeners.add_unix(id, path, (unix_sockets - 1) % shards)
                 }
             };
-            bound.push(add.map_err(|error| {
-                BindError::new(frontend, address, Problem::from_listen(error, &frontend.congestion))
+            bound.push(add.map_err(|refused| {
+                let problem = Problem::from_listen(refused, &frontend.congestion);
+                BindError::new(frontend, address, problem)
             })?);
         }
         listeners.bound.push(bound);
@@ -79,30 +81,36 @@ impl Listeners {
         id: FrontendId,
         frontend: &Frontend,
         mut address: SocketAddr,
-    ) -> io::Result<Address> {
-        let options =
-            ListenOptions { congestion: &frontend.congestion, reuse_port: true, backlog: BACKLOG };
+    ) -> Result<Address, Refused> {
+        let Frontend { congestion, tcp, .. } = frontend;
+        let options = ListenOptions { congestion, tcp, reuse_port: true, backlog: BACKLOG };
         for shard in &mut self.shards {
             let socket = sys::listen(&Address::Inet(address), &options)?;
             if address.port() == 0 {
-                address.set_port(sys::local_address(&socket)?.map_or(0, |local| local.port()));
+                let local = sys::local_address(&socket).map_err(plain)?;
+                address.set_port(local.map_or(0, |local| local.port()));
             }
             shard.push((id, socket));
         }
         Ok(Address::Inet(address))
     }
 
-    fn add_unix(&mut self, id: FrontendId, path: &Path, shard: usize) -> io::Result<Address> {
+    fn add_unix(&mut self, id: FrontendId, path: &Path, shard: usize) -> Result<Address, Refused> {
         let address = Address::Unix(path.to_owned());
-        let options =
-            ListenOptions { congestion: &Congestion::Host, reuse_port: false, backlog: BACKLOG };
+        let (congestion, tcp) = (&Congestion::Host, &TcpOptions::default());
+        let options = ListenOptions { congestion, tcp, reuse_port: false, backlog: BACKLOG };
         let socket = sys::listen(&address, &options)?;
-        self.files.add(path)?;
+        self.files.add(path).map_err(plain)?;
         // As with a TCP port, anybody on this machine may connect; the folder can be closed.
-        fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(plain)?;
         self.shards[shard].push((id, socket));
         Ok(address)
     }
+}
+
+/// An error that is no option's.
+fn plain(error: io::Error) -> Refused {
+    Refused { option: "", error }
 }
 
 /// Whether nobody listens at `address`.
@@ -235,6 +243,10 @@ pub(super) enum Problem {
     NotLocal,
     /// Not without more rights.
     Denied,
+    /// The kernel has this option for others.
+    OptionDenied(&'static str),
+    /// The kernel has no such option, or not with that value.
+    OptionRefused(&'static str, io::Error),
     /// Anything else.
     Other(io::Error),
 }
@@ -250,12 +262,19 @@ impl Problem {
         }
     }
 
-    /// Of an error met while making a socket listen, which sets the congestion control first.
-    fn from_listen(error: io::Error, congestion: &Congestion) -> Self {
-        match (errno(&error), congestion) {
-            (Errno::ENOENT, Congestion::Named(name)) => Self::CongestionUnknown(name.clone()),
-            (Errno::EPERM, Congestion::Named(name)) => Self::CongestionDenied(name.clone()),
-            _ => Self::from_bind(error),
+    /// Of an error met while making a socket listen, or while telling it what is configured.
+    pub(super) fn from_listen(refused: Refused, congestion: &Congestion) -> Self {
+        let Refused { option, error } = refused;
+        match (option, errno(&error), congestion) {
+            ("congestion", Errno::ENOENT, Congestion::Named(name)) => {
+                Self::CongestionUnknown(name.clone())
+            }
+            ("congestion", Errno::EPERM, Congestion::Named(name)) => {
+                Self::CongestionDenied(name.clone())
+            }
+            (_, Errno::EADDRNOTAVAIL, _) | ("", ..) => Self::from_bind(error),
+            (option, Errno::EPERM, _) => Self::OptionDenied(option),
+            (option, ..) => Self::OptionRefused(option, error),
         }
     }
 }
@@ -301,6 +320,14 @@ impl fmt::Display for Problem {
                 "permission denied: a port below 1024 needs root or CAP_NET_BIND_SERVICE, a \
                  socket file needs write access to its directory"
             ),
+            Self::OptionDenied(option) => write!(
+                f,
+                "{option} needs CAP_NET_ADMIN: start with it (AmbientCapabilities=CAP_NET_ADMIN in \
+                 the systemd unit; [global] user gives it up), or remove the key"
+            ),
+            Self::OptionRefused(option, error) => {
+                write!(f, "the kernel refuses {option} ({error}): correct or remove the key")
+            }
             Self::Other(error) => error.fmt(f),
         }
     }

@@ -9,6 +9,7 @@ use std::io;
 use ringlane_core::sys::SetupError;
 
 use super::descriptors::TooFewDescriptors;
+use super::options::ConnectError;
 use super::privileges::PrivilegesError;
 use super::sockets::BindError;
 
@@ -23,6 +24,8 @@ pub enum StartError {
     Descriptors(TooFewDescriptors),
     /// An address can't be listened at.
     Bind(BindError),
+    /// Servers can't be connected to as configured.
+    Connect(ConnectError),
     /// The admin API can't listen.
     Admin(String),
     /// The process could not become the configured user.
@@ -65,6 +68,7 @@ impl fmt::Display for StartError {
             ),
             Self::Descriptors(error) => error.fmt(f),
             Self::Bind(error) => error.fmt(f),
+            Self::Connect(error) => error.fmt(f),
             Self::Admin(error) => f.write_str(error),
             Self::Privileges(error) => error.fmt(f),
             Self::AccessLog(error) => write!(

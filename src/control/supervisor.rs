@@ -28,7 +28,7 @@ use super::shards::Shards;
 use super::signals::Signals;
 use super::sockets::{self, SocketFiles};
 use super::start_error::StartError;
-use super::{admin, checks, cores, names, outliers};
+use super::{admin, checks, cores, names, options, outliers};
 use crate::config::{self, Config};
 
 /// A balancer whose shards serve. Dropping it stops them at once; [`Supervisor::serve`] is the
@@ -83,6 +83,7 @@ impl Supervisor {
         let signals = Signals::catch().map_err(StartError::system("signal handlers"))?;
         drop(inside);
 
+        options::check(&mut snapshot).map_err(StartError::Connect)?;
         let queues = log_queues(&snapshot, cpus.len());
         let running = Running::new((snapshot, &watches, lookups), driver, cpus, listeners.bound)
             .map_err(StartError::system("the mailboxes of the shards"))?;

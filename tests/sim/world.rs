@@ -10,6 +10,7 @@ use std::time::Duration;
 use ringlane_core::gauges::Gauges;
 use ringlane_core::health::RoleWanted;
 use ringlane_core::mailbox::Message;
+use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::record::SessionRecord;
 use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
@@ -188,6 +189,7 @@ impl World {
                 max_connections: self.max_connections,
                 timeout: self.timeout,
                 congestion: Congestion::Host,
+                tcp: TcpOptions::default(),
                 path: self.path,
                 role: RoleWanted::Any,
                 accept_proxy: None,
@@ -205,6 +207,8 @@ impl World {
                 hash: HashKey::ClientIp,
                 affinity: None,
                 congestion: Congestion::Host,
+                tcp: TcpOptions::default(),
+                source: Source::default(),
                 send_proxy: None,
                 queue: None,
                 first_server: ServerId(0),

@@ -13,9 +13,10 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::{Operation, Reactor};
+use crate::limits::SOURCE_PORT_TRIES;
 use crate::slab::Key;
-use crate::snapshot::{Address, Congestion};
-use crate::sys::{self, Buffer, Interest, Look, Outcome, Pipe, Socket};
+use crate::snapshot::Address;
+use crate::sys::{self, Buffer, ConnectOptions, Interest, Look, Outcome, Pipe, Socket};
 
 /// A connected socket.
 #[derive(Clone, Debug)]
@@ -56,16 +57,31 @@ impl Stream {
         Self { reactor: reactor.clone(), fd: Rc::new(socket) }
     }
 
-    /// Connects to a server.
+    /// Connects to a server. Where source ports are drawn, a few are tried.
     ///
     /// # Errors
     /// `EMFILE` and its like when this machine ran out of something, else the server's answer.
     pub async fn connect(
         reactor: &Reactor,
         address: &Address,
-        congestion: &Congestion,
+        options: &ConnectOptions<'_>,
     ) -> io::Result<Self> {
-        let (socket, address) = reactor.0.driver.borrow_mut().open(address, congestion)?;
+        let mut tries = if options.source.draws() { SOURCE_PORT_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            match Self::connect_once(reactor, address, options).await {
+                Err(error) if tries > 0 && is_taken(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn connect_once(
+        reactor: &Reactor,
+        address: &Address,
+        options: &ConnectOptions<'_>,
+    ) -> io::Result<Self> {
+        let (socket, address) = reactor.0.driver.borrow_mut().open(address, options)?;
         let stream = Self::new(reactor, socket);
         let connect =
             Operation::start(reactor, |driver, task| driver.connect(&stream.fd, address, task))?;
@@ -353,4 +369,9 @@ fn received(outcome: Outcome) -> Option<io::Result<Option<Buffer>>> {
         Outcome::Failed(errno) => Some(Err(io::Error::from_raw_os_error(errno))),
         Outcome::Done | Outcome::Accepted(_) | Outcome::Sent(..) => Some(Ok(None)),
     }
+}
+
+/// Whether an error says that a source port, or the connection from it, is taken.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }

@@ -8,8 +8,23 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 
 use super::*;
 use crate::limits::{BUFFER_SIZE, BUFFERS_MAX, RECEIVE_QUEUE};
+use crate::options::{Source, SourceAddress, TcpOptions};
 use crate::snapshot::{Address, Congestion, Snapshot};
-use crate::sys::{Buffer, Interest, Pipe};
+use crate::sys::{Buffer, ConnectOptions, Interest, Pipe};
+
+/// Nothing but what every relay wants.
+const PLAIN: ConnectOptions<'static> = ConnectOptions {
+    congestion: &Congestion::Host,
+    tcp: &TcpOptions {
+        keepalive: None,
+        user_timeout: None,
+        fast_open: false,
+        mark: None,
+        dscp: None,
+    },
+    source: &Source { address: SourceAddress::Host, ports: None },
+    client: None,
+};
 
 fn reactor(driver: DriverKind) -> Reactor {
     let snapshot = Snapshot {
@@ -163,7 +178,7 @@ fn a_dropped_connect_leaves_nothing_behind() {
         let mut connected = Vec::new();
         loop {
             let soon = reactor.now() + Duration::from_millis(50);
-            let connect = Stream::connect(&reactor, &address, &Congestion::Host);
+            let connect = Stream::connect(&reactor, &address, &PLAIN);
             match reactor.timeout_at(soon, connect).await {
                 Ok(stream) => connected.push(stream.unwrap()),
                 Err(Elapsed) => break,
@@ -181,7 +196,7 @@ fn a_refused_connect_says_so() {
     story(|reactor| async move {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let address = Address::Inet(port);
-        let connect = Stream::connect(&reactor, &address, &Congestion::Host);
+        let connect = Stream::connect(&reactor, &address, &PLAIN);
         assert_eq!(connect.await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     });
 }

@@ -23,13 +23,14 @@ use socket2::SockAddr;
 
 use super::buffers::{Buffer, BufferPool};
 use super::kernel::{CANCELLATION, Completion, Interest, Kernel, Request, WOKEN, Wait};
+use super::options::ConnectOptions;
 use super::pipe::Pipe;
 use super::setup::{DriverKind, SetupError};
 use super::sim::Place;
 use super::socket::Socket;
 use crate::limits::RECEIVE_QUEUE;
 use crate::slab::{Key, Slab};
-use crate::snapshot::{Address, Congestion};
+use crate::snapshot::Address;
 
 /// What came back from an operation.
 #[derive(Debug)]
@@ -236,9 +237,9 @@ impl Driver {
     pub(crate) fn open(
         &mut self,
         address: &Address,
-        congestion: &Congestion,
+        options: &ConnectOptions<'_>,
     ) -> io::Result<(Socket, SockAddr)> {
-        self.kernel.open(address, congestion)
+        self.kernel.open(address, options)
     }
 
     /// An empty pipe.

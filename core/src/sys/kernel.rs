@@ -12,13 +12,14 @@ use socket2::SockAddr;
 
 use super::buffers::{Buffer, BufferPool};
 use super::epoll::Epoll;
+use super::options::ConnectOptions;
 use super::pipe::Pipe;
 use super::setup::SetupError;
 use super::sim::{Place, Port};
 use super::socket::{self, Socket};
 use super::uring::Uring;
 use crate::limits::BUFFERS_MAX;
-use crate::snapshot::{Address, Congestion};
+use crate::snapshot::Address;
 
 /// How long a visit may sleep.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -160,10 +161,10 @@ impl Kernel {
     pub(super) fn open(
         &mut self,
         address: &Address,
-        congestion: &Congestion,
+        options: &ConnectOptions<'_>,
     ) -> io::Result<(Socket, SockAddr)> {
         match self {
-            Self::Uring(_) | Self::Epoll(_) => socket::towards(address, congestion),
+            Self::Uring(_) | Self::Epoll(_) => socket::towards(address, options),
             Self::Sim(port) => port.open(address),
         }
     }

@@ -10,6 +10,7 @@ mod buffers;
 mod driver;
 mod epoll;
 mod kernel;
+mod options;
 mod pipe;
 mod setup;
 pub mod sim;
@@ -20,9 +21,12 @@ pub use buffers::Buffer;
 pub(crate) use driver::{Driver, Label, Look, Outcome, Owner};
 pub use kernel::Interest;
 pub(crate) use kernel::Wait;
+pub use options::{ConnectOptions, Refused, has_port_ranges};
 pub use pipe::Pipe;
 pub use setup::{DriverKind, SetupError, probe};
-pub use socket::{ListenOptions, Socket, listen, local_address, peer_address, reset_on_close};
+pub use socket::{
+    ListenOptions, Socket, listen, local_address, peer_address, probe_connect, reset_on_close,
+};
 pub(crate) use socket::{
     accept_now, leave_pacing_on_a_short_path, segments, send_few, shutdown_write,
 };

@@ -13,8 +13,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::kernel::Interest;
+use super::options::{self, ConnectOptions, Refused, refused};
 use super::sim::SimSocket;
+use crate::options::TcpOptions;
 use crate::snapshot::{Address, Congestion};
+
+/// The key that names a congestion control.
+const CONGESTION: &str = "congestion";
 
 /// A socket of a shard, closed on drop.
 #[derive(Debug)]
@@ -93,6 +98,8 @@ impl Socket {
 pub struct ListenOptions<'a> {
     /// Congestion control of the accepted connections, which inherit it.
     pub congestion: &'a Congestion,
+    /// What else they inherit.
+    pub tcp: &'a TcpOptions,
     /// Whether several sockets share the address, one per shard.
     pub reuse_port: bool,
     /// Connections that the kernel keeps for us before they are accepted.
@@ -102,22 +109,35 @@ pub struct ListenOptions<'a> {
 /// Makes a listening socket. Options are set once, here: accepted sockets inherit them.
 ///
 /// # Errors
-/// Those of `socket`, `setsockopt`, `bind` and `listen`.
-pub fn listen(address: &Address, options: &ListenOptions<'_>) -> io::Result<Socket> {
-    let (socket, socket_address) = open(address)?;
+/// Those of `socket`, `setsockopt`, `bind` and `listen`; `option` is empty unless it was one of the
+/// configuration's.
+pub fn listen(address: &Address, options: &ListenOptions<'_>) -> Result<Socket, Refused> {
+    let (socket, socket_address) = open(address).map_err(refused(""))?;
     if let Address::Inet(inet) = address {
-        socket.set_reuse_address(true)?;
-        socket.set_reuse_port(options.reuse_port)?;
-        if inet.is_ipv6() {
-            // "[::]:80" and "0.0.0.0:80" are two listeners, as both are in the configuration.
-            socket.set_only_v6(true)?;
+        prepare_listener(&socket, inet, options.reuse_port).map_err(refused(""))?;
+        set_congestion(&socket, options.congestion).map_err(refused(CONGESTION))?;
+        options::tell(&socket, inet.is_ipv4(), options.tcp)?;
+        if options.tcp.fast_open {
+            options::accept_fast(&socket)?;
         }
-        socket.set_tcp_nodelay(true)?;
-        set_congestion(&socket, options.congestion)?;
     }
-    socket.bind(&socket_address)?;
-    socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+    let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
+    socket.bind(&socket_address).and_then(|()| socket.listen(backlog)).map_err(refused(""))?;
     Ok(Socket::from(socket))
+}
+
+fn prepare_listener(
+    socket: &socket2::Socket,
+    address: &SocketAddr,
+    reuse_port: bool,
+) -> io::Result<()> {
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(reuse_port)?;
+    if address.is_ipv6() {
+        // "[::]:80" and "0.0.0.0:80" are two listeners, as both are in the configuration.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_tcp_nodelay(true)
 }
 
 /// Makes a socket towards a server, not connected yet, and the address to connect it to.
@@ -126,14 +146,40 @@ pub fn listen(address: &Address, options: &ListenOptions<'_>) -> io::Result<Sock
 /// Those of `socket` and `setsockopt`; `EMFILE` and `ENFILE` when descriptors ran out.
 pub(super) fn towards(
     address: &Address,
-    congestion: &Congestion,
+    options: &ConnectOptions<'_>,
 ) -> io::Result<(Socket, SockAddr)> {
     let (socket, socket_address) = open(address)?;
-    if let Address::Inet(_) = address {
-        socket.set_tcp_nodelay(true)?;
-        set_congestion(&socket, congestion)?;
+    if let Address::Inet(inet) = address {
+        prepare(&socket, *inet, options)?;
     }
     Ok((Socket::from(socket), socket_address))
+}
+
+fn prepare(
+    socket: &socket2::Socket,
+    to: SocketAddr,
+    options: &ConnectOptions<'_>,
+) -> Result<(), Refused> {
+    socket.set_tcp_nodelay(true).map_err(refused(""))?;
+    set_congestion(socket, options.congestion).map_err(refused(CONGESTION))?;
+    options::tell(socket, to.is_ipv4(), options.tcp)?;
+    if options.tcp.fast_open {
+        options::connect_fast(socket)?;
+    }
+    options::come_from(socket, to, (options.source, options.client))
+}
+
+/// Whether a socket towards `to` can be told all that; nothing is connected.
+///
+/// # Errors
+/// What the kernel refuses. That a port is taken, or that there can be no such socket at all, is for
+/// sessions to find out.
+pub fn probe_connect(to: SocketAddr, options: &ConnectOptions<'_>) -> Result<(), Refused> {
+    let Ok((socket, _)) = open(&Address::Inet(to)) else { return Ok(()) };
+    match prepare(&socket, to, options) {
+        Err(Refused { error, .. }) if error.kind() == io::ErrorKind::AddrInUse => Ok(()),
+        outcome => outcome,
+    }
 }
 
 fn open(address: &Address) -> io::Result<(socket2::Socket, SockAddr)> {

@@ -16,6 +16,7 @@ use ringlane_core::gauges::Gauges;
 use ringlane_core::health::RoleWanted;
 use ringlane_core::limits::{BUFFER_SIZE, RECEIVE_WINDOW};
 use ringlane_core::mailbox::{Mailbox, Message};
+use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::reactor::{Reactor, Rest};
 use ringlane_core::record::SessionRecord;
 use ringlane_core::route::{Protocol, Unrouted};
@@ -325,6 +326,7 @@ fn snapshot(path: Path) -> Snapshot {
             max_connections: 10,
             timeout: Timeout { greeting: long, connect: long, client: long, server: long },
             congestion: Congestion::Host,
+            tcp: TcpOptions::default(),
             path,
             role: RoleWanted::Any,
             accept_proxy: None,
@@ -342,6 +344,8 @@ fn snapshot(path: Path) -> Snapshot {
             hash: HashKey::ClientIp,
             affinity: None,
             congestion: Congestion::Host,
+            tcp: TcpOptions::default(),
+            source: Source::default(),
             send_proxy: None,
             queue: None,
             first_server: ServerId(0),

@@ -58,7 +58,9 @@ fn every_key_is_documented_in_its_section() {
             | Place::Timeout
             | Place::AcceptProxy
             | Place::PerClient
-            | Place::Route => "## `[[frontend]]`",
+            | Place::Route
+            | Place::Tcp
+            | Place::Keepalive => "## `[[frontend]]`",
             Place::Backend
             | Place::Server
             | Place::Affinity

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
+use ringlane_core::options::TcpOptions;
 use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{BackendId, Path as RelayPath, Priority, Timeout};
 
@@ -18,6 +19,7 @@ fn snapshot(bind: Vec<Address>) -> Snapshot {
         max_connections: 10,
         timeout: Timeout { greeting: second, connect: second, client: second, server: second },
         congestion: Congestion::Host,
+        tcp: TcpOptions::default(),
         path: RelayPath::Auto,
         role: ringlane_core::health::RoleWanted::Any,
         accept_proxy: None,
@@ -135,4 +137,16 @@ fn a_socket_file_in_use_and_any_other_file_are_left_alone() {
     refuses(unix("file"), Congestion::Host, "no socket has this name");
     refuses(unix("missing/sock"), Congestion::Host, "No such file");
     assert_eq!(fs::read_to_string(path("file")).unwrap(), "precious");
+}
+
+#[test]
+fn an_option_that_is_denied_names_what_it_needs() {
+    let refused = |option, errno| {
+        let error = io::Error::from_raw_os_error(errno);
+        Problem::from_listen(Refused { option, error }, &Congestion::Host).to_string()
+    };
+    let denied = refused("tcp.mark", Errno::EPERM as i32);
+    assert!(denied.starts_with("tcp.mark needs CAP_NET_ADMIN"), "{denied}");
+    let unknown = refused("tcp.fast_open", Errno::ENOPROTOOPT as i32);
+    assert!(unknown.starts_with("the kernel refuses tcp.fast_open (Protocol not"), "{unknown}");
 }

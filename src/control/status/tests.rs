@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ringlane_core::balance::{Known, key};
 use ringlane_core::health::RoleWanted;
+use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
     Address, Affinity, Backend as Group, Congestion, Frontend as Side, HashKey, Path, Priority,
@@ -43,6 +44,7 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             max_connections: 100,
             timeout: Timeout { greeting: hour, connect: hour, client: hour, server: hour },
             congestion: Congestion::Auto,
+            tcp: TcpOptions::default(),
             path: Path::Auto,
             role: RoleWanted::Any,
             accept_proxy: None,
@@ -60,6 +62,8 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             hash: HashKey::ClientIp,
             affinity: Some(Affinity { key: HashKey::ClientIp, ttl: hour, size: 100 }),
             congestion: Congestion::Auto,
+            tcp: TcpOptions::default(),
+            source: Source::default(),
             send_proxy: None,
             queue: Some(Queue { size: 9, timeout: None }),
             first_server: ServerId(0),

@@ -1,0 +1,208 @@
+//! The reader of what sockets are told: `tcp` of either side, and where a backend's sessions come from.
+//!
+//! Not here: congestion control (`table`), and whether the kernel agrees (`control::options`).
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ringlane_core::options::{Keepalive, Source, SourceAddress, SourcePorts, TcpOptions};
+
+use super::table::{At, Table};
+use super::words::Place;
+
+/// The longest that the kernel lets a connection be silent before it asks, and between questions.
+const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
+
+/// The most questions that the kernel asks.
+const KEEPALIVE_COUNT_MAX: u32 = 127;
+
+/// The longest that sent bytes may go unacknowledged: milliseconds in 31 bits.
+const USER_TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
+
+/// The largest code point (RFC 2474).
+const DSCP_MAX: u8 = 63;
+
+/// The names of code points (RFC 2474, 2597, 3246, 5865, 8622), without those that count.
+const DSCP_NAMES: [(&str, u8); 4] = [("default", 0), ("le", 1), ("va", 44), ("ef", 46)];
+
+/// Reads what the TCP sockets of one side are told.
+pub(super) fn tcp(table: &Table<'_>) -> TcpOptions {
+    let Some(mut inner) = table.table("tcp", Place::Tcp) else { return TcpOptions::default() };
+    inner.call(format!("tcp of {}", table.called()));
+    let options = TcpOptions {
+        keepalive: keepalive(&inner),
+        user_timeout: duration(&inner, "user_timeout", (1, USER_TIMEOUT_MAX)),
+        fast_open: inner.boolean("fast_open").unwrap_or(false),
+        mark: inner.integer("mark", 1..=u32::MAX),
+        dscp: dscp(&inner),
+    };
+    inner.refuse_unknown_keys();
+    options
+}
+
+/// `true`, `false`, or a table that says when.
+fn keepalive(table: &Table<'_>) -> Option<Keepalive> {
+    let value = table.value("keepalive")?;
+    if let Some(wanted) = value.as_boolean() {
+        return wanted.then(Keepalive::default);
+    }
+    let mut inner = table.table("keepalive", Place::Keepalive)?;
+    inner.call(format!("keepalive of {}", table.called()));
+    let keepalive = Keepalive {
+        idle: duration(&inner, "idle", (1000, KEEPALIVE_MAX)),
+        interval: duration(&inner, "interval", (1000, KEEPALIVE_MAX)),
+        count: inner.integer("count", 1..=KEEPALIVE_COUNT_MAX),
+    };
+    inner.refuse_unknown_keys();
+    Some(keepalive)
+}
+
+/// A duration in whole steps of so many milliseconds, up to a longest one.
+fn duration(
+    table: &Table<'_>,
+    key: &'static str,
+    (step, longest): (u128, Duration),
+) -> Option<Duration> {
+    let duration = table.duration(key)?;
+    let why = if duration > longest {
+        format!("the kernel knows at most {} seconds", longest.as_secs())
+    } else if !duration.as_millis().is_multiple_of(step) {
+        "the kernel knows whole seconds".to_owned()
+    } else {
+        return Some(duration);
+    };
+    let span = table.value(key)?.span;
+    table.report(table.unusable(key, span, &why));
+    None
+}
+
+/// A code point by its name or as a number.
+fn dscp(table: &Table<'_>) -> Option<u8> {
+    let value = table.value("dscp")?;
+    let named = value.as_str();
+    let number = value.as_integer();
+    let dscp = match (&named, number) {
+        (Some(At { value: name, .. }), _) => code_point(&name.to_ascii_lowercase()),
+        (None, Some(number)) => number.and_then(|number| u8::try_from(number).ok()),
+        (None, None) => {
+            table.wrong_type("dscp", &value, "a name or a number from 0 to 63");
+            return None;
+        }
+    };
+    let dscp = dscp.filter(|dscp| *dscp <= DSCP_MAX);
+    if dscp.is_none() {
+        let why = "it must be from 0 to 63, or a name";
+        let hint = "the names are default, le, cs0 to cs7, af11 to af43, va and ef";
+        table.report(table.unusable("dscp", value.span, why).hint(hint));
+    }
+    dscp
+}
+
+fn code_point(name: &str) -> Option<u8> {
+    if let Some((_, dscp)) = DSCP_NAMES.iter().find(|(known, _)| *known == name) {
+        return Some(*dscp);
+    }
+    let digit = |c: char, range: RangeInclusive<u32>| {
+        c.to_digit(10)
+            .filter(|digit| range.contains(digit))
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    match name.chars().collect::<Vec<_>>()[..] {
+        ['c', 's', class] => Some(digit(class, 0..=7)? << 3),
+        ['a', 'f', class, drop] => Some(digit(class, 1..=4)? << 3 | digit(drop, 1..=3)? << 1),
+        _ => None,
+    }
+}
+
+/// Reads where a backend's sessions come from.
+pub(super) fn source(table: &Table<'_>) -> Source {
+    let fixed = addresses(table);
+    let client = transparent(table);
+    let taken: &[_] = match client {
+        Some(SourceAddress::ClientAndPort) => &[("source", "addresses"), ("source_ports", "ports")],
+        Some(_) => &[("source", "addresses")],
+        None => &[],
+    };
+    for (key, what) in taken {
+        if let Some(value) = table.value(key) {
+            let why = format!("with transparent, the {what} are the clients' own");
+            table.report(table.unusable(key, value.span, &why).hint("remove one of the two"));
+        }
+    }
+    Source { address: client.or(fixed).unwrap_or_default(), ports: ports(table) }
+}
+
+/// One address, or one of each family.
+fn addresses(table: &Table<'_>) -> Option<SourceAddress> {
+    let value = table.value("source")?;
+    let expected = "an IP address, or an array of one of each family, as strings";
+    let texts = match (value.as_str(), value.as_array()) {
+        (Some(text), _) => vec![text],
+        (None, Some(array)) if array.iter().all(|text| text.as_str().is_some()) => {
+            array.iter().filter_map(|text| text.as_str()).collect()
+        }
+        _ => {
+            table.wrong_type("source", &value, expected);
+            return None;
+        }
+    };
+    let (mut v4, mut v6): (Option<Ipv4Addr>, Option<Ipv6Addr>) = (None, None);
+    for At { value: text, span } in texts {
+        let twice = match text.parse::<IpAddr>() {
+            Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+                let why = "no connection comes from there";
+                table.report(
+                    table.unusable("source", span, why).hint("write one of this machine's"),
+                );
+                continue;
+            }
+            Ok(IpAddr::V4(ip)) => v4.replace(ip).is_some(),
+            Ok(IpAddr::V6(ip)) => v6.replace(ip).is_some(),
+            Err(_) => {
+                let why = "it must be an IP address, without a port";
+                let hint = "source = \"10.0.0.5\"; ports stand in source_ports";
+                table.report(table.unusable("source", span, why).hint(hint));
+                continue;
+            }
+        };
+        if twice {
+            table.report(table.unusable("source", span, "this family has one already"));
+        }
+    }
+    Some(SourceAddress::Fixed(v4, v6))
+}
+
+/// `true`, `false`, or `"address_and_port"`.
+fn transparent(table: &Table<'_>) -> Option<SourceAddress> {
+    let value = table.value("transparent")?;
+    if let Some(wanted) = value.as_boolean() {
+        return wanted.then_some(SourceAddress::Client);
+    }
+    if value.as_str().is_none() {
+        table.wrong_type("transparent", &value, "true, false, \"address\" or \"address_and_port\"");
+        return None;
+    }
+    let ways =
+        [("address", SourceAddress::Client), ("address_and_port", SourceAddress::ClientAndPort)];
+    table.choice("transparent", &ways, &[("client", "address_and_port"), ("clientip", "address")])
+}
+
+/// `"20000-29999"`.
+fn ports(table: &Table<'_>) -> Option<SourcePorts> {
+    let At { value: text, span } = table.string("source_ports")?;
+    let range = text
+        .split_once('-')
+        .and_then(|(first, last)| Some((first.trim().parse().ok()?, last.trim().parse().ok()?)));
+    match range {
+        Some((first, last)) if 0 < first && first <= last => {
+            Some(SourcePorts { first, last, by_kernel: false })
+        }
+        _ => {
+            let why = "it must be two ports from 1 to 65535, the lower one first";
+            let hint = format!("write {}", Place::Backend.example("source_ports"));
+            table.report(table.unusable("source_ports", span, why).hint(hint));
+            None
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What sockets are told: accepted, with every way to say it, and refused.
+
+use std::time::Duration;
+
+use ringlane_core::options::{Keepalive, Source, SourceAddress, SourcePorts, TcpOptions};
+
+use super::{backend, check, frontend, parse};
+
+fn tcp_of(lines: &str) -> TcpOptions {
+    parse(&frontend(lines)).unwrap().snapshot.frontends[0].tcp.clone()
+}
+
+fn source_of(lines: &str) -> Source {
+    let text = format!("{lines}\nserver = [{{ address = \"10.0.0.1:1\" }}]");
+    parse(&backend(&text)).unwrap().snapshot.backends[0].source.clone()
+}
+
+#[test]
+fn nothing_said_is_nothing_told() {
+    assert_eq!(tcp_of(""), TcpOptions::default());
+    assert_eq!(tcp_of("tcp = { keepalive = false, fast_open = false }"), TcpOptions::default());
+    assert_eq!(source_of("transparent = false"), Source::default());
+}
+
+#[test]
+fn options_are_the_same_on_either_side() {
+    let line = r#"tcp = { keepalive = { idle = "60s", count = 5 }, user_timeout = "30s", fast_open = true, mark = 7, dscp = "af21" }"#;
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let options = TcpOptions {
+        keepalive: Some(Keepalive { idle: seconds(60), interval: None, count: Some(5) }),
+        user_timeout: seconds(30),
+        fast_open: true,
+        mark: Some(7),
+        dscp: Some(18),
+    };
+    assert_eq!(tcp_of(line), options);
+    let text = backend(&format!("{line}\nserver = [{{ address = \"10.0.0.1:1\" }}]"));
+    assert_eq!(parse(&text).unwrap().snapshot.backends[0].tcp, options);
+    assert_eq!(tcp_of("tcp = { keepalive = true }").keepalive, Some(Keepalive::default()));
+}
+
+#[test]
+fn code_points_have_names() {
+    for (text, dscp) in [
+        ("0", 0),
+        ("63", 63),
+        ("\"default\"", 0),
+        ("\"le\"", 1),
+        ("\"cs1\"", 8),
+        ("\"AF11\"", 10),
+        ("\"af43\"", 38),
+        ("\"va\"", 44),
+        ("\"ef\"", 46),
+        ("\"cs7\"", 56),
+    ] {
+        assert_eq!(tcp_of(&format!("tcp = {{ dscp = {text} }}")).dscp, Some(dscp), "{text}");
+    }
+    for text in ["64", "-1", "\"af44\"", "\"af53\"", "\"cs8\"", "\"ef1\"", "\"\"", "true"] {
+        assert!(parse(&frontend(&format!("tcp = {{ dscp = {text} }}"))).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn sources_are_addresses_ports_or_the_client() {
+    let (v4, v6) = ("10.0.0.5".parse().ok(), "2001:db8::5".parse().ok());
+    let ports = |first, last| Some(SourcePorts { first, last, by_kernel: false });
+    for (lines, address, ports) in [
+        ("source = \"10.0.0.5\"", SourceAddress::Fixed(v4, None), None),
+        ("source = [\"2001:db8::5\", \"10.0.0.5\"]", SourceAddress::Fixed(v4, v6), None),
+        ("source_ports = \"20000-29999\"", SourceAddress::Host, ports(20_000, 29_999)),
+        ("transparent = true\nsource_ports = \"1 - 2\"", SourceAddress::Client, ports(1, 2)),
+        ("transparent = \"address\"", SourceAddress::Client, None),
+        ("transparent = \"address_and_port\"", SourceAddress::ClientAndPort, None),
+    ] {
+        assert_eq!(source_of(lines), Source { address, ports }, "{lines}");
+    }
+}
+
+#[test]
+fn sources_that_cannot_be() {
+    for (lines, why) in [
+        ("source = \"10.0.0.5:80\"", "it must be an IP address, without a port"),
+        ("source = \"0.0.0.0\"", "no connection comes from there"),
+        ("source = [\"10.0.0.5\", \"10.0.0.6\"]", "this family has one already"),
+        ("source = 7", "must be an IP address, or an array"),
+        ("source_ports = \"200\"", "it must be two ports"),
+        ("source_ports = \"2-1\"", "it must be two ports"),
+        ("source_ports = \"0-1\"", "it must be two ports"),
+        ("source_ports = \"1-65536\"", "it must be two ports"),
+        ("transparent = \"yes\"", "it must be address or address_and_port"),
+        ("transparent = 1", "must be true, false"),
+        ("usesrc = true", "this balancer says \"transparent\""),
+    ] {
+        let text = format!("{lines}\nserver = [{{ address = \"10.0.0.1:1\" }}]");
+        let report = parse(&backend(&text)).unwrap_err().to_string();
+        assert!(report.contains(why), "{lines}: {report}");
+    }
+}
+
+#[test]
+fn a_source_beside_transparent_mode() {
+    check(
+        &backend(
+            "transparent = \"address_and_port\"\nsource_ports = \"1-2\"\nserver = [{ address = \"10.0.0.1:1\" }]",
+        ),
+        r#"
+error: source_ports of backend "pg" can't be used
+ --> test.toml:8:16
+  |
+8 | source_ports = "1-2"
+  |                ^^^^^ with transparent, the ports are the clients' own
+  |
+  = help: remove one of the two
+"#,
+    );
+}
+
+#[test]
+fn times_that_the_kernel_does_not_know() {
+    check(
+        &frontend("tcp = { keepalive = { idle = \"1500ms\", interval = \"10h\" }, tfo = true }"),
+        r#"
+error: idle of keepalive of tcp of frontend "a" can't be used
+ --> test.toml:5:30
+  |
+5 | tcp = { keepalive = { idle = "1500ms", interval = "10h" }, tfo = true }
+  |                              ^^^^^^^^ the kernel knows whole seconds
+
+error: interval of keepalive of tcp of frontend "a" can't be used
+ --> test.toml:5:51
+  |
+5 | tcp = { keepalive = { idle = "1500ms", interval = "10h" }, tfo = true }
+  |                                                   ^^^^^ the kernel knows at most 32767 seconds
+
+error: unknown key "tfo" in tcp of frontend "a"
+ --> test.toml:5:60
+  |
+5 | tcp = { keepalive = { idle = "1500ms", interval = "10h" }, tfo = true }
+  |                                                            ^^^
+  |
+  = help: this balancer says "fast_open": fast_open = true
+"#,
+    );
+}
