@@ -16,6 +16,17 @@ pub enum Protocol {
     Tls,
     /// PostgreSQL: first messages are read, and transactions in clear text are followed.
     Postgres,
+    /// MySQL and MariaDB, whose transactions in clear text are followed.
+    Mysql,
+    /// Redis, whose transactions are followed.
+    Redis,
+}
+
+impl Protocol {
+    /// Whether a client says something before a server is chosen that routes can go by.
+    pub const fn begins_with_the_client(self) -> bool {
+        matches!(self, Self::Tls | Self::Postgres)
+    }
 }
 
 /// Where a session goes that fits; what is empty fits everybody.

@@ -15,7 +15,7 @@ use ringlane_core::sys::{Buffer, Interest};
 
 use crate::greeting::client_hello::{self, ClientHello};
 use crate::greeting::postgres::{self, First, Key};
-use crate::greeting::{GREETING_MAX, Progress};
+use crate::greeting::{GREETING_MAX, Progress, Tracker};
 use crate::proxy::Ends;
 use crate::session::{Account, reach};
 
@@ -43,7 +43,7 @@ pub(crate) struct Greeted {
     /// The server, if it had to be asked already.
     pub(crate) server: Option<Stream>,
     /// Follows the transactions of what comes after the greeting.
-    pub(crate) tracker: Option<Box<RefCell<postgres::Tracker>>>,
+    pub(crate) tracker: Option<Box<RefCell<Tracker>>>,
 }
 
 /// Who is listened to.
@@ -70,7 +70,9 @@ pub(crate) async fn hear(
     let bytes = said.map(|said| said.bytes().to_vec()).unwrap_or_default();
     let mut ear = Ear { account, receiver, ends, bytes, deadline };
     match protocol {
-        Protocol::Any => Ok(Heard::Session(Greeted { bytes: ear.bytes, ..Greeted::default() })),
+        Protocol::Any | Protocol::Mysql | Protocol::Redis => {
+            Ok(Heard::Session(Greeted { bytes: ear.bytes, ..Greeted::default() }))
+        }
         Protocol::Tls => ear.tls().await.map(Heard::Session),
         Protocol::Postgres => ear.postgres().await,
     }
@@ -179,7 +181,8 @@ impl Ear<'_, '_> {
             self.account.leave_server();
         }
         let bytes = std::mem::take(&mut self.bytes);
-        Ok(Greeted { bytes, server, tracker: Some(Box::default()), ..Greeted::default() })
+        let tracker = Box::new(RefCell::new(Tracker::Postgres(postgres::Tracker::default())));
+        Ok(Greeted { bytes, server, tracker: Some(tracker), ..Greeted::default() })
     }
 
     /// Answers a request of so many bytes, behind which nothing may have come: it would not be

@@ -89,6 +89,7 @@ impl<'a> Pump<'a> {
     ) -> Self {
         if let Some(said) = &waiting {
             traffic.received(source, said.len());
+            traffic.saw(source, said.bytes());
         }
         let halves = Halves { receiver, sender: to.sender(), waiting };
         let way = Way { source, traffic, path, eased: false };

@@ -19,7 +19,7 @@ use ringlane_core::snapshot::{FrontendId, Path, ServerId};
 use ringlane_core::sys::Buffer;
 
 use crate::endings::Verdict;
-use crate::greeting::postgres;
+use crate::greeting::Tracker;
 use crate::path::PathChoice;
 use crate::pump::{Broken, Pump};
 use crate::session::Bytes;
@@ -63,7 +63,7 @@ pub(crate) struct Traffic<'a> {
     /// What the session wants of its server.
     role: RoleWanted,
     /// Follows its transactions, where they can be seen.
-    tracker: Option<Box<RefCell<postgres::Tracker>>>,
+    tracker: Option<Box<RefCell<Tracker>>>,
     /// Words on ending sessions that were said before the server was chosen.
     begun: Cell<u32>,
     bytes: &'a Bytes,
@@ -87,7 +87,7 @@ impl<'a> Traffic<'a> {
         (frontend_id, server_id, role): (FrontendId, ServerId, RoleWanted),
         begun: u32,
         bytes: &'a Bytes,
-        tracker: Option<Box<RefCell<postgres::Tracker>>>,
+        tracker: Option<Box<RefCell<Tracker>>>,
     ) -> Self {
         let now = shard.reactor.now();
         Self {
@@ -153,9 +153,9 @@ impl<'a> Traffic<'a> {
         let idle = self.idle_deadline();
         let alive = self.alive[0].get().max(self.alive[1].get());
         let Some(Verdict::Drained(at)) = self.verdict() else { return idle };
-        let drained = match &self.tracker {
-            Some(tracker) => tracker.borrow().is_idle().then_some(at),
-            None => Some(at.max(alive + DRAIN_IDLE)),
+        let drained = match self.tracker.as_ref().map(|tracker| tracker.borrow()) {
+            Some(tracker) if !tracker.is_opaque() => tracker.is_idle().then_some(at),
+            _ => Some(at.max(alive + DRAIN_IDLE)),
         };
         drained.filter(|at| *at < idle.0).map_or(idle, |at| (at, Cause::Killed))
     }
@@ -292,13 +292,12 @@ impl<'a> Relay<'a> {
 
     /// Tells the client in its protocol that the session ends here, where that is possible.
     fn tell(&mut self) -> bool {
-        let Some(tracker) = &self.traffic.tracker else { return false };
-        if !tracker.borrow().is_between_messages() || self.down.poll_flushed().is_pending() {
+        let tracker = self.traffic.tracker.as_ref();
+        let Some(farewell) = tracker.and_then(|tracker| tracker.borrow().farewell()) else {
             return false;
-        }
-        // admin_shutdown, as when the server itself is stopped: drivers know to connect anew.
-        let error = postgres::error("57P01", "terminating connection: its server changed");
-        self.client.send_few(&error).is_ok_and(|sent| sent == error.len())
+        };
+        self.down.poll_flushed().is_ready()
+            && self.client.send_few(&farewell).is_ok_and(|sent| sent == farewell.len())
     }
 }
 

@@ -16,7 +16,7 @@ use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::health::RoleWanted;
 use ringlane_core::reactor::{Elapsed, Receiver, Stream};
 use ringlane_core::record::SessionRecord;
-use ringlane_core::route::{Protocol, Said};
+use ringlane_core::route::Said;
 use ringlane_core::snapshot::{BackendId, Frontend, FrontendId, ServerId};
 use ringlane_core::sys::{Buffer, Socket};
 
@@ -24,7 +24,7 @@ use crate::cancel;
 use crate::clients::{self, REFUSED, Refused};
 use crate::connect::connect;
 use crate::greet::{self, Greeted, Heard};
-use crate::greeting::postgres;
+use crate::greeting::Tracker;
 use crate::proxy::{self, Ends};
 use crate::pump::Broken;
 use crate::relay::{End, Relay, Side, Traffic};
@@ -91,7 +91,7 @@ struct Opened<'a> {
     said: Option<Buffer>,
     /// Bytes of the client that the server has been given.
     greeted: usize,
-    tracker: Option<Box<RefCell<postgres::Tracker>>>,
+    tracker: Option<Box<RefCell<Tracker>>>,
 }
 
 /// Connects and relays, to the end.
@@ -135,9 +135,11 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
 async fn open<'a>(client: &'a Stream, account: &mut Account) -> Result<Opened<'a>, Close> {
     let mut receiver = client.receiver();
     let (said, ends) = hear_proxy(client, &mut receiver, account).await?;
-    if account.frontend().protocol == Protocol::Any {
+    let protocol = account.frontend().protocol;
+    if !protocol.begins_with_the_client() {
         let server = reach(account, client, ends).await?;
-        return Ok(Opened { server, receiver, said, greeted: 0, tracker: None });
+        let tracker = Tracker::new(protocol).map(|tracker| Box::new(RefCell::new(tracker)));
+        return Ok(Opened { server, receiver, said, greeted: 0, tracker });
     }
     let mut greeted = match greet::hear(account, &mut receiver, said, ends).await? {
         Heard::Session(greeted) => greeted,

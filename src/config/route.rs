@@ -10,7 +10,9 @@ use super::table::{At, Table};
 use super::words::Place;
 
 /// What other balancers call what clients speak.
-const FOREIGN_PROTOCOLS: [(&str, &str); 6] = [
+const FOREIGN_PROTOCOLS: [(&str, &str); 8] = [
+    ("mariadb", "mysql"),
+    ("valkey", "redis"),
     ("ssl", "tls"),
     ("https", "tls"),
     ("tls_passthrough", "tls"),
@@ -31,11 +33,16 @@ pub(super) struct Routing<'a> {
 
 /// Reads what concerns first words.
 pub(super) fn read<'a>(table: &Table<'a>) -> Routing<'a> {
-    let protocols =
-        [("any", Protocol::Any), ("tls", Protocol::Tls), ("postgres", Protocol::Postgres)];
+    let protocols = [
+        ("any", Protocol::Any),
+        ("tls", Protocol::Tls),
+        ("postgres", Protocol::Postgres),
+        ("mysql", Protocol::Mysql),
+        ("redis", Protocol::Redis),
+    ];
     let protocol = table.choice("protocol", &protocols, &FOREIGN_PROTOCOLS);
     let nobody_looks = match protocol {
-        Some(protocol) => protocol == Protocol::Any,
+        Some(protocol) => !protocol.begins_with_the_client(),
         None => table.value("protocol").is_none(),
     };
     let protocol = protocol.unwrap_or_default();
@@ -46,7 +53,7 @@ pub(super) fn read<'a>(table: &Table<'a>) -> Routing<'a> {
         if let Some(value) = table.value(key)
             && nobody_looks
         {
-            let why = "nobody looks at what this frontend's clients say";
+            let why = "nobody knows what this frontend's clients say before a server is chosen";
             let hint = "say what they speak: protocol = \"tls\" or \"postgres\"";
             table.report(table.unusable(key, value.span, why).hint(hint));
         }

@@ -34,3 +34,4 @@ mod proxied;
 mod queue;
 mod refusals;
 mod roles;
+mod transactions;

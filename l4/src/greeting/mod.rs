@@ -14,6 +14,8 @@ mod reader;
 mod recorded;
 pub mod redis;
 
+use ringlane_core::route::Protocol;
+
 /// Bytes of the longest greeting that is waited for; one that is longer is refused.
 pub const GREETING_MAX: usize = 16 * 1024;
 
@@ -40,6 +42,27 @@ pub enum Tracker {
 }
 
 impl Tracker {
+    /// Follows a session from its first byte, where that is possible.
+    pub fn new(protocol: Protocol) -> Option<Self> {
+        match protocol {
+            Protocol::Mysql => Some(Self::Mysql(mysql::Tracker::default())),
+            Protocol::Redis => Some(Self::Redis(redis::Tracker::default())),
+            // PostgreSQL's begins behind the greeting, if that leads to a session in clear text.
+            Protocol::Any | Protocol::Tls | Protocol::Postgres => None,
+        }
+    }
+
+    /// What tells the client that its session ends here, if it can be told now.
+    pub fn farewell(&self) -> Option<Vec<u8>> {
+        match self {
+            // admin_shutdown, as when the server itself is stopped: drivers know to connect anew.
+            Self::Postgres(tracker) if tracker.is_between_messages() => {
+                Some(postgres::error("57P01", "terminating connection: its server changed"))
+            }
+            _ => None,
+        }
+    }
+
     /// Bytes of the client, which will reach the server. Those of one direction come in order, in
     /// any pieces, and before any answer to them.
     pub fn client(&mut self, bytes: &[u8]) {

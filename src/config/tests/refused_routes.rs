@@ -11,7 +11,7 @@ error: route of frontend "a" can't be used
  --> test.toml:5:9
   |
 5 | route = [{ sni = "a.lan", backend = "pg" }]
-  |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ nobody looks at what this frontend's clients say
+  |         ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^ nobody knows what this frontend's clients say before a server is chosen
   |
   = help: say what they speak: protocol = "tls" or "postgres"
 "#,
@@ -95,7 +95,7 @@ error: protocol of frontend "a" can't be used
  --> test.toml:5:12
   |
 5 | protocol = "ssl"
-  |            ^^^^^ it must be any, tls or postgres
+  |            ^^^^^ it must be any, tls, postgres, mysql or redis
   |
   = help: this balancer says "tls"
 
