@@ -21,7 +21,7 @@ fn a_redis_session_in_a_transaction_outlives_a_drain_until_it_is_over() {
     let ringlane = start("redis", redis.address);
     let mut busy = connect(ringlane.address());
     let mut idle = connect(ringlane.address());
-    let mut say = |stream: &mut std::net::TcpStream, words: &[u8], answer: &[u8]| {
+    let say = |stream: &mut std::net::TcpStream, words: &[u8], answer: &[u8]| {
         stream.write_all(words).unwrap();
         let mut got = vec![0; answer.len()];
         stream.read_exact(&mut got).unwrap();
