@@ -166,12 +166,23 @@ pub struct Backend {
     pub source: Source,
     /// What its servers are told of the client before its first byte (PROXY protocol).
     pub send_proxy: Option<SendProxy>,
+    /// When a second server is tried beside one that has not answered yet.
+    pub race_after: Option<RaceAfter>,
     /// Whether sessions wait while no server has room; otherwise they are refused.
     pub queue: Option<Queue>,
     /// The first of its servers.
     pub first_server: ServerId,
     /// How many servers it has.
     pub server_count: u32,
+}
+
+/// How long a server may take to accept before another one is tried, too.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RaceAfter {
+    /// This long.
+    Time(Duration),
+    /// As long as 95 of 100 connects have taken.
+    P95,
 }
 
 /// How sessions wait for a server.

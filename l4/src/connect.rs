@@ -2,18 +2,20 @@
 //!
 //! The first choice may have to wait its turn (`queue`). Every server gets one attempt while another
 //! is left; when all have failed the session waits a moment and begins again, for as long as the
-//! connect timeout lasts. Errors of this machine
-//! (descriptors, ports, memory) are not held against a server.
+//! connect timeout lasts. With `race_after` a second server is tried beside one that is slow to
+//! accept; the first to accept gets the session. Errors of this machine (descriptors, ports, memory)
+//! are not held against a server.
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ringlane_core::balance::{self, View};
 use ringlane_core::close::{Cause, Close};
-use ringlane_core::reactor::{Elapsed, Stream};
-use ringlane_core::snapshot::{Backend, ServerId};
+use ringlane_core::reactor::{Elapsed, First, Stream, first};
+use ringlane_core::snapshot::{Backend, RaceAfter, ServerId};
 use ringlane_core::sys::ConnectOptions;
 
 use crate::queue;
@@ -37,7 +39,7 @@ pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
     let mut id = queue::occupy(account).await?;
     let until = shard.reactor.now() + timeout;
     loop {
-        let cause = match attempt_one(&shard, id, (account.client(), timeout)).await {
+        let cause = match race(account, id, timeout).await {
             Ok(server) => {
                 account.connected();
                 return Ok(server);
@@ -71,6 +73,70 @@ enum Failure {
     Server(Cause),
     /// This machine has no descriptor or memory for another connection.
     Exhausted,
+}
+
+/// Connects to the server that the account occupies, or to another one that it then occupies, if the
+/// backend lets them race and the other one is faster.
+async fn race(account: &mut Account, id: ServerId, timeout: Duration) -> Result<Stream, Failure> {
+    let shard = Rc::clone(&account.shard);
+    let how = (account.client(), timeout);
+    let mut slow = pin!(attempt_one(&shard, id, how));
+    let after = match shard.snapshot.backend(account.route().0).race_after {
+        Some(RaceAfter::Time(time)) => Some(time),
+        Some(RaceAfter::P95) => shard.gauges.connect_p95(),
+        None => None,
+    };
+    let Some(after) = after else { return slow.await };
+    if let First::Left(outcome) = first(slow.as_mut(), shard.reactor.sleep(after)).await {
+        return outcome;
+    }
+    let Some(second) = Second::take(&shard, choose(&shard, account, &[id])) else {
+        return slow.await;
+    };
+    let mut other = pin!(attempt_one(&shard, second.id, how));
+    let (won, stream) = match first(slow.as_mut(), other.as_mut()).await {
+        First::Left(Ok(stream)) => (false, stream),
+        First::Right(Ok(stream)) => (true, stream),
+        First::Left(Err(_)) => (true, other.await?),
+        First::Right(Err(_)) => (false, slow.await?),
+    };
+    if won {
+        shard.counters().server(second.id).races_won.add(1);
+        let (id, begun) = second.keep();
+        account.move_to(id, begun);
+    }
+    Ok(stream)
+}
+
+/// A place at the second server of a race, given back on drop.
+struct Second<'a> {
+    shard: &'a Shard,
+    id: ServerId,
+    /// Words on ending sessions so far.
+    begun: u32,
+    kept: bool,
+}
+
+impl<'a> Second<'a> {
+    /// The place at this server, if there is one and it has room.
+    fn take(shard: &'a Shard, id: Option<ServerId>) -> Option<Self> {
+        let id = id.filter(|id| shard.gauges.server(*id).try_enter())?;
+        Some(Self { shard, id, begun: shard.endings.said(), kept: false })
+    }
+
+    /// The place is somebody else's now.
+    fn keep(mut self) -> (ServerId, u32) {
+        self.kept = true;
+        (self.id, self.begun)
+    }
+}
+
+impl Drop for Second<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.shard.leave_server(self.id);
+        }
+    }
 }
 
 /// Connects to a server for a client, with no word on whether it should be.

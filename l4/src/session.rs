@@ -294,12 +294,15 @@ impl Account {
     /// Gives the place back, to who waits for it.
     pub(crate) fn leave_server(&mut self) {
         if let Some(id) = self.server.take() {
-            self.shard.gauges.server(id).leave();
-            let backend = self.shard.snapshot.server(id).backend;
-            if let Some(queue) = self.shard.gauges.queue(backend) {
-                queue.call_next(backend, self.shard.reactor.mailboxes());
-            }
+            self.shard.leave_server(id);
         }
+    }
+
+    /// Gives the place back for one at another server, which was taken when `begun` words on ending
+    /// sessions had been said.
+    pub(crate) fn move_to(&mut self, id: ServerId, begun: u32) {
+        self.leave_server();
+        (self.server, self.begun) = (Some(id), begun);
     }
 
     /// The server has accepted.

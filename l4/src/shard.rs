@@ -221,6 +221,15 @@ impl Shard {
         self.ended.raise();
     }
 
+    /// A session gives its place at a server back, to who waits for it.
+    pub(crate) fn leave_server(&self, id: ServerId) {
+        self.gauges.server(id).leave();
+        let backend = self.snapshot.server(id).backend;
+        if let Some(queue) = self.gauges.queue(backend) {
+            queue.call_next(backend, self.reactor.mailboxes());
+        }
+    }
+
     /// A session has ended: its places are free.
     pub(crate) fn ended(&self, frontend: FrontendId) {
         if self.gauges.leave(frontend) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::snapshot::{
-    Address, Affinity, BalanceKind, Congestion, HashKey, LoadBound, Queue, SendProxy,
+    Address, Affinity, BalanceKind, Congestion, HashKey, LoadBound, Queue, RaceAfter, SendProxy,
 };
 
 use super::address::{self, Place as Where};
@@ -87,6 +87,7 @@ pub(super) struct Backend<'a> {
     pub(super) source: Source,
     pub(super) send_proxy: Option<SendProxy>,
     pub(super) queue: Option<Queue>,
+    pub(super) race_after: Option<RaceAfter>,
     pub(super) servers: Vec<Server<'a>>,
     /// How they are watched.
     pub(super) watch: Watch,
@@ -129,6 +130,7 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
         source: sockets::source(&table),
         send_proxy: table.choice("send_proxy", &versions, &FOREIGN_VERSIONS),
         queue: queue(&table, &servers),
+        race_after: race_after(&table),
         servers,
         watch,
         table,
@@ -188,6 +190,15 @@ fn affinity(table: &Table<'_>) -> Option<Affinity> {
     };
     inner.refuse_unknown_keys();
     Some(affinity)
+}
+
+/// A time, or the one that most connects take.
+fn race_after(table: &Table<'_>) -> Option<RaceAfter> {
+    let word = table.value("race_after").and_then(|value| value.as_str());
+    if word.is_some_and(|word| word.value == "p95") {
+        return Some(RaceAfter::P95);
+    }
+    table.duration("race_after").map(RaceAfter::Time)
 }
 
 /// Where servers have a limit and nothing is said, sessions wait as well.

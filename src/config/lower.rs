@@ -127,6 +127,7 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
             source: backend.source,
             send_proxy: backend.send_proxy,
             queue: backend.queue,
+            race_after: backend.race_after,
             first_server,
             server_count: id_of_next_server(snapshot) - first_server.0,
         });

@@ -235,6 +235,7 @@ const BACKEND: &[Key] = &[
     ("source_ports", "source_ports = \"20000-29999\""),
     ("transparent", "transparent = true"),
     ("send_proxy", "send_proxy = \"v2\""),
+    ("race_after", "race_after = \"100ms\""),
     ("queue", "queue = { size = 1024, timeout = \"5s\" }"),
     ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
     ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),

@@ -2,7 +2,8 @@
 //!
 //! The control thread is the only one that sees the counters of all shards. It adds them up per
 //! server and publishes the rate as one word of the server's gauge, which shards read when they
-//! choose: nothing is counted or shared per byte for this. The same round empties entries of
+//! choose: nothing is counted or shared per byte for this. It does the same with the time that
+//! connects take. The same round empties entries of
 //! affinity tables whose time is over. Not here: the smoothing (`balance::Meter` of the core).
 
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use ringlane_core::snapshot::{BackendId, ServerId};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Running;
-use super::metrics::server_total;
+use super::metrics::{Latency, server_total};
 
 /// Between two measurements.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -30,6 +31,8 @@ pub(super) async fn measure(running: &Running) {
         ticker.tick().await;
         let now = Instant::now();
         publish(running, &mut meters, now);
+        let connects = Latency::merge(running, |shard| &shard.connect_time);
+        running.gauges.measure_connects(connects.us_at(0.95));
         if round % SWEEP_EVERY == 0 {
             let backends = (0..).map(BackendId).take(running.snapshot.backends.len());
             let tables = backends.filter_map(|id| running.gauges.affinity(id));

@@ -258,3 +258,24 @@ fn letters_of_either(address: SocketAddr) {
     client.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
     let _ = greeting(&mut client);
 }
+
+#[test]
+fn a_server_that_is_slow_to_accept_loses_the_race() {
+    let (hole, echo) = (BlackHole::new(), Echo::greeting('e'));
+    let ringlane = Setup::to(&[hole.address, echo.address])
+        .shards(1)
+        .frontend("timeout = { connect = \"1m\" }")
+        .backend("race_after = \"20ms\"")
+        .start();
+    for _ in 0..6 {
+        assert_eq!(greeting(&mut connect(ringlane.address())).unwrap(), 'e');
+    }
+    ringlane.wait_until_idle();
+    let won = ringlane.metrics()["ringlane_server_races_won_total{backend=\"back\",server=\"s2\"}"];
+    assert_eq!(won, 3.0, "every other session was to go into the hole");
+    assert_eq!(ringlane.servers("sessions_live"), [0, 0]);
+    assert_eq!(ringlane.frontend("sessions_failed"), 0);
+    let log = ringlane.log(6);
+    assert!(log.iter().all(|record| record["server"] == "s2" && record["retries"] == 0), "{log:?}");
+    ringlane.end();
+}

@@ -211,6 +211,7 @@ impl World {
                 source: Source::default(),
                 send_proxy: None,
                 queue: None,
+                race_after: None,
                 first_server: ServerId(0),
                 server_count: u32::try_from(self.servers.len()).unwrap(),
             }],

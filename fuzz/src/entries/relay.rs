@@ -348,6 +348,7 @@ fn snapshot(path: Path) -> Snapshot {
             source: Source::default(),
             send_proxy: None,
             queue: None,
+            race_after: None,
             first_server: ServerId(0),
             server_count: 1,
         }],

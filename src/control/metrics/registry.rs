@@ -493,6 +493,13 @@ pub(super) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "ringlane_server_races_won_total",
+        help: "Sessions that the server got since the one before it took too long to accept.",
+        read: Read::Server(|running, id| {
+            server_total(running, id, |server| server.races_won.get())
+        }),
+    },
+    Metric {
         name: "ringlane_server_sent_bytes_total",
         help: "Bytes to the server.",
         read: Read::Server(|running, id| server_total(running, id, |server| server.bytes_in.get())),

@@ -66,6 +66,7 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             source: Source::default(),
             send_proxy: None,
             queue: Some(Queue { size: 9, timeout: None }),
+            race_after: None,
             first_server: ServerId(0),
             server_count: 2,
         }],
