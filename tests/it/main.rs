@@ -34,4 +34,5 @@ mod proxied;
 mod queue;
 mod refusals;
 mod roles;
+mod sources;
 mod transactions;

@@ -1,0 +1,75 @@
+//! Where sessions come from, as servers see it, and what the kernel shows of their sockets.
+//!
+//! Not here: the client's own port, which on one machine the client itself holds. Transparent mode needs CAP_NET_ADMIN: without it the stories expect the sentence that says so.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+use nix::unistd::Uid;
+
+use crate::harness::balancer::Setup;
+use crate::harness::client::connect_from;
+use crate::harness::echo::Echo;
+use crate::harness::program::run;
+use crate::harness::wait_for;
+
+/// The client that every story has.
+const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 5, 9);
+
+/// Where the server of a session saw it come from.
+fn seen(backend: &str) -> SocketAddr {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ringlane = Setup::to(&[server.local_addr().unwrap()]).backend(backend).start();
+    let client = connect_from(CLIENT, ringlane.address()).unwrap();
+    server.set_nonblocking(true).unwrap();
+    let (accepted, from) = wait_for("the session at the server", || server.accept().ok());
+    drop((client, accepted));
+    ringlane.end();
+    from
+}
+
+#[test]
+fn sessions_come_from_the_configured_address_and_ports() {
+    let from = seen("source = \"127.0.0.9\"\nsource_ports = \"20000-29999\"");
+    assert_eq!(from.ip(), Ipv4Addr::new(127, 0, 0, 9));
+    assert!((20_000..30_000).contains(&from.port()), "{from}");
+    let setup = Setup::to(&[([127, 0, 0, 1], 1).into()]).backend("source = \"192.0.2.1\"");
+    let said = setup.refused();
+    assert!(
+        said.contains("backend \"back\" cannot connect to its servers: no interface"),
+        "{said}"
+    );
+}
+
+#[test]
+fn sessions_come_from_the_client_itself() {
+    if Uid::effective().is_root() {
+        let from = seen("transparent = true");
+        assert_eq!(from.ip(), CLIENT);
+    }
+    let mut setup = Setup::to(&[([127, 0, 0, 1], 1).into()]).backend("transparent = true");
+    if Uid::effective().is_root() {
+        setup = setup.through(&["setpriv", "--bounding-set", "-net_admin,-net_raw"]);
+    }
+    let said = setup.refused();
+    assert!(said.contains("transparent needs CAP_NET_ADMIN"), "{said}");
+}
+
+#[test]
+fn both_sides_are_told_what_is_configured() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address])
+        .frontend("tcp = { keepalive = { idle = \"900s\" }, dscp = \"af21\" }")
+        .backend("tcp = { keepalive = { idle = \"900s\" }, dscp = \"ef\" }")
+        .start();
+    let _client = connect_from(CLIENT, ringlane.address()).unwrap();
+    let shows = |filter: &str, octet: &str| {
+        wait_for(filter, || {
+            let words = ["-Htno", "--tos", "state", "established", filter];
+            let shown = run("ss", "iproute2", &words).stdout;
+            let shown = String::from_utf8_lossy(&shown).into_owned();
+            (shown.contains("timer:(keepalive,") && shown.contains(octet)).then_some(())
+        });
+    };
+    shows(&format!("sport = :{}", ringlane.address().port()), "tos:0x48");
+    shows(&format!("dport = :{}", echo.address.port()), "tos:0xb8");
+}
