@@ -39,7 +39,12 @@ pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
     let mut id = queue::occupy(account).await?;
     let until = shard.reactor.now() + timeout;
     loop {
-        let cause = match race(account, id, timeout).await {
+        let race_after = shard.snapshot.backend(account.route().0).race_after;
+        let outcome = match race_after {
+            None => attempt_one(&shard, id, (account.client(), timeout)).await,
+            Some(after) => Box::pin(race(account, id, timeout, after)).await,
+        };
+        let cause = match outcome {
             Ok(server) => {
                 account.connected();
                 return Ok(server);
@@ -75,16 +80,20 @@ enum Failure {
     Exhausted,
 }
 
-/// Connects to the server that the account occupies, or to another one that it then occupies, if the
-/// backend lets them race and the other one is faster.
-async fn race(account: &mut Account, id: ServerId, timeout: Duration) -> Result<Stream, Failure> {
+/// Connects to the server that the account occupies, or to another one that it then occupies, if that
+/// is faster.
+async fn race(
+    account: &mut Account,
+    id: ServerId,
+    timeout: Duration,
+    after: RaceAfter,
+) -> Result<Stream, Failure> {
     let shard = Rc::clone(&account.shard);
     let how = (account.client(), timeout);
     let mut slow = pin!(attempt_one(&shard, id, how));
-    let after = match shard.snapshot.backend(account.route().0).race_after {
-        Some(RaceAfter::Time(time)) => Some(time),
-        Some(RaceAfter::P95) => shard.gauges.connect_p95(),
-        None => None,
+    let after = match after {
+        RaceAfter::Time(time) => Some(time),
+        RaceAfter::P95 => shard.gauges.connect_p95(),
     };
     let Some(after) = after else { return slow.await };
     if let First::Left(outcome) = first(slow.as_mut(), shard.reactor.sleep(after)).await {

@@ -122,8 +122,15 @@ pub(crate) async fn occupy(account: &mut Account) -> Result<ServerId, Close> {
     {
         return Ok(id);
     }
+    // Boxed, as most sessions never wait.
+    Box::pin(wait(&shard, queue, account)).await
+}
+
+/// Waits for a place at a server.
+async fn wait(shard: &Shard, queue: &Queue, account: &mut Account) -> Result<ServerId, Close> {
+    let (backend, _) = account.route();
     let counters = shard.counters().queue(backend);
-    let Some(place) = Place::take(&shard, queue, account) else {
+    let Some(place) = Place::take(shard, queue, account) else {
         counters.refused.add(1);
         return Err(Close::queue(Cause::Refused));
     };

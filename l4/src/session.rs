@@ -131,16 +131,31 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
     }
 }
 
-/// Hears who the client is and what it wants, and connects to a server.
+/// Hears who the client is and what it wants, and connects to a server. What few sessions need is
+/// boxed once more: the room of all others would be as large.
 async fn open<'a>(client: &'a Stream, account: &mut Account) -> Result<Opened<'a>, Close> {
     let mut receiver = client.receiver();
-    let (said, ends) = hear_proxy(client, &mut receiver, account).await?;
-    let protocol = account.frontend().protocol;
-    if !protocol.begins_with_the_client() {
-        let server = reach(account, client, ends).await?;
-        let tracker = Tracker::new(protocol).map(|tracker| Box::new(RefCell::new(tracker)));
-        return Ok(Opened { server, receiver, said, greeted: 0, tracker });
+    let (mut said, mut ends) = (None, None);
+    if account.frontend().accept_proxy.is_some() {
+        (said, ends) = Box::pin(hear_proxy(client, &mut receiver, account)).await?;
     }
+    let protocol = account.frontend().protocol;
+    if protocol.begins_with_the_client() {
+        return Box::pin(open_by_greeting(receiver, account, said, ends)).await;
+    }
+    let server = reach(account, client, ends).await?;
+    let tracker = Tracker::new(protocol).map(|tracker| Box::new(RefCell::new(tracker)));
+    Ok(Opened { server, receiver, said, greeted: 0, tracker })
+}
+
+/// Hears what the client says first, and connects to the server that is chosen by it.
+async fn open_by_greeting<'a>(
+    mut receiver: Receiver<'a>,
+    account: &mut Account,
+    said: Option<Buffer>,
+    ends: Option<Ends>,
+) -> Result<Opened<'a>, Close> {
+    let client = receiver.stream();
     let mut greeted = match greet::hear(account, &mut receiver, said, ends).await? {
         Heard::Session(greeted) => greeted,
         Heard::Cancel(key) => return Err(cancel::pass_on(account, client, ends, &key).await),
