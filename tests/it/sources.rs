@@ -1,14 +1,17 @@
 //! Where sessions come from, as servers see it, and what the kernel shows of their sockets.
 //!
-//! Not here: the client's own port, which on one machine the client itself holds. Transparent mode needs CAP_NET_ADMIN: without it the stories expect the sentence that says so.
+//! Not here: the client's own port, which on one machine the client itself holds. Transparent mode
+//! needs CAP_NET_ADMIN: without it the stories expect the sentence that says so.
 
+use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use nix::unistd::Uid;
 
 use crate::harness::balancer::Setup;
-use crate::harness::client::connect_from;
+use crate::harness::client::{connect_fast, connect_from, session};
 use crate::harness::echo::Echo;
+use crate::harness::namespace::{self, tcp_counter};
 use crate::harness::program::run;
 use crate::harness::wait_for;
 
@@ -72,4 +75,46 @@ fn both_sides_are_told_what_is_configured() {
     };
     shows(&format!("sport = :{}", ringlane.address().port()), "tos:0x48");
     shows(&format!("dport = :{}", echo.address.port()), "tos:0xb8");
+}
+
+/// Two sessions, as the first one learns the cookie that lets the second one be fast.
+fn two_sessions(setup: Setup, client: impl Fn(SocketAddr)) {
+    let ringlane = setup.start();
+    for _ in 0..2 {
+        client(ringlane.address());
+    }
+    ringlane.end();
+}
+
+#[test]
+fn first_bytes_come_with_the_first_packet_from_clients() {
+    namespace::inside(|| {
+        // For who connects and for who listens and asks for it.
+        namespace::set("ipv4/tcp_fastopen", "3");
+        let echo = Echo::start();
+        let client = |address: SocketAddr| {
+            let mut client = connect_fast(address, b"hello");
+            let mut answer = [0; 5];
+            client.read_exact(&mut answer).unwrap();
+            assert_eq!(&answer, b"hello");
+        };
+        two_sessions(Setup::to(&[echo.address]), client);
+        assert_eq!(tcp_counter("TCPFastOpenPassive"), 0);
+        two_sessions(Setup::to(&[echo.address]).frontend("tcp = { fast_open = true }"), client);
+        assert_eq!(tcp_counter("TCPFastOpenPassive"), 1);
+    });
+}
+
+#[test]
+fn first_bytes_come_with_the_first_packet_to_servers() {
+    namespace::inside(|| {
+        // For who connects and asks for it, and for all who listen.
+        namespace::set("ipv4/tcp_fastopen", "1027");
+        let echo = Echo::start();
+        let client = |address: SocketAddr| drop(session(address));
+        two_sessions(Setup::to(&[echo.address]), client);
+        assert_eq!(tcp_counter("TCPFastOpenActive"), 0);
+        two_sessions(Setup::to(&[echo.address]).backend("tcp = { fast_open = true }"), client);
+        assert_eq!(tcp_counter("TCPFastOpenActive"), 1);
+    });
 }

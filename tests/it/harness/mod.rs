@@ -13,6 +13,7 @@ pub(crate) mod content;
 pub(crate) mod dns;
 pub(crate) mod echo;
 pub(crate) mod mariadb;
+pub(crate) mod namespace;
 pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod program;
