@@ -96,6 +96,8 @@ pub(super) struct Backend<'a> {
 /// One entry of `server` as the file has it.
 #[derive(Debug)]
 pub(super) struct Server<'a> {
+    /// The table, for later complaints.
+    table: Table<'a>,
     /// The given name, or the address as it was written.
     pub(super) name: Option<At<&'a str>>,
     pub(super) place: Option<Where>,
@@ -118,6 +120,9 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
     let versions = [("v1", SendProxy::V1), ("v2", SendProxy::V2)];
     let servers = servers(&table, slots_left);
     let mut watch = check::watch(&table);
+    if table.value("check").is_none() {
+        servers.iter().for_each(|server| refuse_check_address(&server.table));
+    }
     let own = servers.iter().map(|s| iter::repeat_n(s.check_address.clone(), s.slots as usize));
     watch.addresses = own.flatten().collect();
     let backend = Backend {
@@ -253,9 +258,19 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) ->
         backup: table.boolean("backup").unwrap_or(false),
         max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
         name,
+        table,
     };
-    table.refuse_unknown_keys();
+    server.table.refuse_unknown_keys();
     server
+}
+
+/// Records that a server has an address for checks that are not done.
+fn refuse_check_address(server: &Table<'_>) {
+    if let Some(value) = server.value("check_address") {
+        let why = "its backend has no check";
+        let hint = "add check = { kind = \"tcp\" } to the backend, or remove the key";
+        server.report(server.unusable("check_address", value.span, why).hint(hint));
+    }
 }
 
 /// So many slots, if they are left.

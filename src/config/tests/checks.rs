@@ -105,3 +105,19 @@ fn the_nearest_word_on_where_a_server_is_checked_counts() {
     let said = refused("kind = \"tcp\", address = \"agent.lan\"");
     assert!(said.contains("a check needs an IP address, not a name"), "{said}");
 }
+
+#[test]
+fn an_address_for_checks_that_are_not_done_is_refused() {
+    let servers = "server = [
+  { address = \"10.0.0.1:5432\" },
+  { address = \"10.0.0.2:5432\", check_address = \"10.0.0.2:8008\" },
+]";
+    let said = parse(&backend(servers)).expect_err(servers).to_string();
+    assert_eq!(said.matches("error:").count(), 1, "{said}");
+    for part in ["server \"10.0.0.2:5432\"", "its backend has no check", "remove the key"] {
+        assert!(said.contains(part), "{said}");
+    }
+    let unknown = format!("check = {{ kind = \"ping\" }}\n{servers}");
+    let said = parse(&backend(&unknown)).expect_err(&unknown).to_string();
+    assert!(!said.contains("has no check"), "one that is wrong is there: {said}");
+}
