@@ -93,6 +93,8 @@ pub struct ServerCounters {
     pub connects_failed: Counter,
     /// Connects that timed out, which also count as failed.
     pub connects_timed_out: Counter,
+    /// Connects that this machine could not even begin, which is not held against the server.
+    pub connects_impossible: Counter,
     /// Sessions that it got since the server before it took too long.
     pub races_won: Counter,
     /// Sessions that the server reset, or that failed on its side.

@@ -3,8 +3,8 @@
 //! The first choice may have to wait its turn (`queue`). Every server gets one attempt while another
 //! is left; when all have failed the session waits a moment and begins again, for as long as the
 //! connect timeout lasts. With `race_after` a second server is tried beside one that is slow to
-//! accept; the first to accept gets the session. Errors of this machine (descriptors, ports, memory)
-//! are not held against a server.
+//! accept; the first to accept gets the session. Errors of this machine (descriptors, ports, memory,
+//! options that the kernel refuses) end the session and are not held against a server.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use ringlane_core::balance::{self, View};
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::reactor::{Elapsed, First, Stream, first};
 use ringlane_core::snapshot::{Backend, RaceAfter, ServerId};
-use ringlane_core::sys::ConnectOptions;
+use ringlane_core::sys::{ConnectOptions, is_refusal};
 
 use crate::queue;
 use crate::session::Account;
@@ -49,7 +49,7 @@ pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
                 account.connected();
                 return Ok(server);
             }
-            Err(Failure::Exhausted) => Cause::Resource,
+            Err(Failure::Ours) => Cause::Resource,
             Err(Failure::Server(cause)) => cause,
         };
         account.leave_server();
@@ -76,8 +76,8 @@ pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
 enum Failure {
     /// The server refused, or did not answer in time.
     Server(Cause),
-    /// This machine has no descriptor or memory for another connection.
-    Exhausted,
+    /// This machine can't make the connection.
+    Ours,
 }
 
 /// Connects to the server that the account occupies, or to another one that it then occupies, if that
@@ -176,10 +176,9 @@ async fn attempt_one(
             counters.sessions.add(1);
             return Ok(stream);
         }
-        Ok(Err(error)) if is_exhausted(&error) => return Err(Failure::Exhausted),
-        Ok(Err(error)) if is_ours(&error) => {
-            counters.connects_failed.add(1);
-            return Err(Failure::Server(Cause::Resource));
+        Ok(Err(error)) if is_exhausted(&error) || is_ours(&error) => {
+            counters.connects_impossible.add(1);
+            return Err(Failure::Ours);
         }
         Ok(Err(_)) => Cause::Server,
         Err(Elapsed) => {
@@ -258,9 +257,11 @@ fn choose(shard: &Shard, account: &Account, tried: &[ServerId]) -> Option<Server
     Some(id_of(assigned.server))
 }
 
-/// Whether an error says that this machine has no source address or port left for a connection.
+/// Whether an error says that this machine has no source address or port left for a connection, or
+/// refuses what the configuration tells its socket.
 fn is_ours(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+    is_refusal(error)
+        || matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
 }
 
 /// Whether an error says that this machine ran out of something.

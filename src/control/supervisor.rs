@@ -122,7 +122,11 @@ impl Supervisor {
             self;
         let beside = Arc::clone(&running);
         let admin = async move {
-            tokio::join!(admin::serve(admin, Arc::clone(&beside)), rates::measure(&beside))
+            tokio::join!(
+                admin::serve(admin, Arc::clone(&beside)),
+                rates::measure(&beside),
+                options::watch(&beside)
+            )
         };
         let serving = Serving::new(running, shards, signals, drain_timeout, log.as_ref());
         let code = runtime.block_on(serving.run(&ready, admin));

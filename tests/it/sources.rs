@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use nix::unistd::Uid;
 
 use crate::harness::balancer::Setup;
-use crate::harness::client::{connect_fast, connect_from, session};
+use crate::harness::client::{connect, connect_fast, connect_from, session};
 use crate::harness::echo::Echo;
 use crate::harness::namespace::{self, tcp_counter};
 use crate::harness::program::run;
@@ -75,6 +75,36 @@ fn both_sides_are_told_what_is_configured() {
     };
     shows(&format!("sport = :{}", ringlane.address().port()), "tos:0x48");
     shows(&format!("dport = :{}", echo.address.port()), "tos:0xb8");
+}
+
+#[test]
+fn a_source_address_that_goes_is_counted_and_said_once() {
+    namespace::inside(|| {
+        namespace::ip("address add 192.0.2.7/32 dev lo");
+        let echo = Echo::start();
+        let ringlane = Setup::to(&[echo.address])
+            .backend("source = \"192.0.2.7\"\noutlier = { failures = 1, share = 100 }")
+            .start();
+        drop(session(ringlane.address()));
+        namespace::ip("address delete 192.0.2.7/32 dev lo");
+        for _ in 0..3 {
+            let mut client = connect(ringlane.address());
+            assert!(client.read_exact(&mut [0]).is_err());
+        }
+        let why = "backend \"back\" cannot connect to its servers: no interface of this machine";
+        ringlane.wait_for_word(why);
+        let log = ringlane.log(4);
+        assert!(log[1..].iter().all(|record| record["close"] == "RC"), "{log:?}");
+        namespace::ip("address add 192.0.2.7/32 dev lo");
+        // The server was not to blame, so that it serves at once.
+        drop(session(ringlane.address()));
+        assert_eq!(ringlane.servers("connects_impossible"), [3]);
+        assert_eq!(ringlane.servers("connects_failed"), [0]);
+        let metric = "ringlane_server_connects_impossible_total{backend=\"back\",server=\"s1\"}";
+        assert_eq!(ringlane.metrics()[metric], 3.0);
+        let said = ringlane.end();
+        assert_eq!(said.iter().filter(|line| line.contains(why)).count(), 1, "{said:#?}");
+    });
 }
 
 /// Two sessions, as the first one learns the cookie that lets the second one be fast.

@@ -4,6 +4,7 @@
 //! listener, so that the client side costs nothing per session. The kernel may refuse an option; which
 //! one it was is said, so that an operator can be told.
 
+use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -43,10 +44,27 @@ pub struct Refused {
     pub error: io::Error,
 }
 
-impl From<Refused> for io::Error {
-    fn from(refused: Refused) -> Self {
-        refused.error
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the kernel refuses {}: {}", self.option, self.error)
     }
+}
+
+impl std::error::Error for Refused {}
+
+impl From<Refused> for io::Error {
+    /// Of the same kind, and known to be about an option if it is: see [`is_refusal`].
+    fn from(refused: Refused) -> Self {
+        if refused.option.is_empty() {
+            return refused.error;
+        }
+        Self::new(refused.error.kind(), refused)
+    }
+}
+
+/// Whether a connect failed before it began, since the kernel refused an option or a source address.
+pub fn is_refusal(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|error| error.is::<Refused>())
 }
 
 /// For `map_err`: it was this option.

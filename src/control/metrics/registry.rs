@@ -493,6 +493,14 @@ pub(super) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "ringlane_server_connects_impossible_total",
+        help: "Connects that this machine could not even begin: no descriptor or port was left, or \
+               the kernel refused the source address or an option.",
+        read: Read::Server(|running, id| {
+            server_total(running, id, |server| server.connects_impossible.get())
+        }),
+    },
+    Metric {
         name: "ringlane_server_races_won_total",
         help: "Sessions that the server got since the one before it took too long to accept.",
         read: Read::Server(|running, id| {
