@@ -104,6 +104,9 @@ pub struct ServerCounters {
     pub sessions_failed_early: Counter,
     /// Sessions of which too much had to be sent to the server again; counted where asked for.
     pub sessions_lossy: Counter,
+    /// Sessions whose first byte from the server came too late, or not at all although it was late;
+    /// counted where asked for.
+    pub sessions_late: Counter,
     /// Bytes to the server.
     pub bytes_in: Counter,
     /// Bytes from the server.

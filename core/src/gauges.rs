@@ -222,6 +222,8 @@ pub struct ServerGauge {
     measured: AtomicU32,
     /// As above: percentage of segments sent again with which a session counts as lossy; 0: none does.
     loss_limit: AtomicU32,
+    /// As above: milliseconds after which a session's first byte comes late; 0: it never does.
+    first_byte_limit_ms: AtomicU64,
 }
 
 impl From<&Server> for ServerGauge {
@@ -264,6 +266,19 @@ impl ServerGauge {
     /// Asks for lossy sessions to be counted. For the control thread.
     pub fn limit_loss(&self, percent: u32) {
         self.loss_limit.store(percent, Ordering::Relaxed);
+    }
+
+    /// How long its first byte may take after a client's, if somebody asked.
+    pub fn first_byte_limit(&self) -> Option<Duration> {
+        let limit = self.first_byte_limit_ms.load(Ordering::Relaxed);
+        (limit != 0).then(|| Duration::from_millis(limit))
+    }
+
+    /// Asks for sessions whose first byte comes later to be counted, to the millisecond and at least
+    /// one. For the control thread.
+    pub fn limit_first_byte(&self, limit: Option<Duration>) {
+        let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
+        self.first_byte_limit_ms.store(limit.map_or(0, millis), Ordering::Relaxed);
     }
 
     /// Whether it has as many sessions as it may have.

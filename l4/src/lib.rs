@@ -11,6 +11,7 @@ mod cancel;
 mod clients;
 mod connect;
 mod endings;
+mod first_byte;
 mod greet;
 pub mod greeting;
 mod path;

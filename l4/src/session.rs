@@ -23,6 +23,7 @@ use ringlane_core::sys::{Buffer, Socket};
 use crate::cancel;
 use crate::clients::{self, REFUSED, Refused};
 use crate::connect::connect;
+use crate::first_byte::Timed;
 use crate::greet::{self, Greeted, Heard};
 use crate::greeting::Tracker;
 use crate::proxy::{self, Ends};
@@ -60,6 +61,8 @@ pub(crate) struct Account {
     pub(crate) retries: u32,
     /// Words on ending sessions that were said before its server was chosen.
     begun: u32,
+    /// Whether its server's first byte came too late, where somebody asks.
+    late: bool,
     /// What it takes of what its client may take.
     client_place: Option<Place>,
     bytes: Bytes,
@@ -108,7 +111,14 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
     if greeted > 0 {
         traffic.received(Side::Client, greeted);
     }
-    let ended = Relay::new((receiver, said), &server, &traffic).await;
+    let (ended, late) = match account.shard.gauges.server(id).first_byte_limit() {
+        None => (Relay::new((receiver, said), &server, &traffic).await, false),
+        Some(limit) => {
+            let relay = Relay::new((receiver, said), &server, &traffic);
+            Box::pin(Timed::new(relay, &account.shard, &account.bytes, limit)).await
+        }
+    };
+    account.late = late;
     account.look_for_loss(id, &server);
     match ended {
         Ok(()) => Close::NORMAL,
@@ -237,6 +247,7 @@ impl Account {
             connect: None,
             retries: 0,
             begun: 0,
+            late: false,
             client_place: None,
             bytes: Bytes::default(),
             close: None,
@@ -360,14 +371,15 @@ impl Drop for Account {
         }
         if let Some(id) = self.server {
             let (server, unanswered) = (counters.server(id), self.bytes.from_server.get() == 0);
+            if close.cause == Cause::Server {
+                server.sessions_failed.add(1);
+            }
             match close.cause {
-                Cause::Server => {
-                    server.sessions_failed.add(1);
-                    server.sessions_failed_early.add(unanswered.into());
-                }
+                Cause::Server if unanswered => server.sessions_failed_early.add(1),
                 Cause::ServerTimeout if unanswered && self.bytes.from_client.get() > 0 => {
                     server.sessions_failed_early.add(1);
                 }
+                _ if self.late => server.sessions_late.add(1),
                 _ => {}
             }
         }

@@ -241,6 +241,7 @@ fn outlier(backend: &Table<'_>) -> Option<Ejection> {
         max: table.duration("max").unwrap_or(OUTLIER_MAX),
         share: table.integer("share", 1..=100).unwrap_or(50),
         retransmits: table.integer("retransmits", 1..=100),
+        first_byte: table.duration("first_byte"),
     };
     if ejection.max < ejection.base {
         let span = table.value("max").or_else(|| table.value("base")).map_or(0..0, |v| v.span);

@@ -307,6 +307,7 @@ const OUTLIER: &[Key] = &[
     ("max", "max = \"5m\""),
     ("share", "share = 50"),
     ("retransmits", "retransmits = 10"),
+    ("first_byte", "first_byte = \"2s\""),
 ];
 
 const STEP: &[Key] = &[

@@ -34,7 +34,10 @@ pub(super) fn begin(running: &Arc<Running>, watches: &[Watch]) {
         let (first, count) = (backend.first_server, backend.server_count);
         let ids = || (first.0..first.0 + count).map(ServerId);
         let rules = watch.outlier?;
-        ids().for_each(|id| running.gauges.server(id).limit_loss(rules.retransmits.unwrap_or(0)));
+        for gauge in ids().map(|id| running.gauges.server(id)) {
+            gauge.limit_loss(rules.retransmits.unwrap_or(0));
+            gauge.limit_first_byte(rules.first_byte);
+        }
         let outlier = Outlier::new(rules, ids().map(|id| met(running, id)), now);
         // Until the first look, as if they were nowhere.
         Some(Judged { first, places: ids().map(|_| None).collect(), outlier })
@@ -83,5 +86,6 @@ fn met(running: &Running, id: ServerId) -> Met {
         connects_failed: server_total(running, id, |s| s.connects_failed.get()),
         failed_early: server_total(running, id, |s| s.sessions_failed_early.get()),
         lossy: server_total(running, id, |s| s.sessions_lossy.get()),
+        late: server_total(running, id, |s| s.sessions_late.get()),
     }
 }

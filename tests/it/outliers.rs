@@ -10,7 +10,7 @@ use serde_json::Value;
 use socket2::{SockFilter, SockRef};
 
 use crate::harness::balancer::{Ringlane, Setup};
-use crate::harness::client::{connect, greeting, try_round_trip};
+use crate::harness::client::{connect, greeting, round_trip, try_round_trip};
 use crate::harness::echo::Echo;
 use crate::harness::server::Server;
 use crate::harness::{PATIENCE, pause, wait_until};
@@ -149,5 +149,34 @@ fn who_leaves_sessions_unanswered_is_out() {
     });
     let said = &reasons(&ringlane)[0];
     assert!(said.contains("sessions ended unanswered"), "{said}");
+    ringlane.end();
+}
+
+#[test]
+fn who_answers_late_is_out() {
+    let good = ['a', 'b'].map(|_| Echo::start());
+    let slow = Server::each(|mut stream| {
+        let _ = stream.read_exact(&mut [0]);
+        pause(Duration::from_secs(1));
+        let _ = stream.write_all(b"x");
+        let _ = io::copy(&mut stream, &mut io::sink());
+    });
+    let servers = [good[0].address, good[1].address, slow.address];
+    let rules = "outlier = { failures = 2, interval = \"10m\", base = \"10m\", max = \"10m\", \
+                 first_byte = \"500ms\" }";
+    let ringlane = Setup::to(&servers).shards(1).backend(rules).start();
+    // Silence before the client has said anything is nobody's fault.
+    let patient = [(); 3].map(|()| connect(ringlane.address()));
+    pause(Duration::from_millis(600));
+    drop(patient);
+    wait_until("the ejection", || {
+        let mut client = connect(ringlane.address());
+        round_trip(&mut client, b"x");
+        drop(client);
+        ringlane.server_field(2, "/ejected") == true
+    });
+    let said = &reasons(&ringlane)[0];
+    assert!(said.contains("sessions were answered too late"), "{said}");
+    assert_eq!(ringlane.servers("sessions_failed_early"), [0; 3]);
     ringlane.end();
 }

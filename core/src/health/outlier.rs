@@ -24,6 +24,9 @@ pub struct Ejection {
     pub share: u32,
     /// Percentage of segments sent again above which a session is a failure, if that counts.
     pub retransmits: Option<u32>,
+    /// How long the first byte may take after the client's before a session is a failure, if that
+    /// counts.
+    pub first_byte: Option<Duration>,
 }
 
 /// What the sessions of a server have met since the start; only grows.
@@ -37,6 +40,8 @@ pub struct Met {
     pub failed_early: u64,
     /// Sessions of which too much had to be sent again.
     pub lossy: u64,
+    /// Sessions whose first byte came too late.
+    pub late: u64,
 }
 
 impl Met {
@@ -46,15 +51,20 @@ impl Met {
             connects_failed: self.connects_failed.saturating_sub(before.connects_failed),
             failed_early: self.failed_early.saturating_sub(before.failed_early),
             lossy: self.lossy.saturating_sub(before.lossy),
+            late: self.late.saturating_sub(before.late),
         }
     }
 
     fn failures(self) -> u64 {
-        self.connects_failed + self.failed_early + self.lossy
+        self.connects_failed + self.sessions_failed()
+    }
+
+    fn sessions_failed(self) -> u64 {
+        self.failed_early + self.lossy + self.late
     }
 
     fn is_enough(self, failures: u32) -> bool {
-        let went_well = self.sessions.saturating_sub(self.failed_early + self.lossy);
+        let went_well = self.sessions.saturating_sub(self.sessions_failed());
         self.failures() >= failures.into() && self.failures() >= went_well
     }
 }
@@ -67,6 +77,7 @@ impl fmt::Display for Met {
             (self.connects_failed, false, "connects failed"),
             (self.failed_early, true, "sessions ended unanswered"),
             (self.lossy, true, "sessions lost too much on the way"),
+            (self.late, true, "sessions were answered too late"),
         ] {
             match (count, of_sessions) {
                 (0, _) => continue,
@@ -176,10 +187,11 @@ mod tests {
         max: Duration::from_secs(100),
         share: 50,
         retransmits: None,
+        first_byte: None,
     };
 
     fn met(sessions: u64, connects_failed: u64, failed_early: u64) -> Met {
-        Met { sessions, connects_failed, failed_early, lossy: 0 }
+        Met { sessions, connects_failed, failed_early, ..Met::default() }
     }
 
     fn three(now: Instant) -> Outlier {
@@ -199,6 +211,8 @@ mod tests {
             (met(11, 0, 5), false),
             (Met { lossy: 4, ..met(6, 0, 1) }, true),
             (Met { lossy: 4, ..met(11, 0, 1) }, false),
+            (Met { late: 3, lossy: 1, ..met(9, 0, 1) }, true),
+            (Met { late: 3, lossy: 1, ..met(11, 0, 1) }, false),
         ] {
             let verdict = three(now).observe(0, met, now);
             assert_eq!(verdict == Some(Verdict::Ejected(RULES.base, met)), ejected, "{met}");

@@ -479,6 +479,13 @@ pub(super) const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "ringlane_server_sessions_late_total",
+        help: "Sessions that the server answered too late (`first_byte` of `outlier`).",
+        read: Read::Server(|running, id| {
+            server_total(running, id, |server| server.sessions_late.get())
+        }),
+    },
+    Metric {
         name: "ringlane_server_connects_failed_total",
         help: "Connects that failed, those that timed out included.",
         read: Read::Server(|running, id| {

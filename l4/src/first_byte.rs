@@ -1,0 +1,110 @@
+//! How long a server takes to say its first byte, where somebody asks (`first_byte` of `outlier`).
+//!
+//! Stands around a relay and looks at the session's counts after each of its turns, so that what is
+//! relayed is not touched and sessions whose backend does not ask have nothing of it. Not here: what
+//! follows from a late answer (`health::Outlier` of the core). Next: `session`, which chooses between
+//! this and the bare relay.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crate::relay::{End, Relay};
+use crate::session::Bytes;
+use crate::shard::Shard;
+
+/// A relay whose server is to answer in time. Ends as the relay does, and says whether it did not.
+pub(crate) struct Timed<'a> {
+    relay: Relay<'a>,
+    shard: &'a Shard,
+    bytes: &'a Bytes,
+    limit: Duration,
+    answer: Answer,
+}
+
+/// The server's first byte, counted from the client's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Answer {
+    /// Neither has said anything.
+    Unasked,
+    /// The client has.
+    Awaited(Instant),
+    /// It came after so long; at once, if the server spoke first.
+    Came(Duration),
+}
+
+impl Answer {
+    /// What it is now that so many bytes have come.
+    fn after(self, from_client: u64, from_server: u64, now: Instant) -> Self {
+        match self {
+            Self::Unasked if from_server > 0 => Self::Came(Duration::ZERO),
+            Self::Unasked if from_client > 0 => Self::Awaited(now),
+            Self::Awaited(since) if from_server > 0 => {
+                Self::Came(now.saturating_duration_since(since))
+            }
+            _ => self,
+        }
+    }
+
+    /// Whether it came, or has been awaited, for longer than that.
+    fn is_late(self, limit: Duration, now: Instant) -> bool {
+        match self {
+            Self::Unasked => false,
+            Self::Awaited(since) => now.saturating_duration_since(since) > limit,
+            Self::Came(time) => time > limit,
+        }
+    }
+}
+
+impl<'a> Timed<'a> {
+    pub(crate) fn new(
+        relay: Relay<'a>,
+        shard: &'a Shard,
+        bytes: &'a Bytes,
+        limit: Duration,
+    ) -> Self {
+        Self { relay, shard, bytes, limit, answer: Answer::Unasked }
+    }
+}
+
+impl Future for Timed<'_> {
+    type Output = (Result<(), End>, bool);
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let ended = Pin::new(&mut self.relay).poll(cx);
+        let (bytes, now) = (self.bytes, self.shard.reactor.now());
+        self.answer = self.answer.after(bytes.from_client.get(), bytes.from_server.get(), now);
+        ended.map(|ended| (ended, self.answer.is_late(self.limit, now)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(2);
+
+    #[test]
+    fn the_time_between_the_first_bytes_counts() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (steps, late) in [
+            // Bytes from the client, from the server, and when.
+            (vec![(0, 0, 9)], false),
+            (vec![(1, 0, 5), (1, 1, 7)], false),
+            (vec![(1, 0, 5), (1, 1, 8), (9, 9, 9)], true),
+            (vec![(1, 0, 5), (1, 1, 6), (9, 9, 99)], false),
+            (vec![(0, 1, 5), (1, 1, 6), (1, 9, 99)], false),
+            (vec![(1, 1, 50)], false),
+            (vec![(1, 0, 5), (2, 0, 7)], false),
+            (vec![(1, 0, 5), (2, 0, 8)], true),
+        ] {
+            let (mut answer, mut now) = (Answer::Unasked, start);
+            for (from_client, from_server, seconds) in &steps {
+                now = at(*seconds);
+                answer = answer.after(*from_client, *from_server, now);
+            }
+            assert_eq!(answer.is_late(LIMIT, now), late, "{steps:?}: {answer:?}");
+        }
+    }
+}
