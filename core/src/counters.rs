@@ -59,6 +59,7 @@ pub struct ShardCounters {
     servers: Vec<ServerCounters>,
     affinities: Vec<AffinityCounters>,
     queues: Vec<QueueCounters>,
+    backends: Vec<BackendCounters>,
 }
 
 /// Counters of one frontend on one shard.
@@ -135,6 +136,21 @@ pub struct QueueCounters {
     pub refused: Counter,
 }
 
+/// What one shard did for the sessions of one backend beside relaying them.
+#[derive(Debug, Default)]
+pub struct BackendCounters {
+    /// Times that a direction of a session waited, since its bandwidth was used up.
+    pub bandwidth_waits: Counter,
+    /// Sessions that were mirrored.
+    pub mirrored: Counter,
+    /// Bytes that the mirror's server took.
+    pub mirror_bytes: Counter,
+    /// Bytes that it was to have, and could not take in time.
+    pub mirror_dropped: Counter,
+    /// Sessions that it did not hear to the end.
+    pub mirror_failed: Counter,
+}
+
 impl ShardCounters {
     /// Counters at zero for the frontends and servers of `snapshot`.
     pub fn new(snapshot: &Snapshot) -> Self {
@@ -156,6 +172,7 @@ impl ShardCounters {
             servers: snapshot.servers.iter().map(|_| ServerCounters::default()).collect(),
             affinities: snapshot.backends.iter().map(|_| AffinityCounters::default()).collect(),
             queues: snapshot.backends.iter().map(|_| QueueCounters::default()).collect(),
+            backends: snapshot.backends.iter().map(|_| BackendCounters::default()).collect(),
         }
     }
 
@@ -167,6 +184,11 @@ impl ShardCounters {
     /// The counters of a server.
     pub fn server(&self, id: ServerId) -> &ServerCounters {
         &self.servers[id.0 as usize]
+    }
+
+    /// The counters of a backend.
+    pub fn backend(&self, id: BackendId) -> &BackendCounters {
+        &self.backends[id.0 as usize]
     }
 
     /// The counters of a backend's queue.

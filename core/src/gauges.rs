@@ -37,6 +37,8 @@ pub struct Gauges {
     queues: Vec<Option<Queue>>,
     /// New connections per second of each frontend that has a limit.
     rates: Vec<Option<CachePadded<Pace>>>,
+    /// Bytes per second of each backend that has a limit, from clients and from servers.
+    bandwidths: Vec<Option<[CachePadded<Pace>; 2]>>,
     clients: Vec<Option<clients::Table>>,
 }
 
@@ -52,6 +54,10 @@ impl Gauges {
         // A tenth of a second's worth may come at once.
         let rate =
             |rate: u32| CachePadded::new(Pace::new(rate.into(), u64::from(rate / 10).max(1)));
+        let bandwidth = |backend: &Backend| {
+            let pace = |bytes| CachePadded::new(Pace::of_bytes(bytes));
+            backend.bandwidth.per_backend.map(|bytes| [pace(bytes), pace(bytes)])
+        };
         let clients = |frontend: &Frontend| frontend.per_client.as_ref().map(clients::Table::new);
         Self {
             origin,
@@ -69,6 +75,7 @@ impl Gauges {
             affinities: (0..).zip(&snapshot.backends).map(affinity).collect(),
             queues: snapshot.backends.iter().map(queue).collect(),
             rates: snapshot.frontends.iter().map(|frontend| frontend.rate.map(rate)).collect(),
+            bandwidths: snapshot.backends.iter().map(bandwidth).collect(),
             clients: snapshot.frontends.iter().map(clients).collect(),
         }
     }
@@ -80,6 +87,21 @@ impl Gauges {
     pub fn try_arrive(&self, id: FrontendId, now: Instant) -> Result<(), Duration> {
         let Some(rate) = &self.rates[id.0 as usize] else { return Ok(()) };
         rate.try_take(1, self.since(now))
+    }
+
+    /// Bytes of a backend's clients (0) or servers (1) have come; how long the next of them must
+    /// wait.
+    pub fn charge_bandwidth(
+        &self,
+        id: BackendId,
+        direction: usize,
+        bytes: u64,
+        now: Instant,
+    ) -> Duration {
+        let paces = &self.bandwidths[id.0 as usize];
+        let charge =
+            |paces: &[CachePadded<Pace>; 2]| paces[direction].charge(bytes, self.since(now));
+        paces.as_ref().map(charge).unwrap_or_default()
     }
 
     /// What the clients of a frontend take, if that is limited.
@@ -427,6 +449,7 @@ impl Gauges {
             affinities: Vec::new(),
             queues: Vec::new(),
             rates: vec![None],
+            bandwidths: Vec::new(),
             clients: vec![None],
         }
     }

@@ -53,6 +53,17 @@ pub const PIPES_MAX: usize = 1024;
 /// Bytes spliced for one direction before other sessions get their turn.
 pub const SPLICE_BUDGET: usize = 4 * 1024 * 1024;
 
+/// Copies of sessions that a shard makes at once for mirrors. Sessions beyond it are not copied, and
+/// counted (`ringlane_mirror_failed_total`).
+pub const MIRRORS_MAX: usize = 256;
+
+/// Bytes of one session that wait for its mirror. At the bound its copy ends.
+pub const MIRROR_BYTES: usize = 512 * 1024;
+
+/// Bytes of all sessions of a shard that wait for mirrors. At the bound the copy ends that would have
+/// got more.
+pub const MIRROR_BYTES_ALL: usize = 32 * 1024 * 1024;
+
 /// Source ports that a connection to a server tries where they are drawn here; then it has failed. With
 /// nine tenths of them taken, one in thirty fails.
 pub const SOURCE_PORT_TRIES: u32 = 32;

@@ -6,7 +6,13 @@
 
 use std::time::Duration;
 
+use crate::limits::BUFFER_SIZE;
 use crate::sync::{AtomicU64, Ordering};
+
+/// Bytes that pass at once where their rate is limited: what comes in a fiftieth of a second, as a
+/// shard wakes to the millisecond, but no less than a few buffers.
+const BYTES_AT_ONCE: u64 = 4 * BUFFER_SIZE as u64;
+const BURSTS_PER_SECOND: u64 = 50;
 
 /// The limit and what has been used of it.
 #[derive(Debug)]
@@ -24,6 +30,11 @@ impl Pace {
     pub fn new(rate: u64, burst: u64) -> Self {
         let rate = rate.max(1);
         Self { rate, ahead: nanos(burst.max(1) - 1, rate), paid: AtomicU64::new(0) }
+    }
+
+    /// So many bytes per second, with a burst that a shard can keep.
+    pub fn of_bytes(rate: u64) -> Self {
+        Self::new(rate, (rate / BURSTS_PER_SECOND).max(BYTES_AT_ONCE))
     }
 
     /// Takes so many units, `since` the clock began; how long to wait first, and then to ask anew,

@@ -3,16 +3,37 @@
 //! Fixed size, no strings: a shard fills it once, at the end, and pushes it into a bounded queue.
 //! The root package's log thread turns it into text or JSON.
 
+use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 
 use crate::close::Close;
 use crate::snapshot::{FrontendId, ServerId};
+
+/// The number of a session, for servers and logs to meet by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct UniqueId(NonZeroU64);
+
+impl UniqueId {
+    /// The number with these bits; 1 for 0.
+    pub fn new(bits: u64) -> Self {
+        Self(NonZeroU64::new(bits).unwrap_or(NonZeroU64::MIN))
+    }
+}
+
+impl fmt::Display for UniqueId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
 
 /// One finished session.
 #[derive(Clone, Copy, Debug)]
 pub struct SessionRecord {
     /// When it was accepted, microseconds since the Unix epoch.
     pub accepted_unix_us: u64,
+    /// Its number, if a server was told one.
+    pub unique_id: Option<UniqueId>,
     /// The client, `None` for one on a unix socket.
     pub client: Option<SocketAddr>,
     /// Generation of the snapshot whose ids these are.

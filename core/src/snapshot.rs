@@ -143,8 +143,20 @@ pub struct AcceptProxy {
 pub enum SendProxy {
     /// A line of text.
     V1,
-    /// Binary.
-    V2,
+    /// Binary, with what it says besides addresses.
+    V2(ProxyDetails),
+}
+
+/// What a PROXY header of version 2 says besides addresses, where it is known. What came with a
+/// header of the client's own proxy is passed on in any case.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ProxyDetails {
+    /// The name that a TLS client asks for (`PP2_TYPE_AUTHORITY`).
+    pub authority: bool,
+    /// The protocol that it offers first (`PP2_TYPE_ALPN`).
+    pub alpn: bool,
+    /// A number for the session, which the access log has, too (`PP2_TYPE_UNIQUE_ID`).
+    pub unique_id: bool,
 }
 
 /// A group of servers that can stand in for one another.
@@ -170,6 +182,10 @@ pub struct Backend {
     pub race_after: Option<RaceAfter>,
     /// Whether sessions wait while no server has room; otherwise they are refused.
     pub queue: Option<Queue>,
+    /// How fast bytes pass.
+    pub bandwidth: Bandwidth,
+    /// Who else hears what clients say.
+    pub mirror: Option<Mirror>,
     /// The first of its servers.
     pub first_server: ServerId,
     /// How many servers it has.
@@ -183,6 +199,24 @@ pub enum RaceAfter {
     Time(Duration),
     /// As long as 95 of 100 connects have taken.
     P95,
+}
+
+/// How fast bytes pass, in either direction by itself; `None`: as fast as they can.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Bandwidth {
+    /// Of one session, in bytes per second.
+    pub per_session: Option<u64>,
+    /// Of all sessions of the backend together, in bytes per second.
+    pub per_backend: Option<u64>,
+}
+
+/// A server that hears what clients say beside the one that answers them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Mirror {
+    /// Where it listens.
+    pub server: Address,
+    /// How many sessions of a million it hears.
+    pub per_million: u32,
 }
 
 /// How sessions wait for a server.

@@ -16,7 +16,7 @@ use ringlane_core::snapshot::{BackendId, ServerId};
 
 use crate::connect::dial;
 use crate::greeting::postgres::Key;
-use crate::proxy::{self, Ends};
+use crate::proxy;
 use crate::session::Account;
 use crate::shard::Shard;
 
@@ -24,12 +24,7 @@ use crate::shard::Shard;
 const SERVERS_MAX: usize = 64;
 
 /// Tells the servers, and waits until they have heard.
-pub(crate) async fn pass_on(
-    account: &Account,
-    client: &Stream,
-    ends: Option<Ends>,
-    key: &Key,
-) -> Close {
+pub(crate) async fn pass_on(account: &Account, client: &Stream, key: &Key) -> Close {
     let shard = &account.shard;
     let told = Rc::new(Told {
         left: Cell::new(0),
@@ -39,11 +34,11 @@ pub(crate) async fn pass_on(
     });
     for id in servers(account) {
         let backend = shard.snapshot.backend(shard.snapshot.server(id).backend);
-        let ends = ends.or_else(|| proxy::ends_of(client));
-        let mut packet = backend.send_proxy.map(|v| proxy::write(v, ends)).unwrap_or_default();
+        let header = |send| proxy::header(send, account, client);
+        let mut packet = backend.send_proxy.map(header).unwrap_or_default();
         packet.extend(key.cancel_request());
         told.left.set(told.left.get() + 1);
-        let to = (id, ends.map(|ends| ends.client));
+        let to = (id, account.client());
         shard.reactor.spawn(tell(Rc::clone(shard), to, packet, Rc::clone(&told)));
     }
     while told.left.get() > 0 {

@@ -95,6 +95,7 @@ fn log(shard: &Shard, frontend: FrontendId, client: SocketAddr) {
         return;
     }
     let record = SessionRecord {
+        unique_id: None,
         accepted_unix_us: shard.reactor.unix_micros(),
         client: Some(client),
         generation: shard.snapshot.generation,

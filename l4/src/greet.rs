@@ -11,12 +11,11 @@ use std::time::Instant;
 use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::reactor::{Elapsed, Receiver, Stream};
 use ringlane_core::route::{Protocol, Said, Unrouted};
-use ringlane_core::sys::{Buffer, Interest};
+use ringlane_core::sys::Buffer;
 
 use crate::greeting::client_hello::{self, ClientHello};
 use crate::greeting::postgres::{self, First, Key};
 use crate::greeting::{GREETING_MAX, Progress, Tracker};
-use crate::proxy::Ends;
 use crate::session::{Account, reach};
 
 /// A fatal alert, `unrecognized_name` (RFC 6066, section 3), in a record of its own.
@@ -50,7 +49,6 @@ pub(crate) struct Greeted {
 struct Ear<'a, 'b> {
     account: &'a mut Account,
     receiver: &'a mut Receiver<'b>,
-    ends: Option<Ends>,
     /// All that was said and not answered.
     bytes: Vec<u8>,
     deadline: Instant,
@@ -62,13 +60,12 @@ pub(crate) async fn hear(
     account: &mut Account,
     receiver: &mut Receiver<'_>,
     said: Option<Buffer>,
-    ends: Option<Ends>,
 ) -> Result<Heard, Close> {
     let frontend = account.frontend();
     let (protocol, timeout) = (frontend.protocol, frontend.timeout.greeting);
     let deadline = account.shard.reactor.now() + timeout;
     let bytes = said.map(|said| said.bytes().to_vec()).unwrap_or_default();
-    let mut ear = Ear { account, receiver, ends, bytes, deadline };
+    let mut ear = Ear { account, receiver, bytes, deadline };
     match protocol {
         Protocol::Any | Protocol::Mysql | Protocol::Redis => {
             Ok(Heard::Session(Greeted { bytes: ear.bytes, ..Greeted::default() }))
@@ -142,7 +139,7 @@ impl Ear<'_, '_> {
                     return Ok(Heard::Session(Greeted { asks_for_tls: true, ..greeted }));
                 }
                 First::Ssl => {
-                    let reached = reach(self.account, self.receiver.stream(), self.ends).await?;
+                    let reached = reach(self.account, self.receiver.stream()).await?;
                     let offers = ask_for_tls(self.account, &reached).await?;
                     if offers {
                         self.answer(len, postgres::OFFERED)?;
@@ -220,17 +217,7 @@ pub(crate) async fn pass_on(
         // The client was promised what this server does not have.
         return Err(Close::connect(Cause::Server));
     }
-    let mut left = greeted.bytes.as_slice();
-    while !left.is_empty() {
-        match server.send_few(left) {
-            Ok(sent) => left = &left[sent..],
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                server.ready(Interest::Writable).await.map_err(|_| Close::data(Cause::Server))?;
-            }
-            Err(_) => return Err(Close::data(Cause::Server)),
-        }
-    }
-    Ok(())
+    server.send_now(&greeted.bytes).await.map_err(|_| Close::data(Cause::Server))
 }
 
 /// Whether a PostgreSQL server offers TLS.

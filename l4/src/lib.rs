@@ -14,6 +14,7 @@ mod endings;
 mod first_byte;
 mod greet;
 pub mod greeting;
+mod mirror;
 mod path;
 mod pipes;
 mod proxy;
@@ -23,5 +24,6 @@ mod relay;
 mod session;
 mod shard;
 mod splice;
+mod throttle;
 
 pub use shard::{Setup, Thread, run, start};

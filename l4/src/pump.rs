@@ -115,7 +115,7 @@ impl<'a> Pump<'a> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
             match &mut self.stage {
-                Stage::Copying(halves) => match ready!(halves.poll(&mut self.way))? {
+                Stage::Copying(halves) => match ready!(halves.poll(&mut self.way, cx))? {
                     Pause::End => self.advance(|_, halves| Stage::Ending(halves.sender)),
                     Pause::Bulk => self.begin_to_splice(),
                 },
@@ -160,7 +160,7 @@ impl<'a> Pump<'a> {
 
 impl<'a> Halves<'a> {
     /// Copies until the stream ends or splicing would be cheaper.
-    fn poll(&mut self, way: &mut Way<'a>) -> Poll<Result<Pause, Broken>> {
+    fn poll(&mut self, way: &mut Way<'a>, cx: &mut Context<'_>) -> Poll<Result<Pause, Broken>> {
         // Only what was sent before this: a send that fails later wakes the task again.
         self.sender.check().map_err(|_| way.sink_broken())?;
         loop {
@@ -171,6 +171,7 @@ impl<'a> Halves<'a> {
             if way.path.wants_splice() {
                 return Poll::Ready(Ok(Pause::Bulk));
             }
+            ready!(way.traffic.poll_may_receive(way.source, cx));
             match ready!(self.receiver.poll_next()).map_err(|_| way.source_broken())? {
                 Some(buffer) => self.received(way, buffer),
                 None => return Poll::Ready(Ok(Pause::End)),

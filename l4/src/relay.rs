@@ -14,16 +14,19 @@ use std::time::{Duration, Instant};
 use ringlane_core::close::Cause;
 use ringlane_core::counters::{FrontendCounters, ServerCounters};
 use ringlane_core::health::RoleWanted;
+use ringlane_core::limits::PIPE_SIZE;
 use ringlane_core::reactor::{Receiver, Sleep, Stream};
 use ringlane_core::snapshot::{FrontendId, Path, ServerId};
 use ringlane_core::sys::Buffer;
 
 use crate::endings::Verdict;
 use crate::greeting::Tracker;
+use crate::mirror::Mirror;
 use crate::path::PathChoice;
 use crate::pump::{Broken, Pump};
 use crate::session::Bytes;
 use crate::shard::Shard;
+use crate::throttle::Throttle;
 
 /// Signs of life of both sides that are no further apart belong to one exchange.
 const SAME_EXCHANGE: Duration = Duration::from_millis(10);
@@ -55,6 +58,9 @@ impl Side {
 /// How long a session that is drained must have been idle: nobody waits for an answer then.
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
 
+/// Who looks at the bytes of a session.
+pub(crate) type Onlookers = (Option<Box<RefCell<Tracker>>>, Option<Mirror>);
+
 /// What passes through a session: counted, and remembered as a sign of life.
 pub(crate) struct Traffic<'a> {
     pub(crate) shard: &'a Shard,
@@ -64,6 +70,10 @@ pub(crate) struct Traffic<'a> {
     role: RoleWanted,
     /// Follows its transactions, where they can be seen.
     tracker: Option<Box<RefCell<Tracker>>>,
+    /// Who else hears its client.
+    mirror: Option<Mirror>,
+    /// How fast it may go, where that is limited.
+    throttle: Option<Box<Throttle>>,
     /// Words on ending sessions that were said before the server was chosen.
     begun: Cell<u32>,
     bytes: &'a Bytes,
@@ -87,7 +97,7 @@ impl<'a> Traffic<'a> {
         (frontend_id, server_id, role): (FrontendId, ServerId, RoleWanted),
         begun: u32,
         bytes: &'a Bytes,
-        tracker: Option<Box<RefCell<Tracker>>>,
+        (tracker, mirror): Onlookers,
     ) -> Self {
         let now = shard.reactor.now();
         Self {
@@ -96,6 +106,8 @@ impl<'a> Traffic<'a> {
             server_id,
             role,
             tracker,
+            mirror,
+            throttle: Throttle::new(shard, shard.snapshot.server(server_id).backend),
             begun: Cell::new(begun),
             bytes,
             frontend: shard.counters().frontend(frontend_id),
@@ -120,15 +132,36 @@ impl<'a> Traffic<'a> {
         frontend.add(bytes);
         server.add(bytes);
         self.alive[side as usize].set(self.shard.reactor.now());
+        if let Some(throttle) = &self.throttle {
+            throttle.charge(self.shard, side, bytes);
+        }
+    }
+
+    /// Waits until more may come from a side.
+    pub(crate) fn poll_may_receive(&self, side: Side, cx: &mut Context<'_>) -> Poll<()> {
+        self.throttle.as_ref().map_or(Poll::Ready(()), |throttle| throttle.poll(side, cx))
+    }
+
+    /// How many bytes to splice at once.
+    pub(crate) fn fill(&self) -> usize {
+        self.throttle.as_ref().map_or(PIPE_SIZE, |throttle| throttle.fill())
     }
 
     /// What the bytes were.
     pub(crate) fn saw(&self, side: Side, bytes: &[u8]) {
+        if let (Side::Client, Some(mirror)) = (side, &self.mirror) {
+            mirror.push(bytes);
+        }
         let Some(tracker) = &self.tracker else { return };
         match side {
             Side::Client => tracker.borrow_mut().client(bytes),
             Side::Server => tracker.borrow_mut().server(bytes),
         }
+    }
+
+    /// Whether somebody looks at the bytes.
+    fn is_seen(&self) -> bool {
+        self.tracker.is_some() || self.mirror.is_some()
     }
 
     /// Where the session came in, and its server.
@@ -180,8 +213,14 @@ impl<'a> Traffic<'a> {
     /// As `deadline`, for the configured timeouts.
     fn idle_deadline(&self) -> (Instant, Cause) {
         let timeout = &self.shard.snapshot.frontend(self.frontend_id).timeout;
-        let client = self.alive[Side::Client as usize].get() + timeout.client;
-        let server = self.alive[Side::Server as usize].get() + timeout.server;
+        // Who is made to wait is not silent.
+        let waits = self.throttle.as_ref().map(|throttle| throttle.waits_until());
+        let alive = |side: Side| {
+            let alive = self.alive[side as usize].get();
+            waits.map_or(alive, |until| until.max(alive))
+        };
+        let client = alive(Side::Client) + timeout.client;
+        let server = alive(Side::Server) + timeout.server;
         if client <= server + SAME_EXCHANGE {
             (client.min(server), Cause::ClientTimeout)
         } else {
@@ -226,7 +265,7 @@ impl<'a> Relay<'a> {
     ) -> Self {
         let shard = traffic.shard;
         // What is spliced is not seen.
-        let path = if traffic.tracker.is_some() {
+        let path = if traffic.is_seen() {
             Path::Copy
         } else {
             shard.snapshot.frontend(traffic.frontend_id).path

@@ -12,23 +12,24 @@ use std::time::{Duration, Instant};
 
 use ringlane_core::balance::Known;
 use ringlane_core::clients::Place;
-use ringlane_core::close::{Cause, Close, Phase};
+use ringlane_core::close::{Cause, Close};
 use ringlane_core::health::RoleWanted;
-use ringlane_core::reactor::{Elapsed, Receiver, Stream};
-use ringlane_core::record::SessionRecord;
+use ringlane_core::reactor::{Receiver, Stream};
+use ringlane_core::record::{SessionRecord, UniqueId};
 use ringlane_core::route::Said;
 use ringlane_core::snapshot::{BackendId, Frontend, FrontendId, ServerId};
 use ringlane_core::sys::{Buffer, Socket};
 
 use crate::cancel;
-use crate::clients::{self, REFUSED, Refused};
+use crate::clients;
 use crate::connect::connect;
 use crate::first_byte::Timed;
 use crate::greet::{self, Greeted, Heard};
 use crate::greeting::Tracker;
-use crate::proxy::{self, Ends};
+use crate::mirror::Mirror;
+use crate::proxy::{self, Proxied};
 use crate::pump::Broken;
-use crate::relay::{End, Relay, Side, Traffic};
+use crate::relay::{End, Onlookers, Relay, Side, Traffic};
 use crate::shard::Shard;
 
 /// A session of which fewer segments were sent again was just unlucky.
@@ -63,6 +64,9 @@ pub(crate) struct Account {
     begun: u32,
     /// Whether its server's first byte came too late, where somebody asks.
     late: bool,
+    /// What a proxy said of its client.
+    proxied: Option<Box<Proxied>>,
+    unique_id: Cell<Option<UniqueId>>,
     /// What it takes of what its client may take.
     client_place: Option<Place>,
     bytes: Bytes,
@@ -94,7 +98,7 @@ struct Opened<'a> {
     said: Option<Buffer>,
     /// Bytes of the client that the server has been given.
     greeted: usize,
-    tracker: Option<Box<RefCell<Tracker>>>,
+    onlookers: Onlookers,
 }
 
 /// Connects and relays, to the end.
@@ -104,10 +108,10 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
         Ok(opened) => opened,
         Err(close) => return close,
     };
-    let Opened { server, receiver, said, greeted, tracker } = opened;
+    let Opened { server, receiver, said, greeted, onlookers } = opened;
     let Some(id) = account.server else { return Close::data(Cause::Internal) };
     let ids = (account.frontend, id, account.role);
-    let traffic = Traffic::new(&account.shard, ids, account.begun, &account.bytes, tracker);
+    let traffic = Traffic::new(&account.shard, ids, account.begun, &account.bytes, onlookers);
     if greeted > 0 {
         traffic.received(Side::Client, greeted);
     }
@@ -145,17 +149,18 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
 /// boxed once more: the room of all others would be as large.
 async fn open<'a>(client: &'a Stream, account: &mut Account) -> Result<Opened<'a>, Close> {
     let mut receiver = client.receiver();
-    let (mut said, mut ends) = (None, None);
+    let mut said = None;
     if account.frontend().accept_proxy.is_some() {
-        (said, ends) = Box::pin(hear_proxy(client, &mut receiver, account)).await?;
+        said = Box::pin(proxy::hear(&mut receiver, account)).await?;
     }
     let protocol = account.frontend().protocol;
     if protocol.begins_with_the_client() {
-        return Box::pin(open_by_greeting(receiver, account, said, ends)).await;
+        return Box::pin(open_by_greeting(receiver, account, said)).await;
     }
-    let server = reach(account, client, ends).await?;
+    let server = reach(account, client).await?;
     let tracker = Tracker::new(protocol).map(|tracker| Box::new(RefCell::new(tracker)));
-    Ok(Opened { server, receiver, said, greeted: 0, tracker })
+    let mirror = Mirror::begin(account, client, &[]);
+    Ok(Opened { server, receiver, said, greeted: 0, onlookers: (tracker, mirror) })
 }
 
 /// Hears what the client says first, and connects to the server that is chosen by it.
@@ -163,62 +168,29 @@ async fn open_by_greeting<'a>(
     mut receiver: Receiver<'a>,
     account: &mut Account,
     said: Option<Buffer>,
-    ends: Option<Ends>,
 ) -> Result<Opened<'a>, Close> {
     let client = receiver.stream();
-    let mut greeted = match greet::hear(account, &mut receiver, said, ends).await? {
+    let mut greeted = match greet::hear(account, &mut receiver, said).await? {
         Heard::Session(greeted) => greeted,
-        Heard::Cancel(key) => return Err(cancel::pass_on(account, client, ends, &key).await),
+        Heard::Cancel(key) => return Err(cancel::pass_on(account, client, &key).await),
     };
     let server = match greeted.server.take() {
         Some(server) => server,
-        None => reach(account, client, ends).await?,
+        None => reach(account, client).await?,
     };
     greet::pass_on(account, &server, &greeted).await?;
+    let mirror = Mirror::begin(account, client, &greeted.bytes);
     account.said = None;
     let Greeted { bytes, tracker, .. } = greeted;
-    Ok(Opened { server, receiver, said: None, greeted: bytes.len(), tracker })
-}
-
-/// Hears a PROXY header, where one is expected: what came behind it, and of whom it spoke.
-async fn hear_proxy(
-    client: &Stream,
-    receiver: &mut Receiver<'_>,
-    account: &mut Account,
-) -> Result<(Option<Buffer>, Option<Ends>), Close> {
-    let shard = Rc::clone(&account.shard);
-    let Some(accept) = &shard.snapshot.frontend(account.frontend).accept_proxy else {
-        return Ok((None, None));
-    };
-    if !proxy::is_trusted(accept, client.peer_address().map(|address| address.ip())) {
-        return Ok((None, None));
-    }
-    let deadline = shard.reactor.now() + accept.timeout;
-    let header = shard.reactor.timeout_at(deadline, proxy::read(receiver)).await;
-    let late = Close { cause: Cause::ClientTimeout, phase: Phase::Request };
-    let header = header.map_err(|Elapsed| late)??;
-    if let Some(ends) = header.ends {
-        account.is_for(ends.client);
-        let place = clients::enter(&shard, account.frontend, ends.client.ip());
-        account.client_place = place.map_err(|Refused| {
-            if clients::is_reset(&shard, account.frontend) {
-                client.reset_on_close();
-            }
-            REFUSED
-        })?;
-    }
-    Ok((header.rest, header.ends))
+    let onlookers = (tracker, mirror);
+    Ok(Opened { server, receiver, said: None, greeted: bytes.len(), onlookers })
 }
 
 /// Connects to a server and tells it who the client is.
-pub(crate) async fn reach(
-    account: &mut Account,
-    client: &Stream,
-    ends: Option<Ends>,
-) -> Result<Stream, Close> {
+pub(crate) async fn reach(account: &mut Account, client: &Stream) -> Result<Stream, Close> {
     let server = connect(account).await?;
-    if let Some(version) = account.shard.snapshot.backend(account.backend).send_proxy {
-        let header = proxy::write(version, ends.or_else(|| proxy::ends_of(client)));
+    if let Some(send) = account.shard.snapshot.backend(account.backend).send_proxy {
+        let header = proxy::header(send, account, client);
         // The connection is new, so there is room for a few bytes.
         if server.send_few(&header).ok() != Some(header.len()) {
             return Err(Close::connect(Cause::Server));
@@ -248,13 +220,20 @@ impl Account {
             retries: 0,
             begun: 0,
             late: false,
+            proxied: None,
+            unique_id: Cell::new(None),
             client_place: None,
             bytes: Bytes::default(),
             close: None,
         }
     }
 
-    /// What is configured where it came in.
+    /// Where it came in.
+    pub(crate) fn frontend_id(&self) -> FrontendId {
+        self.frontend
+    }
+
+    /// What is configured there.
     pub(crate) fn frontend(&self) -> &Frontend {
         self.shard.snapshot.frontend(self.frontend)
     }
@@ -284,11 +263,25 @@ impl Account {
         self.close = Some(close);
     }
 
-    /// The client is somebody else than whom the connection comes from.
-    fn is_for(&mut self, client: SocketAddr) {
+    /// The client is somebody else than whom the connection comes from, and has this place.
+    pub(crate) fn is_for(&mut self, proxied: Proxied, place: Option<Place>) {
         if let Some(known) = &mut self.client {
-            **known = client;
+            **known = proxied.ends.client;
         }
+        self.client_place = place;
+        self.proxied = Some(Box::new(proxied));
+    }
+
+    /// What a proxy said of its client.
+    pub(crate) fn proxied(&self) -> Option<&Proxied> {
+        self.proxied.as_deref()
+    }
+
+    /// Its number for others, drawn when somebody asks.
+    pub(crate) fn unique_id(&self) -> UniqueId {
+        let id = self.unique_id.get().unwrap_or_else(|| UniqueId::new(self.shard.random_u64()));
+        self.unique_id.set(Some(id));
+        id
     }
 
     /// The client's address, if it was asked for.
@@ -341,6 +334,7 @@ impl Account {
     fn record(&self, close: Close, duration: Duration) -> SessionRecord {
         SessionRecord {
             accepted_unix_us: self.accepted_unix_us,
+            unique_id: self.unique_id.get(),
             client: self.client(),
             generation: self.shard.snapshot.generation,
             frontend: self.frontend,

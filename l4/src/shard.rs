@@ -22,6 +22,7 @@ use ringlane_core::sys::{DriverKind, SetupError, Socket};
 
 use crate::accept::accept;
 use crate::endings::Endings;
+use crate::mirror::Mirrors;
 use crate::pipes::Pipes;
 use crate::queue::Lines;
 use crate::relay::Side;
@@ -111,6 +112,8 @@ pub(crate) struct Shard {
     pub(crate) gauges: Arc<Gauges>,
     pub(crate) log: Arc<ArrayQueue<SessionRecord>>,
     pub(crate) pipes: Pipes,
+    /// Copies of sessions for mirrors.
+    pub(crate) mirrors: Mirrors,
     /// What was said of sessions that are to end by cause.
     pub(crate) endings: Endings,
     /// Sessions that wait for a server.
@@ -148,6 +151,7 @@ impl Shard {
             gauges,
             log,
             pipes,
+            mirrors: Mirrors::default(),
             endings: Endings::default(),
             lines: Lines::new(snapshot.backends.len()),
             drain: Signal::new(reactor),
@@ -270,6 +274,11 @@ impl Shard {
     /// Where a server is now.
     pub(crate) fn address(&self, id: ServerId) -> Option<Rc<Address>> {
         self.addresses.borrow().get(id.0 as usize)?.clone()
+    }
+
+    /// A random number.
+    pub(crate) fn random_u64(&self) -> u64 {
+        self.prng.borrow_mut().next_u64()
     }
 
     /// A random number below `bound`.

@@ -5,10 +5,11 @@
 //! received otherwise has been sent; a pipe goes back to the pool only when it is empty. Next: `path`
 //! decides when to begin and when to end.
 
+use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
 
-use ringlane_core::limits::{PIPE_SIZE, SPLICE_BUDGET};
+use ringlane_core::limits::SPLICE_BUDGET;
 use ringlane_core::reactor::{First, Stream, first};
 use ringlane_core::sys::{Interest, Pipe};
 
@@ -54,8 +55,10 @@ async fn splice_through(
 ) -> Result<bool, Broken> {
     let (from, to) = (halves.receiver.stream(), halves.sender.stream());
     let mut budget = SPLICE_BUDGET;
+    let fill = way.traffic.fill();
     loop {
-        match from.splice_into(pipe, PIPE_SIZE) {
+        poll_fn(|cx| way.traffic.poll_may_receive(way.source, cx)).await;
+        match from.splice_into(pipe, fill) {
             Ok(0) => return Ok(true),
             Ok(bytes) => {
                 way.path.filled(bytes);

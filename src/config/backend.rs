@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::snapshot::{
-    Address, Affinity, BalanceKind, Congestion, HashKey, LoadBound, Queue, RaceAfter, SendProxy,
+    Address, Affinity, BalanceKind, Bandwidth, Congestion, HashKey, LoadBound, Mirror, Queue,
+    RaceAfter, SendProxy,
 };
 
 use super::address::{self, Place as Where};
 use super::check::{self, Watch};
 use super::names::{Name, SLOTS_ALL_MAX, SLOTS_MAX, SLOTS_SRV};
+use super::passing;
 use super::report::{Diagnostic, quoted};
 use super::sockets;
 use super::table::{At, Table};
@@ -43,10 +45,6 @@ const FOREIGN_BALANCES: [(&str, &str); 18] = [
     ("ringhash", "ring_hash"),
     ("least_bytes", "least_bandwidth"),
 ];
-
-/// Other ways to write the versions of the PROXY protocol.
-const FOREIGN_VERSIONS: [(&str, &str); 4] =
-    [("1", "v1"), ("2", "v2"), ("text", "v1"), ("binary", "v2")];
 
 /// What other balancers call what a client is recognised by.
 const FOREIGN_KEYS: [(&str, &str); 7] = [
@@ -88,6 +86,8 @@ pub(super) struct Backend<'a> {
     pub(super) send_proxy: Option<SendProxy>,
     pub(super) queue: Option<Queue>,
     pub(super) race_after: Option<RaceAfter>,
+    pub(super) bandwidth: Bandwidth,
+    pub(super) mirror: Option<Mirror>,
     pub(super) servers: Vec<Server<'a>>,
     /// How they are watched.
     pub(super) watch: Watch,
@@ -117,7 +117,6 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
         table.call(format!("backend {}", quoted(name.value)));
     }
     table.require(&["name", "server"]);
-    let versions = [("v1", SendProxy::V1), ("v2", SendProxy::V2)];
     let servers = servers(&table, slots_left);
     let mut watch = check::watch(&table);
     if table.value("check").is_none() {
@@ -133,9 +132,11 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
         congestion: table.congestion(),
         tcp: sockets::tcp(&table),
         source: sockets::source(&table),
-        send_proxy: table.choice("send_proxy", &versions, &FOREIGN_VERSIONS),
+        send_proxy: passing::send_proxy(&table),
         queue: queue(&table, &servers),
         race_after: race_after(&table),
+        bandwidth: passing::bandwidth(&table),
+        mirror: passing::mirror(&table),
         servers,
         watch,
         table,

@@ -128,6 +128,8 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
             send_proxy: backend.send_proxy,
             queue: backend.queue,
             race_after: backend.race_after,
+            bandwidth: backend.bandwidth,
+            mirror: backend.mirror,
             first_server,
             server_count: id_of_next_server(snapshot) - first_server.0,
         });

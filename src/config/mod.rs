@@ -11,12 +11,14 @@
 
 mod address;
 mod backend;
+mod bitrate;
 mod check;
 mod duration;
 mod frontend;
 mod global;
 mod lower;
 mod names;
+mod passing;
 mod report;
 mod route;
 mod sockets;

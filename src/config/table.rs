@@ -396,6 +396,11 @@ impl<'a> Value<'a> {
         Some(array.iter().map(value).collect())
     }
 
+    /// Whether it is a table.
+    pub(super) fn is_table(&self) -> bool {
+        matches!(self.inner, DeValue::Table(_))
+    }
+
     /// Its type with an article.
     pub(super) fn type_name(&self) -> &'static str {
         match self.inner {

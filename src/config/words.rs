@@ -53,6 +53,12 @@ pub(super) enum Place {
     Check,
     /// `outlier` in `[[backend]]`.
     Outlier,
+    /// `send_proxy` in `[[backend]]`.
+    SendProxy,
+    /// `bandwidth` in `[[backend]]`.
+    Bandwidth,
+    /// `mirror` in `[[backend]]`.
+    Mirror,
     /// One entry of `steps` in a check.
     Step,
     /// A password that is kept elsewhere.
@@ -64,7 +70,7 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 20] = [
+    pub(super) const ALL: [Self; 23] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -83,6 +89,9 @@ impl Place {
         Self::Tcp,
         Self::Keepalive,
         Self::Outlier,
+        Self::SendProxy,
+        Self::Bandwidth,
+        Self::Mirror,
         Self::Step,
         Self::Secret,
     ];
@@ -118,23 +127,9 @@ impl Place {
                 ("hold", "hold = \"30s\""),
             ],
             Self::Frontend => FRONTEND,
-            Self::Timeout => &[
-                ("greeting", "greeting = \"5s\""),
-                ("connect", "connect = \"2s\""),
-                ("client", "client = \"10m\""),
-                ("server", "server = \"10m\""),
-                ("idle", "idle = \"1h\""),
-            ],
+            Self::Timeout => TIMEOUT,
             Self::Backend => BACKEND,
-            Self::Server => &[
-                ("name", "name = \"pg1\""),
-                ("address", "address = \"10.0.0.11:5432\""),
-                ("weight", "weight = 10"),
-                ("backup", "backup = true"),
-                ("max_connections", "max_connections = 500"),
-                ("slots", "slots = 4"),
-                ("check_address", "check_address = \"10.0.0.11:8008\""),
-            ],
+            Self::Server => SERVER,
             Self::Affinity => &[
                 ("key", "key = \"client_ip\""),
                 ("ttl", "ttl = \"30m\""),
@@ -150,6 +145,14 @@ impl Place {
             Self::Keepalive => KEEPALIVE,
             Self::Check => CHECK,
             Self::Outlier => OUTLIER,
+            Self::SendProxy => {
+                &[("version", "version = \"v2\""), ("details", "details = [\"authority\"]")]
+            }
+            Self::Bandwidth => &[
+                ("per_session", "per_session = \"10Mbit\""),
+                ("per_backend", "per_backend = \"1Gbit\""),
+            ],
+            Self::Mirror => &[("server", "server = \"10.0.0.99:5432\""), ("share", "share = 0.01")],
             Self::Step => STEP,
             Self::Secret => SECRET,
         }
@@ -181,6 +184,9 @@ impl Place {
             Self::Keepalive => "keepalive in tcp",
             Self::Check => "check in [[backend]]",
             Self::Outlier => "outlier in [[backend]]",
+            Self::SendProxy => "send_proxy in [[backend]]",
+            Self::Bandwidth => "bandwidth in [[backend]]",
+            Self::Mirror => "mirror in [[backend]]",
             Self::Step => "a step of a check",
             Self::Secret => "a password",
         }
@@ -237,6 +243,8 @@ const BACKEND: &[Key] = &[
     ("send_proxy", "send_proxy = \"v2\""),
     ("race_after", "race_after = \"100ms\""),
     ("queue", "queue = { size = 1024, timeout = \"5s\" }"),
+    ("bandwidth", "bandwidth = { per_session = \"10Mbit\", per_backend = \"1Gbit\" }"),
+    ("mirror", "mirror = { server = \"10.0.0.99:5432\", share = 0.01 }"),
     ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
     ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),
     ("max_lag", "max_lag = \"10s\""),
@@ -248,6 +256,24 @@ const BACKEND: &[Key] = &[
     ("slow_start", "slow_start = \"30s\""),
     ("fail_open", "fail_open = 50"),
     ("outlier", "outlier = { failures = 5, base = \"30s\", max = \"5m\", share = 50 }"),
+];
+
+const SERVER: &[Key] = &[
+    ("name", "name = \"pg1\""),
+    ("address", "address = \"10.0.0.11:5432\""),
+    ("weight", "weight = 10"),
+    ("backup", "backup = true"),
+    ("max_connections", "max_connections = 500"),
+    ("slots", "slots = 4"),
+    ("check_address", "check_address = \"10.0.0.11:8008\""),
+];
+
+const TIMEOUT: &[Key] = &[
+    ("greeting", "greeting = \"5s\""),
+    ("connect", "connect = \"2s\""),
+    ("client", "client = \"10m\""),
+    ("server", "server = \"10m\""),
+    ("idle", "idle = \"1h\""),
 ];
 
 const TCP: &[Key] = &[
@@ -386,6 +412,10 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["slowstart", "warmup"], &["slow_start"]),
     (&["proxy_protocol", "expect_proxy"], &["accept_proxy", "send_proxy"]),
     (&["send_proxy_v2", "send_proxy_protocol"], &["send_proxy"]),
+    (&["tlvs", "proxy_v2_options", "options"], &["details"]),
+    (&["bwlim", "bwlim_in", "bwlim_out", "limit_rate", "throttle"], &["bandwidth"]),
+    (&["proxy_download_rate", "proxy_upload_rate"], &["bandwidth"]),
+    (&["shadow", "mirroring", "request_mirror_policies", "tee"], &["mirror"]),
     (&["on_marked_down", "on_error"], &["on_down"]),
     (&["max_replication_lag", "maximum_lag"], &["max_lag"]),
     (&["observe", "outlier_detection", "passive_health_check"], &["outlier"]),

@@ -13,6 +13,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use ringlane_core::limits::MIRRORS_MAX;
 use ringlane_core::options::TcpOptions;
 use ringlane_core::snapshot::{Address, Congestion, Frontend, FrontendId, Snapshot};
 use ringlane_core::sys::{self, ListenOptions, Refused};
@@ -32,13 +33,16 @@ pub(super) struct Listeners {
     pub(super) files: SocketFiles,
 }
 
-/// How many listening sockets `snapshot` needs on this many shards.
+/// How many sockets `snapshot` needs on this many shards, besides those of sessions.
 pub(super) fn count(snapshot: &Snapshot, shards: usize) -> usize {
     let sockets = |address: &Address| match address {
         Address::Inet(_) => shards,
         Address::Unix(_) => 1,
     };
-    snapshot.frontends.iter().flat_map(|frontend| &frontend.bind).map(sockets).sum()
+    let listeners: usize =
+        snapshot.frontends.iter().flat_map(|frontend| &frontend.bind).map(sockets).sum();
+    let has_mirrors = snapshot.backends.iter().any(|backend| backend.mirror.is_some());
+    listeners + if has_mirrors { MIRRORS_MAX * shards } else { 0 }
 }
 
 /// Binds every address of every frontend.

@@ -4,16 +4,18 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
+use std::sync::mpsc;
 use std::thread;
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::harness::balancer::{Setup, path_str};
+use crate::harness::certificates::Authority;
 use crate::harness::client::{connect, connect_from, round_trip};
 use crate::harness::echo::Echo;
-use crate::harness::program::{self, Beside, find};
-use crate::harness::server::free_port;
+use crate::harness::program::{Beside, bound_to_us, find, run};
+use crate::harness::server::{Server, free_port};
 use crate::harness::{PATIENCE, wait_for};
 
 /// HAProxy with these lines for its one frontend and its one server.
@@ -32,7 +34,7 @@ impl Haproxy {
              frontend f\n bind {address} {bind}\n{body}\n"
         );
         fs::write(&file, config).unwrap();
-        let mut command = program::bound_to_us();
+        let mut command = bound_to_us();
         command.arg(find("haproxy", "haproxy")).args(["-db", "-f", path_str(&file)]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut process = Beside::start(&mut command, Signal::SIGTERM);
@@ -43,18 +45,26 @@ impl Haproxy {
         Self { address, _process: process, _dir: dir }
     }
 
-    /// One that tells its server who the client is.
+    /// One that tells its server who the client is, and that this is session `first-proxy`.
     fn sending(word: &str, to: SocketAddr) -> Self {
-        let body =
-            format!(" mode tcp\n default_backend b\nbackend b\n mode tcp\n server s {to} {word}");
+        let body = format!(
+            " mode tcp\n unique-id-format first-proxy\n default_backend b\n\
+             backend b\n mode tcp\n server s {to} {word}"
+        );
         Self::start("", &body)
     }
 
     /// One that answers over HTTP with the client's address as it was told.
     fn that_names_its_client() -> Self {
-        let answer = " mode http\n http-request return status 200 content-type text/plain lf-string \
-                      \"%[src]:%[src_port]\"";
-        Self::start("accept-proxy", answer)
+        Self::that_answers("accept-proxy", "%[src]:%[src_port]")
+    }
+
+    /// One that answers over HTTP with what this format makes of a session.
+    fn that_answers(bind: &str, format: &str) -> Self {
+        let answer = format!(
+            " mode http\n http-request return status 200 content-type text/plain lf-string \"{format}\""
+        );
+        Self::start(bind, &answer)
     }
 }
 
@@ -164,5 +174,77 @@ fn who_is_not_trusted_is_taken_at_its_own_address() {
         .start();
     round_trip(&mut connect(ringlane.address()), b"PROXY TCP4 1.1.1.1 2.2.2.2 1 2\r\n");
     assert!(ringlane.log(1)[0]["client"].as_str().unwrap().starts_with("127.0.0.1:"));
+    ringlane.end();
+}
+
+#[test]
+fn haproxy_hears_the_name_and_the_number_of_a_session() {
+    let authority = Authority::new();
+    let issued = authority.issue("a.lan", "DNS:a.lan", 5);
+    let both = issued.certificate.with_extension("both");
+    let [certificate, key] = [&issued.certificate, &issued.key].map(|file| fs::read(file).unwrap());
+    fs::write(&both, [certificate, key].concat()).unwrap();
+    let haproxy = Haproxy::that_answers(
+        &format!("accept-proxy ssl crt {}", path_str(&both)),
+        "%[src_port] %[fc_pp_authority] %[fc_pp_unique_id]",
+    );
+    let details = "send_proxy = { version = \"v2\", details = [\"authority\", \"unique_id\"] }";
+    let ringlane =
+        Setup::to(&[haproxy.address]).frontend("protocol = \"tls\"").backend(details).start();
+    let port = ringlane.address().port();
+    let (to, page) = (format!("a.lan:{port}:127.0.0.1"), format!("https://a.lan:{port}/"));
+    let trust = authority.certificate();
+    let arguments = ["-s", "--resolve", &to, "--cacert", path_str(&trust), &page];
+    let answer = run("curl", "curl", &arguments).stdout;
+    let answer = String::from_utf8(answer).unwrap();
+    let record = ringlane.log(1).remove(0);
+    let client: SocketAddr = record["client"].as_str().unwrap().parse().unwrap();
+    let id = record["unique_id"].as_str().unwrap();
+    assert_eq!(answer, format!("{} a.lan {id}", client.port()));
+    ringlane.end();
+}
+
+#[test]
+fn what_the_first_proxy_said_goes_to_the_last() {
+    let last = Haproxy::that_answers("accept-proxy", "%[fc_pp_unique_id]");
+    let ringlane = Setup::to(&[last.address])
+        .frontend("accept_proxy = true")
+        .backend("send_proxy = { version = \"v2\", details = [\"unique_id\"] }")
+        .start();
+    let first = Haproxy::sending("send-proxy-v2 proxy-v2-options unique-id", ringlane.address());
+    let mut client = connect(first.address);
+    client.write_all(b"GET / HTTP/1.0\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\nfirst-proxy"), "{answer}");
+    drop((client, first));
+    ringlane.end();
+}
+
+#[test]
+fn the_protocol_that_a_client_offers_first_is_passed_on() {
+    let (tell, told) = mpsc::channel();
+    let server = Server::each(move |mut stream| {
+        let mut first = vec![0; 16];
+        stream.read_exact(&mut first).unwrap();
+        let mut rest = vec![0; u16::from_be_bytes([first[14], first[15]]).into()];
+        stream.read_exact(&mut rest).unwrap();
+        tell.send(rest).unwrap();
+    });
+    let ringlane = Setup::to(&[server.address])
+        .frontend("protocol = \"tls\"")
+        .backend("send_proxy = { version = \"v2\", details = [\"alpn\", \"authority\"] }")
+        .start();
+    let address = ringlane.address().to_string();
+    let offer = ["-alpn", "h2,http/1.1", "-noservername"];
+    bound_to_us()
+        .arg(find("openssl", "openssl"))
+        .args(["s_client", "-connect", &address])
+        .args(offer)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    // PP2_TYPE_ALPN, two bytes; behind addresses and ports.
+    assert_eq!(told.recv().unwrap()[12..], *b"\x01\x00\x02h2");
     ringlane.end();
 }

@@ -14,8 +14,8 @@ use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::record::SessionRecord;
 use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
-    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, HashKey, Path, Priority,
-    ServerId, Snapshot, Timeout,
+    Address, Backend, BackendId, BalanceKind, Bandwidth, Congestion, Frontend, HashKey, Path,
+    Priority, ServerId, Snapshot, Timeout,
 };
 use ringlane_core::sys::sim::{Net, Weather};
 
@@ -212,6 +212,8 @@ impl World {
                 send_proxy: None,
                 queue: None,
                 race_after: None,
+                bandwidth: Bandwidth::default(),
+                mirror: None,
                 first_server: ServerId(0),
                 server_count: u32::try_from(self.servers.len()).unwrap(),
             }],

@@ -162,6 +162,23 @@ impl Stream {
         sys::send_few(&self.fd, bytes)
     }
 
+    /// Sends bytes past any [`Sender`] and waits until all have been taken.
+    ///
+    /// # Errors
+    /// Those of `send`; some may have been sent.
+    pub async fn send_now(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            match self.send_few(bytes) {
+                Ok(sent) => bytes = &bytes[sent..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready(Interest::Writable).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the connection off a pacing congestion control if its path is short; says whether.
     ///
     /// # Errors

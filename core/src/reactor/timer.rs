@@ -56,6 +56,11 @@ impl Sleep {
         self.deadline = deadline;
     }
 
+    /// When it resolves, or did.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
     fn disarm(&mut self) {
         if let Some(timer) = self.timer.take() {
             self.reactor.0.wheel.borrow_mut().disarm(timer);

@@ -21,8 +21,8 @@ use ringlane_core::reactor::{Reactor, Rest};
 use ringlane_core::record::SessionRecord;
 use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
-    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, FrontendId, HashKey, Path,
-    Priority, Server, ServerId, Snapshot, Timeout,
+    Address, Backend, BackendId, BalanceKind, Bandwidth, Congestion, Frontend, FrontendId, HashKey,
+    Path, Priority, Server, ServerId, Snapshot, Timeout,
 };
 use ringlane_core::sys::sim::{Net, SocketId, Weather};
 
@@ -349,6 +349,8 @@ fn snapshot(path: Path) -> Snapshot {
             send_proxy: None,
             queue: None,
             race_after: None,
+            bandwidth: Bandwidth::default(),
+            mirror: None,
             first_server: ServerId(0),
             server_count: 1,
         }],

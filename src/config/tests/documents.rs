@@ -67,6 +67,9 @@ fn every_key_is_documented_in_its_section() {
             | Place::Queue
             | Place::Check
             | Place::Outlier
+            | Place::SendProxy
+            | Place::Bandwidth
+            | Place::Mirror
             | Place::Step
             | Place::Secret => "## `[[backend]]`",
         };

@@ -1,6 +1,6 @@
 //! Frontends that are refused for what they say of their clients' first words, and of their limits.
 
-use super::{check, frontend};
+use super::{backend, check, frontend};
 
 #[test]
 fn a_route_where_nobody_listens() {
@@ -112,6 +112,67 @@ error: no_sni of frontend "a" can't be used
   |          ^^^^^^^^^ it must be backend or reject
   |
   = help: this balancer says "backend"
+"#,
+    );
+}
+
+#[test]
+fn bytes_that_pass_in_words_of_others() {
+    check(
+        &backend(
+            "bandwidth = { per_session = \"10MB/s\", per_server = \"1Gbit\", per_backend = 7 }\n\
+             mirror = { server = \"shadow:5432\", share = 2 }\n\
+             send_proxy = { version = \"v1\", details = [\"authority\", \"ssl\"] }\n\
+             server = [{ address = \"10.0.0.1:5432\" }]",
+        ),
+        r#"
+error: per_session of bandwidth of backend "pg" can't be used
+ --> test.toml:7:29
+  |
+7 | bandwidth = { per_session = "10MB/s", per_server = "1Gbit", per_backend = 7 }
+  |                             ^^^^^^^^ it must be in bits per second, 8 for each byte: kbit, Mbit or Gbit
+
+error: unknown key "per_server" in bandwidth of backend "pg"
+ --> test.toml:7:39
+  |
+7 | bandwidth = { per_session = "10MB/s", per_server = "1Gbit", per_backend = 7 }
+  |                                       ^^^^^^^^^^
+  |
+  = help: bandwidth in [[backend]] may have per_session or per_backend
+
+error: per_backend of bandwidth of backend "pg" must be a string
+ --> test.toml:7:75
+  |
+7 | bandwidth = { per_session = "10MB/s", per_server = "1Gbit", per_backend = 7 }
+  |                                                                           ^ this is an integer
+  |
+  = help: write it like this: per_backend = "1Gbit"
+
+error: server of mirror of backend "pg" can't be used
+ --> test.toml:8:21
+  |
+8 | mirror = { server = "shadow:5432", share = 2 }
+  |                     ^^^^^^^^^^^^^ a mirror needs an IP address and port, or unix: and a path
+
+error: share of mirror of backend "pg" can't be used
+ --> test.toml:8:44
+  |
+8 | mirror = { server = "shadow:5432", share = 2 }
+  |                                            ^ it must be a number from 0.000001 to 1, the share of sessions
+
+error: details of send_proxy of backend "pg" can't be used
+ --> test.toml:9:42
+  |
+9 | send_proxy = { version = "v1", details = ["authority", "ssl"] }
+  |                                          ^^^^^^^^^^^^^^^^^^^^ version 1 has room for addresses only
+  |
+  = help: say version = "v2"
+
+error: details of send_proxy of backend "pg" can't be used
+ --> test.toml:9:56
+  |
+9 | send_proxy = { version = "v1", details = ["authority", "ssl"] }
+  |                                                        ^^^^^ it must be authority, alpn or unique_id
 "#,
     );
 }

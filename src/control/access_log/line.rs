@@ -33,6 +33,7 @@ struct Line<'a> {
     retries: u32,
     close: String,
     shard: u32,
+    unique_id: Option<String>,
 }
 
 /// Appends the line of `record`, whose ids are those of `snapshot`.
@@ -80,6 +81,7 @@ impl<'a> Line<'a> {
             retries: record.retries,
             close: record.close.to_string(),
             shard: record.shard,
+            unique_id: record.unique_id.map(|id| id.to_string()),
         }
     }
 
@@ -87,7 +89,7 @@ impl<'a> Line<'a> {
         write!(
             out,
             "time={} client={} frontend={} backend={} server={} bytes_in={} bytes_out={} \
-             connect_us={} duration_us={} retries={} close={} shard={}",
+             connect_us={} duration_us={} retries={} close={} shard={} unique_id={}",
             self.time,
             or_dash(self.client),
             word(self.frontend),
@@ -100,6 +102,7 @@ impl<'a> Line<'a> {
             self.retries,
             self.close,
             self.shard,
+            or_dash(self.unique_id.as_ref()),
         )
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::snapshot::{FrontendId, ServerId};
 
+use ringlane_core::record::UniqueId;
 use ringlane_core::snapshot::Snapshot;
 
 use super::*;
@@ -15,6 +16,7 @@ use crate::control::status::tests::{running, snapshot};
 
 fn record() -> SessionRecord {
     SessionRecord {
+        unique_id: Some(UniqueId::new(0xa7)),
         accepted_unix_us: 1_790_000_000_000_042,
         client: Some("192.0.2.7:40312".parse().unwrap()),
         generation: 1,
@@ -73,6 +75,7 @@ fn every_close_code_and_field_is_documented() {
 #[test]
 fn what_is_not_known_is_a_dash_or_null() {
     let nobody = SessionRecord {
+        unique_id: None,
         client: None,
         server: None,
         close: Close::connect(Cause::Server),
@@ -80,7 +83,7 @@ fn what_is_not_known_is_a_dash_or_null() {
     };
     let text = line(LogFormat::Text, &nobody, &snapshot());
     assert!(text.contains(" client=- frontend=\"pg \\\"write\\\"\" backend=postgres server=- "));
-    assert!(text.ends_with(" close=SC shard=3\n"), "{text}");
+    assert!(text.ends_with(" close=SC shard=3 unique_id=-\n"), "{text}");
     let json: serde_json::Value =
         serde_json::from_str(&line(LogFormat::Json, &nobody, &snapshot())).unwrap();
     assert!(json["client"].is_null() && json["server"].is_null());

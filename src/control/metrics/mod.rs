@@ -17,7 +17,7 @@ use prometheus_client::encoding::text;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use ringlane_core::snapshot::{Backend, BackendId, FrontendId, ServerId};
+use ringlane_core::snapshot::{Backend, BackendId, Bandwidth, FrontendId, ServerId};
 
 use super::Running;
 pub(super) use latency::{Latency, QUANTILES};
@@ -158,6 +158,10 @@ impl View<'_> {
             }
             Read::Affinity(read) => self.backends(|b| b.affinity.is_some(), read, each),
             Read::Queue(read) => self.backends(|b| b.queue.is_some(), read, each),
+            Read::Bandwidth(read) => {
+                self.backends(|b| b.bandwidth != Bandwidth::default(), read, each)
+            }
+            Read::Mirror(read) => self.backends(|b| b.mirror.is_some(), read, each),
             Read::Name(read) => running.names.iter().try_for_each(|name| {
                 let lookup = &name.lookup;
                 let backend = running.snapshot.server(lookup.first).backend;

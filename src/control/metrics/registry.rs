@@ -8,7 +8,8 @@
 use std::sync::atomic::Ordering;
 
 use ringlane_core::counters::{
-    AffinityCounters, FrontendCounters, QueueCounters, ServerCounters, ShardCounters,
+    AffinityCounters, BackendCounters, FrontendCounters, QueueCounters, ServerCounters,
+    ShardCounters,
 };
 use ringlane_core::health::{Health, RoleWanted};
 use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
@@ -54,6 +55,10 @@ pub(super) enum Read {
     Affinity(fn(&Running, BackendId) -> u64),
     /// One number per backend that lets sessions wait.
     Queue(fn(&Running, BackendId) -> u64),
+    /// Of a backend whose bandwidth is limited.
+    Bandwidth(fn(&Running, BackendId) -> u64),
+    /// Of a backend that has a mirror.
+    Mirror(fn(&Running, BackendId) -> u64),
     /// One number per server entry that is given by name.
     Name(fn(&Followed) -> u64),
     /// One number per server.
@@ -83,7 +88,9 @@ impl Metric {
             Read::Quantiles(_) => &["quantile"],
             Read::Shard(_) => &["shard"],
             Read::Frontend(_) => &["frontend"],
-            Read::Affinity(_) | Read::Queue(_) => &["backend"],
+            Read::Affinity(_) | Read::Queue(_) | Read::Bandwidth(_) | Read::Mirror(_) => {
+                &["backend"]
+            }
             Read::Name(_) => &["backend", "server", "name"],
             Read::Server(_) | Read::ServerIfKnown(_) => &["backend", "server"],
         }
@@ -129,6 +136,11 @@ pub(in crate::control) fn queue_total(
     read: fn(&QueueCounters) -> u64,
 ) -> u64 {
     running.counters.iter().map(|shard| read(shard.queue(id))).sum()
+}
+
+/// Sums a counter of one backend over all shards.
+fn backend_total(running: &Running, id: BackendId, read: fn(&BackendCounters) -> u64) -> u64 {
+    running.counters.iter().map(|shard| read(shard.backend(id))).sum()
 }
 
 fn shard(running: &Running, index: usize) -> &ShardCounters {
@@ -369,6 +381,41 @@ pub(super) const METRICS: &[Metric] = &[
         name: "ringlane_queue_refused_total",
         help: "Sessions refused at once, since too many waited.",
         read: Read::Queue(|running, id| queue_total(running, id, |q| q.refused.get())),
+    },
+    Metric {
+        name: "ringlane_bandwidth_waits_total",
+        help: "Times that a direction of a session waited, since its bandwidth was used up.",
+        read: Read::Bandwidth(|running, id| {
+            backend_total(running, id, |backend| backend.bandwidth_waits.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_mirror_sessions_total",
+        help: "Sessions that the mirror began to hear.",
+        read: Read::Mirror(|running, id| {
+            backend_total(running, id, |backend| backend.mirrored.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_mirror_failed_total",
+        help: "Sessions that the mirror did not hear to the end, or not at all.",
+        read: Read::Mirror(|running, id| {
+            backend_total(running, id, |backend| backend.mirror_failed.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_mirror_sent_bytes_total",
+        help: "Bytes that the mirror took.",
+        read: Read::Mirror(|running, id| {
+            backend_total(running, id, |backend| backend.mirror_bytes.get())
+        }),
+    },
+    Metric {
+        name: "ringlane_mirror_dropped_bytes_total",
+        help: "Bytes that the mirror was to have and did not take in time.",
+        read: Read::Mirror(|running, id| {
+            backend_total(running, id, |backend| backend.mirror_dropped.get())
+        }),
     },
     Metric {
         name: "ringlane_name_resolutions_total",

@@ -8,8 +8,8 @@ use ringlane_core::health::RoleWanted;
 use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
-    Address, Affinity, Backend as Group, Congestion, Frontend as Side, HashKey, Path, Priority,
-    Queue, Server as Member, Snapshot, Timeout,
+    Address, Affinity, Backend as Group, Bandwidth, Congestion, Frontend as Side, HashKey, Mirror,
+    Path, Priority, Queue, Server as Member, Snapshot, Timeout,
 };
 use serde_json::{Value, json};
 
@@ -67,6 +67,11 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             send_proxy: None,
             queue: Some(Queue { size: 9, timeout: None }),
             race_after: None,
+            bandwidth: Bandwidth { per_session: Some(1_250_000), per_backend: None },
+            mirror: Some(Mirror {
+                server: Address::Inet(([192, 0, 2, 9], 5432).into()),
+                per_million: 10_000,
+            }),
             first_server: ServerId(0),
             server_count: 2,
         }],

@@ -1,0 +1,85 @@
+//! Bit rates as people write them: `500kbit`, `10Mbit`, `2.5Gbit`.
+//!
+//! Decimal, as for every network: 1 kbit is 1000 bits in a second. Given in bytes per second.
+
+use std::ops::RangeInclusive;
+
+/// Bits of each unit, and other ways to write it.
+const UNITS: [(&str, f64, &[&str]); 3] = [
+    ("kbit", 1e3, &["k", "kb", "kbps", "kbit/s", "kb/s"]),
+    ("Mbit", 1e6, &["m", "mb", "mbps", "mbit/s", "mb/s"]),
+    ("Gbit", 1e9, &["g", "gb", "gbps", "gbit/s", "gb/s"]),
+];
+
+/// Bytes per second: slower, one buffer would take seconds; faster is no limit.
+const RATES: RangeInclusive<f64> = 8e3..=1.25e12;
+
+/// Reads a bit rate as bytes per second; the error says what is wrong with it.
+pub(super) fn parse(text: &str) -> Result<u64, String> {
+    let cut = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(cut);
+    let Ok(number) = number.parse::<f64>() else {
+        return Err(
+            "it must be a number with its unit, such as 500kbit, 10Mbit, 2.5Gbit".to_owned()
+        );
+    };
+    if unit.is_empty() {
+        return Err("the unit is missing: kbit, Mbit or Gbit".to_owned());
+    }
+    if unit.contains('B') {
+        return Err("it must be in bits per second, 8 for each byte: kbit, Mbit or Gbit".to_owned());
+    }
+    let Some((_, bits, _)) = UNITS.iter().find(|(name, ..)| *name == unit) else {
+        let plain = unit.trim().to_ascii_lowercase();
+        let meant = UNITS.iter().find(|(name, _, others)| {
+            name.to_ascii_lowercase() == plain || others.contains(&&*plain)
+        });
+        return Err(match meant {
+            Some((name, ..)) => format!("its unit is written {name}, in bits per second"),
+            None => "its unit must be kbit, Mbit or Gbit".to_owned(),
+        });
+    };
+    let bytes = number * bits / 8.0;
+    if !RATES.contains(&bytes) {
+        return Err("it must be from 64kbit to 10000Gbit".to_owned());
+    }
+    // Within the range, which is of 64 bits.
+    Ok(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_people_write() {
+        for (text, bytes) in [
+            ("64kbit", 8000),
+            ("10Mbit", 1_250_000),
+            ("2.5Gbit", 312_500_000),
+            ("10000Gbit", 1_250_000_000_000),
+        ] {
+            assert_eq!(parse(text), Ok(bytes), "{text}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        for (text, why) in [
+            ("", "such as 500kbit"),
+            ("fast", "such as 500kbit"),
+            ("1.2.3Mbit", "such as 500kbit"),
+            ("10", "the unit is missing"),
+            ("10mbps", "written Mbit"),
+            ("10 Mbit", "written Mbit"),
+            ("10MB/s", "8 for each byte"),
+            ("10parsec", "must be kbit, Mbit or Gbit"),
+            ("1kbit", "from 64kbit"),
+            ("0Mbit", "from 64kbit"),
+            ("99999Gbit", "to 10000Gbit"),
+        ] {
+            let said = parse(text).unwrap_err();
+            assert!(said.contains(why), "{text}: {said}");
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The reader of what a `[[backend]]` says of the bytes that pass: how fast, who else hears them, and
+//! what stands before them.
+
+use ringlane_core::snapshot::{Address, Bandwidth, Mirror, ProxyDetails, SendProxy};
+
+use super::address::{self, Place as Where};
+use super::bitrate;
+use super::table::{At, Table};
+use super::words::{self, Place};
+
+/// Other ways to write the versions of the PROXY protocol.
+const FOREIGN_VERSIONS: [(&str, &str); 4] =
+    [("1", "v1"), ("2", "v2"), ("text", "v1"), ("binary", "v2")];
+
+/// The least share of sessions that is mirrored: one in a million.
+const SHARE_MIN: f64 = 1e-6;
+
+/// `"v1"`, `"v2"`, or a version with details.
+pub(super) fn send_proxy(table: &Table<'_>) -> Option<SendProxy> {
+    let is_table = table.value("send_proxy").is_some_and(|value| value.is_table());
+    if !is_table {
+        return version(table, "send_proxy");
+    }
+    let mut inner = table.table("send_proxy", Place::SendProxy)?;
+    inner.call(format!("send_proxy of {}", table.called()));
+    inner.require(&["version"]);
+    let version = version(&inner, "version");
+    let details = details(&inner);
+    if let (Some(SendProxy::V1), Some(value)) = (version, inner.value("details")) {
+        let why = "version 1 has room for addresses only";
+        inner.report(inner.unusable("details", value.span, why).hint("say version = \"v2\""));
+    }
+    inner.refuse_unknown_keys();
+    version.map(|version| match version {
+        SendProxy::V1 => SendProxy::V1,
+        SendProxy::V2(_) => SendProxy::V2(details),
+    })
+}
+
+fn version(table: &Table<'_>, key: &'static str) -> Option<SendProxy> {
+    let versions = [("v1", SendProxy::V1), ("v2", SendProxy::V2(ProxyDetails::default()))];
+    table.choice(key, &versions, &FOREIGN_VERSIONS)
+}
+
+fn details(table: &Table<'_>) -> ProxyDetails {
+    let mut details = ProxyDetails::default();
+    for At { value: word, span } in table.strings("details") {
+        match word {
+            "authority" => details.authority = true,
+            "alpn" => details.alpn = true,
+            "unique_id" => details.unique_id = true,
+            _ => {
+                let names = ["authority", "alpn", "unique_id"];
+                let why = format!("it must be {}", words::listed(&names));
+                table.report(table.unusable("details", span, &why));
+            }
+        }
+    }
+    details
+}
+
+pub(super) fn bandwidth(table: &Table<'_>) -> Bandwidth {
+    let Some(mut inner) = table.table("bandwidth", Place::Bandwidth) else {
+        return Bandwidth::default();
+    };
+    inner.call(format!("bandwidth of {}", table.called()));
+    let rate = |key| {
+        let At { value, span } = inner.string(key)?;
+        let rate = bitrate::parse(value);
+        rate.map_err(|why| inner.report(inner.unusable(key, span, &why))).ok()
+    };
+    let bandwidth =
+        Bandwidth { per_session: rate("per_session"), per_backend: rate("per_backend") };
+    inner.refuse_unknown_keys();
+    bandwidth
+}
+
+pub(super) fn mirror(table: &Table<'_>) -> Option<Mirror> {
+    let mut inner = table.table("mirror", Place::Mirror)?;
+    inner.call(format!("mirror of {}", table.called()));
+    inner.require(&["server"]);
+    let server = inner.string("server").and_then(|text| mirror_server(&inner, &text));
+    let share = inner.value("share").map_or(Some(1.0), |value| {
+        let share = value.as_number().filter(|share| (SHARE_MIN..=1.0).contains(share));
+        if share.is_none() {
+            let why = "it must be a number from 0.000001 to 1, the share of sessions";
+            inner.report(inner.unusable("share", value.span, why));
+        }
+        share
+    });
+    inner.refuse_unknown_keys();
+    // From one to a million.
+    Some(Mirror { server: server?, per_million: (share? * 1e6).round() as u32 })
+}
+
+fn mirror_server(table: &Table<'_>, text: &At<&str>) -> Option<Address> {
+    match address::server(text.value) {
+        Ok(Where::Fixed(address)) => return Some(address),
+        Ok(Where::Named(_)) => {
+            let why = "a mirror needs an IP address and port, or unix: and a path";
+            table.report(table.unusable("server", text.span.clone(), why));
+        }
+        Err(problem) => {
+            let diagnostic = table.unusable("server", text.span.clone(), &problem.why);
+            table.report(problem.of(diagnostic));
+        }
+    }
+    None
+}
