@@ -51,6 +51,8 @@ pub struct Frontend {
     pub name: String,
     /// Where it listens.
     pub bind: Vec<Address>,
+    /// Whether it may listen at, and answer from, addresses that are not this machine's.
+    pub transparent: bool,
     /// Who serves its sessions.
     pub backend: BackendId,
     /// Sessions at once; above it new connections wait in the kernel's queue.

@@ -206,6 +206,7 @@ fn lower_frontends(
             timeout: frontend.timeout,
             congestion: frontend.congestion,
             tcp: frontend.tcp,
+            transparent: frontend.transparent,
             path: frontend.path,
             role: frontend.role,
             accept_proxy: frontend.accept_proxy,

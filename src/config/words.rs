@@ -207,6 +207,7 @@ const FRONTEND: &[Key] = &[
     ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
     ("congestion", "congestion = \"auto\""),
     ("tcp", "tcp = { keepalive = true, user_timeout = \"30s\" }"),
+    ("transparent", "transparent = true"),
     ("path", "path = \"auto\""),
     ("role", "role = \"primary\""),
     ("protocol", "protocol = \"tls\""),

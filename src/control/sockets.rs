@@ -49,7 +49,8 @@ pub(super) fn count(snapshot: &Snapshot, shards: usize) -> usize {
 pub(super) fn bind(snapshot: &Snapshot, shards: usize) -> Result<Listeners, BindError> {
     for frontend in &snapshot.frontends {
         for address in &frontend.bind {
-            check_free(address).map_err(|problem| BindError::new(frontend, address, problem))?;
+            check_free(address, frontend.transparent)
+                .map_err(|problem| BindError::new(frontend, address, problem))?;
         }
     }
     let mut listeners = Listeners {
@@ -86,8 +87,14 @@ impl Listeners {
         frontend: &Frontend,
         mut address: SocketAddr,
     ) -> Result<Address, Refused> {
-        let Frontend { congestion, tcp, .. } = frontend;
-        let options = ListenOptions { congestion, tcp, reuse_port: true, backlog: BACKLOG };
+        let Frontend { congestion, tcp, transparent, .. } = frontend;
+        let options = ListenOptions {
+            congestion,
+            tcp,
+            transparent: *transparent,
+            reuse_port: true,
+            backlog: BACKLOG,
+        };
         for shard in &mut self.shards {
             let socket = sys::listen(&Address::Inet(address), &options)?;
             if address.port() == 0 {
@@ -102,7 +109,13 @@ impl Listeners {
     fn add_unix(&mut self, id: FrontendId, path: &Path, shard: usize) -> Result<Address, Refused> {
         let address = Address::Unix(path.to_owned());
         let (congestion, tcp) = (&Congestion::Host, &TcpOptions::default());
-        let options = ListenOptions { congestion, tcp, reuse_port: false, backlog: BACKLOG };
+        let options = ListenOptions {
+            congestion,
+            tcp,
+            transparent: false,
+            reuse_port: false,
+            backlog: BACKLOG,
+        };
         let socket = sys::listen(&address, &options)?;
         self.files.add(path).map_err(plain)?;
         // As with a TCP port, anybody on this machine may connect; the folder can be closed.
@@ -118,24 +131,27 @@ fn plain(error: io::Error) -> Refused {
 }
 
 /// Whether nobody listens at `address`.
-fn check_free(address: &Address) -> Result<(), Problem> {
+fn check_free(address: &Address, transparent: bool) -> Result<(), Problem> {
     match address {
         Address::Inet(inet) if inet.port() == 0 => Ok(()),
-        Address::Inet(inet) => check_port(*inet).map_err(Problem::from_bind),
+        Address::Inet(inet) => check_port(*inet, transparent)
+            .map_err(|refused| Problem::from_listen(refused, &Congestion::Host)),
         Address::Unix(path) => clear_stale(path),
     }
 }
 
 /// Binds once without SO_REUSEPORT: with it, the kernel would let us share the port with another
 /// process of the same user, silently, and give each a part of the connections.
-fn check_port(address: SocketAddr) -> io::Result<()> {
+fn check_port(address: SocketAddr, transparent: bool) -> Result<(), Refused> {
     let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(plain)?;
+    if transparent {
+        sys::be_transparent(&socket, address.is_ipv4())?;
     }
-    socket.bind(&address.into())
+    let told = socket.set_reuse_address(true);
+    let told =
+        told.and_then(|()| if address.is_ipv6() { socket.set_only_v6(true) } else { Ok(()) });
+    told.and_then(|()| socket.bind(&address.into())).map_err(plain)
 }
 
 /// Removes a socket file that nobody listens at any more.

@@ -3,13 +3,13 @@
 //! Not here: the client's own port, which on one machine the client itself holds. Transparent mode
 //! needs CAP_NET_ADMIN: without it the stories expect the sentence that says so.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use nix::unistd::Uid;
 
 use crate::harness::balancer::Setup;
-use crate::harness::client::{connect, connect_fast, connect_from, session};
+use crate::harness::client::{connect, connect_fast, connect_from, round_trip, session};
 use crate::harness::echo::Echo;
 use crate::harness::namespace::{self, tcp_counter};
 use crate::harness::program::run;
@@ -57,6 +57,58 @@ fn sessions_come_from_the_client_itself() {
     assert!(said.contains("transparent needs CAP_NET_ADMIN"), "{said}");
 }
 
+/// What is sent to 192.0.2.0/24 is taken in here, and yet these addresses are not this machine's.
+fn take_in_what_is_for_others() {
+    namespace::ip("rule add to 192.0.2.0/24 lookup 101");
+    namespace::ip("route add local 192.0.2.0/24 dev lo table 101");
+}
+
+#[test]
+fn a_listener_has_addresses_of_other_machines() {
+    namespace::inside(|| {
+        take_in_what_is_for_others();
+        let echo = Echo::start();
+        let there = |transparent: &str| {
+            Setup::to(&[echo.address]).bind("\"192.0.2.7:8080\"").frontend(transparent)
+        };
+        let said = there("").refused();
+        assert!(said.contains("192.0.2.7:8080: no interface of this machine has"), "{said}");
+        let ringlane = there("transparent = true").start();
+        round_trip(&mut connect_from(CLIENT, ringlane.address()).unwrap(), b"hello");
+        ringlane.end();
+        let without = ["setpriv", "--bounding-set", "-net_admin,-net_raw"];
+        let said = there("transparent = true").through(&without).refused();
+        assert!(
+            said.contains("cannot listen on 192.0.2.7:8080: transparent needs CAP_NET"),
+            "{said}"
+        );
+    });
+}
+
+#[test]
+fn a_listener_answers_from_where_its_clients_were_going() {
+    namespace::inside(|| {
+        take_in_what_is_for_others();
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let ringlane = Setup::to(&[server.local_addr().unwrap()])
+            .bind("\"0.0.0.0:0\"")
+            .frontend("transparent = true")
+            .backend("send_proxy = \"v1\"")
+            .start();
+        let port = ringlane.address().port();
+        for last in [8, 9] {
+            let to = SocketAddr::from(([192, 0, 2, last], port));
+            let client = connect_from(CLIENT, to).unwrap();
+            let (accepted, _) = server.accept().unwrap();
+            let mut header = String::new();
+            BufReader::new(accepted).read_line(&mut header).unwrap();
+            let from = client.local_addr().unwrap().port();
+            assert_eq!(header, format!("PROXY TCP4 {CLIENT} 192.0.2.{last} {from} {port}\r\n"));
+        }
+        ringlane.end();
+    });
+}
+
 #[test]
 fn both_sides_are_told_what_is_configured() {
     let echo = Echo::start();
@@ -86,6 +138,8 @@ fn a_source_address_that_goes_is_counted_and_said_once() {
             .backend("source = \"192.0.2.7\"\noutlier = { failures = 1, share = 100 }")
             .start();
         drop(session(ringlane.address()));
+        // Its end needs the address, too.
+        ringlane.log(1);
         namespace::ip("address delete 192.0.2.7/32 dev lo");
         for _ in 0..3 {
             let mut client = connect(ringlane.address());
@@ -94,7 +148,8 @@ fn a_source_address_that_goes_is_counted_and_said_once() {
         let why = "backend \"back\" cannot connect to its servers: no interface of this machine";
         ringlane.wait_for_word(why);
         let log = ringlane.log(4);
-        assert!(log[1..].iter().all(|record| record["close"] == "RC"), "{log:?}");
+        let refused = log.iter().filter(|record| record["close"] == "RC").count();
+        assert_eq!(refused, 3, "{log:?}");
         namespace::ip("address add 192.0.2.7/32 dev lo");
         // The server was not to blame, so that it serves at once.
         drop(session(ringlane.address()));

@@ -190,6 +190,7 @@ impl World {
                 timeout: self.timeout,
                 congestion: Congestion::Host,
                 tcp: TcpOptions::default(),
+                transparent: false,
                 path: self.path,
                 role: RoleWanted::Any,
                 accept_proxy: None,

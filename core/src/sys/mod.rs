@@ -21,7 +21,7 @@ pub use buffers::Buffer;
 pub(crate) use driver::{Driver, Label, Look, Outcome, Owner};
 pub use kernel::Interest;
 pub(crate) use kernel::Wait;
-pub use options::{ConnectOptions, Refused, has_port_ranges, is_refusal};
+pub use options::{ConnectOptions, Refused, be_transparent, has_port_ranges, is_refusal};
 pub use pipe::Pipe;
 pub use setup::{DriverKind, SetupError, probe};
 pub use socket::{

@@ -116,6 +116,19 @@ pub(super) fn connect_fast(socket: &Socket) -> Result<(), Refused> {
     set(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1).map_err(refused("tcp.fast_open"))
 }
 
+/// Lets a socket have an address of another machine.
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_ADMIN`.
+pub fn be_transparent(socket: &Socket, is_ipv4: bool) -> Result<(), Refused> {
+    let told = if is_ipv4 {
+        socket.set_ip_transparent_v4(true)
+    } else {
+        socket.set_ip_transparent_v6(true)
+    };
+    told.map_err(refused("transparent"))
+}
+
 /// Says where a socket towards `to` comes from.
 pub(super) fn come_from(
     socket: &Socket,
@@ -134,11 +147,7 @@ pub(super) fn come_from(
         return Ok(());
     };
     if source.is_the_client() {
-        let told = match to {
-            SocketAddr::V4(_) => socket.set_ip_transparent_v4(true),
-            SocketAddr::V6(_) => socket.set_ip_transparent_v6(true),
-        };
-        told.map_err(refused("transparent"))?;
+        be_transparent(socket, to.is_ipv4())?;
     }
     if bound.port() == 0 {
         // The port is chosen by the whole connection, so that many may come from the same one.

@@ -100,6 +100,8 @@ pub struct ListenOptions<'a> {
     pub congestion: &'a Congestion,
     /// What else they inherit.
     pub tcp: &'a TcpOptions,
+    /// Whether the address, and those that clients connect to, may be another machine's.
+    pub transparent: bool,
     /// Whether several sockets share the address, one per shard.
     pub reuse_port: bool,
     /// Connections that the kernel keeps for us before they are accepted.
@@ -119,6 +121,9 @@ pub fn listen(address: &Address, options: &ListenOptions<'_>) -> Result<Socket, 
         options::tell(&socket, inet.is_ipv4(), options.tcp)?;
         if options.tcp.fast_open {
             options::accept_fast(&socket)?;
+        }
+        if options.transparent {
+            options::be_transparent(&socket, inet.is_ipv4())?;
         }
     }
     let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);

@@ -327,6 +327,7 @@ fn snapshot(path: Path) -> Snapshot {
             timeout: Timeout { greeting: long, connect: long, client: long, server: long },
             congestion: Congestion::Host,
             tcp: TcpOptions::default(),
+            transparent: false,
             path,
             role: RoleWanted::Any,
             accept_proxy: None,

@@ -40,6 +40,16 @@ fn options_are_the_same_on_either_side() {
 }
 
 #[test]
+fn listeners_may_be_transparent() {
+    let is_transparent =
+        |line: &str| parse(&frontend(line)).unwrap().snapshot.frontends[0].transparent;
+    assert!(is_transparent("transparent = true"));
+    assert!(!is_transparent("transparent = false") && !is_transparent(""));
+    let said = parse(&frontend("transparent = \"address\"")).unwrap_err().to_string();
+    assert!(said.contains("true or false"), "{said}");
+}
+
+#[test]
 fn code_points_have_names() {
     for (text, dscp) in [
         ("0", 0),

@@ -20,6 +20,7 @@ fn snapshot(bind: Vec<Address>) -> Snapshot {
         timeout: Timeout { greeting: second, connect: second, client: second, server: second },
         congestion: Congestion::Host,
         tcp: TcpOptions::default(),
+        transparent: false,
         path: RelayPath::Auto,
         role: ringlane_core::health::RoleWanted::Any,
         accept_proxy: None,

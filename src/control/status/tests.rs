@@ -45,6 +45,7 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             timeout: Timeout { greeting: hour, connect: hour, client: hour, server: hour },
             congestion: Congestion::Auto,
             tcp: TcpOptions::default(),
+            transparent: false,
             path: Path::Auto,
             role: RoleWanted::Any,
             accept_proxy: None,

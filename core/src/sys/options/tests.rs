@@ -59,7 +59,8 @@ fn check(socket: &SockRef<'_>, is_ipv4: bool) {
 fn accepted_sockets_inherit_what_their_listener_was_told() {
     for address in ["127.0.0.1:0", "[::1]:0"] {
         let (congestion, tcp) = (&Congestion::Host, &everything());
-        let options = ListenOptions { congestion, tcp, reuse_port: true, backlog: 8 };
+        let options =
+            ListenOptions { congestion, tcp, transparent: false, reuse_port: true, backlog: 8 };
         let listener = sys::listen(&Address::Inet(address.parse().unwrap()), &options).unwrap();
         let at = sys::local_address(&listener).unwrap().unwrap();
         check(&SockRef::from(&listener.os().unwrap()), at.is_ipv4());
