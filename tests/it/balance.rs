@@ -1,5 +1,6 @@
 //! Who gets a session by hash, by bandwidth and in order; the older policies are in `failover`.
 
+use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -35,6 +36,28 @@ fn by_hash_a_client_meets_one_server_and_others_keep_theirs_when_one_is_gone() {
         for (before, after) in before.chars().zip(without.chars()) {
             assert!(after != 'c' && (before == after || before == 'c'), "{balance}: {without}");
         }
+        ringlane.end();
+    }
+}
+
+#[test]
+fn by_the_whole_client_each_of_its_ports_is_a_client_of_its_own() {
+    let servers = ['a', 'b', 'c'].map(Echo::greeting);
+    for (hash, is_by_port) in [("client", true), ("client_ip", false)] {
+        let ringlane = Setup::to(&servers.each_ref().map(|server| server.address))
+            .frontend("accept_proxy = true")
+            .backend(&format!("balance = \"maglev\"\nhash = \"{hash}\""))
+            .start();
+        let letter = |port: u16| {
+            let mut client = connect(ringlane.address());
+            write!(client, "PROXY TCP4 192.0.2.1 192.0.2.9 {port} 80\r\n").unwrap();
+            greeting(&mut client).unwrap()
+        };
+        let letters = || (4001..=4040).map(letter).collect::<String>();
+        let first = letters();
+        assert_eq!(letters(), first, "{hash}");
+        let met = "abc".chars().filter(|letter| first.contains(*letter)).count();
+        assert_eq!(met, if is_by_port { 3 } else { 1 }, "{hash}: {first}");
         ringlane.end();
     }
 }

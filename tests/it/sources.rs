@@ -4,12 +4,14 @@
 //! needs CAP_NET_ADMIN: without it the stories expect the sentence that says so.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use nix::unistd::Uid;
 
 use crate::harness::balancer::Setup;
-use crate::harness::client::{connect, connect_fast, connect_from, round_trip, session};
+use crate::harness::client::{
+    connect, connect_fast, connect_from, round_trip, session, try_round_trip,
+};
 use crate::harness::echo::Echo;
 use crate::harness::namespace::{self, tcp_counter};
 use crate::harness::program::run;
@@ -57,10 +59,13 @@ fn sessions_come_from_the_client_itself() {
     assert!(said.contains("transparent needs CAP_NET_ADMIN"), "{said}");
 }
 
-/// What is sent to 192.0.2.0/24 is taken in here, and yet these addresses are not this machine's.
+/// What is sent to 192.0.2.0/24 and 2001:db8::/32 is taken in here, and yet these addresses are not
+/// this machine's.
 fn take_in_what_is_for_others() {
     namespace::ip("rule add to 192.0.2.0/24 lookup 101");
     namespace::ip("route add local 192.0.2.0/24 dev lo table 101");
+    namespace::ip("-6 rule add to 2001:db8::/32 lookup 101");
+    namespace::ip("-6 route add local 2001:db8::/32 dev lo table 101");
 }
 
 #[test]
@@ -69,12 +74,15 @@ fn a_listener_has_addresses_of_other_machines() {
         take_in_what_is_for_others();
         let echo = Echo::start();
         let there = |transparent: &str| {
-            Setup::to(&[echo.address]).bind("\"192.0.2.7:8080\"").frontend(transparent)
+            let bind = "[\"192.0.2.7:8080\", \"[2001:db8::7]:8080\"]";
+            Setup::to(&[echo.address]).bind(bind).frontend(transparent)
         };
         let said = there("").refused();
         assert!(said.contains("192.0.2.7:8080: no interface of this machine has"), "{said}");
         let ringlane = there("transparent = true").start();
         round_trip(&mut connect_from(CLIENT, ringlane.address()).unwrap(), b"hello");
+        let address: SocketAddr = ringlane.binds("front")[1].parse().unwrap();
+        round_trip(&mut connect_from(Ipv6Addr::LOCALHOST, address).unwrap(), b"hello");
         ringlane.end();
         let without = ["setpriv", "--bounding-set", "-net_admin,-net_raw"];
         let said = there("transparent = true").through(&without).refused();
@@ -159,6 +167,38 @@ fn a_source_address_that_goes_is_counted_and_said_once() {
         assert_eq!(ringlane.metrics()[metric], 3.0);
         let said = ringlane.end();
         assert_eq!(said.iter().filter(|line| line.contains(why)).count(), 1, "{said:#?}");
+    });
+}
+
+#[test]
+fn marks_lead_packets_of_either_side() {
+    namespace::inside(|| {
+        // Rules of our own go before the one that knows the addresses of this machine.
+        namespace::ip("rule add priority 100 lookup local");
+        namespace::ip("rule delete priority 0");
+        let server = Ipv4Addr::new(127, 0, 0, 77);
+        for (to, mark) in [(server, 7), (CLIENT, 9)] {
+            namespace::ip(&format!("rule add priority 50 to {to} fwmark {mark} lookup local"));
+            namespace::ip(&format!("rule add priority 60 to {to} prohibit"));
+        }
+        // The kernel draws from its own range, and shards from others.
+        namespace::set("ipv4/ip_local_port_range", "40000 60000");
+        let echo = Echo::on(server, None);
+        let end = |backend: &str| {
+            let ringlane =
+                Setup::to(&[echo.address]).frontend("tcp = { mark = 9 }").backend(backend).start();
+            let mut client = connect_from(CLIENT, ringlane.address()).unwrap();
+            let answered = try_round_trip(&mut client, b"hello").is_ok();
+            drop(client);
+            let close = ringlane.log(1)[0]["close"].clone();
+            ringlane.end();
+            (answered, close)
+        };
+        for ports in ["41000-41009", "21000-21009"] {
+            let way = format!("tcp = {{ mark = 7 }}\nsource_ports = \"{ports}\"");
+            assert_eq!(end(&way), (true, "--".into()), "{ports}");
+        }
+        assert_eq!(end(""), (false, "SC".into()));
     });
 }
 

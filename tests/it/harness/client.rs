@@ -1,7 +1,7 @@
 //! Clients: plain blocking sockets that never wait for ever.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -18,9 +18,12 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Connects from an address of the loopback network.
-pub(crate) fn connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    socket.bind(&SocketAddr::new(IpAddr::V4(source), 0).into())?;
+pub(crate) fn connect_from(
+    source: impl Into<IpAddr>,
+    address: SocketAddr,
+) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(source.into(), 0).into())?;
     socket.connect_timeout(&address.into(), PATIENCE)?;
     Ok(prepare(socket.into()))
 }
