@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::harness::balancer::{Ringlane, Setup};
 use crate::harness::client::{connect_from, session, try_round_trip};
 use crate::harness::echo::Echo;
-use crate::harness::{heavy, wait_until};
+use crate::harness::{heavy, pause, wait_until};
 
 const CROWD: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 1);
 const QUIET: Ipv4Addr = Ipv4Addr::new(127, 0, 3, 2);
@@ -105,28 +105,34 @@ fn ten_thousand_refused_clients_do_not_disturb_who_behaves() {
     let (_echo, ringlane) = start("{ max_connections = 1 }");
     let address = ringlane.address();
     let holder = try_session(CROWD, address).unwrap();
-    let quiet = round_trips(address, |trips| trips == 10_000);
-    let over = AtomicBool::new(false);
-    let busy = thread::scope(|scope| {
-        let busy = scope
-            .spawn(|| round_trips(address, |trips| trips >= 1000 && over.load(Ordering::Relaxed)));
-        for _ in 0..REFUSED {
-            assert!(refused(address), "nobody of the crowd gets in");
-        }
-        over.store(true, Ordering::Relaxed);
-        busy.join().unwrap()
-    });
-    assert_eq!(ringlane.frontend("refused_too_many"), REFUSED as u64);
+    let p99 = |times: &[Duration]| times[times.len() * 99 / 100];
+    let quiet = p99(&round_trips(address, |trips| trips == 10_000));
+    for (said, per_second) in [("2000 a second", 2000), ("one after the other", u32::MAX)] {
+        wait_until("the session before to have left", || ringlane.live() == 1);
+        let over = AtomicBool::new(false);
+        let enough = |trips| trips >= 1000 && over.load(Ordering::Relaxed);
+        let busy = thread::scope(|scope| {
+            let busy = scope.spawn(move || round_trips(address, enough));
+            crowd(address, per_second);
+            over.store(true, Ordering::Relaxed);
+            p99(&busy.join().unwrap())
+        });
+        println!("p99 of a round trip: {quiet:?} quiet, {busy:?} with {REFUSED} refused, {said}");
+    }
+    assert_eq!(ringlane.frontend("refused_too_many"), 2 * REFUSED as u64);
     drop(holder);
     ringlane.wait_until_idle();
     assert_eq!(ringlane.frontend("sessions_failed"), 0);
-    let p99 = |times: &[Duration]| times[times.len() * 99 / 100];
-    println!(
-        "p99 of a round trip: {:?} quiet, {:?} while {REFUSED} clients were refused",
-        p99(&quiet),
-        p99(&busy)
-    );
     ringlane.end();
+}
+
+/// Clients that are all refused, at most so many in a second.
+fn crowd(address: SocketAddr, per_second: u32) {
+    let (begin, each) = (Instant::now(), Duration::from_secs(1) / per_second);
+    for number in 1..=REFUSED as u32 {
+        assert!(refused(address), "nobody of the crowd gets in");
+        pause((each * number).saturating_sub(begin.elapsed()));
+    }
 }
 
 fn refused(address: SocketAddr) -> bool {
