@@ -1,42 +1,26 @@
-//! The PROXY protocol (HAProxy's proxy-protocol.txt, versions 1 and 2): who the client really is.
+//! The PROXY protocol in a session: who the client really is.
 //!
-//! Read before a session's first byte, from clients whose word is trusted; written before the first
-//! byte to a server. The format itself is the crate's. Invariants: a header is read whole or not at
-//! all, within its timeout and [`HEADER_MAX`]; what came behind it is kept for the relay; what it
-//! said besides addresses is said to the server again.
+//! Heard before a session's first byte, from clients whose word is trusted, and within its timeout; said
+//! before the first byte to a server. Not here: the headers themselves (`greeting::proxy`). Invariants:
+//! what came behind a header is kept for the relay; what it said besides addresses is said to the server
+//! again.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 
-use proxy_header::{Error, ParseConfig, ProxiedAddress, ProxyHeader, Tlv};
+use proxy_header::Tlv;
 use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::reactor::{Elapsed, Receiver, Stream};
 use ringlane_core::snapshot::{AcceptProxy, ProxyDetails, SendProxy};
 use ringlane_core::sys::Buffer;
 
 use crate::clients::{self, REFUSED, Refused};
+use crate::greeting::Progress;
+use crate::greeting::proxy::{self as greeting, Ends, HEADER_MAX, Proxied};
 use crate::session::Account;
-
-/// Bytes of the longest header that is read; HAProxy's fit into 536.
-const HEADER_MAX: usize = 4096;
 
 /// Bytes of the longest name or protocol that is passed on: a name of DNS has 255 at most.
 const DETAIL_MAX: usize = 255;
-
-/// The ends of a connection as its first proxy saw them.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Ends {
-    pub(crate) client: SocketAddr,
-    pub(crate) server: SocketAddr,
-}
-
-/// What a header said.
-#[derive(Debug)]
-pub(crate) struct Proxied {
-    pub(crate) ends: Ends,
-    /// What else it said, as it was said.
-    tlvs: Vec<Tlv<'static>>,
-}
 
 /// What was read: nothing of a proxy that speaks for itself; and what came behind the header.
 struct Header {
@@ -88,27 +72,16 @@ async fn read(receiver: &mut Receiver<'_>) -> Result<Header, Close> {
         let before = header.len();
         let room = HEADER_MAX - before;
         header.extend_from_slice(&buffer.bytes()[..buffer.len().min(room)]);
-        match ProxyHeader::parse(&header, ParseConfig::default()) {
-            Ok((parsed, len)) => {
-                let proxied = parsed.proxied_address().map(|to| Proxied {
-                    ends: Ends { client: to.source, server: to.destination },
-                    tlvs: kept(&parsed),
-                });
+        match greeting::read(&header) {
+            Progress::Done((len, proxied)) => {
                 buffer.consume(len - before);
                 let rest = Some(buffer).filter(|rest| !rest.is_empty());
                 return Ok(Header { proxied, rest });
             }
-            Err(Error::BufferTooShort) if header.len() < HEADER_MAX => {}
-            Err(_) => return Err(ended(Cause::Refused)),
+            Progress::More => {}
+            Progress::Not => return Err(ended(Cause::Refused)),
         }
     }
-}
-
-/// What a header said besides addresses, but for what is about its own bytes.
-fn kept(header: &ProxyHeader<'_>) -> Vec<Tlv<'static>> {
-    let about_itself = |tlv: &Tlv<'_>| matches!(tlv, Tlv::Crc32c(_) | Tlv::Noop(_));
-    let tlvs = header.tlvs().filter_map(Result::ok).filter(|tlv| !about_itself(tlv));
-    tlvs.map(Tlv::into_owned).collect()
 }
 
 /// The header that tells a server who the client of a session is.
@@ -124,7 +97,7 @@ pub(crate) fn header(send: SendProxy, account: &Account, client: &Stream) -> Vec
             }
         }
     }
-    write(send, ends, tlvs)
+    greeting::write(send, ends, tlvs)
 }
 
 /// What is known of a session, of what a server is to be told.
@@ -143,21 +116,6 @@ fn said(details: ProxyDetails, account: &Account) -> impl Iterator<Item = Tlv<'s
     tlvs.into_iter().flatten()
 }
 
-/// The header that tells of `ends`; without them, that nobody is spoken for.
-fn write(send: SendProxy, ends: Option<Ends>, tlvs: Vec<Tlv<'_>>) -> Vec<u8> {
-    let about = ends.filter(|ends| ends.client.is_ipv4() == ends.server.is_ipv4());
-    let about = about.map(|ends| ProxiedAddress::stream(ends.client, ends.server));
-    let mut bytes = Vec::new();
-    let encoded = match send {
-        SendProxy::V1 => ProxyHeader::with_tlvs(about, []).encode_v1(&mut bytes),
-        SendProxy::V2(_) => ProxyHeader::with_tlvs(about, tlvs).encode_v2(&mut bytes),
-    };
-    // Fails only for addresses of two families, which are no ends of one connection, and for more
-    // than fits: what is passed on is bounded above.
-    debug_assert!(encoded.is_ok());
-    bytes
-}
-
 /// The ends of a connection as the kernel sees them; `None` for unix sockets.
 fn ends_of(client: &Stream) -> Option<Ends> {
     Some(Ends { client: client.peer_address()?, server: client.own_address()? })
@@ -166,39 +124,6 @@ fn ends_of(client: &Stream) -> Option<Ends> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn writes_what_the_protocol_says() {
-        let ends = Ends {
-            client: "192.0.2.1:40000".parse().unwrap(),
-            server: "192.0.2.9:5432".parse().unwrap(),
-        };
-        let v2 = SendProxy::V2(ProxyDetails::default());
-        let write = |send, ends| write(send, ends, Vec::new());
-        let v1 = write(SendProxy::V1, Some(ends));
-        assert_eq!(v1, b"PROXY TCP4 192.0.2.1 192.0.2.9 40000 5432\r\n");
-        assert_eq!(write(SendProxy::V1, None), b"PROXY UNKNOWN\r\n");
-        let of_both = write(v2, Some(ends));
-        assert!(of_both.starts_with(b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"), "{of_both:?}");
-        assert!(write(v2, None).starts_with(b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"));
-        let two_families = Ends { server: "[::1]:1".parse().unwrap(), ..ends };
-        assert_eq!(write(SendProxy::V1, Some(two_families)), b"PROXY UNKNOWN\r\n");
-    }
-
-    #[test]
-    fn what_a_header_says_besides_addresses_is_kept() {
-        let said = [
-            Tlv::Authority("db.example.org".into()),
-            Tlv::Noop(5),
-            Tlv::Custom(0xEA, b"aws"[..].into()),
-            Tlv::Crc32c(7),
-        ];
-        let header = ProxyHeader::with_tlvs(None, said.clone());
-        assert_eq!(kept(&header), [said[0].clone(), said[2].clone()]);
-        let bytes = write(SendProxy::V2(ProxyDetails::default()), None, kept(&header));
-        let (again, len) = ProxyHeader::parse(&bytes, ParseConfig::default()).unwrap();
-        assert_eq!((again.authority(), len), (Some("db.example.org"), bytes.len()));
-    }
 
     #[test]
     fn only_named_networks_are_trusted() {

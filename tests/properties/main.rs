@@ -17,7 +17,7 @@ use proptest::prelude::*;
 
 type Entry = fn(&[u8]);
 
-const ENTRIES: [(&str, Entry); 12] = [
+const ENTRIES: [(&str, Entry); 13] = [
     ("address", entries::address),
     ("chooser", entries::chooser),
     ("client_hello", entries::client_hello),
@@ -26,6 +26,7 @@ const ENTRIES: [(&str, Entry); 12] = [
     ("histogram", entries::histogram),
     ("mysql", entries::mysql),
     ("postgres", entries::postgres),
+    ("proxy", entries::proxy),
     ("redis", entries::redis),
     ("relay", entries::relay),
     ("slab", entries::slab),
@@ -116,6 +117,11 @@ proptest! {
     #[test]
     fn postgres(bytes in prop_oneof![any_bytes(), damaged("postgres")]) {
         entries::postgres(&bytes);
+    }
+
+    #[test]
+    fn proxy(bytes in prop_oneof![any_bytes(), damaged("proxy")]) {
+        entries::proxy(&bytes);
     }
 
     #[test]

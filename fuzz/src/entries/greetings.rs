@@ -2,8 +2,9 @@
 
 use std::fmt::Debug;
 
+use ringlane_core::snapshot::{ProxyDetails, SendProxy};
 use ringlane_l4::greeting::{
-    GREETING_MAX, Progress, Tracker, client_hello, mysql, postgres, redis,
+    GREETING_MAX, Progress, Tracker, client_hello, mysql, postgres, proxy, redis,
 };
 
 use super::Input;
@@ -29,6 +30,20 @@ pub fn postgres(bytes: &[u8]) {
         assert_eq!(key.cancel_request(), bytes[..len]);
     }
     follow(bytes, || Tracker::Postgres(postgres::Tracker::default()));
+}
+
+/// Any bytes as a PROXY header: what it said can be said again.
+pub fn proxy(bytes: &[u8]) {
+    grows(bytes, proxy::read);
+    assert!(bytes.len() < proxy::HEADER_MAX || proxy::read(bytes) != Progress::More);
+    let Progress::Done((len, said)) = proxy::read(bytes) else { return };
+    assert!(len <= bytes.len());
+    let Some(said) = said else { return };
+    if said.ends.client.is_ipv4() == said.ends.server.is_ipv4() {
+        let send = SendProxy::V2(ProxyDetails::default());
+        let again = proxy::write(send, Some(said.ends), said.tlvs.clone());
+        assert_eq!(proxy::read(&again), Progress::Done((again.len(), Some(said))));
+    }
 }
 
 /// Any bytes as the two sides of a session with MySQL.

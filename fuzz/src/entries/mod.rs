@@ -9,7 +9,7 @@ mod relay;
 mod structures;
 mod text;
 
-pub use greetings::{client_hello, mysql, postgres, redis};
+pub use greetings::{client_hello, mysql, postgres, proxy, redis};
 pub use relay::relay;
 pub use structures::{chooser, histogram, slab, wheel};
 pub use text::{address, config, duration};

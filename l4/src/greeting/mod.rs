@@ -2,13 +2,14 @@
 //!
 //! Plain parsers that are given bytes: no I/O, no clock. A greeting may come in any pieces; a parser
 //! is given all that came so far and says whether it is whole ([`Progress`]). Not here: choosing by
-//! it (`greet`), and the PROXY header that may stand before it (`proxy`). Invariants: nothing that a
-//! stranger sends makes a parser panic, or keep more than [`GREETING_MAX`] bytes. Next:
-//! `client_hello`, then `postgres`, `mysql` and `redis`.
+//! it (`greet`). Invariants: nothing that a stranger sends makes a parser panic, or keep more than
+//! [`GREETING_MAX`] bytes. Next: `client_hello`, then `postgres`, `mysql` and `redis`; `proxy` is what
+//! may stand before all of them.
 
 pub mod client_hello;
 pub mod mysql;
 pub mod postgres;
+pub mod proxy;
 mod reader;
 #[cfg(test)]
 mod recorded;
