@@ -184,6 +184,9 @@ pub struct Backend {
     pub race_after: Option<RaceAfter>,
     /// Whether sessions wait while no server has room; otherwise they are refused.
     pub queue: Option<Queue>,
+    /// How long a session must have been silent to be idle, when it is drained and its transactions
+    /// can't be seen.
+    pub drain_idle: Duration,
     /// How fast bytes pass.
     pub bandwidth: Bandwidth,
     /// Who else hears what clients say.

@@ -16,7 +16,7 @@ use ringlane_core::counters::{FrontendCounters, ServerCounters};
 use ringlane_core::health::RoleWanted;
 use ringlane_core::limits::PIPE_SIZE;
 use ringlane_core::reactor::{Receiver, Sleep, Stream};
-use ringlane_core::snapshot::{FrontendId, Path, ServerId};
+use ringlane_core::snapshot::{Backend, FrontendId, Path, ServerId};
 use ringlane_core::sys::Buffer;
 
 use crate::endings::Verdict;
@@ -54,9 +54,6 @@ impl Side {
         }
     }
 }
-
-/// How long a session that is drained must have been idle: nobody waits for an answer then.
-const DRAIN_IDLE: Duration = Duration::from_secs(1);
 
 /// Who looks at the bytes of a session.
 pub(crate) type Onlookers = (Option<Box<RefCell<Tracker>>>, Option<Mirror>);
@@ -188,9 +185,15 @@ impl<'a> Traffic<'a> {
         let Some(Verdict::Drained(at)) = self.verdict() else { return idle };
         let drained = match self.tracker.as_ref().map(|tracker| tracker.borrow()) {
             Some(tracker) if !tracker.is_opaque() => tracker.is_idle().then_some(at),
-            _ => Some(at.max(alive + DRAIN_IDLE)),
+            _ => Some(at.max(alive + self.backend().drain_idle)),
         };
         drained.filter(|at| *at < idle.0).map_or(idle, |at| (at, Cause::Killed))
+    }
+
+    /// What is configured for its server.
+    fn backend(&self) -> &Backend {
+        let snapshot = &self.shard.snapshot;
+        snapshot.backend(snapshot.server(self.server_id).backend)
     }
 
     /// What was said of sessions like this one since it began.

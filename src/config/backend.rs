@@ -60,6 +60,9 @@ const FOREIGN_KEYS: [(&str, &str); 7] = [
 /// How much more than the average a server with bounded load may have, in hundredths of it.
 const LOAD_BOUNDS: RangeInclusive<u32> = 105..=1000;
 
+/// How long a drained session must have been silent where nothing is said: nobody waits for an answer.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+
 /// How long a client is remembered where nothing is said.
 const AFFINITY_TTL: Duration = Duration::from_secs(30 * 60);
 
@@ -86,6 +89,7 @@ pub(super) struct Backend<'a> {
     pub(super) send_proxy: Option<SendProxy>,
     pub(super) queue: Option<Queue>,
     pub(super) race_after: Option<RaceAfter>,
+    pub(super) drain_idle: Duration,
     pub(super) bandwidth: Bandwidth,
     pub(super) mirror: Option<Mirror>,
     pub(super) servers: Vec<Server<'a>>,
@@ -135,6 +139,7 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
         send_proxy: passing::send_proxy(&table),
         queue: queue(&table, &servers),
         race_after: race_after(&table),
+        drain_idle: table.duration("drain_idle").unwrap_or(DRAIN_IDLE),
         bandwidth: passing::bandwidth(&table),
         mirror: passing::mirror(&table),
         servers,

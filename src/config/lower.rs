@@ -128,6 +128,7 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
             send_proxy: backend.send_proxy,
             queue: backend.queue,
             race_after: backend.race_after,
+            drain_idle: backend.drain_idle,
             bandwidth: backend.bandwidth,
             mirror: backend.mirror,
             first_server,

@@ -254,6 +254,7 @@ const BACKEND: &[Key] = &[
     ("on_role_change", "on_role_change = \"fence\""),
     ("on_lag", "on_lag = \"drain\""),
     ("on_drain", "on_drain = \"drain\""),
+    ("drain_idle", "drain_idle = \"1s\""),
     ("slow_start", "slow_start = \"30s\""),
     ("fail_open", "fail_open = 50"),
     ("outlier", "outlier = { failures = 5, base = \"30s\", max = \"5m\", share = 50 }"),

@@ -1,10 +1,12 @@
 //! `ringlane ctl`: operators look at a running balancer, take servers out and put them back.
 
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use crate::harness::balancer::{Ringlane, Setup, path_str};
-use crate::harness::client::{connect, greeting, round_trip};
+use crate::harness::client::{connect, greeting, round_trip, session, try_round_trip};
 use crate::harness::echo::Echo;
+use crate::harness::{pause, wait_until};
 
 /// Runs `ringlane ctl` against a balancer.
 fn ctl(ringlane: &Ringlane, arguments: &[&str]) -> Output {
@@ -96,4 +98,20 @@ fn a_balancer_that_is_not_there_is_named() {
     let output = command.args(["ctl", "--socket", path_str(&socket), "status"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && said.contains("no balancer answers at"), "{said}");
+}
+
+#[test]
+fn a_drained_session_ends_when_it_was_silent_for_as_long_as_configured() {
+    let echo = Echo::start();
+    let keys = "on_drain = \"drain\"\ndrain_idle = \"50ms\"";
+    let ringlane = Setup::to(&[echo.address]).backend(keys).start();
+    let mut client = session(ringlane.address());
+    ringlane.order("back/s1", "drain");
+    wait_until("the session to end", || {
+        // Longer than configured, and shorter than what counts where nothing is said.
+        pause(Duration::from_millis(200));
+        try_round_trip(&mut client, b"hello").is_err()
+    });
+    assert_eq!(ringlane.log(1)[0]["close"], "KD");
+    ringlane.end();
 }

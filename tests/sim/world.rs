@@ -213,6 +213,7 @@ impl World {
                 send_proxy: None,
                 queue: None,
                 race_after: None,
+                drain_idle: Duration::from_secs(1),
                 bandwidth: Bandwidth::default(),
                 mirror: None,
                 first_server: ServerId(0),

@@ -350,6 +350,7 @@ fn snapshot(path: Path) -> Snapshot {
             send_proxy: None,
             queue: None,
             race_after: None,
+            drain_idle: Duration::from_secs(1),
             bandwidth: Bandwidth::default(),
             mirror: None,
             first_server: ServerId(0),

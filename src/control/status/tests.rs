@@ -68,6 +68,7 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             send_proxy: None,
             queue: Some(Queue { size: 9, timeout: None }),
             race_after: None,
+            drain_idle: Duration::from_secs(1),
             bandwidth: Bandwidth { per_session: Some(1_250_000), per_backend: None },
             mirror: Some(Mirror {
                 server: Address::Inet(([192, 0, 2, 9], 5432).into()),
