@@ -38,3 +38,4 @@ mod refusals;
 mod roles;
 mod sources;
 mod transactions;
+mod writers;

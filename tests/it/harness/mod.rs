@@ -13,6 +13,7 @@ pub(crate) mod content;
 pub(crate) mod dns;
 pub(crate) mod echo;
 pub(crate) mod mariadb;
+pub(crate) mod member;
 pub(crate) mod namespace;
 pub(crate) mod postgres;
 pub(crate) mod process;
@@ -20,6 +21,8 @@ pub(crate) mod program;
 pub(crate) mod redis;
 pub(crate) mod server;
 pub(crate) mod session;
+pub(crate) mod stamped;
+pub(crate) mod talk;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};

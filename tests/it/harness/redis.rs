@@ -65,6 +65,11 @@ impl Redis {
         }
     }
 
+    /// Follows a primary from now on.
+    pub(crate) fn follow(&self, primary: SocketAddr) {
+        self.ask(&["REPLICAOF", &primary.ip().to_string(), &primary.port().to_string()]);
+    }
+
     /// What a command gives, asked past any balancer.
     pub(crate) fn ask(&self, words: &[&str]) -> String {
         ask(self.address, words)

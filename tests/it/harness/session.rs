@@ -1,13 +1,14 @@
 //! A PostgreSQL client that shows a story each message.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use super::client::connect;
+use super::stamped::Stamped;
 
 /// A session in clear text, with simple queries only.
 pub(crate) struct Session {
-    stream: TcpStream,
+    stream: Stamped,
 }
 
 /// What became of a query.
@@ -24,7 +25,7 @@ pub(crate) enum Answer {
 impl Session {
     /// Logs in as `it`; `None` if the session ends instead.
     pub(crate) fn try_begin(address: SocketAddr) -> Option<Self> {
-        let mut stream = connect(address);
+        let mut stream = Stamped::connect(address);
         let parameters = b"user\0it\0database\0postgres\0\0";
         let mut packet = (parameters.len() as u32 + 8).to_be_bytes().to_vec();
         packet.extend([0, 3, 0, 0]);
@@ -38,6 +39,11 @@ impl Session {
     #[track_caller]
     pub(crate) fn begin(address: SocketAddr) -> Self {
         Self::try_begin(address).expect("a session")
+    }
+
+    /// When the last message came.
+    pub(crate) fn heard(&self) -> Duration {
+        self.stream.heard()
     }
 
     /// The next message.

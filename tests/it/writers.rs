@@ -1,0 +1,268 @@
+//! Clients that write and read while the primary is lost, or while there are two: PostgreSQL, Redis
+//! and MariaDB in the same stories.
+//!
+//! Replication is asynchronous, so what the old primary acknowledged last may be lost with it: what
+//! a story claims is what the replica had before, and all that was acknowledged after. Not here: roles,
+//! lag and conflicts as `/status` shows them (`roles`).
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::harness::balancer::{Ringlane, Setup};
+use crate::harness::member::{CHECK, Member, all, writes_and_reads};
+use crate::harness::talk::{Database, Talk};
+use crate::harness::{AtEnd, heavy, pause, wait_until};
+
+/// Writes over each session of a writer, as long as it lasts: two stay, two come and go.
+const WRITERS: [usize; 4] = [usize::MAX, usize::MAX, 8, 8];
+
+const READERS: usize = 2;
+
+/// What a client does between two questions.
+const THINKING: Duration = Duration::from_millis(1);
+
+/// Many enough to have met whatever there is to be met.
+const MANY: usize = 200;
+
+/// A write that was acknowledged.
+#[derive(Clone, Copy, Debug)]
+struct Write {
+    number: u64,
+    /// The port of the server that did it.
+    by: u16,
+    /// When the client's kernel heard of it, since the beginning of 1970.
+    at: Duration,
+}
+
+/// A session that read, or was refused.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    begun: Instant,
+    ended: Instant,
+    by: Option<u16>,
+}
+
+/// Writers and readers, and what they met.
+struct Clients {
+    database: Database,
+    writes: SocketAddr,
+    reads: SocketAddr,
+    over: AtomicBool,
+    next: AtomicU64,
+    written: Mutex<Vec<Write>>,
+    read: Mutex<Vec<Read>>,
+}
+
+impl Clients {
+    fn of(database: Database, ringlane: &Ringlane) -> Self {
+        Self {
+            database,
+            writes: ringlane.address(),
+            reads: ringlane.binds("reads")[0].parse().unwrap(),
+            over: AtomicBool::new(false),
+            next: AtomicU64::new(0),
+            written: Mutex::default(),
+            read: Mutex::default(),
+        }
+    }
+
+    /// Lets them go on while `story` does.
+    fn beside(&self, readers: usize, story: impl FnOnce()) {
+        thread::scope(|scope| {
+            for per_session in WRITERS {
+                scope.spawn(move || self.write(per_session));
+            }
+            for _ in 0..readers {
+                scope.spawn(|| self.read());
+            }
+            let _end = AtEnd(&self.over);
+            story();
+        });
+    }
+
+    /// A session, and the port of the server that it is with.
+    fn begin(&self, address: SocketAddr) -> Option<(Talk, u16)> {
+        let mut talk = Talk::try_begin(self.database, address)?;
+        let port = talk.ask(self.database.who())?;
+        Some((talk, port.parse().unwrap()))
+    }
+
+    /// Writes over one session after another.
+    fn write(&self, per_session: usize) {
+        while !self.over.load(Ordering::Relaxed) {
+            let Some((mut talk, by)) = self.begin(self.writes) else { continue };
+            for _ in 0..per_session {
+                let number = self.next.fetch_add(1, Ordering::Relaxed);
+                if talk.ask(&self.database.keep(number)).is_none() {
+                    break;
+                }
+                self.written.lock().unwrap().push(Write { number, by, at: talk.heard() });
+                if self.over.load(Ordering::Relaxed) {
+                    return;
+                }
+                pause(THINKING);
+            }
+        }
+    }
+
+    /// Reads once over each session.
+    fn read(&self) {
+        while !self.over.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            let by = self.begin(self.reads).map(|(_, by)| by);
+            self.read.lock().unwrap().push(Read { begun, ended: Instant::now(), by });
+            pause(THINKING);
+        }
+    }
+
+    fn written_by(&self, member: &Member) -> Vec<Write> {
+        let written = self.written.lock().unwrap();
+        written.iter().filter(|write| write.by == member.address().port()).copied().collect()
+    }
+
+    fn read_between(&self, from: Instant, to: Instant) -> Vec<Read> {
+        let read = self.read.lock().unwrap();
+        read.iter().filter(|read| read.begun >= from && read.ended <= to).copied().collect()
+    }
+}
+
+/// Numbers of writes.
+fn numbers(writes: &[Write]) -> BTreeSet<u64> {
+    writes.iter().map(|write| write.number).collect()
+}
+
+/// A balancer as somebody sets it up who promotes replicas beside primaries that may still answer.
+fn balance(database: Database, members: &[&Member]) -> Ringlane {
+    let addresses = members.iter().map(|member| member.address().to_string());
+    let servers: Vec<_> = ["s1", "s2", "s3"].into_iter().zip(addresses).collect();
+    let check = format!("{}, {CHECK}", database.check());
+    let keys = "on_conflict = \"newest\"\non_role_change = \"fence\"\nmax_lag = \"2s\"\n\
+                queue = { timeout = \"2s\" }";
+    let protocol = format!("protocol = \"{}\"\nrole =", database.protocol());
+    Setup::of(&writes_and_reads(&servers, &check, keys).replace("role =", &protocol)).start()
+}
+
+/// While a replica is held back nobody reads from it, and everybody from the other one.
+fn read_around(clients: &Clients, ringlane: &Ringlane, primary: &Member, replica: &Member) {
+    let port = Some(replica.address().port());
+    let is_read =
+        |since| clients.read_between(since, Instant::now()).iter().any(|read| read.by == port);
+    replica.hold_back();
+    wait_until("the replica to be stale", || all(ringlane, "stale") == [false, false, true]);
+    let stale = Instant::now();
+    let read = || clients.read_between(stale, Instant::now());
+    wait_until("reads elsewhere", || read().iter().filter(|read| read.by.is_some()).count() > 50);
+    let read = read();
+    assert!(read.iter().all(|read| read.by.is_some() && read.by != port), "{read:?}");
+    replica.let_go(primary);
+    wait_until("the replica to be back", || all(ringlane, "stale") == [false; 3]);
+    let back = Instant::now();
+    wait_until("reads from it", || is_read(back));
+}
+
+/// The primary is lost and a replica promoted: writes resume there, with all that it had, and nobody
+/// reads from the replica that is left behind.
+fn writes_follow(database: Database) {
+    let _alone = heavy();
+    let mut primary = Member::primary(database);
+    let (heir, orphan) = (primary.replica(1), primary.replica(2));
+    let ringlane = balance(database, &[&primary, &heir, &orphan]);
+    wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica", "replica"]);
+    wait_until("the replicas to have it all", || all(&ringlane, "stale") == [false; 3]);
+    let clients = Clients::of(database, &ringlane);
+    let (old, new) = (primary.address().port(), heir.address().port());
+    let (mut kept, mut promoted) = (BTreeSet::new(), Duration::ZERO);
+    clients.beside(READERS, || {
+        wait_until("writes", || clients.written_by(&primary).len() > MANY);
+        read_around(&clients, &ringlane, &primary, &orphan);
+        kept = numbers(&clients.written_by(&primary));
+        wait_until("the replica to have it all", || heir.kept().is_superset(&kept));
+        primary.crash();
+        let lost = Instant::now();
+        wait_until("the primary to be down", || all(&ringlane, "state")[0] == "down");
+        let seen = lost.elapsed();
+        promoted = since_1970();
+        heir.promote();
+        println!("{database:?}: the loss is seen after {seen:?}, promoted at {:?}", lost.elapsed());
+        wait_until("writes to the new primary", || clients.written_by(&heir).len() > MANY);
+        wait_until("the replica left behind to be stale", || all(&ringlane, "stale")[2] == true);
+        let stale = Instant::now();
+        let read = || clients.read_between(stale, Instant::now());
+        wait_until("readers to be refused", || !read().is_empty());
+        assert!(read().iter().all(|read| read.by.is_none()), "{:?}", read());
+    });
+    let (before, after) = (clients.written_by(&primary), clients.written_by(&heir));
+    let written = clients.written.lock().unwrap();
+    assert!(written.iter().all(|write| [old, new].contains(&write.by)), "{written:?}");
+    let last = before.iter().map(|write| write.at).max().unwrap();
+    let first = after.iter().map(|write| write.at).min().unwrap();
+    assert!(first > promoted, "a replica took a write");
+    println!("{database:?}: writes resume {:?} after the last", first - last);
+    let has = heir.kept();
+    assert!(has.is_superset(&kept) && has.is_superset(&numbers(&after)));
+    let lost = numbers(&before).difference(&has).count();
+    println!("{database:?}: {lost} of {} writes are lost with the primary", before.len());
+    ringlane.end();
+}
+
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap()
+}
+
+#[test]
+fn postgresql_writes_resume_where_the_replica_was_promoted() {
+    writes_follow(Database::Postgres);
+}
+
+#[test]
+fn redis_writes_resume_where_the_replica_was_promoted() {
+    writes_follow(Database::Redis);
+}
+
+#[test]
+fn mariadb_writes_resume_where_the_replica_was_promoted() {
+    writes_follow(Database::Mariadb);
+}
+
+/// A replica is promoted beside a primary that goes on as if nothing had happened.
+fn one_is_written_to(database: Database) {
+    let _alone = heavy();
+    let old = Member::primary(database);
+    let new = old.replica(1);
+    let ringlane = balance(database, &[&old, &new]);
+    wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica"]);
+    let clients = Clients::of(database, &ringlane);
+    clients.beside(0, || {
+        wait_until("writes to the old primary", || clients.written_by(&old).len() > MANY);
+        new.promote();
+        wait_until("writes to the new primary", || clients.written_by(&new).len() > MANY);
+    });
+    let (before, after) = (clients.written_by(&old), clients.written_by(&new));
+    let last = before.iter().map(|write| write.at).max().unwrap();
+    let first = after.iter().map(|write| write.at).min().unwrap();
+    assert!(last < first, "{:?} too late", last - first);
+    println!("{database:?}: no write is acknowledged for {:?} between primaries", first - last);
+    assert!(old.kept().is_superset(&numbers(&before)));
+    assert!(new.kept().is_superset(&numbers(&after)));
+    assert_eq!(all(&ringlane, "role"), ["primary", "primary"], "the old one still answers");
+    ringlane.end();
+}
+
+#[test]
+fn nobody_writes_to_an_old_postgresql_once_somebody_writes_to_the_new_one() {
+    one_is_written_to(Database::Postgres);
+}
+
+#[test]
+fn nobody_writes_to_an_old_redis_once_somebody_writes_to_the_new_one() {
+    one_is_written_to(Database::Redis);
+}
+
+#[test]
+fn nobody_writes_to_an_old_mariadb_once_somebody_writes_to_the_new_one() {
+    one_is_written_to(Database::Mariadb);
+}
