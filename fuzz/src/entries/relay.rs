@@ -1,7 +1,7 @@
 //! One session of the real relay as a machine: any sequence of events at its two ends.
 //!
 //! A shard in a simulated network; the input says what client and server write, read, end and reset,
-//! and how the weather is. After every event the relay must keep its promises: bytes arrive as they
+//! how fast they may, and how the weather is. After every event the relay must keep its promises: bytes arrive as they
 //! were sent, it holds no more than its window, it does not spin; in the end everything is given
 //! back and the session has one record with the right code.
 
@@ -37,6 +37,9 @@ const A_MOMENT: Duration = Duration::from_millis(5);
 
 /// Turns in one moment, above which the shard is said to spin.
 const TURNS: usize = 20_000;
+
+/// Bytes per second of a session whose bandwidth is limited.
+const LIMITED: u64 = 10_000_000;
 
 /// Operations that one session, its listener and cancellations may have in flight.
 const OPERATIONS: usize = 12;
@@ -96,9 +99,11 @@ struct Machine {
 impl Machine {
     fn start(input: &mut Input<'_>) -> Self {
         let weather = weather(input);
-        let path = [Path::Auto, Path::Copy, Path::Splice][input.below(3)];
+        let way = input.below(6);
+        let path = [Path::Auto, Path::Copy, Path::Splice][way % 3];
+        let per_session = (way >= 3).then_some(LIMITED);
         let net = Net::new(u64::from(input.byte()), weather);
-        let snapshot = Arc::new(snapshot(path));
+        let snapshot = Arc::new(snapshot(path, Bandwidth { per_session, per_backend: None }));
         let gauges = Arc::new(Gauges::new(&snapshot, 1, net.origin()));
         let mailboxes: Arc<[Mailbox]> = vec![Mailbox::new().expect("a descriptor")].into();
         let counters = Arc::new(ShardCounters::new(&snapshot));
@@ -312,7 +317,7 @@ fn weather(input: &mut Input<'_>) -> Weather {
     }
 }
 
-fn snapshot(path: Path) -> Snapshot {
+fn snapshot(path: Path, bandwidth: Bandwidth) -> Snapshot {
     let long = Duration::from_secs(24 * 3600);
     let address = |at: ([u8; 4], u16)| Address::Inet(SocketAddr::from(at));
     Snapshot {
@@ -351,7 +356,7 @@ fn snapshot(path: Path) -> Snapshot {
             queue: None,
             race_after: None,
             drain_idle: Duration::from_secs(1),
-            bandwidth: Bandwidth::default(),
+            bandwidth,
             mirror: None,
             first_server: ServerId(0),
             server_count: 1,
