@@ -1,8 +1,9 @@
 //! From an accepted client to a connected server: choose, connect, and on failure choose again.
 //!
 //! The first choice may have to wait its turn (`queue`). Every server gets one attempt while another
-//! is left; when all have failed the session waits a moment and begins again, for as long as the
-//! connect timeout lasts. With `race_after` a second server is tried beside one that is slow to
+//! is left; when all have failed the session waits a moment for another to come up and then begins
+//! again, in line with all others where there is a queue, else for as long as the connect timeout
+//! lasts. With `race_after` a second server is tried beside one that is slow to
 //! accept; the first to accept gets the session. Errors of this machine (descriptors, ports, memory,
 //! options that the kernel refuses) end the session and are not held against a server.
 
@@ -10,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringlane_core::balance::{self, View};
 use ringlane_core::close::{Cause, Close};
@@ -30,6 +31,9 @@ const TAKE_ATTEMPTS: usize = 8;
 
 /// The pause after every server has failed once, as in HAProxy.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it is looked in that pause whether there is another server by now.
+const RETRY_LOOK: Duration = Duration::from_millis(50);
 
 /// Connects a session to a server of its frontend's backend, which the account then occupies.
 pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
@@ -60,17 +64,40 @@ pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
         id = match take(account, &tried) {
             Some(id) => id,
             None => {
+                // Boxed, as most sessions never get here.
+                let id = Box::pin(begin_again(account, &tried, (cause, until))).await?;
                 tried.clear();
-                let resume = shard.reactor.now() + RETRY_PAUSE;
-                if resume > until {
-                    return Err(Close::connect(cause));
-                }
-                shard.reactor.sleep_until(resume).await;
-                take(account, &tried).ok_or_else(|| Close::connect(cause))?
+                id
             }
         };
         account.retries += 1;
     }
+}
+
+/// Takes a place when every server has failed, the last one for this cause: at another one as soon as
+/// there is one, such as a replica that is promoted, and after a pause at any, in line with all others.
+async fn begin_again(
+    account: &mut Account,
+    tried: &[ServerId],
+    (cause, until): (Cause, Instant),
+) -> Result<ServerId, Close> {
+    let shard = Rc::clone(&account.shard);
+    let has_queue = shard.gauges.queue(account.route().0).is_some();
+    let resume = shard.reactor.now() + RETRY_PAUSE;
+    if resume > until && !has_queue {
+        return Err(Close::connect(cause));
+    }
+    while shard.reactor.now() < resume {
+        shard.reactor.sleep(RETRY_LOOK).await;
+        // Who is in line came later.
+        if let Some(id) = take(account, tried) {
+            return Ok(id);
+        }
+    }
+    if has_queue {
+        return queue::occupy(account).await;
+    }
+    take(account, &[]).ok_or_else(|| Close::connect(cause))
 }
 
 enum Failure {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::harness::balancer::{Ringlane, Setup};
 use crate::harness::client::{connect, read_to_end, session};
 use crate::harness::echo::Echo;
-use crate::harness::server::Server;
+use crate::harness::server::{Nobody, Server};
 use crate::harness::wait_until;
 
 /// One server with this many places behind two frontends, the second of higher priority.
@@ -145,5 +145,26 @@ fn a_full_queue_refuses_and_nobody_waits_for_ever() {
     let log = ringlane.log(ringlane.frontend("sessions") as usize);
     let closes: Vec<Value> = log.into_iter().map(|record| record["close"].clone()).collect();
     assert!(closes.contains(&"PQ".into()) && closes.contains(&"sQ".into()), "{closes:?}");
+    ringlane.end();
+}
+
+#[test]
+fn who_met_the_server_that_was_lost_waits_for_the_next_one_like_all_others() {
+    let (nobody, echo) = (Nobody::new(), Echo::start());
+    let ringlane = Setup::to(&[nobody.address, echo.address])
+        .backend("queue = { timeout = \"1m\" }")
+        .frontend("timeout = { connect = \"1m\" }")
+        .start();
+    ringlane.order("back/s2", "maint");
+    let mut client = connect(ringlane.address());
+    client.write_all(b"x").unwrap();
+    wait_until("the connect to fail", || ringlane.servers("connects_failed")[0] > 0);
+    ringlane.order("back/s1", "maint");
+    wait_until("the client to wait", || queue(&ringlane, "sessions_live") == 1);
+    ringlane.order("back/s2", "ready");
+    client.read_exact(&mut [0]).unwrap();
+    drop(client);
+    ringlane.wait_until_idle();
+    assert_eq!(ringlane.frontend("sessions_failed"), 0);
     ringlane.end();
 }
