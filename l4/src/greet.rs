@@ -5,7 +5,6 @@
 //! it may go on with TLS unless a server will; what is heard is bounded in time
 //! (`timeout.greeting`) and size (`GREETING_MAX` and one buffer).
 
-use std::cell::RefCell;
 use std::time::Instant;
 
 use ringlane_core::close::{Cause, Close, Phase};
@@ -42,7 +41,7 @@ pub(crate) struct Greeted {
     /// The server, if it had to be asked already.
     pub(crate) server: Option<Stream>,
     /// Follows the transactions of what comes after the greeting.
-    pub(crate) tracker: Option<Box<RefCell<Tracker>>>,
+    pub(crate) tracker: Option<Tracker>,
 }
 
 /// Who is listened to.
@@ -178,7 +177,7 @@ impl Ear<'_, '_> {
             self.account.leave_server();
         }
         let bytes = std::mem::take(&mut self.bytes);
-        let tracker = Box::new(RefCell::new(Tracker::Postgres(postgres::Tracker::default())));
+        let tracker = Tracker::Postgres(postgres::Tracker::default());
         Ok(Greeted { bytes, server, tracker: Some(tracker), ..Greeted::default() })
     }
 

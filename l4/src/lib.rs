@@ -11,6 +11,7 @@ mod cancel;
 mod clients;
 mod connect;
 mod endings;
+mod extras;
 mod first_byte;
 mod greet;
 pub mod greeting;

@@ -107,11 +107,11 @@ fn said(details: ProxyDetails, account: &Account) -> impl Iterator<Item = Tlv<'s
     let authority = authority.filter(|name| name.len() <= DETAIL_MAX);
     let alpn = said.filter(|_| details.alpn).and_then(|said| said.alpn.first().cloned());
     let alpn = alpn.filter(|protocol| protocol.len() <= DETAIL_MAX);
-    let id = details.unique_id.then(|| account.unique_id().to_string().into_bytes());
+    let id = account.unique_id().filter(|_| details.unique_id);
     let tlvs = [
         authority.map(|name| Tlv::Authority(name.into())),
         alpn.map(|protocol| Tlv::Alpn(protocol.into())),
-        id.map(|id| Tlv::UniqueId(id.into())),
+        id.map(|id| Tlv::UniqueId(id.to_string().into_bytes().into())),
     ];
     tlvs.into_iter().flatten()
 }

@@ -4,7 +4,7 @@
 //! session at once and the other side learns it as a reset. A side is alive while it sends or takes
 //! bytes; one that does neither for its timeout ends the session.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefMut};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -20,8 +20,8 @@ use ringlane_core::snapshot::{Backend, FrontendId, Path, ServerId};
 use ringlane_core::sys::Buffer;
 
 use crate::endings::Verdict;
+use crate::extras::Extras;
 use crate::greeting::Tracker;
-use crate::mirror::Mirror;
 use crate::path::PathChoice;
 use crate::pump::{Broken, Pump};
 use crate::session::Bytes;
@@ -55,9 +55,6 @@ impl Side {
     }
 }
 
-/// Who looks at the bytes of a session.
-pub(crate) type Onlookers = (Option<Box<RefCell<Tracker>>>, Option<Mirror>);
-
 /// What passes through a session: counted, and remembered as a sign of life.
 pub(crate) struct Traffic<'a> {
     pub(crate) shard: &'a Shard,
@@ -65,12 +62,7 @@ pub(crate) struct Traffic<'a> {
     server_id: ServerId,
     /// What the session wants of its server.
     role: RoleWanted,
-    /// Follows its transactions, where they can be seen.
-    tracker: Option<Box<RefCell<Tracker>>>,
-    /// Who else hears its client.
-    mirror: Option<Mirror>,
-    /// How fast it may go, where that is limited.
-    throttle: Option<Box<Throttle>>,
+    extras: Option<Box<Extras>>,
     /// Words on ending sessions that were said before the server was chosen.
     begun: Cell<u32>,
     bytes: &'a Bytes,
@@ -94,7 +86,7 @@ impl<'a> Traffic<'a> {
         (frontend_id, server_id, role): (FrontendId, ServerId, RoleWanted),
         begun: u32,
         bytes: &'a Bytes,
-        (tracker, mirror): Onlookers,
+        extras: Option<Box<Extras>>,
     ) -> Self {
         let now = shard.reactor.now();
         Self {
@@ -102,9 +94,7 @@ impl<'a> Traffic<'a> {
             frontend_id,
             server_id,
             role,
-            tracker,
-            mirror,
-            throttle: Throttle::new(shard, shard.snapshot.server(server_id).backend),
+            extras,
             begun: Cell::new(begun),
             bytes,
             frontend: shard.counters().frontend(frontend_id),
@@ -129,36 +119,30 @@ impl<'a> Traffic<'a> {
         frontend.add(bytes);
         server.add(bytes);
         self.alive[side as usize].set(self.shard.reactor.now());
-        if let Some(throttle) = &self.throttle {
-            throttle.charge(self.shard, side, bytes);
+        if let Some(extras) = &self.extras {
+            extras.received(self.shard, side, bytes);
         }
     }
 
     /// Waits until more may come from a side.
     pub(crate) fn poll_may_receive(&self, side: Side, cx: &mut Context<'_>) -> Poll<()> {
-        self.throttle.as_ref().map_or(Poll::Ready(()), |throttle| throttle.poll(side, cx))
+        self.extras.as_ref().map_or(Poll::Ready(()), |extras| extras.poll_may_receive(side, cx))
     }
 
     /// How many bytes to splice at once.
     pub(crate) fn fill(&self) -> usize {
-        self.throttle.as_ref().map_or(PIPE_SIZE, |throttle| throttle.fill())
+        self.extras.as_ref().map_or(PIPE_SIZE, |extras| extras.fill())
     }
 
     /// What the bytes were.
     pub(crate) fn saw(&self, side: Side, bytes: &[u8]) {
-        if let (Side::Client, Some(mirror)) = (side, &self.mirror) {
-            mirror.push(bytes);
-        }
-        let Some(tracker) = &self.tracker else { return };
-        match side {
-            Side::Client => tracker.borrow_mut().client(bytes),
-            Side::Server => tracker.borrow_mut().server(bytes),
+        if let Some(extras) = &self.extras {
+            extras.saw(side, bytes);
         }
     }
 
-    /// Whether somebody looks at the bytes.
-    fn is_seen(&self) -> bool {
-        self.tracker.is_some() || self.mirror.is_some()
+    fn tracker(&self) -> Option<RefMut<'_, Tracker>> {
+        self.extras.as_ref()?.tracker()
     }
 
     /// Where the session came in, and its server.
@@ -183,7 +167,7 @@ impl<'a> Traffic<'a> {
         let idle = self.idle_deadline();
         let alive = self.alive[0].get().max(self.alive[1].get());
         let Some(Verdict::Drained(at)) = self.verdict() else { return idle };
-        let drained = match self.tracker.as_ref().map(|tracker| tracker.borrow()) {
+        let drained = match self.tracker() {
             Some(tracker) if !tracker.is_opaque() => tracker.is_idle().then_some(at),
             _ => Some(at.max(alive + self.backend().drain_idle)),
         };
@@ -217,7 +201,8 @@ impl<'a> Traffic<'a> {
     fn idle_deadline(&self) -> (Instant, Cause) {
         let timeout = &self.shard.snapshot.frontend(self.frontend_id).timeout;
         // Who is made to wait is not silent.
-        let waits = self.throttle.as_ref().map(|throttle| throttle.waits_until());
+        let throttle = self.extras.as_ref().and_then(|extras| extras.throttle.as_ref());
+        let waits = throttle.map(Throttle::waits_until);
         let alive = |side: Side| {
             let alive = self.alive[side as usize].get();
             waits.map_or(alive, |until| until.max(alive))
@@ -268,7 +253,7 @@ impl<'a> Relay<'a> {
     ) -> Self {
         let shard = traffic.shard;
         // What is spliced is not seen.
-        let path = if traffic.is_seen() {
+        let path = if traffic.extras.as_ref().is_some_and(|extras| extras.sees()) {
             Path::Copy
         } else {
             shard.snapshot.frontend(traffic.frontend_id).path
@@ -304,7 +289,7 @@ impl<'a> Relay<'a> {
             return Poll::Ready(Ok(()));
         }
         // A session whose transactions are followed may have become idle with what has just passed.
-        let may_be_idle = verdict.is_some() && self.traffic.tracker.is_some();
+        let may_be_idle = verdict.is_some() && self.traffic.tracker().is_some();
         if !may_be_idle && !reactor.has_other_news() {
             return Poll::Pending;
         }
@@ -318,7 +303,7 @@ impl<'a> Relay<'a> {
                 Pin::new(&mut self.timer).postpone(at);
                 continue;
             }
-            if cause == Cause::Killed && self.traffic.tracker.is_some() {
+            if cause == Cause::Killed && self.traffic.tracker().is_some() {
                 let patience = self.traffic.idle_deadline().0;
                 if self.down.poll_flushed().is_pending() && reactor.now() < patience {
                     // The client shall have its last answer before it is told.
@@ -334,10 +319,8 @@ impl<'a> Relay<'a> {
 
     /// Tells the client in its protocol that the session ends here, where that is possible.
     fn tell(&mut self) -> bool {
-        let tracker = self.traffic.tracker.as_ref();
-        let Some(farewell) = tracker.and_then(|tracker| tracker.borrow().farewell()) else {
-            return false;
-        };
+        let farewell = self.traffic.tracker().and_then(|tracker| tracker.farewell());
+        let Some(farewell) = farewell else { return false };
         self.down.poll_flushed().is_ready()
             && self.client.send_few(&farewell).is_ok_and(|sent| sent == farewell.len())
     }

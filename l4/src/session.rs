@@ -17,12 +17,13 @@ use ringlane_core::health::RoleWanted;
 use ringlane_core::reactor::{Receiver, Stream};
 use ringlane_core::record::{SessionRecord, UniqueId};
 use ringlane_core::route::Said;
-use ringlane_core::snapshot::{BackendId, Frontend, FrontendId, ServerId};
+use ringlane_core::snapshot::{BackendId, Frontend, FrontendId, SendProxy, ServerId};
 use ringlane_core::sys::{Buffer, Socket};
 
 use crate::cancel;
 use crate::clients;
 use crate::connect::connect;
+use crate::extras::Extras;
 use crate::first_byte::Timed;
 use crate::greet::{self, Greeted, Heard};
 use crate::greeting::Tracker;
@@ -30,8 +31,9 @@ use crate::greeting::proxy::Proxied;
 use crate::mirror::Mirror;
 use crate::proxy;
 use crate::pump::Broken;
-use crate::relay::{End, Onlookers, Relay, Side, Traffic};
+use crate::relay::{End, Relay, Side, Traffic};
 use crate::shard::Shard;
+use crate::throttle::Throttle;
 
 /// A session of which fewer segments were sent again was just unlucky.
 const RESENT_MIN: u32 = 3;
@@ -50,28 +52,36 @@ pub(crate) struct Account {
     /// Who serves it, and which of its servers may: its route, or what the frontend says.
     backend: BackendId,
     role: RoleWanted,
-    /// What its client said first, while a server is chosen by it.
-    said: Option<Box<Said>>,
+    /// What is known of few sessions.
+    about: Option<Box<About>>,
     /// Asked for only if somebody will read it; boxed, as every session has room for it.
     client: Option<Box<SocketAddr>>,
     accepted: Instant,
     accepted_unix_us: u64,
     /// The server that it occupies a place of.
     server: Option<ServerId>,
-    /// From accept to the server's answer.
-    connect: Option<Duration>,
+    /// From accept to the server's answer, microseconds.
+    connect_us: Option<u32>,
     pub(crate) retries: u32,
     /// Words on ending sessions that were said before its server was chosen.
     begun: u32,
     /// Whether its server's first byte came too late, where somebody asks.
     late: bool,
-    /// What a proxy said of its client.
-    proxied: Option<Box<Proxied>>,
-    unique_id: Cell<Option<UniqueId>>,
     /// What it takes of what its client may take.
     client_place: Option<Place>,
     bytes: Bytes,
     close: Option<Close>,
+}
+
+/// What is known of few sessions.
+#[derive(Default)]
+struct About {
+    /// What its client said first, while a server is chosen by it.
+    said: Option<Said>,
+    /// What a proxy said of its client.
+    proxied: Option<Proxied>,
+    /// The number that its server was told.
+    unique_id: Option<UniqueId>,
 }
 
 /// Begins a session on this shard, which counts it already; a place at both gates is taken.
@@ -99,7 +109,7 @@ struct Opened<'a> {
     said: Option<Buffer>,
     /// Bytes of the client that the server has been given.
     greeted: usize,
-    onlookers: Onlookers,
+    extras: Option<Box<Extras>>,
 }
 
 /// Connects and relays, to the end.
@@ -109,10 +119,10 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
         Ok(opened) => opened,
         Err(close) => return close,
     };
-    let Opened { server, receiver, said, greeted, onlookers } = opened;
+    let Opened { server, receiver, said, greeted, extras } = opened;
     let Some(id) = account.server else { return Close::data(Cause::Internal) };
     let ids = (account.frontend, id, account.role);
-    let traffic = Traffic::new(&account.shard, ids, account.begun, &account.bytes, onlookers);
+    let traffic = Traffic::new(&account.shard, ids, account.begun, &account.bytes, extras);
     if greeted > 0 {
         traffic.received(Side::Client, greeted);
     }
@@ -159,9 +169,18 @@ async fn open<'a>(client: &'a Stream, account: &mut Account) -> Result<Opened<'a
         return Box::pin(open_by_greeting(receiver, account, said)).await;
     }
     let server = reach(account, client).await?;
-    let tracker = Tracker::new(protocol).map(|tracker| Box::new(RefCell::new(tracker)));
     let mirror = Mirror::begin(account, client, &[]);
-    Ok(Opened { server, receiver, said, greeted: 0, onlookers: (tracker, mirror) })
+    let extras = extras(account, Tracker::new(protocol), mirror);
+    Ok(Opened { server, receiver, said, greeted: 0, extras })
+}
+
+fn extras(
+    account: &Account,
+    tracker: Option<Tracker>,
+    mirror: Option<Mirror>,
+) -> Option<Box<Extras>> {
+    let throttle = Throttle::new(&account.shard, account.backend);
+    Extras { tracker: tracker.map(RefCell::new), mirror, throttle }.boxed()
 }
 
 /// Hears what the client says first, and connects to the server that is chosen by it.
@@ -181,16 +200,19 @@ async fn open_by_greeting<'a>(
     };
     greet::pass_on(account, &server, &greeted).await?;
     let mirror = Mirror::begin(account, client, &greeted.bytes);
-    account.said = None;
+    account.forget_said();
     let Greeted { bytes, tracker, .. } = greeted;
-    let onlookers = (tracker, mirror);
-    Ok(Opened { server, receiver, said: None, greeted: bytes.len(), onlookers })
+    let extras = extras(account, tracker, mirror);
+    Ok(Opened { server, receiver, said: None, greeted: bytes.len(), extras })
 }
 
 /// Connects to a server and tells it who the client is.
 pub(crate) async fn reach(account: &mut Account, client: &Stream) -> Result<Stream, Close> {
     let server = connect(account).await?;
     if let Some(send) = account.shard.snapshot.backend(account.backend).send_proxy {
+        if matches!(send, SendProxy::V2(details) if details.unique_id) {
+            account.give_unique_id();
+        }
         let header = proxy::header(send, account, client);
         // The connection is new, so there is room for a few bytes.
         if server.send_few(&header).ok() != Some(header.len()) {
@@ -213,16 +235,14 @@ impl Account {
             accepted_unix_us: if logged { shard.reactor.unix_micros() } else { 0 },
             backend: settings.backend,
             role: settings.role,
-            said: None,
+            about: None,
             shard,
             frontend,
             server: None,
-            connect: None,
+            connect_us: None,
             retries: 0,
             begun: 0,
             late: false,
-            proxied: None,
-            unique_id: Cell::new(None),
             client_place: None,
             bytes: Bytes::default(),
             close: None,
@@ -250,13 +270,14 @@ impl Account {
         let route = route.map(|route| (route.backend, route.role));
         let frontend = self.frontend();
         (self.backend, self.role) = route.unwrap_or((frontend.backend, frontend.role));
-        self.said = Some(Box::new(said));
+        self.about().said = Some(said);
         route.is_some()
     }
 
     /// What it can be recognised by.
     pub(crate) fn known(&self) -> Known<'_> {
-        Known { client: self.client(), said: self.said.as_deref() }
+        let said = self.about.as_ref().and_then(|about| about.said.as_ref());
+        Known { client: self.client(), said }
     }
 
     /// The session has ended, and why.
@@ -270,19 +291,33 @@ impl Account {
             **known = proxied.ends.client;
         }
         self.client_place = place;
-        self.proxied = Some(Box::new(proxied));
+        self.about().proxied = Some(proxied);
     }
 
     /// What a proxy said of its client.
     pub(crate) fn proxied(&self) -> Option<&Proxied> {
-        self.proxied.as_deref()
+        self.about.as_ref()?.proxied.as_ref()
     }
 
-    /// Its number for others, drawn when somebody asks.
-    pub(crate) fn unique_id(&self) -> UniqueId {
-        let id = self.unique_id.get().unwrap_or_else(|| UniqueId::new(self.shard.random_u64()));
-        self.unique_id.set(Some(id));
-        id
+    /// Its number for others, if it was given one.
+    pub(crate) fn unique_id(&self) -> Option<UniqueId> {
+        self.about.as_ref()?.unique_id
+    }
+
+    /// Gives it a number, once.
+    fn give_unique_id(&mut self) {
+        let id = UniqueId::new(self.shard.random_u64());
+        self.about().unique_id.get_or_insert(id);
+    }
+
+    /// A server is chosen.
+    fn forget_said(&mut self) {
+        self.about().said = None;
+        self.about.take_if(|about| about.proxied.is_none() && about.unique_id.is_none());
+    }
+
+    fn about(&mut self) -> &mut About {
+        self.about.get_or_insert_default()
     }
 
     /// The client's address, if it was asked for.
@@ -328,21 +363,21 @@ impl Account {
     /// The server has accepted.
     pub(crate) fn connected(&mut self) {
         let connect = self.shard.reactor.now().saturating_duration_since(self.accepted);
-        self.connect = Some(connect);
+        self.connect_us = Some(u32::try_from(micros(connect)).unwrap_or(u32::MAX));
         self.shard.counters().connect_time.record(micros(connect));
     }
 
     fn record(&self, close: Close, duration: Duration) -> SessionRecord {
         SessionRecord {
             accepted_unix_us: self.accepted_unix_us,
-            unique_id: self.unique_id.get(),
+            unique_id: self.unique_id(),
             client: self.client(),
             generation: self.shard.snapshot.generation,
             frontend: self.frontend,
             server: self.server,
             bytes_in: self.bytes.from_client.get(),
             bytes_out: self.bytes.from_server.get(),
-            connect_us: self.connect.map_or(0, micros),
+            connect_us: self.connect_us.unwrap_or(0).into(),
             duration_us: micros(duration),
             retries: self.retries,
             close,
@@ -354,7 +389,7 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         // Nothing set the code: the shard was stopped and dropped the session where it stood.
-        let killed = if self.connect.is_some() { Close::data } else { Close::connect };
+        let killed = if self.connect_us.is_some() { Close::data } else { Close::connect };
         let close = self.close.unwrap_or_else(|| killed(Cause::Killed));
         let duration = self.shard.reactor.now().saturating_duration_since(self.accepted);
         let counters = self.shard.counters();

@@ -35,18 +35,18 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     /// The limits of a backend's new session, if it has any.
-    pub(crate) fn new(shard: &Shard, backend: BackendId) -> Option<Box<Self>> {
+    pub(crate) fn new(shard: &Shard, backend: BackendId) -> Option<Self> {
         let limits = shard.snapshot.backend(backend).bandwidth;
         let slowest = limits.per_session.into_iter().chain(limits.per_backend).min()?;
         let fill = usize::try_from(slowest / FILLS_PER_SECOND).unwrap_or(PIPE_SIZE);
         let pace = || limits.per_session.map(Pace::of_bytes);
         let pause = || RefCell::new(shard.reactor.sleep(Duration::ZERO));
-        Some(Box::new(Self {
+        Some(Self {
             session: pace().zip(pace()).map(|(up, down)| [up, down]),
             backend,
             pauses: [pause(), pause()],
             fill: fill.clamp(BUFFER_SIZE, PIPE_SIZE),
-        }))
+        })
     }
 
     /// Bytes came from a side: the next wait until they are paid for.
