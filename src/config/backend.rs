@@ -95,6 +95,8 @@ pub(super) struct Backend<'a> {
     pub(super) servers: Vec<Server<'a>>,
     /// How they are watched.
     pub(super) watch: Watch,
+    /// Whether its check sees which of them is primary.
+    pub(super) sees_roles: bool,
 }
 
 /// One entry of `server` as the file has it.
@@ -126,6 +128,19 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
     if table.value("check").is_none() {
         servers.iter().for_each(|server| refuse_check_address(&server.table));
     }
+    // A check that could not be read has its own complaint.
+    let sees_roles = match &watch.check {
+        Some(check) => check.kind.sees_roles(),
+        None => table.value("check").is_some(),
+    };
+    for key in ["max_lag", "on_lag", "on_conflict", "on_role_change"] {
+        refuse_without(
+            &table,
+            key,
+            sees_roles,
+            "a check that sees roles: postgres, mysql or redis",
+        );
+    }
     let own = servers.iter().map(|s| iter::repeat_n(s.check_address.clone(), s.slots as usize));
     watch.addresses = own.flatten().collect();
     let backend = Backend {
@@ -144,6 +159,7 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
         mirror: passing::mirror(&table),
         servers,
         watch,
+        sees_roles,
         table,
     };
     backend.table.refuse_unknown_keys();

@@ -89,6 +89,13 @@ pub enum Kind {
     Agent(Vec<u8>),
 }
 
+impl Kind {
+    /// Whether it tells which server is primary, and how far replicas are behind.
+    pub(super) const fn sees_roles(&self) -> bool {
+        matches!(self, Self::Mysql(_) | Self::Postgres(_) | Self::Redis(_))
+    }
+}
+
 /// One step of a `tcp` check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Step {

@@ -88,8 +88,9 @@ pub(super) fn snapshot(
         backends: Vec::with_capacity(backends.len()),
         servers: Vec::new(),
     };
+    let sees_roles: Vec<bool> = backends.iter().map(|backend| backend.sees_roles).collect();
     let lookups = lower_backends(sink, backends, &mut snapshot);
-    lower_frontends(sink, frontends, &mut snapshot, claims);
+    lower_frontends(sink, frontends, &mut snapshot, &sees_roles, claims);
     (snapshot, lookups)
 }
 
@@ -171,6 +172,7 @@ fn lower_frontends(
     sink: &Sink,
     frontends: Vec<Frontend<'_>>,
     snapshot: &mut Snapshot,
+    sees_roles: &[bool],
     claims: &mut Claims,
 ) {
     let mut ids: HashMap<String, BackendId> = HashMap::new();
@@ -190,7 +192,13 @@ fn lower_frontends(
             if let Some((None, name)) = found {
                 sink.add(dangling(table, name, snapshot));
             }
-            found.and_then(|(id, _)| id.copied()).unwrap_or_default()
+            let id = found.and_then(|(id, _)| id.copied());
+            if let Some(id) = id
+                && !sees_roles.get(id.0 as usize).copied().unwrap_or(true)
+            {
+                refuse_role(table, &snapshot.backends[id.0 as usize].name);
+            }
+            id.unwrap_or_default()
         };
         let backend = find(frontend.backend.as_ref(), &frontend.table);
         let routing = frontend.routing;
@@ -219,6 +227,17 @@ fn lower_frontends(
             no_sni: routing.no_sni,
             unmatched: routing.unmatched,
         });
+    }
+}
+
+/// Records that a role is wanted of a backend that knows none.
+fn refuse_role(table: &Table<'_>, backend: &str) {
+    let role = table.value("role").filter(|role| role.as_str().is_some_and(|w| w.value != "any"));
+    if let Some(role) = role {
+        let why = format!("nobody tells which server of backend {} that is", quoted(backend));
+        let hint = "give the backend a check that sees roles: check = { kind = \"postgres\" }, \
+                    \"mysql\" or \"redis\"";
+        table.report(table.unusable("role", role.span, &why).hint(hint));
     }
 }
 

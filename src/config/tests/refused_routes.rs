@@ -176,3 +176,29 @@ error: details of send_proxy of backend "pg" can't be used
 "#,
     );
 }
+
+#[test]
+fn a_role_that_nobody_tells() {
+    let text =
+        frontend("role = \"primary\"").replace("[[backend]]", "[[backend]]\nmax_lag = \"1s\"");
+    check(
+        &text,
+        r#"
+error: role of frontend "a" can't be used
+ --> test.toml:5:8
+  |
+5 | role = "primary"
+  |        ^^^^^^^^^ nobody tells which server of backend "pg" that is
+  |
+  = help: give the backend a check that sees roles: check = { kind = "postgres" }, "mysql" or "redis"
+
+error: max_lag of backend "pg" can't be used
+ --> test.toml:7:11
+  |
+7 | max_lag = "1s"
+  |           ^^^^ it belongs to a check that sees roles: postgres, mysql or redis
+  |
+  = help: remove the key
+"#,
+    );
+}
