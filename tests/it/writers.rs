@@ -7,13 +7,18 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::path::Path;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::harness::balancer::{Ringlane, Setup};
+use tempfile::TempDir;
+
+use crate::harness::balancer::{Ringlane, Setup, path_str};
 use crate::harness::member::{CHECK, Member, all, writes_and_reads};
+use crate::harness::program::{bound_to_us, find};
 use crate::harness::talk::{Database, Talk};
 use crate::harness::{AtEnd, heavy, pause, wait_until};
 
@@ -181,8 +186,8 @@ fn writes_follow(database: Database) {
         read_around(&clients, &ringlane, &primary, &orphan);
         kept = numbers(&clients.written_by(&primary));
         wait_until("the replica to have it all", || heir.kept().is_superset(&kept));
-        primary.crash();
         let lost = Instant::now();
+        primary.crash();
         wait_until("the primary to be down", || all(&ringlane, "state")[0] == "down");
         let seen = lost.elapsed();
         promoted = since_1970();
@@ -265,4 +270,84 @@ fn nobody_writes_to_an_old_redis_once_somebody_writes_to_the_new_one() {
 #[test]
 fn nobody_writes_to_an_old_mariadb_once_somebody_writes_to_the_new_one() {
     one_is_written_to(Database::Mariadb);
+}
+
+/// A run of pgbench: four clients with a session for each write.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    begun: Instant,
+    ended: Instant,
+    /// Writes that were acknowledged.
+    done: usize,
+    is_whole: bool,
+}
+
+/// What each client of a run writes.
+const PER_CLIENT: usize = 25;
+
+fn pgbench(address: SocketAddr, script: &Path) -> Run {
+    let (port, each) = (address.port().to_string(), PER_CLIENT.to_string());
+    let begun = Instant::now();
+    let output = bound_to_us()
+        .arg(find("pgbench", "postgresql-contrib"))
+        .args(["-h", "127.0.0.1", "-p", &port, "-U", "it", "-n", "-C", "-c", "4", "-j", "2"])
+        .args(["-t", &each, "-f", path_str(script), "postgres"])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    // "number of transactions actually processed: 81/100"
+    let done = said.lines().find_map(|line| line.split_once("actually processed: "));
+    let done = done.and_then(|(_, rest)| rest.split('/').next()?.parse().ok()).unwrap_or(0);
+    let is_whole = output.status.success() && done == 4 * PER_CLIENT;
+    Run { begun, ended: Instant::now(), done, is_whole }
+}
+
+#[test]
+fn pgbench_fails_only_between_the_loss_of_the_primary_and_the_promotion() {
+    let _alone = heavy();
+    let mut primary = Member::primary(Database::Postgres);
+    let heir = primary.replica(1);
+    let ringlane = balance(Database::Postgres, &[&primary, &heir]);
+    wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica"]);
+    let folder = TempDir::with_prefix("ringlane-it-").unwrap();
+    let script = folder.path().join("script.sql");
+    let line = "\\set number random(1, 1000000000000000)\nINSERT INTO kept VALUES (:number);\n";
+    std::fs::write(&script, line).unwrap();
+    let (address, over, runs) = (ringlane.address(), AtomicBool::new(false), Mutex::default());
+    let (mut lost, mut promoted) = (Instant::now(), Instant::now());
+    let runs_since = |since: Instant| -> Vec<Run> {
+        let runs: MutexGuard<'_, Vec<Run>> = runs.lock().unwrap();
+        runs.iter().filter(|run| run.begun >= since).copied().collect()
+    };
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let run = pgbench(address, &script);
+                runs.lock().unwrap().push(run);
+            }
+        });
+        let _end = AtEnd(&over);
+        let begun = lost;
+        wait_until("some runs", || runs_since(begun).len() > 2);
+        let kept = primary.kept().len();
+        wait_until("one to be half way", || primary.kept().len() > kept + PER_CLIENT);
+        lost = Instant::now();
+        primary.crash();
+        wait_until("the primary to be down", || all(&ringlane, "state")[0] == "down");
+        let seen = lost.elapsed();
+        heir.promote();
+        println!("pgbench: the loss is seen after {seen:?}, promoted at {:?}", lost.elapsed());
+        wait_until("the new primary", || all(&ringlane, "role")[1] == "primary");
+        promoted = Instant::now();
+        wait_until("some more runs", || runs_since(promoted).len() > 2);
+    });
+    println!("pgbench was without a primary for {:?}", promoted - lost);
+    for run in runs.lock().unwrap().iter().filter(|run| !run.is_whole) {
+        assert!(run.begun < promoted && run.ended > lost, "{run:?}");
+        println!("a run over the loss wrote {} of {}", run.done, 4 * PER_CLIENT);
+    }
+    let after: usize = runs_since(promoted).iter().map(|run| run.done).sum();
+    assert!(heir.kept().len() >= after, "what was acknowledged is there");
+    ringlane.end();
 }
