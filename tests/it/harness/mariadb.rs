@@ -14,6 +14,9 @@ use super::program::{self, Beside, find, run};
 use super::server::free_port;
 use super::wait_for;
 
+/// Debian's package.
+const PACKAGE: &str = "mariadb-server";
+
 /// What every server is told at its start, one statement a line.
 const SETTINGS: &str = "CREATE USER IF NOT EXISTS it@'%';
 GRANT ALL ON *.* TO it@'%';
@@ -25,11 +28,15 @@ GRANT REPLICA MONITOR ON *.* TO monitor@'%';
 pub(crate) struct Mariadb {
     pub(crate) address: SocketAddr,
     process: Option<Beside>,
-    _dir: TempDir,
+    /// Tells it from its primary.
+    number: u32,
+    /// Further arguments.
+    arguments: Vec<String>,
+    dir: TempDir,
 }
 
 impl Mariadb {
-    /// A server with this number, which tells it from its primary.
+    /// A server with this number.
     pub(crate) fn start(number: u32) -> Self {
         Self::start_with(number, &[])
     }
@@ -44,35 +51,43 @@ impl Mariadb {
         let dir = TempDir::with_prefix("ringlane-it-maria-").unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
         let data = format!("--datadir={}", path_str(&dir.path().join("data")));
-        let package = "mariadb-server";
         let quiet = ["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"];
-        run("mariadb-install-db", package, &[&quiet[..], &["--user=root", &data]].concat());
-        let address = free_port();
-        let file = dir.path().join("init.sql");
-        fs::write(&file, SETTINGS).unwrap();
+        run("mariadb-install-db", PACKAGE, &[&quiet[..], &["--user=root", &data]].concat());
+        fs::write(dir.path().join("init.sql"), SETTINGS).unwrap();
+        let arguments = arguments.to_vec();
+        let mut server = Self { address: free_port(), process: None, number, arguments, dir };
+        server.run();
+        server
+    }
+
+    /// Starts it with what it has.
+    pub(crate) fn run(&mut self) {
+        let (address, path) = (self.address, |name: &str| self.dir.path().join(name));
+        let log = path("log");
         let mut command = program::bound_to_us();
         command
-            .arg(find("mariadbd", package))
-            .args(["--no-defaults", "--user=root", &data, "--skip-networking=0"])
+            .arg(find("mariadbd", PACKAGE))
+            .args(["--no-defaults", "--user=root", "--skip-networking=0"])
+            .arg(format!("--datadir={}", path_str(&path("data"))))
             .arg(format!("--port={}", address.port()))
             .arg(format!("--bind-address={}", address.ip()))
-            .arg(format!("--socket={}", path_str(&dir.path().join("socket"))))
-            .arg(format!("--init-file={}", path_str(&file)))
+            .arg(format!("--socket={}", path_str(&path("socket"))))
+            .arg(format!("--init-file={}", path_str(&path("init.sql"))))
             .args(["--log-bin", "--innodb-flush-log-at-trx-commit=0", "--innodb-fast-shutdown=2"])
             .args(["--innodb-buffer-pool-size=16M", "--skip-name-resolve"])
-            .arg(format!("--server-id={number}"))
-            .args(arguments)
-            .current_dir(dir.path())
+            .arg(format!("--server-id={}", self.number))
+            .args(&self.arguments)
+            .current_dir(self.dir.path())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(dir.path().join("log")).unwrap());
+            .stderr(fs::File::create(&log).unwrap());
         let mut process = Beside::start(&mut command, Signal::SIGTERM);
         wait_for("MariaDB to answer", || {
-            let said = fs::read_to_string(dir.path().join("log")).unwrap_or_default();
+            let said = fs::read_to_string(&log).unwrap_or_default();
             assert!(!process.has_ended(), "{said}");
             said.contains("ready for connections").then_some(())
         });
-        Self { address, process: Some(process), _dir: dir }
+        self.process = Some(process);
     }
 
     /// Follows a primary from now on, and takes no writes of others.

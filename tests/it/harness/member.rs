@@ -123,6 +123,15 @@ impl Member {
         }
     }
 
+    /// Starts it again after a crash, with what it had.
+    pub(crate) fn start_again(&mut self) {
+        match self {
+            Self::Postgres(server) => server.run(),
+            Self::Redis(server) => server.run(),
+            Self::Mariadb(server) => server.run(),
+        }
+    }
+
     /// Makes a replica the primary.
     pub(crate) fn promote(&self) {
         match self {

@@ -106,7 +106,8 @@ impl Postgres {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn run(&mut self) {
+    /// Starts it with what it has.
+    pub(crate) fn run(&mut self) {
         let (log, data) = (self.dir.path().join("log"), self.dir.path().join("data"));
         let settings = [
             format!("port={}", self.address.port()),

@@ -16,13 +16,17 @@ use super::wait_for;
 pub(crate) struct Redis {
     pub(crate) address: SocketAddr,
     process: Option<Beside>,
-    _dir: TempDir,
+    /// The argument that says its port.
+    port: &'static str,
+    /// Further arguments.
+    arguments: Vec<String>,
+    dir: TempDir,
 }
 
 impl Redis {
     /// A server with these further arguments.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        Self::run("--port", arguments)
+        Self::with("--port", arguments)
     }
 
     /// A server that speaks nothing but TLS.
@@ -30,27 +34,36 @@ impl Redis {
         let (certificate, key) = (path_str(&issued.certificate), path_str(&issued.key));
         let files = ["--tls-cert-file", certificate, "--tls-key-file", key];
         let how = ["--port", "0", "--tls-auth-clients", "no", "--tls-ca-cert-file", certificate];
-        Self::run("--tls-port", &[&files[..], &how].concat())
+        Self::with("--tls-port", &[&files[..], &how].concat())
     }
 
-    fn run(port: &str, arguments: &[&str]) -> Self {
-        let (address, dir) = (free_port(), TempDir::with_prefix("ringlane-it-redis-").unwrap());
+    fn with(port: &'static str, arguments: &[&str]) -> Self {
+        let dir = TempDir::with_prefix("ringlane-it-redis-").unwrap();
+        let arguments = arguments.iter().map(|&word| word.to_owned()).collect();
+        let mut server = Self { address: free_port(), process: None, port, arguments, dir };
+        server.run();
+        server
+    }
+
+    /// Starts it with nothing.
+    pub(crate) fn run(&mut self) {
+        let (ip, port) = (self.address.ip().to_string(), self.address.port().to_string());
         let mut command = program::bound_to_us();
         command
             .arg(find("redis-server", "redis-server"))
-            .args(["--bind", &address.ip().to_string(), port, &address.port().to_string()])
+            .args(["--bind", &ip, self.port, &port])
             .args(["--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"])
             .arg("--dir")
-            .arg(dir.path())
-            .args(arguments)
+            .arg(self.dir.path())
+            .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null());
         let mut process = Beside::start(&mut command, Signal::SIGTERM);
         wait_for("Redis to answer", || {
             assert!(!process.has_ended(), "redis-server has ended");
-            std::net::TcpStream::connect(address).ok()
+            std::net::TcpStream::connect(self.address).ok()
         });
-        Self { address, process: Some(process), _dir: dir }
+        self.process = Some(process);
     }
 
     /// Sends it a signal.
