@@ -25,7 +25,8 @@ use crate::harness::{AtEnd, heavy, pause, wait_until};
 /// Writes over each session of a writer, as long as it lasts: two stay, two come and go.
 const WRITERS: [usize; 4] = [usize::MAX, usize::MAX, 8, 8];
 
-const READERS: usize = 2;
+/// Reads over each session of a reader: one stays, one comes and goes.
+const READERS: [usize; 2] = [usize::MAX, 1];
 
 /// What a client does between two questions.
 const THINKING: Duration = Duration::from_millis(1);
@@ -43,7 +44,7 @@ struct Write {
     at: Duration,
 }
 
-/// A session that read, or was refused.
+/// A question of a reader, and who answered, if anybody did.
 #[derive(Clone, Copy, Debug)]
 struct Read {
     begun: Instant,
@@ -76,13 +77,13 @@ impl Clients {
     }
 
     /// Lets them go on while `story` does.
-    fn beside(&self, readers: usize, story: impl FnOnce()) {
+    fn beside(&self, readers: &[usize], story: impl FnOnce()) {
         thread::scope(|scope| {
             for per_session in WRITERS {
                 scope.spawn(move || self.write(per_session));
             }
-            for _ in 0..readers {
-                scope.spawn(|| self.read());
+            for &per_session in readers {
+                scope.spawn(move || self.read(per_session));
             }
             let _end = AtEnd(&self.over);
             story();
@@ -114,11 +115,19 @@ impl Clients {
         }
     }
 
-    /// Reads once over each session.
-    fn read(&self) {
+    /// Reads over one session after another.
+    fn read(&self, per_session: usize) {
+        let mut session = None;
+        let mut left = 0;
         while !self.over.load(Ordering::Relaxed) {
             let begun = Instant::now();
-            let by = self.begin(self.reads).map(|(_, by)| by);
+            if left == 0 {
+                session = Talk::try_begin(self.database, self.reads);
+                left = per_session;
+            }
+            let port = session.as_mut().and_then(|talk| talk.ask(self.database.who()));
+            let by = port.map(|port| port.parse().unwrap());
+            left = if by.is_some() { left - 1 } else { 0 };
             self.read.lock().unwrap().push(Read { begun, ended: Instant::now(), by });
             pause(THINKING);
         }
@@ -145,8 +154,8 @@ fn balance(database: Database, members: &[&Member]) -> Ringlane {
     let addresses = members.iter().map(|member| member.address().to_string());
     let servers: Vec<_> = ["s1", "s2", "s3"].into_iter().zip(addresses).collect();
     let check = format!("{}, {CHECK}", database.check());
-    let keys = "on_conflict = \"newest\"\non_role_change = \"fence\"\nmax_lag = \"2s\"\n\
-                queue = { timeout = \"2s\" }";
+    let keys = "on_conflict = \"newest\"\non_role_change = \"fence\"\non_lag = \"fence\"\n\
+                max_lag = \"2s\"\nqueue = { timeout = \"2s\" }";
     let protocol = format!("protocol = \"{}\"\nrole =", database.protocol());
     Setup::of(&writes_and_reads(&servers, &check, keys).replace("role =", &protocol)).start()
 }
@@ -181,7 +190,7 @@ fn writes_follow(database: Database) {
     let clients = Clients::of(database, &ringlane);
     let (old, new) = (primary.address().port(), heir.address().port());
     let (mut kept, mut promoted) = (BTreeSet::new(), Duration::ZERO);
-    clients.beside(READERS, || {
+    clients.beside(&READERS, || {
         wait_until("writes", || clients.written_by(&primary).len() > MANY);
         read_around(&clients, &ringlane, &primary, &orphan);
         kept = numbers(&clients.written_by(&primary));
@@ -247,7 +256,7 @@ fn one_is_written_to(database: Database) {
     let ringlane = balance(database, &[&old, &new]);
     wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica"]);
     let clients = Clients::of(database, &ringlane);
-    clients.beside(0, || {
+    clients.beside(&[], || {
         wait_until("writes to the old primary", || clients.written_by(&old).len() > MANY);
         new.promote();
         wait_until("writes to the new primary", || clients.written_by(&new).len() > MANY);
