@@ -1,8 +1,9 @@
 //! `kind = "redis"`: log in and ask for role, link and offsets (`INFO replication`).
 //!
 //! The connection is kept from check to check. Lag in bytes is what was read from the primary and not
-//! yet applied. Lag in time is 0 while the link is up and all that was read is applied; while the
-//! link is down, the time since it went down.
+//! yet applied. Lag in time is 0 while the link is up and all that was read is applied, unless the
+//! primary has been silent for longer than it ever is; while the link is down, the time since it went
+//! down.
 
 use std::time::Duration;
 
@@ -13,6 +14,10 @@ use ringlane_core::snapshot::Address;
 
 use super::{connect, reveal, tls};
 use crate::config::Login;
+
+/// Seconds of silence after which a link that counts as up may be cut: a primary that has nothing to
+/// say pings its replicas every 10 (`repl-ping-replica-period`), by a clock of whole seconds.
+const SILENT: u64 = 12;
 
 /// What is kept from one check to the next.
 pub(super) struct Probe<'a> {
@@ -73,9 +78,10 @@ fn read(info: &str) -> Result<Seen, String> {
             let bytes = offsets
                 .filter(|_| field("master_link_status") == Some("up"))
                 .map(|(read, applied)| read.saturating_sub(applied));
+            let silence = number("master_last_io_seconds_ago");
             let seconds = match field("master_link_status") {
-                Some("up") if bytes == Some(0) => Some(0),
-                Some("up") => number("master_last_io_seconds_ago"),
+                Some("up") if bytes == Some(0) && silence.is_none_or(|s| s <= SILENT) => Some(0),
+                Some("up") => silence,
                 _ => number("master_link_down_since_seconds"),
             };
             let lag = Lag { time: seconds.map(Duration::from_secs), bytes };
@@ -97,6 +103,9 @@ mod tests {
                   slave_read_repl_offset:10\r\nslave_repl_offset:10\r\n";
         let lag = Some(Lag { time: Some(Duration::ZERO), bytes: Some(0) });
         assert_eq!((seen(up).role, seen(up).lag), (Some(Role::Replica), lag));
+        let cut = up.replace("ago:7", "ago:13");
+        let lag = Some(Lag { time: Some(Duration::from_secs(13)), bytes: Some(0) });
+        assert_eq!(seen(&cut).lag, lag, "its primary may be out of reach");
         let down = "role:slave\r\nmaster_link_status:down\r\nmaster_link_down_since_seconds:42\r\n\
                     slave_read_repl_offset:10\r\nslave_repl_offset:10\r\n";
         let lag = Some(Lag { time: Some(Duration::from_secs(42)), bytes: None });
