@@ -1,8 +1,9 @@
 //! Where lines go: stderr, a file, a syslog socket.
 //!
 //! Not here: what is in a line (`line`), when the loss of one is spoken of (`access_log`).
-//! Invariants: a failed write never leaves half a line in front of a whole one; a syslog daemon that
-//! takes nothing is waited for once, [`SYSLOG_WAIT`], and then not until it takes something again.
+//! Invariants: a failed write never leaves half a line in front of a whole one; what the process says
+//! on stderr never stands within a line; a syslog daemon that takes nothing is waited for once,
+//! [`SYSLOG_WAIT`], and then not until it takes something again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -17,6 +18,8 @@ use nix::fcntl::OFlag;
 
 use crate::config::LogDestination;
 
+/// Bytes that a pipe takes whole or not at all (POSIX, `PIPE_BUF`; Linux).
+const PIPE_BUF: usize = 4096;
 /// Facility local0, severity info.
 const SYSLOG_PRIORITY: u8 = 16 * 8 + 6;
 /// How long a full syslog socket may hold up the thread.
@@ -65,7 +68,7 @@ impl Sink {
     /// Writes whole lines.
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
         match self {
-            Self::Stderr(stream) => stream.write(lines).map_err(|lost| lost.at("stderr")),
+            Self::Stderr(stream) => stream.write_pieces(lines).map_err(|lost| lost.at("stderr")),
             Self::File(stream, path) => {
                 stream.write(lines).map_err(|lost| lost.at(&path.display().to_string()))
             }
@@ -124,6 +127,19 @@ impl Stream {
         })
     }
 
+    /// As `write`, where others write, too: in pieces that a pipe takes whole, so that nothing comes to
+    /// stand within a line.
+    fn write_pieces(&mut self, lines: &[u8]) -> Result<(), Lost> {
+        let mut rest = lines;
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(piece(rest));
+            self.write(piece)
+                .map_err(|lost| Lost { records: lost.records + count(after), ..lost })?;
+            rest = after;
+        }
+        Ok(())
+    }
+
     /// Writes as much as can be written, and says how much that is.
     fn append(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
         let mut written = 0;
@@ -137,6 +153,13 @@ impl Stream {
         }
         (written, Ok(()))
     }
+}
+
+/// How many bytes of some lines a pipe takes whole: lines that fit, or a longer one by itself.
+fn piece(lines: &[u8]) -> usize {
+    let end = |bytes: &[u8]| bytes.iter().rposition(|byte| *byte == b'\n').map(|last| last + 1);
+    let first = || lines.iter().position(|byte| *byte == b'\n').map(|first| first + 1);
+    end(&lines[..lines.len().min(PIPE_BUF)]).or_else(first).unwrap_or(lines.len())
 }
 
 /// How many lines end in `bytes`.
@@ -219,4 +242,24 @@ fn is_gone(error: &io::Error) -> bool {
             | ErrorKind::NotFound
             | ErrorKind::BrokenPipe
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_are_whole_lines_that_a_pipe_takes_at_once() {
+        let lines = |lengths: &[usize]| -> Vec<u8> {
+            lengths.iter().flat_map(|n| [vec![b'x'; n - 1], vec![b'\n']].concat()).collect()
+        };
+        for (lengths, expected) in [
+            (&[100, 200][..], 300),
+            (&[4000, 96, 1], 4096),
+            (&[4000, 97], 4000),
+            (&[5000, 10], 5000),
+        ] {
+            assert_eq!(piece(&lines(lengths)), expected, "{lengths:?}");
+        }
+    }
 }
