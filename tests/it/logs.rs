@@ -209,7 +209,7 @@ fn a_shard_whose_queue_is_full_drops_and_counts() {
     ringlane.listen_again();
     let said = ringlane.end();
     // What else is said there stands between records, never within one.
-    let is_record = |line: &str| serde_json::from_str::<serde_json::Value>(line).is_ok();
+    let is_record = |line: &str| serde_json::from_str::<Value>(line).is_ok();
     let (records, words): (Vec<&String>, Vec<&String>) = said.iter().partition(|l| is_record(l));
     assert!(words.iter().all(|word| word.starts_with("ringlane")), "{words:#?}");
     assert_eq!(records.len() as u64 + dropped, SESSIONS);
