@@ -44,8 +44,10 @@ struct Copied {
     held: Cell<usize>,
     /// The session has ended.
     is_over: Cell<bool>,
-    /// The server does not hear the rest.
+    /// The server is to hear nothing more.
     is_broken: Cell<bool>,
+    /// Once the server has gone: whether it has heard everything.
+    heard: Cell<Option<bool>>,
     news: Signal,
 }
 
@@ -71,6 +73,7 @@ impl Mirror {
             held: Cell::new(0),
             is_over: Cell::new(false),
             is_broken: Cell::new(false),
+            heard: Cell::new(None),
             news: Signal::new(&shard.reactor),
             shard: Rc::clone(&shard),
         });
@@ -87,14 +90,14 @@ impl Mirror {
     /// The client said this.
     pub(crate) fn push(&self, bytes: &[u8]) {
         let (copied, mirrors) = (&*self.0, &self.0.shard.mirrors);
-        if copied.is_broken.get() {
-            copied.counters().mirror_dropped.add(bytes.len() as u64);
-            return;
-        }
         let (held, all) = (copied.held.get() + bytes.len(), mirrors.held.get() + bytes.len());
-        if held > MIRROR_BYTES || all > MIRROR_BYTES_ALL {
+        let has_ended = copied.is_broken.get() || copied.heard.get().is_some();
+        if has_ended || held > MIRROR_BYTES || all > MIRROR_BYTES_ALL {
             copied.counters().mirror_dropped.add(bytes.len() as u64);
             copied.is_broken.set(true);
+            if copied.heard.get() == Some(true) {
+                copied.end(false);
+            }
         } else {
             copied.waiting.borrow_mut().extend_from_slice(bytes);
             copied.held.set(held);
@@ -120,13 +123,7 @@ impl Copied {
             Ok(Some(server)) => self.talk(&server).await,
             _ => false,
         };
-        if !heard {
-            self.is_broken.set(true);
-            self.counters().mirror_failed.add(1);
-            self.counters().mirror_dropped.add(self.held.get() as u64);
-            self.waiting.take();
-            self.let_go(self.held.get());
-        }
+        self.end(heard);
         let mirrors = &self.shard.mirrors;
         mirrors.live.set(mirrors.live.get() - 1);
     }
@@ -142,7 +139,15 @@ impl Copied {
     /// Whether the server took everything, to the end of the session.
     async fn talk(&self, server: &Stream) -> bool {
         let mut receiver = server.receiver();
-        let mut answers = pin!(async { while let Ok(Some(_)) = receiver.next().await {} });
+        // Whether it ended them by itself.
+        let mut answers = pin!(async {
+            loop {
+                match receiver.next().await {
+                    Ok(Some(_)) => {}
+                    outcome => return outcome.is_ok(),
+                }
+            }
+        });
         let mut given_up = pin!(self.given_up());
         let said = first(self.say(server), answers.as_mut());
         match first(given_up.as_mut(), said).await {
@@ -152,6 +157,8 @@ impl Copied {
                 first(given_up, answers).await;
                 true
             }
+            // As a database does that has heard goodbye.
+            First::Right(First::Right(true)) if self.held.get() == 0 => true,
             _ => {
                 server.reset_on_close();
                 false
@@ -175,7 +182,7 @@ impl Copied {
         }
     }
 
-    /// Resolves when the copy is broken, or its session has been over for long enough.
+    /// Resolves when the server is to hear no more, or the session has been over for long enough.
     async fn given_up(&self) {
         while !self.is_broken.get() {
             if self.is_over.get() {
@@ -183,6 +190,17 @@ impl Copied {
                 return;
             }
             self.news.wait().await;
+        }
+    }
+
+    /// The server has gone, and has heard everything or not.
+    fn end(&self, heard: bool) {
+        self.heard.set(Some(heard));
+        if !heard {
+            self.counters().mirror_failed.add(1);
+            self.counters().mirror_dropped.add(self.held.get() as u64);
+            self.waiting.take();
+            self.let_go(self.held.get());
         }
     }
 

@@ -125,6 +125,29 @@ fn a_mirror_that_resets_is_let_go() {
 }
 
 #[test]
+fn a_mirror_may_end_a_session_of_which_it_has_heard_all() {
+    let echo = Echo::start();
+    let (tell, told) = mpsc::channel();
+    let polite = Server::each(move |mut stream| {
+        let mut heard = [0; 5];
+        stream.read_exact(&mut heard).unwrap();
+        stream.shutdown(Shutdown::Write).unwrap();
+        // The other side has ended, too.
+        assert_eq!(stream.read(&mut heard).unwrap(), 0);
+        tell.send(()).unwrap();
+    });
+    let ringlane = start(&echo, polite.address, "");
+    let mut client = session(ringlane.address());
+    told.recv().unwrap();
+    assert_eq!(counters(&ringlane), [1, 0, 5, 0]);
+    round_trip(&mut client, b"more");
+    drop(client);
+    ringlane.wait_until_idle();
+    assert_eq!(counters(&ringlane), [1, 1, 5, 4], "it did not hear this");
+    ringlane.end();
+}
+
+#[test]
 fn a_share_of_sessions_is_heard() {
     let (echo, (shadow, _heard)) = (Echo::start(), recorder());
     let ringlane = start(&echo, shadow.address, ", share = 0.5");
