@@ -39,10 +39,9 @@ impl Throttle {
         let limits = shard.snapshot.backend(backend).bandwidth;
         let slowest = limits.per_session.into_iter().chain(limits.per_backend).min()?;
         let fill = usize::try_from(slowest / FILLS_PER_SECOND).unwrap_or(PIPE_SIZE);
-        let pace = || limits.per_session.map(Pace::of_bytes);
         let pause = || RefCell::new(shard.reactor.sleep(Duration::ZERO));
         Some(Self {
-            session: pace().zip(pace()).map(|(up, down)| [up, down]),
+            session: limits.per_session.map(|rate| [Pace::of_bytes(rate), Pace::of_bytes(rate)]),
             backend,
             pauses: [pause(), pause()],
             fill: fill.clamp(BUFFER_SIZE, PIPE_SIZE),

@@ -1,9 +1,9 @@
 //! One session of the real relay as a machine: any sequence of events at its two ends.
 //!
 //! A shard in a simulated network; the input says what client and server write, read, end and reset,
-//! how fast they may, and how the weather is. After every event the relay must keep its promises: bytes arrive as they
-//! were sent, it holds no more than its window, it does not spin; in the end everything is given
-//! back and the session has one record with the right code.
+//! how fast they may, and how the weather is. After every event the relay must keep its promises: bytes
+//! arrive as they were sent and no faster than they may, it holds no more than its window, it does not
+//! spin; in the end everything is given back and the session has one record with the right code.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -39,7 +39,10 @@ const A_MOMENT: Duration = Duration::from_millis(5);
 const TURNS: usize = 20_000;
 
 /// Bytes per second of a session whose bandwidth is limited.
-const LIMITED: u64 = 10_000_000;
+const LIMITED: u64 = 1_000_000;
+
+/// What such a session may have had beyond its rate: a burst, and the last receive.
+const AHEAD: u64 = 5 * BUFFER_SIZE as u64;
 
 /// Operations that one session, its listener and cancellations may have in flight.
 const OPERATIONS: usize = 12;
@@ -86,6 +89,7 @@ struct End {
 struct Machine {
     net: Net,
     weather: Weather,
+    per_session: Option<u64>,
     reactor: Reactor,
     rest: Rest,
     mailboxes: Arc<[Mailbox]>,
@@ -134,8 +138,18 @@ impl Machine {
         };
         let ends = [end(client), end(client)];
         let rest = Rest::Not;
-        let mut machine =
-            Self { net, weather, reactor, rest, mailboxes, log, gauges, ends, resets: 0 };
+        let mut machine = Self {
+            net,
+            weather,
+            per_session,
+            reactor,
+            rest,
+            mailboxes,
+            log,
+            gauges,
+            ends,
+            resets: 0,
+        };
         let accepted = (0..1000).find_map(|_| {
             machine.run(A_MOMENT);
             machine.net.accept(1, server)
@@ -233,6 +247,10 @@ impl Machine {
         for (from, to) in [(0, 1), (1, 0)] {
             let (written, read) = (self.ends[from].written, self.ends[to].read);
             assert!(read <= written, "end {to} got {read} bytes of {written}");
+            if let Some(rate) = self.per_session {
+                let allowed = (self.net.now().as_secs_f64() * rate as f64) as u64 + AHEAD;
+                assert!(read <= allowed, "end {to} got {read} bytes, {allowed} were allowed");
+            }
             let under_way = written - read;
             assert!(under_way <= held as u64, "{under_way} bytes are between the ends");
             let early = self.ends[to].at_end && !self.ends[from].finished && self.resets == 0;
