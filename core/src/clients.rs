@@ -7,8 +7,9 @@
 //! that no limit is ever exceeded however many shards ask at once; an entry without sessions whose
 //! arrivals are paid for is free for another client and is taken over locked. Not here: who is
 //! allowed past the limits, reading a clock. Invariants: who holds a [`Place`] is counted in exactly
-//! that entry; no client has two entries that can be entered. When all entries of a set are in use a further client is let in uncounted ([`Entry::Unknown`]):
-//! strangers in numbers must not lock out who comes next.
+//! that entry; no client has two entries that can be entered. When all entries of a set are in use a
+//! further client is let in uncounted ([`Entry::Unknown`]): strangers in numbers must not lock out who
+//! comes next.
 
 use std::time::Duration;
 

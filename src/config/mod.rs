@@ -1,9 +1,9 @@
 //! The configuration file: TOML text in, a checked [`Snapshot`] out, or a report of all that is wrong.
 //!
 //! What this is not: it binds nothing, looks at nothing of the host, and keeps nothing; a limit that
-//! depends on the host is derived by `control`, which also looks names up. The way through the modules: `syntax` (what the TOML parser complains about) →
-//! `global`, `frontend`, `backend` (one reader per table, on `table`) → `lower` (references,
-//! duplicates, ids). `words` knows every key, `report` shows what went wrong.
+//! depends on the host is derived by `control`, which also looks names up. The way through the modules:
+//! `syntax` (what the TOML parser complains about) → `global`, `frontend`, `backend` (one reader per
+//! table, on `table`) → `lower` (references, duplicates, ids). `words` knows every key, `report` shows what went wrong.
 //!
 //! Invariant: a reader that can't use a value records a diagnostic and goes on with a placeholder,
 //! so that one run finds every error; a [`Config`] leaves this module only when no diagnostic was
