@@ -279,3 +279,26 @@ fn a_server_that_is_slow_to_accept_loses_the_race() {
     assert!(log.iter().all(|record| record["server"] == "s2" && record["retries"] == 0), "{log:?}");
     ringlane.end();
 }
+
+#[test]
+fn a_race_begins_after_the_time_that_most_connects_take() {
+    let (hole, echo) = (BlackHole::new(), Echo::greeting('e'));
+    let ringlane = Setup::to(&[hole.address, echo.address])
+        .shards(1)
+        // Sessions from before the first measurement are still in the hole at the end.
+        .global("drain_timeout = \"100ms\"")
+        .frontend("timeout = { connect = \"1m\" }")
+        .backend("race_after = \"p95\"")
+        .start();
+    ringlane.order("back/s1", "maint");
+    for _ in 0..20 {
+        assert_eq!(greeting(&mut connect(ringlane.address())).unwrap(), 'e');
+    }
+    ringlane.order("back/s1", "ready");
+    let won = "ringlane_server_races_won_total{backend=\"back\",server=\"s2\"}";
+    wait_until("a race to be won", || {
+        letters_of_either(ringlane.address());
+        ringlane.metrics()[won] > 0.0
+    });
+    ringlane.end();
+}

@@ -1,7 +1,7 @@
 //! PostgreSQL behind a frontend that knows its protocol: routes, cancels, and drains between
 //! transactions.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::harness::balancer::{Ringlane, Setup, path_str};
 use crate::harness::certificates::{Authority, show};
+use crate::harness::client::connect;
 use crate::harness::postgres::Postgres;
 use crate::harness::program::{Beside, bound_to_us, find};
 use crate::harness::session::{Answer, Session};
@@ -327,5 +328,22 @@ fn sessions_that_stay_move_between_their_transactions() {
     let rows: usize = rows.map(|count| count.parse::<usize>().unwrap()).sum();
     assert_eq!(rows, committed, "what was acknowledged is there, and nothing else");
     println!("{committed} transactions over {} sessions", ringlane.frontend("sessions"));
+    ringlane.end();
+}
+
+#[test]
+fn who_asks_for_gssapi_is_told_that_there_is_none_and_goes_on() {
+    let server = Postgres::start();
+    let ringlane = balance(&[server.address], "");
+    let mut client = connect(ringlane.address());
+    // GSSENCRequest, and the answer that it is not offered.
+    client.write_all(&[0, 0, 0, 8, 4, 210, 22, 48]).unwrap();
+    let mut answer = [0];
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, *b"N");
+    client.write_all(b"\0\0\0\x11\0\x03\0\0user\0it\0\0").unwrap();
+    client.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, *b"R", "the server has begun to log it in");
+    drop(client);
     ringlane.end();
 }

@@ -102,6 +102,19 @@ fn a_replica_that_lags_or_does_not_say_is_stale() {
 }
 
 #[test]
+fn a_replica_may_be_so_many_bytes_behind() {
+    let now = Instant::now();
+    let max_lag = Some(LagLimit::Bytes(100));
+    let mut backend = Backend::new(Rules { max_lag, ..Rules::default() }, [1, 1, 1]);
+    for (index, bytes) in [(0, Some(100)), (1, Some(101)), (2, None)] {
+        let lag = Some(Lag { time: Some(Duration::ZERO), bytes });
+        let seen = Seen { role: Some(Role::Replica), lag, ..Seen::default() };
+        backend.observe(index, Ok(seen), now);
+    }
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [0]);
+}
+
+#[test]
 fn operators_and_agents_take_servers_out() {
     let now = Instant::now();
     let mut backend = Backend::new(Rules::default(), [1, 1]);
