@@ -15,6 +15,18 @@ use crate::health::RoleWanted;
 use crate::options::{Source, TcpOptions};
 use crate::route::{Protocol, Route, Unrouted};
 
+/// How long a server may take to accept a connection, by default.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a client's first message may take, by default.
+const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a side may be silent, by default.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// How long a drained session must have been silent, by default: no answer is outstanding then.
+const DRAIN_IDLE: Duration = Duration::from_secs(1);
+
 /// Index of a frontend in [`Snapshot::frontends`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FrontendId(pub u32);
@@ -282,10 +294,11 @@ pub struct Timeout {
 }
 
 /// Which congestion control a side uses.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Congestion {
     /// The host's, but a loss-based one for bulk on paths under about a millisecond, where a
     /// pacing one (bbr) would double the cost.
+    #[default]
     Auto,
     /// The host's default, untouched.
     Host,
@@ -325,6 +338,80 @@ pub enum BalanceKind {
     LeastBandwidth,
     /// The first server that has room.
     First,
+}
+
+impl Default for Frontend {
+    /// Without a name, a listener or a limit.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            bind: Vec::new(),
+            transparent: false,
+            backend: BackendId::default(),
+            max_connections: u32::MAX,
+            timeout: Timeout::default(),
+            congestion: Congestion::default(),
+            tcp: TcpOptions::default(),
+            path: Path::default(),
+            role: RoleWanted::default(),
+            accept_proxy: None,
+            protocol: Protocol::default(),
+            routes: Vec::new(),
+            no_sni: Unrouted::default(),
+            unmatched: Unrouted::default(),
+            rate: None,
+            per_client: None,
+            priority: Priority::default(),
+        }
+    }
+}
+
+impl Default for Backend {
+    /// Without a name or servers.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            balance: BalanceKind::default(),
+            hash: HashKey::default(),
+            affinity: None,
+            congestion: Congestion::default(),
+            tcp: TcpOptions::default(),
+            source: Source::default(),
+            send_proxy: None,
+            race_after: None,
+            queue: None,
+            drain_idle: DRAIN_IDLE,
+            bandwidth: Bandwidth::default(),
+            mirror: None,
+            first_server: ServerId(0),
+            server_count: 0,
+        }
+    }
+}
+
+impl Default for Server {
+    /// Without a name or an address.
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            backend: BackendId::default(),
+            address: None,
+            weight: 1,
+            backup: false,
+            max_connections: u32::MAX,
+        }
+    }
+}
+
+impl Default for Timeout {
+    fn default() -> Self {
+        Self {
+            greeting: GREETING_TIMEOUT,
+            connect: CONNECT_TIMEOUT,
+            client: IDLE_TIMEOUT,
+            server: IDLE_TIMEOUT,
+        }
+    }
 }
 
 impl BalanceKind {

@@ -6,10 +6,8 @@ use std::iter;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::snapshot::{
-    Address, Affinity, BalanceKind, Bandwidth, Congestion, HashKey, LoadBound, Mirror, Queue,
-    RaceAfter, SendProxy,
+    self, Address, Affinity, BalanceKind, HashKey, LoadBound, Queue, RaceAfter,
 };
 
 use super::address::{self, Place as Where};
@@ -60,9 +58,6 @@ const FOREIGN_KEYS: [(&str, &str); 7] = [
 /// How much more than the average a server with bounded load may have, in hundredths of it.
 const LOAD_BOUNDS: RangeInclusive<u32> = 105..=1000;
 
-/// How long a drained session must have been silent where nothing is said: nobody waits for an answer.
-const DRAIN_IDLE: Duration = Duration::from_secs(1);
-
 /// How long a client is remembered where nothing is said.
 const AFFINITY_TTL: Duration = Duration::from_secs(30 * 60);
 
@@ -80,23 +75,13 @@ pub(super) struct Backend<'a> {
     /// The table, for later complaints.
     pub(super) table: Table<'a>,
     pub(super) name: Option<At<&'a str>>,
-    pub(super) balance: BalanceKind,
-    pub(super) hash: HashKey,
-    pub(super) affinity: Option<Affinity>,
-    pub(super) congestion: Congestion,
-    pub(super) tcp: TcpOptions,
-    pub(super) source: Source,
-    pub(super) send_proxy: Option<SendProxy>,
-    pub(super) queue: Option<Queue>,
-    pub(super) race_after: Option<RaceAfter>,
-    pub(super) drain_idle: Duration,
-    pub(super) bandwidth: Bandwidth,
-    pub(super) mirror: Option<Mirror>,
     pub(super) servers: Vec<Server<'a>>,
     /// How they are watched.
     pub(super) watch: Watch,
     /// Whether its check sees which of them is primary.
     pub(super) sees_roles: bool,
+    /// All that needs no other table; `lower` fills in the rest.
+    pub(super) settings: snapshot::Backend,
 }
 
 /// One entry of `server` as the file has it.
@@ -143,8 +128,8 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
     }
     let own = servers.iter().map(|s| iter::repeat_n(s.check_address.clone(), s.slots as usize));
     watch.addresses = own.flatten().collect();
-    let backend = Backend {
-        name,
+    let defaults = snapshot::Backend::default();
+    let settings = snapshot::Backend {
         balance: balance(&table),
         hash: key(&table, "hash"),
         affinity: affinity(&table),
@@ -154,14 +139,12 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
         send_proxy: passing::send_proxy(&table),
         queue: queue(&table, &servers),
         race_after: race_after(&table),
-        drain_idle: table.duration("drain_idle").unwrap_or(DRAIN_IDLE),
+        drain_idle: table.duration("drain_idle").unwrap_or(defaults.drain_idle),
         bandwidth: passing::bandwidth(&table),
         mirror: passing::mirror(&table),
-        servers,
-        watch,
-        sees_roles,
-        table,
+        ..defaults
     };
+    let backend = Backend { name, servers, watch, sees_roles, settings, table };
     backend.table.refuse_unknown_keys();
     backend
 }

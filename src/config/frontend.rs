@@ -4,29 +4,18 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use ringlane_core::health::RoleWanted;
-use ringlane_core::options::TcpOptions;
 use ringlane_core::snapshot::{
-    AcceptProxy, Address, ClientLimits, ClientRate, Congestion, Path, Priority, Refusal, Timeout,
+    self, AcceptProxy, Address, ClientLimits, ClientRate, Path, Priority, Refusal, Timeout,
 };
 
 use super::address::{self, Problem};
-use super::route::{self, Routing};
+use super::route;
 use super::sockets;
 use super::table::{At, Table};
 use super::words::Place;
-
-/// How long a server may take to accept a connection where nothing is said.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a client's greeting may take where nothing is said.
-const GREETING_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long a side may be silent where nothing is said.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// What other balancers call what this one can't carry yet, or calls differently.
 const FOREIGN_MODES: [(&str, &str); 3] = [("stream", "tcp"), ("layer4", "tcp"), ("l4", "tcp")];
@@ -75,18 +64,10 @@ pub(super) struct Frontend<'a> {
     pub(super) name: Option<At<&'a str>>,
     pub(super) bind: Vec<At<Address>>,
     pub(super) backend: Option<At<&'a str>>,
-    pub(super) max_connections: u32,
-    pub(super) timeout: Timeout,
-    pub(super) congestion: Congestion,
-    pub(super) tcp: TcpOptions,
-    pub(super) transparent: bool,
-    pub(super) path: Path,
-    pub(super) role: RoleWanted,
-    pub(super) accept_proxy: Option<AcceptProxy>,
-    pub(super) priority: Priority,
-    pub(super) routing: Routing<'a>,
-    pub(super) rate: Option<u32>,
-    pub(super) per_client: Option<ClientLimits>,
+    /// Each with the name of its backend, which has no id yet.
+    pub(super) routes: Vec<route::Entry<'a>>,
+    /// All that needs no other table; `lower` fills in the rest.
+    pub(super) settings: snapshot::Frontend,
 }
 
 /// Reads one frontend.
@@ -100,10 +81,8 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
     let paths = [("auto", Path::Auto), ("copy", Path::Copy), ("splice", Path::Splice)];
     let priorities =
         [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
-    let frontend = Frontend {
-        name,
-        bind: bind(&table),
-        backend: table.string("backend"),
+    let routing = route::read(&table);
+    let settings = snapshot::Frontend {
         max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
         timeout: timeout(&table),
         congestion: table.congestion(),
@@ -112,10 +91,20 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
         path: table.choice("path", &paths, &FOREIGN_PATHS).unwrap_or_default(),
         role: role(&table).unwrap_or_default(),
         accept_proxy: accept_proxy(&table),
-        routing: route::read(&table),
+        protocol: routing.protocol,
+        no_sni: routing.no_sni,
+        unmatched: routing.unmatched,
         rate: table.integer("rate", 1..=RATE_MAX),
         per_client: per_client(&table),
         priority: table.choice("priority", &priorities, &[]).unwrap_or_default(),
+        ..snapshot::Frontend::default()
+    };
+    let frontend = Frontend {
+        name,
+        bind: bind(&table),
+        backend: table.string("backend"),
+        routes: routing.routes,
+        settings,
         table,
     };
     frontend.table.refuse_unknown_keys();
@@ -165,13 +154,13 @@ fn bind(table: &Table<'_>) -> Vec<At<Address>> {
 /// `true`, or a table that says from whom.
 fn accept_proxy(table: &Table<'_>) -> Option<AcceptProxy> {
     let value = table.value("accept_proxy")?;
-    let mut accept = AcceptProxy { trusted: Vec::new(), timeout: GREETING_TIMEOUT };
+    let mut accept = AcceptProxy { trusted: Vec::new(), timeout: Timeout::default().greeting };
     if let Some(accepted) = value.as_boolean() {
         return accepted.then_some(accept);
     }
     let mut inner = table.table("accept_proxy", Place::AcceptProxy)?;
     inner.call(format!("accept_proxy of {}", table.called()));
-    accept.timeout = inner.duration("timeout").unwrap_or(GREETING_TIMEOUT);
+    accept.timeout = inner.duration("timeout").unwrap_or(accept.timeout);
     inner.require(&["trusted"]);
     accept.trusted = networks(&inner, "trusted");
     inner.refuse_unknown_keys();
@@ -232,19 +221,14 @@ fn per_client(table: &Table<'_>) -> Option<ClientLimits> {
 }
 
 fn timeout(table: &Table<'_>) -> Timeout {
-    let mut timeout = Timeout {
-        greeting: GREETING_TIMEOUT,
-        connect: CONNECT_TIMEOUT,
-        client: IDLE_TIMEOUT,
-        server: IDLE_TIMEOUT,
-    };
+    let mut timeout = Timeout::default();
     let Some(mut inner) = table.table("timeout", Place::Timeout) else { return timeout };
     inner.call(format!("timeout of {}", table.called()));
-    let idle = inner.duration("idle").unwrap_or(IDLE_TIMEOUT);
-    timeout.greeting = inner.duration("greeting").unwrap_or(GREETING_TIMEOUT);
-    timeout.connect = inner.duration("connect").unwrap_or(CONNECT_TIMEOUT);
-    timeout.client = inner.duration("client").unwrap_or(idle);
-    timeout.server = inner.duration("server").unwrap_or(idle);
+    let duration = |key, otherwise| inner.duration(key).unwrap_or(otherwise);
+    timeout.greeting = duration("greeting", timeout.greeting);
+    timeout.connect = duration("connect", timeout.connect);
+    timeout.client = duration("client", duration("idle", timeout.client));
+    timeout.server = duration("server", duration("idle", timeout.server));
     inner.refuse_unknown_keys();
     timeout
 }

@@ -16,6 +16,7 @@ use super::backend::{Backend, Server};
 use super::frontend::Frontend;
 use super::names::Lookup;
 use super::report::{Diagnostic, Sink, quoted};
+use super::route;
 use super::table::{At, Table};
 use super::words;
 
@@ -120,20 +121,9 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
         }
         snapshot.backends.push(snapshot::Backend {
             name: owned(backend.name.as_ref()),
-            balance: backend.balance,
-            hash: backend.hash,
-            affinity: backend.affinity,
-            congestion: backend.congestion,
-            tcp: backend.tcp,
-            source: backend.source,
-            send_proxy: backend.send_proxy,
-            queue: backend.queue,
-            race_after: backend.race_after,
-            drain_idle: backend.drain_idle,
-            bandwidth: backend.bandwidth,
-            mirror: backend.mirror,
             first_server,
             server_count: id_of_next_server(snapshot) - first_server.0,
+            ..backend.settings
         });
     }
     lookups
@@ -201,31 +191,17 @@ fn lower_frontends(
             id.unwrap_or_default()
         };
         let backend = find(frontend.backend.as_ref(), &frontend.table);
-        let routing = frontend.routing;
-        let routes = routing
-            .routes
-            .into_iter()
-            .map(|(route, table, name)| Route { backend: find(name.as_ref(), &table), ..route });
-        let routes = routes.collect();
+        let lowered = |entry: route::Entry<'_>| Route {
+            backend: find(entry.backend.as_ref(), &entry.table),
+            ..entry.route
+        };
+        let routes = frontend.routes.into_iter().map(lowered).collect();
         snapshot.frontends.push(snapshot::Frontend {
             name: owned(frontend.name.as_ref()),
             bind: frontend.bind.into_iter().map(|bind| bind.value).collect(),
             backend,
-            max_connections: frontend.max_connections,
-            timeout: frontend.timeout,
-            congestion: frontend.congestion,
-            tcp: frontend.tcp,
-            transparent: frontend.transparent,
-            path: frontend.path,
-            role: frontend.role,
-            accept_proxy: frontend.accept_proxy,
-            priority: frontend.priority,
-            rate: frontend.rate,
-            per_client: frontend.per_client,
-            protocol: routing.protocol,
             routes,
-            no_sni: routing.no_sni,
-            unmatched: routing.unmatched,
+            ..frontend.settings
         });
     }
 }

@@ -26,9 +26,18 @@ const FOREIGN_PROTOCOLS: [(&str, &str); 8] = [
 pub(super) struct Routing<'a> {
     pub(super) protocol: Protocol,
     /// Each with the name of its backend, which has no id yet.
-    pub(super) routes: Vec<(Route, Table<'a>, Option<At<&'a str>>)>,
+    pub(super) routes: Vec<Entry<'a>>,
     pub(super) no_sni: Unrouted,
     pub(super) unmatched: Unrouted,
+}
+
+/// One route as the file has it.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    /// The table, for later complaints.
+    pub(super) table: Table<'a>,
+    pub(super) backend: Option<At<&'a str>>,
+    pub(super) route: Route,
 }
 
 /// Reads what concerns first words.
@@ -66,11 +75,7 @@ pub(super) fn read<'a>(table: &Table<'a>) -> Routing<'a> {
     }
 }
 
-fn read_route<'a>(
-    mut table: Table<'a>,
-    protocol: Protocol,
-    of: &Table<'_>,
-) -> (Route, Table<'a>, Option<At<&'a str>>) {
+fn read_route<'a>(mut table: Table<'a>, protocol: Protocol, of: &Table<'_>) -> Entry<'a> {
     table.call(format!("{} of {}", table.called(), of.called()));
     table.require(&["backend"]);
     let texts = |key| -> Vec<String> {
@@ -95,7 +100,7 @@ fn read_route<'a>(
     };
     let backend = table.string("backend");
     table.refuse_unknown_keys();
-    (route, table, backend)
+    Entry { table, backend, route }
 }
 
 /// `db.example.org`, or `*.example.org` for all names below.

@@ -8,14 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringlane_core::gauges::Gauges;
-use ringlane_core::health::RoleWanted;
 use ringlane_core::mailbox::Message;
-use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::record::SessionRecord;
-use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
-    Address, Backend, BackendId, BalanceKind, Bandwidth, Congestion, Frontend, HashKey, Path,
-    Priority, ServerId, Snapshot, Timeout,
+    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, Path, ServerId, Snapshot,
+    Timeout,
 };
 use ringlane_core::sys::sim::{Net, Weather};
 
@@ -189,35 +186,15 @@ impl World {
                 max_connections: self.max_connections,
                 timeout: self.timeout,
                 congestion: Congestion::Host,
-                tcp: TcpOptions::default(),
-                transparent: false,
                 path: self.path,
-                role: RoleWanted::Any,
-                accept_proxy: None,
-                priority: Priority::Normal,
-                rate: None,
-                per_client: None,
-                protocol: Protocol::Any,
-                routes: Vec::new(),
-                no_sni: Unrouted::Backend,
-                unmatched: Unrouted::Backend,
+                ..Frontend::default()
             }],
             backends: vec![Backend {
                 name: "backend".into(),
                 balance: self.balance,
-                hash: HashKey::ClientIp,
-                affinity: None,
                 congestion: Congestion::Host,
-                tcp: TcpOptions::default(),
-                source: Source::default(),
-                send_proxy: None,
-                queue: None,
-                race_after: None,
-                drain_idle: Duration::from_secs(1),
-                bandwidth: Bandwidth::default(),
-                mirror: None,
-                first_server: ServerId(0),
                 server_count: u32::try_from(self.servers.len()).unwrap(),
+                ..Backend::default()
             }],
             servers: self.servers.iter().enumerate().map(server).collect(),
         }

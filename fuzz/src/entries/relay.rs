@@ -13,16 +13,13 @@ use crossbeam_queue::ArrayQueue;
 use ringlane_core::close::{Close, Phase};
 use ringlane_core::counters::ShardCounters;
 use ringlane_core::gauges::Gauges;
-use ringlane_core::health::RoleWanted;
 use ringlane_core::limits::{BUFFER_SIZE, RECEIVE_WINDOW};
 use ringlane_core::mailbox::{Mailbox, Message};
-use ringlane_core::options::{Source, TcpOptions};
 use ringlane_core::reactor::{Reactor, Rest};
 use ringlane_core::record::SessionRecord;
-use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
-    Address, Backend, BackendId, BalanceKind, Bandwidth, Congestion, Frontend, FrontendId, HashKey,
-    Path, Priority, Server, ServerId, Snapshot, Timeout,
+    Address, Backend, BackendId, BalanceKind, Bandwidth, Congestion, Frontend, FrontendId, Path,
+    Server, ServerId, Snapshot, Timeout,
 };
 use ringlane_core::sys::sim::{Net, SocketId, Weather};
 
@@ -349,35 +346,16 @@ fn snapshot(path: Path, bandwidth: Bandwidth) -> Snapshot {
             max_connections: 10,
             timeout: Timeout { greeting: long, connect: long, client: long, server: long },
             congestion: Congestion::Host,
-            tcp: TcpOptions::default(),
-            transparent: false,
             path,
-            role: RoleWanted::Any,
-            accept_proxy: None,
-            priority: Priority::Normal,
-            rate: None,
-            per_client: None,
-            protocol: Protocol::Any,
-            routes: Vec::new(),
-            no_sni: Unrouted::Backend,
-            unmatched: Unrouted::Backend,
+            ..Frontend::default()
         }],
         backends: vec![Backend {
             name: "backend".into(),
             balance: BalanceKind::RoundRobin,
-            hash: HashKey::ClientIp,
-            affinity: None,
             congestion: Congestion::Host,
-            tcp: TcpOptions::default(),
-            source: Source::default(),
-            send_proxy: None,
-            queue: None,
-            race_after: None,
-            drain_idle: Duration::from_secs(1),
             bandwidth,
-            mirror: None,
-            first_server: ServerId(0),
             server_count: 1,
+            ..Backend::default()
         }],
         servers: vec![Server {
             name: "server".into(),

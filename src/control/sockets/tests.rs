@@ -4,9 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
-use ringlane_core::options::TcpOptions;
-use ringlane_core::route::{Protocol, Unrouted};
-use ringlane_core::snapshot::{BackendId, Path as RelayPath, Priority, Timeout};
+use ringlane_core::snapshot::{BackendId, Timeout};
 
 use super::*;
 
@@ -19,18 +17,7 @@ fn snapshot(bind: Vec<Address>) -> Snapshot {
         max_connections: 10,
         timeout: Timeout { greeting: second, connect: second, client: second, server: second },
         congestion: Congestion::Host,
-        tcp: TcpOptions::default(),
-        transparent: false,
-        path: RelayPath::Auto,
-        role: ringlane_core::health::RoleWanted::Any,
-        accept_proxy: None,
-        priority: Priority::Normal,
-        rate: None,
-        per_client: None,
-        protocol: Protocol::Any,
-        routes: Vec::new(),
-        no_sni: Unrouted::Backend,
-        unmatched: Unrouted::Backend,
+        ..Frontend::default()
     };
     Snapshot {
         generation: 1,

@@ -4,12 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringlane_core::balance::{Known, key};
-use ringlane_core::health::RoleWanted;
-use ringlane_core::options::{Source, TcpOptions};
-use ringlane_core::route::{Protocol, Unrouted};
 use ringlane_core::snapshot::{
-    Address, Affinity, Backend as Group, Bandwidth, Congestion, Frontend as Side, HashKey, Mirror,
-    Path, Priority, Queue, Server as Member, Snapshot, Timeout,
+    Address, Affinity, Backend as Group, Bandwidth, Frontend as Side, HashKey, Mirror, Queue,
+    Server as Member, Snapshot, Timeout,
 };
 use serde_json::{Value, json};
 
@@ -43,39 +40,20 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             backend: BackendId(0),
             max_connections: 100,
             timeout: Timeout { greeting: hour, connect: hour, client: hour, server: hour },
-            congestion: Congestion::Auto,
-            tcp: TcpOptions::default(),
-            transparent: false,
-            path: Path::Auto,
-            role: RoleWanted::Any,
-            accept_proxy: None,
-            priority: Priority::Normal,
-            rate: None,
-            per_client: None,
-            protocol: Protocol::Any,
-            routes: Vec::new(),
-            no_sni: Unrouted::Backend,
-            unmatched: Unrouted::Backend,
+            ..Side::default()
         }],
         backends: vec![Group {
             name: "postgres".to_owned(),
             balance: BalanceKind::LeastConn,
-            hash: HashKey::ClientIp,
             affinity: Some(Affinity { key: HashKey::ClientIp, ttl: hour, size: 100 }),
-            congestion: Congestion::Auto,
-            tcp: TcpOptions::default(),
-            source: Source::default(),
-            send_proxy: None,
             queue: Some(Queue { size: 9, timeout: None }),
-            race_after: None,
-            drain_idle: Duration::from_secs(1),
             bandwidth: Bandwidth { per_session: Some(1_250_000), per_backend: None },
             mirror: Some(Mirror {
                 server: Address::Inet(([192, 0, 2, 9], 5432).into()),
                 per_million: 10_000,
             }),
-            first_server: ServerId(0),
             server_count: 2,
+            ..Group::default()
         }],
         servers: vec![member("pg1", "10.0.0.1:5432", false), member("pg2", "[::1]:5432", true)],
     }
