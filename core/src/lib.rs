@@ -25,6 +25,7 @@ mod parking;
 pub mod prng;
 pub mod queue;
 pub mod reactor;
+pub mod reason;
 pub mod record;
 pub mod route;
 mod slab;

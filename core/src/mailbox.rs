@@ -16,6 +16,7 @@ use crate::clients::Place;
 use crate::health::{Ending, RoleWanted};
 use crate::limits;
 use crate::parking::Parking;
+use crate::reason::Reason;
 use crate::snapshot::{Address, BackendId, FrontendId, ServerId};
 use crate::sys::Socket;
 
@@ -40,6 +41,8 @@ pub enum Message {
         role: RoleWanted,
         /// How.
         how: Ending,
+        /// Why.
+        why: Reason,
     },
     /// A server is somewhere else from now on. New sessions go there; those that live stay.
     Moved {

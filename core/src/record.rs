@@ -8,7 +8,11 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 
 use crate::close::Close;
-use crate::snapshot::{FrontendId, ServerId};
+use crate::reason::Reason;
+use crate::snapshot::{BackendId, FrontendId, ServerId};
+
+/// Servers that a record names as tried in vain; further ones are only counted (`retries`).
+pub const TRIED_MAX: usize = 4;
 
 /// The number of a session, for servers and logs to meet by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,20 +44,28 @@ pub struct SessionRecord {
     pub generation: u64,
     /// Where it came in.
     pub frontend: FrontendId,
-    /// Who served it; `None` if nobody did.
+    /// The backend that its route led to, also where no server was found.
+    pub backend: BackendId,
+    /// The server that it had at its end; `None` if none.
     pub server: Option<ServerId>,
+    /// Servers whose connects failed before, in order.
+    pub tried: [Option<ServerId>; TRIED_MAX],
     /// Bytes from the client.
     pub bytes_in: u64,
     /// Bytes to the client.
     pub bytes_out: u64,
     /// From accept to the server's answer, microseconds; failed attempts included. 0 without server.
     pub connect_us: u64,
+    /// Time spent in the backend's queue, microseconds.
+    pub queue_us: u64,
     /// From accept to the end, microseconds.
     pub duration_us: u64,
     /// Connects that failed before one succeeded.
     pub retries: u32,
     /// Why it ended.
     pub close: Close,
+    /// What lies behind the close code, where that leaves it open.
+    pub reason: Option<Reason>,
     /// The shard that served it.
     pub shard: u32,
 }

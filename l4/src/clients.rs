@@ -9,16 +9,17 @@ use std::net::{IpAddr, SocketAddr};
 use ringlane_core::balance::subscriber;
 use ringlane_core::clients::{Entry, Place};
 use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::record::SessionRecord;
+use ringlane_core::reason::Reason;
+use ringlane_core::record::{SessionRecord, TRIED_MAX};
 use ringlane_core::snapshot::{FrontendId, Refusal};
 use ringlane_core::sys::{Socket, peer_address, reset_on_close};
 
 use crate::proxy;
 use crate::shard::Shard;
 
-/// The client wants more than it may have.
+/// The client wants more than it may have, and of what.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Refused;
+pub(crate) struct Refused(pub(crate) Reason);
 
 /// How a refused session ends.
 pub(crate) const REFUSED: Close = Close { cause: Cause::Refused, phase: Phase::Request };
@@ -38,11 +39,11 @@ pub(crate) fn greet(
     if settings.accept_proxy.as_ref().is_some_and(speaks_for_others) {
         return Ok(None);
     }
-    enter(shard, frontend, client.ip()).inspect_err(|Refused| {
+    enter(shard, frontend, client.ip()).inspect_err(|Refused(why)| {
         if is_reset(shard, frontend) {
             reset_on_close(connection);
         }
-        log(shard, frontend, client);
+        log(shard, frontend, client, *why);
     })
 }
 
@@ -68,11 +69,11 @@ pub(crate) fn enter(
         }
         Entry::TooMany => {
             counters.refused_too_many.add(1);
-            Err(Refused)
+            Err(Refused(Reason::TooMany))
         }
         Entry::TooFast => {
             counters.refused_too_fast.add(1);
-            Err(Refused)
+            Err(Refused(Reason::TooFast))
         }
     }
 }
@@ -90,7 +91,7 @@ pub(crate) fn leave(shard: &Shard, frontend: FrontendId, place: Option<Place>) {
     }
 }
 
-fn log(shard: &Shard, frontend: FrontendId, client: SocketAddr) {
+fn log(shard: &Shard, frontend: FrontendId, client: SocketAddr, why: Reason) {
     if !shard.snapshot.log_sessions {
         return;
     }
@@ -100,13 +101,17 @@ fn log(shard: &Shard, frontend: FrontendId, client: SocketAddr) {
         client: Some(client),
         generation: shard.snapshot.generation,
         frontend,
+        backend: shard.snapshot.frontend(frontend).backend,
         server: None,
+        tried: [None; TRIED_MAX],
         bytes_in: 0,
         bytes_out: 0,
         connect_us: 0,
+        queue_us: 0,
         duration_us: 0,
         retries: 0,
         close: REFUSED,
+        reason: Some(why),
         shard: u32::try_from(shard.reactor.shard()).unwrap_or(u32::MAX),
     };
     if shard.log.push(record).is_err() {

@@ -56,7 +56,7 @@ pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
             Err(Failure::Ours) => Cause::Resource,
             Err(Failure::Server(cause)) => cause,
         };
-        account.leave_server();
+        account.failed(id);
         tried.push(id);
         if cause == Cause::Resource || account.retries + 1 == CONNECT_ATTEMPTS {
             return Err(Close::connect(cause));

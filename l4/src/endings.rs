@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use ringlane_core::health::{Ending, RoleWanted};
+use ringlane_core::reason::Reason;
 use ringlane_core::snapshot::ServerId;
 
 /// Sessions of one server that a shard lets go per second while they are drained.
@@ -29,6 +30,7 @@ struct Word {
     /// Those of frontends that want this role; `Any`: of all.
     role: RoleWanted,
     how: Ending,
+    why: Reason,
     at: Instant,
     /// Over how long idle sessions are let go.
     spread: Duration,
@@ -38,9 +40,9 @@ struct Word {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
     /// It ends now.
-    Fenced,
+    Fenced(Reason),
     /// It ends when it is idle, and not before this time.
-    Drained(Instant),
+    Drained(Instant, Reason),
 }
 
 impl Endings {
@@ -52,7 +54,8 @@ impl Endings {
     /// A word on a server that has so many sessions.
     pub(crate) fn say(
         &self,
-        (server, role, how): (ServerId, RoleWanted, Ending),
+        (server, role): (ServerId, RoleWanted),
+        (how, why): (Ending, Reason),
         sessions: u32,
         at: Instant,
     ) {
@@ -62,7 +65,7 @@ impl Endings {
         let mut words = self.words.borrow_mut();
         // What is drained already and is to be fenced now ends; the other way round nothing is left.
         words.retain(|word| (word.server, word.role) != (server, role));
-        words.push(Word { number, server, role, how, at, spread });
+        words.push(Word { number, server, role, how, why, at, spread });
     }
 
     /// What is meant for a session: `begun` words had been said when it began, `mark` tells it from
@@ -83,16 +86,16 @@ impl Endings {
                 && word.number.wrapping_sub(begun) as i32 > 0
         });
         let verdicts = meant.map(|word| match word.how {
-            Ending::Fence => Verdict::Fenced,
+            Ending::Fence => Verdict::Fenced(word.why),
             Ending::Drain => {
                 // Spread evenly, and the same for a session whenever it asks.
                 let share = mark.wrapping_mul(0x9E37_79B9) >> 16;
-                Verdict::Drained(word.at + word.spread * share / (1 << 16))
+                Verdict::Drained(word.at + word.spread * share / (1 << 16), word.why)
             }
         });
         verdicts.min_by_key(|verdict| match verdict {
-            Verdict::Fenced => None,
-            Verdict::Drained(at) => Some(*at),
+            Verdict::Fenced(_) => None,
+            Verdict::Drained(at, _) => Some(*at),
         })
     }
 }
@@ -103,28 +106,31 @@ mod tests {
 
     const A: ServerId = ServerId(0);
 
+    /// How the old primary's sessions end.
+    const FENCE: (Ending, Reason) = (Ending::Fence, Reason::Demoted);
+
     #[test]
     fn only_those_are_meant_who_were_there_before() {
         let (endings, now) = (Endings::default(), Instant::now());
         let before = endings.said();
-        endings.say((A, RoleWanted::Primary, Ending::Fence), 10, now);
+        endings.say((A, RoleWanted::Primary), FENCE, 10, now);
         let after = endings.said();
         let of = |server, role, begun| endings.verdict((server, role), begun, 7);
-        assert_eq!(of(A, RoleWanted::Primary, before), Some(Verdict::Fenced));
+        assert_eq!(of(A, RoleWanted::Primary, before), Some(Verdict::Fenced(Reason::Demoted)));
         assert_eq!(of(A, RoleWanted::Primary, after), None);
         assert_eq!(of(A, RoleWanted::Replica, before), None, "of another frontend");
         assert_eq!(of(ServerId(1), RoleWanted::Primary, before), None, "of another server");
-        endings.say((A, RoleWanted::Any, Ending::Fence), 10, now);
-        assert_eq!(of(A, RoleWanted::Replica, before), Some(Verdict::Fenced));
+        endings.say((A, RoleWanted::Any), FENCE, 10, now);
+        assert_eq!(of(A, RoleWanted::Replica, before), Some(Verdict::Fenced(Reason::Demoted)));
     }
 
     #[test]
     fn drained_sessions_go_one_after_the_other() {
         let (endings, now) = (Endings::default(), Instant::now());
-        endings.say((A, RoleWanted::Any, Ending::Drain), 500, now);
+        endings.say((A, RoleWanted::Any), (Ending::Drain, Reason::Drained), 500, now);
         let mut times: Vec<Duration> = (0..500u32)
             .map(|mark| match endings.verdict((A, RoleWanted::Any), 0, mark * 1000) {
-                Some(Verdict::Drained(at)) => at - now,
+                Some(Verdict::Drained(at, Reason::Drained)) => at - now,
                 other => panic!("{other:?}"),
             })
             .collect();

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::reactor::{Elapsed, Receiver, Stream};
+use ringlane_core::reason::Reason;
 use ringlane_core::route::{Protocol, Said, Unrouted};
 use ringlane_core::sys::Buffer;
 
@@ -83,6 +84,7 @@ impl Ear<'_, '_> {
     async fn more(&mut self) -> Result<(), Close> {
         let ended = |cause| Close { cause, phase: Phase::Request };
         if self.bytes.len() > GREETING_MAX {
+            self.account.because(Reason::Greeting);
             return Err(REFUSED);
         }
         let reactor = &self.account.shard.reactor;
@@ -103,7 +105,7 @@ impl Ear<'_, '_> {
             match client_hello::read(&self.bytes) {
                 Progress::Done(hello) => break hello,
                 Progress::More => self.more().await?,
-                Progress::Not => return Err(self.refuse(&[])),
+                Progress::Not => return Err(self.refuse_greeting()),
             }
         };
         let ClientHello { server_name, protocols } = hello;
@@ -111,7 +113,7 @@ impl Ear<'_, '_> {
         let policy = if server_name.is_some() { frontend.unmatched } else { frontend.no_sni };
         let said = Said { sni: server_name, alpn: protocols, ..Said::default() };
         if !self.account.follow_route(said) && policy == Unrouted::Reject {
-            return Err(self.refuse(UNRECOGNIZED_NAME));
+            return Err(self.refuse(Reason::Unrouted, UNRECOGNIZED_NAME));
         }
         Ok(Greeted { bytes: std::mem::take(&mut self.bytes), ..Greeted::default() })
     }
@@ -127,11 +129,11 @@ impl Ear<'_, '_> {
                     self.more().await?;
                     continue;
                 }
-                Progress::Not => return Err(self.refuse(&[])),
+                Progress::Not => return Err(self.refuse_greeting()),
             };
             match first {
                 First::Gss => self.answer(len, postgres::NOT_OFFERED)?,
-                First::Ssl if server.is_some() => return Err(self.refuse(&[])),
+                First::Ssl if server.is_some() => return Err(self.refuse_greeting()),
                 First::Ssl if goes_by_name => {
                     self.answer(len, postgres::OFFERED)?;
                     let greeted = self.tls().await?;
@@ -170,7 +172,7 @@ impl Ear<'_, '_> {
         if !self.account.follow_route(said) && self.account.frontend().unmatched == Unrouted::Reject
         {
             // invalid_authorization_specification, as for a line missing in pg_hba.conf.
-            return Err(self.refuse(&postgres::error("28000", &text)));
+            return Err(self.refuse(Reason::Unrouted, &postgres::error("28000", &text)));
         }
         let server = server.filter(|_| self.account.route() == before);
         if server.is_none() {
@@ -185,7 +187,7 @@ impl Ear<'_, '_> {
     /// protected by what the answer promises.
     fn answer(&mut self, len: usize, answer: &[u8]) -> Result<(), Close> {
         if self.bytes.len() != len {
-            return Err(self.refuse(&[]));
+            return Err(self.refuse_greeting());
         }
         self.bytes.clear();
         match self.client().send_few(answer) {
@@ -194,8 +196,14 @@ impl Ear<'_, '_> {
         }
     }
 
+    /// Gives up on bytes that are no greeting.
+    fn refuse_greeting(&mut self) -> Close {
+        self.refuse(Reason::Greeting, &[])
+    }
+
     /// Says why, if there is a way to say it, and gives up.
-    fn refuse(&self, why: &[u8]) -> Close {
+    fn refuse(&mut self, reason: Reason, why: &[u8]) -> Close {
+        self.account.because(reason);
         if why.is_empty() {
             self.client().reset_on_close();
         } else {
@@ -214,6 +222,7 @@ pub(crate) async fn pass_on(
 ) -> Result<(), Close> {
     if greeted.asks_for_tls && !ask_for_tls(account, server).await? {
         // The client was promised what this server does not have.
+        account.because(Reason::NoTls);
         return Err(Close::connect(Cause::Server));
     }
     server.send_now(&greeted.bytes).await.map_err(|_| Close::data(Cause::Server))

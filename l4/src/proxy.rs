@@ -11,6 +11,7 @@ use std::rc::Rc;
 use proxy_header::Tlv;
 use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::reactor::{Elapsed, Receiver, Stream};
+use ringlane_core::reason::Reason;
 use ringlane_core::snapshot::{AcceptProxy, ProxyDetails, SendProxy};
 use ringlane_core::sys::Buffer;
 
@@ -41,10 +42,16 @@ pub(crate) async fn hear(
     let deadline = shard.reactor.now() + accept.timeout;
     let header = shard.reactor.timeout_at(deadline, read(receiver)).await;
     let late = Close { cause: Cause::ClientTimeout, phase: Phase::Request };
-    let Header { proxied, rest } = header.map_err(|Elapsed| late)??;
+    let header = header.map_err(|Elapsed| late)?.inspect_err(|close| {
+        if close.cause == Cause::Refused {
+            account.because(Reason::ProxyHeader);
+        }
+    })?;
+    let Header { proxied, rest } = header;
     if let Some(proxied) = proxied {
         let place = clients::enter(&shard, account.frontend_id(), proxied.ends.client.ip());
-        let place = place.map_err(|Refused| {
+        let place = place.map_err(|Refused(why)| {
+            account.because(why);
             if clients::is_reset(&shard, account.frontend_id()) {
                 client.reset_on_close();
             }

@@ -15,6 +15,7 @@ use ringlane_core::close::{Cause, Close};
 use ringlane_core::health::RoleWanted;
 use ringlane_core::queue::{LINES, Queue, Ticket};
 use ringlane_core::reactor::{Signal, first};
+use ringlane_core::reason::Reason;
 use ringlane_core::snapshot::{BackendId, ServerId};
 
 use crate::connect::take;
@@ -115,7 +116,7 @@ pub(crate) async fn occupy(account: &mut Account) -> Result<ServerId, Close> {
     let shard = Rc::clone(&account.shard);
     let (backend, _) = account.route();
     let Some(queue) = shard.gauges.queue(backend) else {
-        return take(account, &[]).ok_or_else(|| Close::connect(Cause::Server));
+        return take(account, &[]).ok_or_else(|| none_is_open(account));
     };
     if queue.waiting() == 0
         && let Some(id) = take(account, &[])
@@ -126,12 +127,30 @@ pub(crate) async fn occupy(account: &mut Account) -> Result<ServerId, Close> {
     Box::pin(wait(&shard, queue, account)).await
 }
 
-/// Waits for a place at a server.
+/// No server takes the session, and it can't wait for one.
+fn none_is_open(account: &mut Account) -> Close {
+    account.because(Reason::NoServer);
+    Close::connect(Cause::Server)
+}
+
+/// Waits for a place at a server, and notes for how long.
 async fn wait(shard: &Shard, queue: &Queue, account: &mut Account) -> Result<ServerId, Close> {
+    let since = shard.reactor.now();
+    let outcome = wait_in_line(shard, queue, account).await;
+    account.waited(shard.reactor.now().saturating_duration_since(since));
+    outcome
+}
+
+async fn wait_in_line(
+    shard: &Shard,
+    queue: &Queue,
+    account: &mut Account,
+) -> Result<ServerId, Close> {
     let (backend, _) = account.route();
     let counters = shard.counters().queue(backend);
     let Some(place) = Place::take(shard, queue, account) else {
         counters.refused.add(1);
+        account.because(Reason::QueueFull);
         return Err(Close::queue(Cause::Refused));
     };
     counters.waited.add(1);
@@ -148,6 +167,7 @@ async fn wait(shard: &Shard, queue: &Queue, account: &mut Account) -> Result<Ser
         let now = shard.reactor.now();
         if now >= until {
             counters.expired.add(1);
+            account.because(Reason::NoServer);
             return Err(Close::queue(Cause::ServerTimeout));
         }
         let wake = if is_first_here { until.min(now + PATIENCE) } else { until };

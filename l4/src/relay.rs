@@ -16,6 +16,7 @@ use ringlane_core::counters::{FrontendCounters, ServerCounters};
 use ringlane_core::health::RoleWanted;
 use ringlane_core::limits::PIPE_SIZE;
 use ringlane_core::reactor::{Receiver, Sleep, Stream};
+use ringlane_core::reason::Reason;
 use ringlane_core::snapshot::{Backend, FrontendId, Path, ServerId};
 use ringlane_core::sys::Buffer;
 
@@ -166,7 +167,7 @@ impl<'a> Traffic<'a> {
     fn deadline(&self) -> (Instant, Cause) {
         let idle = self.idle_deadline();
         let alive = self.alive[0].get().max(self.alive[1].get());
-        let Some(Verdict::Drained(at)) = self.verdict() else { return idle };
+        let Some(Verdict::Drained(at, _)) = self.verdict() else { return idle };
         let drained = match self.tracker() {
             Some(tracker) if !tracker.is_opaque() => tracker.is_idle().then_some(at),
             _ => Some(at.max(alive + self.backend().drain_idle)),
@@ -235,12 +236,16 @@ pub(crate) struct Relay<'a> {
 pub(crate) enum End {
     /// A side's connection broke.
     Broken(Broken),
-    /// A side was silent for too long, or the session was drained and idle.
+    /// A side was silent for too long.
     Silent(Cause),
+    /// It was idle and its server is drained.
+    Drained(Reason),
     /// Its server is not what it was.
     Fenced {
         /// Whether the client has been told in its protocol.
         told: bool,
+        /// What its server is instead.
+        why: Reason,
     },
 }
 
@@ -274,10 +279,10 @@ impl<'a> Relay<'a> {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let reactor = &self.traffic.shard.reactor;
         let verdict = self.traffic.verdict();
-        if verdict == Some(Verdict::Fenced) {
+        if let Some(Verdict::Fenced(why)) = verdict {
             // Before anything more passes.
-            let told = self.tell();
-            return Poll::Ready(Err(End::Fenced { told }));
+            let told = self.tell(why);
+            return Poll::Ready(Err(End::Fenced { told, why }));
         }
         if let Some(Poll::Ready(ended)) = reactor.poll_part(UP, || self.up.poll(cx)) {
             ended.map_err(End::Broken)?;
@@ -303,23 +308,26 @@ impl<'a> Relay<'a> {
                 Pin::new(&mut self.timer).postpone(at);
                 continue;
             }
-            if cause == Cause::Killed && self.traffic.tracker().is_some() {
+            let Some(Verdict::Drained(_, why)) = verdict.filter(|_| cause == Cause::Killed) else {
+                return Poll::Ready(Err(End::Silent(cause)));
+            };
+            if self.traffic.tracker().is_some() {
                 let patience = self.traffic.idle_deadline().0;
                 if self.down.poll_flushed().is_pending() && reactor.now() < patience {
                     // The client shall have its last answer before it is told.
                     Pin::new(&mut self.timer).postpone(patience);
                     continue;
                 }
-                self.tell();
+                self.tell(why);
             }
-            return Poll::Ready(Err(End::Silent(cause)));
+            return Poll::Ready(Err(End::Drained(why)));
         }
         Poll::Pending
     }
 
     /// Tells the client in its protocol that the session ends here, where that is possible.
-    fn tell(&mut self) -> bool {
-        let farewell = self.traffic.tracker().and_then(|tracker| tracker.farewell());
+    fn tell(&mut self, why: Reason) -> bool {
+        let farewell = self.traffic.tracker().and_then(|tracker| tracker.farewell(why));
         let Some(farewell) = farewell else { return false };
         self.down.poll_flushed().is_ready()
             && self.client.send_few(&farewell).is_ok_and(|sent| sent == farewell.len())

@@ -15,7 +15,8 @@ use ringlane_core::clients::Place;
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::health::RoleWanted;
 use ringlane_core::reactor::{Receiver, Stream};
-use ringlane_core::record::{SessionRecord, UniqueId};
+use ringlane_core::reason::Reason;
+use ringlane_core::record::{SessionRecord, TRIED_MAX, UniqueId};
 use ringlane_core::route::Said;
 use ringlane_core::snapshot::{BackendId, Frontend, FrontendId, SendProxy, ServerId};
 use ringlane_core::sys::{Buffer, Socket};
@@ -71,6 +72,8 @@ pub(crate) struct Account {
     client_place: Option<Place>,
     bytes: Bytes,
     close: Option<Close>,
+    /// What lies behind the close code.
+    reason: Option<Reason>,
 }
 
 /// What is known of few sessions.
@@ -82,6 +85,20 @@ struct About {
     proxied: Option<Proxied>,
     /// The number that its server was told.
     unique_id: Option<UniqueId>,
+    /// Servers whose connects failed.
+    tried: [Option<ServerId>; TRIED_MAX],
+    /// Time in the queue, microseconds.
+    queue_us: u64,
+}
+
+impl About {
+    /// Whether nothing of it will be asked for any more.
+    fn is_empty(&self) -> bool {
+        self.proxied.is_none()
+            && self.unique_id.is_none()
+            && self.tried[0].is_none()
+            && self.queue_us == 0
+    }
 }
 
 /// Begins a session on this shard, which counts it already; a place at both gates is taken.
@@ -145,7 +162,12 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
             Close::data(side.cause())
         }
         Err(End::Silent(cause)) => Close::data(cause),
-        Err(End::Fenced { told }) => {
+        Err(End::Drained(why)) => {
+            account.because(why);
+            Close::data(Cause::Killed)
+        }
+        Err(End::Fenced { told, why }) => {
+            account.because(why);
             // A reset each way: neither side must take what was said for the end.
             if !told {
                 client.reset_on_close();
@@ -246,6 +268,7 @@ impl Account {
             client_place: None,
             bytes: Bytes::default(),
             close: None,
+            reason: None,
         }
     }
 
@@ -313,7 +336,25 @@ impl Account {
     /// A server is chosen.
     fn forget_said(&mut self) {
         self.about().said = None;
-        self.about.take_if(|about| about.proxied.is_none() && about.unique_id.is_none());
+        self.about.take_if(|about| about.is_empty());
+    }
+
+    /// Why it ends, where its close code will not tell.
+    pub(crate) fn because(&mut self, reason: Reason) {
+        self.reason = Some(reason);
+    }
+
+    /// It was in the backend's queue for so long.
+    pub(crate) fn waited(&mut self, time: Duration) {
+        self.about().queue_us += micros(time);
+    }
+
+    /// A connect to its server failed: gives the place back and remembers the server.
+    pub(crate) fn failed(&mut self, id: ServerId) {
+        self.leave_server();
+        if let Some(free) = self.about().tried.iter_mut().find(|tried| tried.is_none()) {
+            *free = Some(id);
+        }
     }
 
     fn about(&mut self) -> &mut About {
@@ -368,19 +409,24 @@ impl Account {
     }
 
     fn record(&self, close: Close, duration: Duration) -> SessionRecord {
+        let about = self.about.as_ref();
         SessionRecord {
             accepted_unix_us: self.accepted_unix_us,
             unique_id: self.unique_id(),
             client: self.client(),
             generation: self.shard.snapshot.generation,
             frontend: self.frontend,
+            backend: self.backend,
             server: self.server,
+            tried: about.map_or([None; TRIED_MAX], |about| about.tried),
             bytes_in: self.bytes.from_client.get(),
             bytes_out: self.bytes.from_server.get(),
             connect_us: self.connect_us.unwrap_or(0).into(),
+            queue_us: about.map_or(0, |about| about.queue_us),
             duration_us: micros(duration),
             retries: self.retries,
             close,
+            reason: self.reason,
             shard: u32::try_from(self.shard.reactor.shard()).unwrap_or(u32::MAX),
         }
     }
@@ -390,7 +436,10 @@ impl Drop for Account {
     fn drop(&mut self) {
         // Nothing set the code: the shard was stopped and dropped the session where it stood.
         let killed = if self.connect_us.is_some() { Close::data } else { Close::connect };
-        let close = self.close.unwrap_or_else(|| killed(Cause::Killed));
+        let close = self.close.unwrap_or_else(|| {
+            self.reason = Some(Reason::Stopped);
+            killed(Cause::Killed)
+        });
         let duration = self.shard.reactor.now().saturating_duration_since(self.accepted);
         let counters = self.shard.counters();
         counters.session_duration.record(micros(duration));

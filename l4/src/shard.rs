@@ -174,9 +174,9 @@ impl Shard {
                     self.counters().taken_over.add(1);
                     session::begin(&self, connection, frontend, client);
                 }
-                First::Left(Message::EndSessions { server, role, how }) => {
+                First::Left(Message::EndSessions { server, role, how, why }) => {
                     let sessions = self.gauges.server(server).sessions();
-                    self.endings.say((server, role, how), sessions, self.reactor.now());
+                    self.endings.say((server, role), (how, why), sessions, self.reactor.now());
                     self.reactor.wake_everyone();
                     // Behind all of them: those who were meant have ended then.
                     self.reactor.yield_now().await;

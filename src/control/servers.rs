@@ -351,7 +351,8 @@ impl Servers {
         }
         book.untold.retain(|(shard, ended)| {
             let server = ServerId(first + ended.server as u32);
-            let message = Message::EndSessions { server, role: ended.role, how: ended.how };
+            let Ended { role, how, why, .. } = *ended;
+            let message = Message::EndSessions { server, role, how, why };
             let told = self.mailboxes[*shard].post(message).is_ok();
             if told {
                 self.told[*shard].fetch_add(1, Ordering::Relaxed);

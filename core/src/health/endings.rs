@@ -1,5 +1,7 @@
 //! Which sessions a change ends, and how.
 
+use crate::reason::Reason;
+
 use super::{Admin, Backend, Change, Health, OnConflict, Role, RoleWanted};
 
 /// What becomes of sessions when something about their server changes.
@@ -32,6 +34,8 @@ pub struct Ended {
     pub role: RoleWanted,
     /// How.
     pub how: Ending,
+    /// Why.
+    pub why: Reason,
 }
 
 impl OnChange {
@@ -49,33 +53,37 @@ impl Backend {
     pub fn ended_by(&mut self, changes: &[Change]) -> Vec<Ended> {
         let rules = self.rules;
         let mut ended = Vec::new();
-        let mut end = |server: usize, role: RoleWanted, what: OnChange| {
-            ended.extend(what.ending().map(|how| Ended { server, role, how }));
+        let mut end = |server: usize, role: RoleWanted, what: OnChange, why: Reason| {
+            ended.extend(what.ending().map(|how| Ended { server, role, how, why }));
         };
         for Change { server, from, to, .. } in changes {
             if to.health == Health::Down && from.health != Health::Down {
-                end(*server, RoleWanted::Any, rules.on_down);
+                end(*server, RoleWanted::Any, rules.on_down, Reason::Down);
             }
             if to.admin != Admin::Ready && from.admin == Admin::Ready {
-                end(*server, RoleWanted::Any, rules.on_drain);
+                let drains = to.admin == Admin::Drain;
+                let why = if drains { Reason::Drained } else { Reason::Maintenance };
+                end(*server, RoleWanted::Any, rules.on_drain, why);
             }
             if to.stale && !from.stale {
-                end(*server, RoleWanted::Replica, rules.on_lag);
+                end(*server, RoleWanted::Replica, rules.on_lag, Reason::Lag);
             }
             let stopped =
                 to.in_conflict && !from.in_conflict && rules.on_conflict == OnConflict::Stop;
             if stopped || (from.role, to.role) == (Role::Primary, Role::Replica) {
-                end(*server, RoleWanted::Primary, rules.on_role_change);
+                let why = if stopped { Reason::Conflict } else { Reason::Demoted };
+                end(*server, RoleWanted::Primary, rules.on_role_change, why);
             }
             if (from.role, to.role) == (Role::Replica, Role::Primary) {
-                end(*server, RoleWanted::Replica, rules.on_role_change);
+                end(*server, RoleWanted::Replica, rules.on_role_change, Reason::Promoted);
             }
         }
         let primary = self.the_primary();
         if primary.is_some() && primary != self.last_primary {
             // Whoever was primary before is it no longer, whether it can say so or not.
             let others = (0..self.servers.len()).filter(|other| Some(*other) != primary);
-            others.for_each(|other| end(other, RoleWanted::Primary, rules.on_role_change));
+            let why = Reason::Demoted;
+            others.for_each(|other| end(other, RoleWanted::Primary, rules.on_role_change, why));
             self.last_primary = primary;
         }
         ended

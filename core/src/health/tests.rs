@@ -1,6 +1,7 @@
 //! Stories of one backend, told in checks, orders and seconds.
 
 use super::*;
+use crate::reason::Reason;
 use proptest::prelude::*;
 
 fn ok() -> Result<Seen, String> {
@@ -224,10 +225,13 @@ fn a_new_primary_ends_the_sessions_of_the_old_one_though_it_is_silent() {
     backend.observe(1, role(Role::Replica), now);
     let lost = backend.observe(0, bad(), now);
     let (any, primary) = (RoleWanted::Any, RoleWanted::Primary);
-    assert_eq!(backend.ended_by(&lost), [Ended { server: 0, role: any, how: Ending::Drain }]);
+    let down = Ended { server: 0, role: any, how: Ending::Drain, why: Reason::Down };
+    assert_eq!(backend.ended_by(&lost), [down]);
     let promoted = backend.observe(1, role(Role::Primary), now);
     let ended = backend.ended_by(&promoted);
-    assert!(ended.contains(&Ended { server: 0, role: primary, how: Ending::Fence }), "{ended:?}");
+    let why = Reason::Demoted;
+    let fenced = Ended { server: 0, role: primary, how: Ending::Fence, why };
+    assert!(ended.contains(&fenced), "{ended:?}");
     assert!(!ended.iter().any(|ended| ended.server == 1 && ended.role == primary), "{ended:?}");
 }
 

@@ -15,6 +15,7 @@ mod reader;
 mod recorded;
 pub mod redis;
 
+use ringlane_core::reason::Reason;
 use ringlane_core::route::Protocol;
 
 /// Bytes of the longest greeting that is waited for; one that is longer is refused.
@@ -54,11 +55,11 @@ impl Tracker {
     }
 
     /// What tells the client that its session ends here, if it can be told now.
-    pub fn farewell(&self) -> Option<Vec<u8>> {
+    pub fn farewell(&self, why: Reason) -> Option<Vec<u8>> {
         match self {
             // admin_shutdown, as when the server itself is stopped: drivers know to connect anew.
             Self::Postgres(tracker) if tracker.is_between_messages() => {
-                Some(postgres::error("57P01", "terminating connection: its server changed"))
+                Some(postgres::error("57P01", &postgres::farewell(why)))
             }
             _ => None,
         }

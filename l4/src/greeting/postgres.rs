@@ -7,6 +7,8 @@
 
 use std::ops::RangeInclusive;
 
+use ringlane_core::reason::Reason;
+
 use super::Progress;
 use super::client_hello::HANDSHAKE;
 use super::reader::Reader;
@@ -129,6 +131,23 @@ pub fn error(code: &str, message: &str) -> Vec<u8> {
     packet.extend((fields.len() as u32 + 4).to_be_bytes());
     packet.extend(fields);
     packet
+}
+
+/// What a client reads when its session is ended, after the words of the server itself.
+pub fn farewell(why: Reason) -> String {
+    let what = match why {
+        Reason::Drained => "its server is drained by an operator",
+        Reason::Maintenance => "its server is put into maintenance by an operator",
+        Reason::Stopped => "the load balancer is stopping",
+        Reason::Down => "its server is down",
+        Reason::Conflict => "more than one server claims to be the primary",
+        Reason::Lag => "its server lags too far behind the primary",
+        Reason::Demoted => "its server is no longer the primary",
+        Reason::Promoted => "its server is no longer a replica",
+        // No other reason ends a session that lives.
+        _ => "its server has changed",
+    };
+    format!("terminating connection: {what}")
 }
 
 /// Splits one direction into messages: type, length, body.

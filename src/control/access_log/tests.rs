@@ -5,9 +5,9 @@ use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use ringlane_core::close::{Cause, Close};
-use ringlane_core::snapshot::{FrontendId, ServerId};
+use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
 
-use ringlane_core::record::UniqueId;
+use ringlane_core::record::{TRIED_MAX, UniqueId};
 use ringlane_core::snapshot::Snapshot;
 
 use super::*;
@@ -21,13 +21,17 @@ fn record() -> SessionRecord {
         client: Some("192.0.2.7:40312".parse().unwrap()),
         generation: 1,
         frontend: FrontendId(0),
+        backend: BackendId(0),
         server: Some(ServerId(1)),
+        tried: [None; TRIED_MAX],
         bytes_in: 1200,
         bytes_out: 98_304,
         connect_us: 310,
+        queue_us: 0,
         duration_us: 5_204_117,
         retries: 1,
         close: Close::NORMAL,
+        reason: None,
         shard: 3,
     }
 }
