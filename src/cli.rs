@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Report};
 use crate::control::Supervisor;
-use crate::control::log::say;
+use crate::control::log::{self, say};
 use crate::ctl::{self, Ctl};
 use crate::demo;
 
@@ -62,13 +62,15 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return if error.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
-    match arguments.command {
+    let code = match arguments.command {
         Command::Run { config } => balance(&config),
         Command::Check { config } => finish(check(&config)),
         Command::Demo { time } => demo::run(time),
         Command::Ctl(ctl) => finish(ctl::run(ctl)),
         Command::Tune => finish(Ok::<_, Report>(ringlane_tuning::report())),
-    }
+    };
+    log::flush();
+    code
 }
 
 fn balance(file: &Path) -> ExitCode {

@@ -19,7 +19,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::access_log::{self, AccessLogThread};
 use super::descriptors::{self, Room};
-use super::log::say;
+use super::log::{self, say};
 use super::privileges::Identity;
 use super::rates;
 use super::running::{Running, Stage};
@@ -81,6 +81,7 @@ impl Supervisor {
             identity.assume().map_err(StartError::Privileges)?;
         }
         let signals = Signals::catch().map_err(StartError::system("signal handlers"))?;
+        log::start().map_err(StartError::system("the thread that writes log lines"))?;
         drop(inside);
 
         options::check(&mut snapshot).map_err(StartError::Connect)?;

@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::Value;
 
-use crate::harness::balancer::{Setup, path_str};
+use crate::harness::balancer::{Ringlane, Setup, path_str};
 use crate::harness::client::{connect, round_trip, session};
 use crate::harness::echo::Echo;
 use crate::harness::{PATIENCE, pause, wait_for, wait_until};
@@ -213,4 +213,53 @@ fn a_shard_whose_queue_is_full_drops_and_counts() {
     let (records, words): (Vec<&String>, Vec<&String>) = said.iter().partition(|l| is_record(l));
     assert!(words.iter().all(|word| word.starts_with("ringlane")), "{words:#?}");
     assert_eq!(records.len() as u64 + dropped, SESSIONS);
+}
+
+/// Orders another weight, which logs a line of some 200 bytes, until stderr has lost some.
+fn fill_stderr(ringlane: &Ringlane, backend: &str) {
+    let path = format!("/v1/backends/{backend}/servers/s");
+    for weight in 0.. {
+        let body = format!("{{\"weight\": {}}}", weight % 2);
+        let head = ringlane.ask_with("POST", &path, &body).0;
+        assert!(head.contains(" 200 "), "{head}");
+        if weight % 100 == 0 && ringlane.metrics()["ringlane_log_lines_lost_total"] > 0.0 {
+            return;
+        }
+    }
+}
+
+fn with_long_lines() -> (String, Setup) {
+    let backend = "b".repeat(128);
+    let body = format!(
+        "[[frontend]]\nname = \"front\"\nbind = \"127.0.0.1:0\"\nbackend = \"{backend}\"\n\
+         [[backend]]\nname = \"{backend}\"\n\
+         server = [{{ name = \"s\", address = \"127.0.0.1:9\" }}]\n"
+    );
+    (backend, Setup::of(&body))
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_costs_log_lines_and_nothing_else() {
+    let (backend, setup) = with_long_lines();
+    let mut ringlane = setup.deaf().start();
+    fill_stderr(&ringlane, &backend);
+    assert!(ringlane.is_healthy());
+    ringlane.listen_again();
+    let report = wait_for("a report of lost lines", || {
+        // One more line, since what was lost is reported after the next one that is written.
+        ringlane.signal(Signal::SIGHUP);
+        ringlane.said().into_iter().find(|line| line.contains(" log lines lost: "))
+    });
+    let lost: f64 = report.split_whitespace().nth(1).unwrap().parse().unwrap();
+    assert_eq!(lost, ringlane.metrics()["ringlane_log_lines_lost_total"], "{report}");
+    ringlane.end();
+}
+
+#[test]
+fn a_balancer_ends_though_nobody_reads_its_stderr() {
+    let (backend, setup) = with_long_lines();
+    let mut ringlane = setup.deaf().start();
+    fill_stderr(&ringlane, &backend);
+    ringlane.signal(Signal::SIGTERM);
+    assert!(ringlane.ended().success());
 }

@@ -17,6 +17,7 @@ use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
 use super::Kind;
 use crate::control::Running;
 use crate::control::admin::affinity;
+use crate::control::log;
 use crate::control::names::Followed;
 use crate::control::running::Stage;
 use crate::control::servers::Known;
@@ -163,6 +164,11 @@ pub(super) const METRICS: &[Metric] = &[
         name: "ringlane_log_records_lost_total",
         help: "Access-log records that their destination refused.",
         read: Read::Process(|running| running.log_records_lost.load(Ordering::Relaxed)),
+    },
+    Metric {
+        name: "ringlane_log_lines_lost_total",
+        help: "Log lines that stderr did not take.",
+        read: Read::Process(|_| log::lost()),
     },
     Metric {
         name: "ringlane_process_uptime_seconds",

@@ -423,7 +423,12 @@ impl Ringlane {
 
     /// The head and the body of what the admin socket answers to a request.
     pub(crate) fn ask(&self, method: &str, page: &str) -> (String, String) {
-        ask(UnixStream::connect(self.admin_socket()).unwrap(), method, page)
+        self.ask_with(method, page, "")
+    }
+
+    /// As above, of a request with a body.
+    pub(crate) fn ask_with(&self, method: &str, page: &str, body: &str) -> (String, String) {
+        ask(UnixStream::connect(self.admin_socket()).unwrap(), method, page, body)
     }
 
     fn pid(&self) -> i32 {
@@ -449,12 +454,13 @@ pub(crate) fn get_over_tcp(address: SocketAddr, page: &str) -> (String, String) 
 
 /// Sends the admin API a request over TCP.
 pub(crate) fn ask_over_tcp(address: SocketAddr, method: &str, page: &str) -> (String, String) {
-    ask(TcpStream::connect(address).unwrap(), method, page)
+    ask(TcpStream::connect(address).unwrap(), method, page, "")
 }
 
 /// The head and the body of an HTTP answer.
-fn ask(mut stream: impl Read + Write, method: &str, page: &str) -> (String, String) {
-    write!(stream, "{method} {page} HTTP/1.0\r\nHost: ringlane\r\n\r\n").unwrap();
+fn ask(mut stream: impl Read + Write, method: &str, page: &str, body: &str) -> (String, String) {
+    let head = format!("{method} {page} HTTP/1.0\r\nHost: ringlane\r\n");
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

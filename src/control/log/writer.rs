@@ -1,0 +1,249 @@
+//! The bounded queue between those that log and the one thread that writes to stderr.
+//!
+//! Not here: what a line looks like (`log`). Invariants: [`Queue::push`] holds the lock for a few
+//! instructions and never waits for stderr; the order of lines is kept; every line is written or
+//! counted as lost, and losses are reported in the place where the lines would have been. The thread
+//! is never joined: a stderr that takes nothing must not keep the process from ending.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Lines that wait for stderr at most: 4 MiB, if all are as long as they may be.
+const LINES_MAX: usize = 1024;
+
+/// Lines that have yet to be written.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// There is a line.
+    filled: Condvar,
+    /// Everything has been written or lost.
+    emptied: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    lines: VecDeque<String>,
+    /// The thread is at a line that is no longer in `lines`.
+    writes: bool,
+    /// Lines lost in all.
+    lost: u64,
+    /// Those of them that no line has reported yet.
+    unreported: u64,
+}
+
+impl Queue {
+    /// Puts a line behind all others, or loses it if there are [`LINES_MAX`].
+    pub(super) fn push(&self, line: String) {
+        let mut state = self.lock();
+        if state.lines.len() >= LINES_MAX {
+            state.lose();
+            return;
+        }
+        state.lines.push_back(line);
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lock().lost
+    }
+
+    /// Waits until all that was pushed before has been written or lost, but no longer than `most`.
+    pub(super) fn flush(&self, most: Duration) {
+        let is_busy = |state: &mut State| state.writes || !state.lines.is_empty();
+        // Whether it was in time does not matter: the process ends.
+        let _ = self.emptied.wait_timeout_while(self.lock(), most, is_busy);
+    }
+
+    /// Writes the next line to `out`, and before it how many were lost, if some were.
+    fn write_next(&self, out: &mut Out<impl Write>) {
+        let mut state = self.lock();
+        while state.lines.is_empty() {
+            state.writes = false;
+            self.emptied.notify_all();
+            state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.writes = true;
+        let line = state.lines.pop_front().unwrap_or_default();
+        // A full queue loses those that come last; they are reported when it has been emptied.
+        let reported = if state.lines.is_empty() { state.unreported } else { 0 };
+        drop(state);
+        let written = out.write(&line);
+        let report = written.is_ok() && reported > 0 && out.write(&report(reported)).is_ok();
+        let mut state = self.lock();
+        if report {
+            state.unreported -= reported;
+        }
+        if written.is_err() {
+            state.lose();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing that panics is called with it held.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn lose(&mut self) {
+        self.lost += 1;
+        self.unreported += 1;
+    }
+}
+
+fn report(lost: u64) -> String {
+    format!("ringlane: {lost} log lines lost: stderr did not take them\n")
+}
+
+/// Starts the thread.
+pub(super) fn spawn(queue: Arc<Queue>) -> io::Result<()> {
+    // A descriptor of its own: while stderr takes nothing, nobody is to wait for the lock of std's.
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    let run = move || {
+        crate::control::signals::block_here();
+        let mut out = Out { to: Stderr(stderr), torn: false };
+        loop {
+            queue.write_next(&mut out);
+        }
+    };
+    thread::Builder::new().name("log".to_owned()).spawn(run).map(drop)
+}
+
+/// Where lines go, and whether half a line stands there.
+struct Out<W> {
+    to: W,
+    torn: bool,
+}
+
+impl<W: Write> Out<W> {
+    /// Writes one line. One that fails half-way is ended before the next.
+    fn write(&mut self, line: &str) -> io::Result<()> {
+        if self.torn {
+            self.append("\n")?;
+            self.torn = false;
+        }
+        self.append(line)
+    }
+
+    fn append(&mut self, text: &str) -> io::Result<()> {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            match self.to.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    rest = &rest[written..];
+                    self.torn = !rest.is_empty();
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Stderr, which may be non-blocking, since it is shared with whoever started the process.
+struct Stderr(File);
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.0.write(bytes) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    let mut writable = [PollFd::new(self.0.as_fd(), PollFlags::POLLOUT)];
+                    poll(&mut writable, PollTimeout::NONE)?;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes so many bytes, then says that the disk is full.
+    struct Disk {
+        room: usize,
+        held: Vec<u8>,
+    }
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.room);
+            if taken == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            self.room -= taken;
+            self.held.extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn disk(room: usize) -> Out<Disk> {
+        Out { to: Disk { room, held: Vec::new() }, torn: false }
+    }
+
+    fn held(out: &Out<Disk>) -> Vec<&str> {
+        str::from_utf8(&out.to.held).unwrap().lines().collect()
+    }
+
+    #[test]
+    fn a_full_queue_loses_the_last_lines_and_reports_how_many() {
+        let (queue, mut out) = (Queue::default(), disk(usize::MAX));
+        (0..LINES_MAX + 7).for_each(|number| queue.push(format!("{number}\n")));
+        assert_eq!(queue.lost(), 7);
+        (0..LINES_MAX).for_each(|_| queue.write_next(&mut out));
+        queue.push("again\n".to_owned());
+        queue.write_next(&mut out);
+        let lines = held(&out);
+        let last = LINES_MAX - 1;
+        assert_eq!((lines[0], lines[last]), ("0", last.to_string().as_str()));
+        assert_eq!(
+            lines[LINES_MAX..],
+            ["ringlane: 7 log lines lost: stderr did not take them", "again"]
+        );
+    }
+
+    #[test]
+    fn what_a_full_disk_refuses_is_reported_when_it_has_room_again() {
+        let (queue, mut out) = (Queue::default(), disk(10));
+        for line in ["one\n", "two\n", "three\n", "four\n"] {
+            queue.push(line.to_owned());
+            queue.write_next(&mut out);
+        }
+        assert_eq!(queue.lost(), 2, "one torn, one not begun");
+        out.to.room = usize::MAX;
+        queue.push("five\n".to_owned());
+        queue.write_next(&mut out);
+        let report = "ringlane: 2 log lines lost: stderr did not take them";
+        assert_eq!(held(&out), ["one", "two", "th", "five", report]);
+    }
+
+    #[test]
+    fn an_empty_queue_is_flushed_at_once_and_a_stuck_one_not_for_ever() {
+        let queue = Queue::default();
+        queue.flush(Duration::from_secs(3600));
+        queue.push("never written\n".to_owned());
+        queue.flush(Duration::from_millis(1));
+        assert_eq!(queue.lock().lines.len(), 1);
+    }
+}
