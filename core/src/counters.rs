@@ -4,7 +4,8 @@
 //! Not here: gauges that several shards write (`gauges`), names for people (the root package's
 //! registry). Invariant: counters never go down.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use crate::histogram::Histogram;
 use crate::snapshot::{BackendId, FrontendId, ServerId, Snapshot};
@@ -22,6 +23,53 @@ impl Counter {
     /// The value now.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// The last address of a kind that a shard met, for a log line to name as an example.
+///
+/// A sequence lock with one writer: the number is odd while the halves are written, so that a reader
+/// never takes halves of two addresses for one.
+#[derive(Debug, Default)]
+pub struct LastAddress {
+    sequence: AtomicU64,
+    halves: [AtomicU64; 2],
+}
+
+/// Times that a reader tries again while the address is written.
+const READ_ATTEMPTS: usize = 8;
+
+impl LastAddress {
+    /// Keeps an address instead of the one before. Only the owning shard may call this.
+    pub fn set(&self, address: IpAddr) {
+        let bits = match address {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        }
+        .to_bits();
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sequence.store(sequence + 1, Ordering::Relaxed);
+        fence(Ordering::Release);
+        self.halves[0].store((bits >> 64) as u64, Ordering::Relaxed);
+        self.halves[1].store(bits as u64, Ordering::Relaxed);
+        self.sequence.store(sequence + 2, Ordering::Release);
+    }
+
+    /// The address, if there was one; with bad luck `None` while it changes all the time.
+    pub fn get(&self) -> Option<IpAddr> {
+        for _ in 0..READ_ATTEMPTS {
+            let before = self.sequence.load(Ordering::Acquire);
+            let [high, low] = self.halves.each_ref().map(|half| half.load(Ordering::Relaxed));
+            fence(Ordering::Acquire);
+            if before == 0 {
+                return None;
+            }
+            if before % 2 == 0 && before == self.sequence.load(Ordering::Relaxed) {
+                let bits = u128::from(high) << 64 | u128::from(low);
+                return Some(IpAddr::V6(Ipv6Addr::from_bits(bits)).to_canonical());
+            }
+        }
+        None
     }
 }
 
@@ -78,6 +126,14 @@ pub struct FrontendCounters {
     pub refused_too_fast: Counter,
     /// Sessions of clients that there was no room to count.
     pub clients_unknown: Counter,
+    /// The client that was refused last for what it took.
+    pub last_refused: LastAddress,
+    /// Connections that waited because `max_connections` of the frontend or the process was reached.
+    pub waited_full: Counter,
+    /// Connections that waited because the frontend's `rate` was used up.
+    pub waited_rate: Counter,
+    /// Connections refused because they seem to have come through this balancer before.
+    pub loops_suspected: Counter,
     /// Bytes from clients.
     pub bytes_in: Counter,
     /// Bytes to clients.
@@ -139,6 +195,8 @@ pub struct QueueCounters {
 /// What one shard did for the sessions of one backend beside relaying them.
 #[derive(Debug, Default)]
 pub struct BackendCounters {
+    /// Sessions that ended because no server was open for them, had room, or accepted.
+    pub unserved: Counter,
     /// Times that a direction of a session waited, since its bandwidth was used up.
     pub bandwidth_waits: Counter,
     /// Sessions that were mirrored.
@@ -199,5 +257,30 @@ impl ShardCounters {
     /// The counters of a backend's affinity table.
     pub fn affinity(&self, id: BackendId) -> &AffinityCounters {
         &self.affinities[id.0 as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_read_whole_or_not_at_all() {
+        let last = LastAddress::default();
+        assert_eq!(last.get(), None);
+        let addresses: Vec<IpAddr> = ["192.0.2.1", "2001:db8::1", "ffff:1::ffff"]
+            .iter()
+            .map(|text| text.parse().unwrap())
+            .collect();
+        for address in &addresses {
+            last.set(*address);
+            assert_eq!(last.get(), Some(*address));
+        }
+        std::thread::scope(|scope| {
+            scope.spawn(|| (0..100_000).for_each(|round| last.set(addresses[round % 3])));
+            for _ in 0..10_000 {
+                assert!(last.get().is_none_or(|address| addresses.contains(&address)));
+            }
+        });
     }
 }

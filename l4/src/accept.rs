@@ -69,8 +69,12 @@ pub(crate) async fn accept(shard: Rc<Shard>, frontend: FrontendId, mut listener:
 /// Waits until the frontend's rate allows another connection, and takes a place at both gates,
 /// waiting for one if need be; `false` if the shard drains meanwhile.
 async fn admit(shard: &Rc<Shard>, frontend: FrontendId, listener: &Listener) -> bool {
+    let mut is_early = false;
     while let Err(wait) = shard.gauges.try_arrive(frontend, shard.reactor.now()) {
         shard.counters().accepts_paused.add(1);
+        if !std::mem::replace(&mut is_early, true) {
+            shard.counters().frontend(frontend).waited_rate.add(1);
+        }
         listener.pause();
         if let First::Left(()) = first(shard.drain.wait(), shard.reactor.sleep(wait)).await {
             return false;
@@ -80,6 +84,7 @@ async fn admit(shard: &Rc<Shard>, frontend: FrontendId, listener: &Listener) -> 
         return true;
     }
     shard.counters().accepts_paused.add(1);
+    shard.counters().frontend(frontend).waited_full.add(1);
     listener.pause();
     loop {
         shard.gauges.wait(frontend);

@@ -61,7 +61,11 @@ pub(crate) fn enter(
         return Ok(None);
     }
     let counters = shard.counters().frontend(frontend);
-    match table.enter(subscriber(client), shard.gauges.since(shard.reactor.now())) {
+    let entry = table.enter(subscriber(client), shard.gauges.since(shard.reactor.now()));
+    if matches!(entry, Entry::TooMany | Entry::TooFast) {
+        counters.last_refused.set(client);
+    }
+    match entry {
         Entry::Counted(place) => Ok(Some(place)),
         Entry::Unknown => {
             counters.clients_unknown.add(1);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use ringlane_core::balance::Known;
 use ringlane_core::clients::Place;
-use ringlane_core::close::{Cause, Close};
+use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::health::RoleWanted;
 use ringlane_core::reactor::{Receiver, Stream};
 use ringlane_core::reason::Reason;
@@ -447,6 +447,10 @@ impl Drop for Account {
         frontend.sessions_ended.add(1);
         if close != Close::NORMAL {
             frontend.sessions_failed.add(1);
+        }
+        let is_unserved = matches!(close.cause, Cause::Server | Cause::ServerTimeout);
+        if is_unserved && close.phase == Phase::Connect {
+            counters.backend(self.backend).unserved.add(1);
         }
         if let Some(id) = self.server {
             let (server, unanswered) = (counters.server(id), self.bytes.from_server.get() == 0);

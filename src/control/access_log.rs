@@ -139,10 +139,14 @@ impl Writer {
         loop {
             // Read before the sweep: what was queued before the order is swept.
             let stop = self.orders.stop.load(Ordering::Acquire);
-            if self.orders.reopen.swap(false, Ordering::AcqRel)
-                && let Err(error) = self.sink.reopen()
-            {
-                say(format_args!("access log: cannot reopen {error}; the old file is used on"));
+            if self.orders.reopen.swap(false, Ordering::AcqRel) {
+                match self.sink.reopen() {
+                    Ok(Some(path)) => say(format_args!("access log: reopened {}", path.display())),
+                    Ok(None) => say(format_args!("access log: nothing to reopen, it is no file")),
+                    Err(error) => say(format_args!(
+                        "access log: cannot reopen {error}; still writing to the old file"
+                    )),
+                }
             }
             self.sweep();
             self.complaint.speak(Instant::now(), stop);

@@ -93,6 +93,7 @@ fn a_file_is_opened_anew_after_a_rotation() {
     fs::rename(&path, &rotated).unwrap();
     ringlane.signal(Signal::SIGUSR1);
     wait_until("a new file", || path.exists());
+    ringlane.wait_for_word(&format!("access log: reopened {}", path.display()));
     one_session(ringlane.address(), 2);
     assert_eq!(ringlane.log(1)[0]["bytes_in"], 2);
     assert_eq!(fs::read_to_string(&rotated).unwrap().lines().count(), 1);

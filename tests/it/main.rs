@@ -21,6 +21,7 @@ mod databases;
 mod demo;
 mod drains;
 mod endings;
+mod events;
 mod failover;
 mod greetings;
 mod hostile;

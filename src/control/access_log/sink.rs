@@ -58,11 +58,10 @@ impl Sink {
     }
 
     /// Opens a file anew, by its name; other destinations have nothing to open.
-    pub(super) fn reopen(&mut self) -> io::Result<()> {
-        if let Self::File(stream, path) = self {
-            *stream = Stream::new(open_file(path)?);
-        }
-        Ok(())
+    pub(super) fn reopen(&mut self) -> io::Result<Option<&Path>> {
+        let Self::File(stream, path) = self else { return Ok(None) };
+        *stream = Stream::new(open_file(path)?);
+        Ok(Some(path))
     }
 
     /// Writes whole lines.

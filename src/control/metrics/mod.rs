@@ -23,7 +23,7 @@ use super::Running;
 pub(super) use latency::{Latency, QUANTILES};
 use registry::{METRICS, Metric, Read, Time};
 pub(super) use registry::{
-    affinity_total, frontend_max, frontend_total, queue_total, server_total,
+    affinity_total, backend_total, frontend_max, frontend_total, queue_total, server_total,
 };
 
 /// The text of a scrape.

@@ -140,7 +140,11 @@ pub(in crate::control) fn queue_total(
 }
 
 /// Sums a counter of one backend over all shards.
-fn backend_total(running: &Running, id: BackendId, read: fn(&BackendCounters) -> u64) -> u64 {
+pub(in crate::control) fn backend_total(
+    running: &Running,
+    id: BackendId,
+    read: fn(&BackendCounters) -> u64,
+) -> u64 {
     running.counters.iter().map(|shard| read(shard.backend(id))).sum()
 }
 

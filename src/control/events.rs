@@ -1,0 +1,83 @@
+//! What happened to sessions since the last look, as log lines: limits, refusals, lost servers.
+//!
+//! Shards never log: they count. About once a second the control thread looks at counters and
+//! gauges and writes a line for what an operator must not miss. A look is linear in frontends,
+//! backends and servers, and makes no text unless there is a line. Not here: changes of a server's
+//! state, which `servers` logs as they happen. Invariant: a condition is one line when it begins and
+//! one when it is over; a kind of loss is one line per object and interval, with its count.
+
+mod backends;
+mod frontends;
+mod pacing;
+mod servers;
+mod shards;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use tokio::time::{MissedTickBehavior, interval_at};
+
+use super::Running;
+use super::log::say;
+use super::notice::Notice;
+use pacing::Budget;
+
+/// Between two looks.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Looks until the future is dropped.
+pub(super) async fn watch(running: &Running) {
+    let now = Instant::now();
+    let mut events = Events::new(running, now);
+    let mut ticker = interval_at((now + LOOK_INTERVAL).into(), LOOK_INTERVAL);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let now = ticker.tick().await.into_std();
+        for notice in events.look(running, now) {
+            say(format_args!("{}", notice.message));
+        }
+    }
+}
+
+/// All that is remembered from look to look.
+struct Events {
+    process: frontends::Process,
+    frontends: Vec<frontends::Frontend>,
+    backends: Vec<backends::Backend>,
+    servers: Vec<servers::Server>,
+    shards: Vec<shards::Shard>,
+}
+
+impl Events {
+    fn new(running: &Running, now: Instant) -> Self {
+        let snapshot = &running.snapshot;
+        Self {
+            process: frontends::Process::new(),
+            frontends: snapshot.frontends.iter().map(|_| frontends::Frontend::new(now)).collect(),
+            backends: backends::all(snapshot, now),
+            servers: snapshot.servers.iter().map(|_| servers::Server::new(now)).collect(),
+            shards: (0..running.shards()).map(|_| shards::Shard::new(now)).collect(),
+        }
+    }
+
+    /// The lines that are due.
+    fn look(&mut self, running: &Running, now: Instant) -> Vec<Notice> {
+        let mut look = Look { running, now, budget: Budget::new(), notices: Vec::new() };
+        // What refuses everybody comes first, as there may be more to say than one look may.
+        (0..).zip(&mut self.backends).for_each(|(id, backend)| backend.look(id, &mut look));
+        self.process.look(&mut look);
+        (0..).zip(&mut self.shards).for_each(|(index, shard)| shard.look(index, &mut look));
+        (0..).zip(&mut self.frontends).for_each(|(id, frontend)| frontend.look(id, &mut look));
+        (0..).zip(&mut self.servers).for_each(|(id, server)| server.look(id, &mut look));
+        look.notices
+    }
+}
+
+/// One look: what it sees, when, and the lines that it found.
+struct Look<'a> {
+    running: &'a Running,
+    now: Instant,
+    budget: Budget,
+    notices: Vec<Notice>,
+}
