@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use ringlane_core::balance::{Chooser, View};
+use ringlane_core::balance::{Chooser, Turns, View};
 use ringlane_core::health::WEIGHT_SCALE;
 use ringlane_core::prng::Prng;
 use ringlane_core::snapshot::{Address, BackendId, BalanceKind, Server};
@@ -53,13 +53,14 @@ fn choose(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(name);
         for count in [2, 16, 1024] {
             let mut chooser = Chooser::new(kind, &servers(count));
+            let turns = Turns::new(count.into());
             let mut prng = Prng::new(1);
             let views = views(count);
             let view = |nth: usize| views[nth];
             group.bench_function(BenchmarkId::from_parameter(count), |bencher| {
                 bencher.iter(|| {
                     let key = prng.next_u64();
-                    chooser.choose(view, black_box(key), &mut prng)
+                    chooser.choose(view, &turns, black_box(key), &mut prng)
                 });
             });
         }

@@ -8,7 +8,7 @@
 use std::hint::black_box;
 
 use gungraun::{library_benchmark, library_benchmark_group, main};
-use ringlane_core::balance::{Chooser, View};
+use ringlane_core::balance::{Chooser, Turns, View};
 use ringlane_core::bench::{Slab, Wheel};
 use ringlane_core::health::WEIGHT_SCALE;
 use ringlane_core::mailbox::{Mailbox, Message};
@@ -73,11 +73,12 @@ fn chooser(kind: BalanceKind, count: u16) -> (Chooser, Vec<View>) {
 #[bench::first_16(chooser(BalanceKind::First, 16))]
 #[bench::first_1024(chooser(BalanceKind::First, 1024))]
 fn choose((mut chooser, views): (Chooser, Vec<View>)) -> (Chooser, Vec<View>) {
+    let turns = Turns::new(views.len());
     let mut prng = Prng::new(1);
     let view = |nth: usize| views[nth];
     for _ in 0..TIMES {
         let key = prng.next_u64();
-        black_box(chooser.choose(view, key, &mut prng));
+        black_box(chooser.choose(view, &turns, key, &mut prng));
     }
     (chooser, views)
 }

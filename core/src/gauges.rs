@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use crate::balance::affinity;
+use crate::balance::{Turns, affinity};
 use crate::clients;
-use crate::health::{Orders, WEIGHT_SCALE};
+use crate::health::{Orders, RoleWanted, WEIGHT_SCALE};
 use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::snapshot::{Backend, BackendId, Frontend, FrontendId, Server, ServerId, Snapshot};
@@ -34,6 +34,8 @@ pub struct Gauges {
     /// Microseconds that 95 of 100 connects take; 0 before the first. Written by the control thread.
     connect_p95_us: AtomicU64,
     affinities: Vec<Option<affinity::Table>>,
+    /// Whose turn it is in each backend, for each role that sessions may want.
+    turns: Vec<[Turns; RoleWanted::COUNT]>,
     queues: Vec<Option<Queue>>,
     /// New connections per second of each frontend that has a limit.
     rates: Vec<Option<CachePadded<Pace>>>,
@@ -49,6 +51,11 @@ impl Gauges {
         let affinity = |(id, backend): (u32, &Backend)| {
             let servers = snapshot.servers_of(BackendId(id));
             backend.affinity.map(|affinity| affinity::Table::new(affinity, servers))
+        };
+        let turns = |(id, backend): (u32, &Backend)| {
+            let servers = snapshot.servers_of(BackendId(id)).len();
+            let count = if backend.balance.is_in_turn() { servers } else { 0 };
+            std::array::from_fn(|_| Turns::new(count))
         };
         let queue = |backend: &Backend| backend.queue.map(|queue| Queue::new(queue.size, shards));
         // A tenth of a second's worth may come at once.
@@ -73,6 +80,7 @@ impl Gauges {
             heard: (0..shards).map(|_| CachePadded::default()).collect(),
             connect_p95_us: AtomicU64::new(0),
             affinities: (0..).zip(&snapshot.backends).map(affinity).collect(),
+            turns: (0..).zip(&snapshot.backends).map(turns).collect(),
             queues: snapshot.backends.iter().map(queue).collect(),
             rates: snapshot.frontends.iter().map(|frontend| frontend.rate.map(rate)).collect(),
             bandwidths: snapshot.backends.iter().map(bandwidth).collect(),
@@ -122,6 +130,11 @@ impl Gauges {
     /// Which servers the clients of a backend had, if it remembers them.
     pub fn affinity(&self, id: BackendId) -> Option<&affinity::Table> {
         self.affinities[id.0 as usize].as_ref()
+    }
+
+    /// Whose turn it is among the servers of a backend, for sessions that want this role.
+    pub fn turns(&self, id: BackendId, role: RoleWanted) -> &Turns {
+        &self.turns[id.0 as usize][role.index()]
     }
 
     /// The gate of a frontend.
@@ -447,6 +460,7 @@ impl Gauges {
             heard: (0..shards).map(|_| CachePadded::default()).collect(),
             connect_p95_us: AtomicU64::new(0),
             affinities: Vec::new(),
+            turns: Vec::new(),
             queues: Vec::new(),
             rates: vec![None],
             bandwidths: Vec::new(),

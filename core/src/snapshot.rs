@@ -419,6 +419,11 @@ impl BalanceKind {
     pub const fn is_by_hash(self) -> bool {
         matches!(self, Self::Source | Self::Maglev(_) | Self::RingHash(_))
     }
+
+    /// Whether servers that are equal otherwise take turns.
+    pub const fn is_in_turn(self) -> bool {
+        matches!(self, Self::RoundRobin | Self::LeastConn | Self::LeastBandwidth)
+    }
 }
 
 /// How much more than the average for its weight a server may have before keys go past it.

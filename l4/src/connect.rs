@@ -257,11 +257,11 @@ fn choose(shard: &Shard, account: &Account, tried: &[ServerId]) -> Option<Server
     let key_by = |kind| balance::key(kind, account.known());
     let key = if settings.balance.is_by_hash() { key_by(settings.hash) } else { 0 };
     let choose = || {
-        let index = shard.choose(backend, view, key)?;
+        let index = shard.choose((backend, role), view, key)?;
         let gauge = shard.gauges.server(id_of(index));
         // A server whose time-out is over gets one trial; who comes second chooses again.
         let trial_is_lost = gauge.is_usable(now_ms) && !gauge.claim(now_ms);
-        if trial_is_lost { shard.choose(backend, view, key) } else { Some(index) }
+        if trial_is_lost { shard.choose((backend, role), view, key) } else { Some(index) }
     };
     let Some(table) = shard.gauges.affinity(backend) else { return choose().map(id_of) };
     let counters = shard.counters().affinity(backend);

@@ -13,6 +13,7 @@ use crossbeam_queue::ArrayQueue;
 use ringlane_core::balance::{Chooser, View};
 use ringlane_core::counters::ShardCounters;
 use ringlane_core::gauges::Gauges;
+use ringlane_core::health::RoleWanted;
 use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::prng::Prng;
 use ringlane_core::reactor::{First, Listener, Reactor, Signal, Stream, first};
@@ -253,15 +254,16 @@ impl Shard {
         }
     }
 
-    /// The index of a server of `backend` for a session with this key.
+    /// The index of a server of `backend` for a session with this role and key.
     pub(crate) fn choose(
         &self,
-        backend: BackendId,
+        (backend, role): (BackendId, RoleWanted),
         view: impl Fn(usize) -> View,
         key: u64,
     ) -> Option<usize> {
         let mut choosers = self.choosers.borrow_mut();
-        choosers[backend.0 as usize].choose(view, key, &mut self.prng.borrow_mut())
+        let turns = self.gauges.turns(backend, role);
+        choosers[backend.0 as usize].choose(view, turns, key, &mut self.prng.borrow_mut())
     }
 
     /// A server is somewhere else from now on.

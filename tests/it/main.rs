@@ -37,6 +37,7 @@ mod proxied;
 mod queue;
 mod refusals;
 mod roles;
+mod shares;
 mod sources;
 mod transactions;
 mod writers;

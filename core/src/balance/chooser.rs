@@ -3,10 +3,10 @@
 //! In this order: servers that are usable, then backup servers that are usable, then, since
 //! refusing everybody helps nobody, servers that failed lately. A server that this session has
 //! tried already, one that is full, and one that is not open for it, is left out. Told what it must
-//! know by a [`View`]; knows no shard and no clock. A tier with servers ends the search, so that each server
-//! is looked at once at most while all is well.
+//! know by a [`View`]; knows no shard and no clock. A tier with servers ends the search, so that each
+//! server is looked at once at most while all is well.
 
-use super::{Balance, Candidate, Member};
+use super::{Balance, Candidate, Member, Turns};
 use crate::prng::Prng;
 use crate::snapshot::{BalanceKind, Server};
 
@@ -72,10 +72,12 @@ impl Chooser {
         }
     }
 
-    /// The index of a server for a session with this `key`; `None` when none may take it.
+    /// The index of a server for a session with this `key`; `None` when none may take it. `turns` are
+    /// those of the backend's servers, for sessions that want the same role.
     pub fn choose(
         &mut self,
         view: impl Fn(usize) -> View,
+        turns: &Turns,
         key: u64,
         prng: &mut Prng,
     ) -> Option<usize> {
@@ -92,7 +94,7 @@ impl Chooser {
                 (of_tier && view.is_open(member)).then(|| view.candidate(index))
             };
             let candidates = self.members.iter().enumerate().filter_map(candidate);
-            self.balance.pick(candidates, (&self.members, &mut self.scratch), key, prng)
+            self.balance.pick(candidates, (&self.members, turns, &mut self.scratch), key, prng)
         })
     }
 }

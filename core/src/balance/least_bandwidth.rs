@@ -8,18 +8,21 @@
 use std::time::{Duration, Instant};
 
 use super::Candidate;
+use super::least_conn::LeastConn;
+use super::turns::Turns;
 
 /// In this time a change of a server's rate is noticed to two thirds.
 const MEMORY: Duration = Duration::from_secs(3);
 
-/// Where the last pick was.
+/// What decides between equals.
 #[derive(Debug, Default)]
 pub(super) struct LeastBandwidth {
-    last: u32,
+    equals: Vec<Candidate>,
+    least_conn: LeastConn,
 }
 
 impl LeastBandwidth {
-    pub(super) fn pick(&mut self, candidates: &[Candidate]) -> Option<Candidate> {
+    pub(super) fn pick(&mut self, candidates: &[Candidate], turns: &Turns) -> Option<Candidate> {
         let rate: f64 = candidates.iter().map(|candidate| candidate.rate as f64).sum();
         let measured: f64 = candidates.iter().map(|candidate| f64::from(candidate.measured)).sum();
         let per_session = if measured > 0.0 { rate / measured } else { 0.0 };
@@ -28,16 +31,20 @@ impl LeastBandwidth {
             let rate = candidate.rate as f64 + f64::from(newer) * per_session;
             rate / f64::from(candidate.weight)
         };
-        let (mut least, mut best) = (f64::INFINITY, *candidates.first()?);
+        let mut least = f64::INFINITY;
         for candidate in candidates {
             let load = load(candidate);
-            let order = load.total_cmp(&least).then_with(|| candidate.compare_load(&best));
-            if order.is_lt() || order.is_eq() && candidate.is_before_in_turn(&best, self.last) {
-                (least, best) = (load, *candidate);
+            if load < least {
+                least = load;
+                self.equals.clear();
+            }
+            if load <= least {
+                self.equals.push(*candidate);
             }
         }
-        self.last = best.index;
-        Some(best)
+        let picked = self.least_conn.pick(&self.equals, turns);
+        self.equals.clear();
+        picked
     }
 }
 

@@ -1,34 +1,33 @@
-//! Least connections: fewest sessions over weight, counted across all shards.
+//! Least connections: fewest sessions for the weight, counted across all shards.
 //!
-//! Equals take turns, from behind the last pick on, so that idle servers share the first sessions
-//! instead of the first server getting them all.
-
-use std::cmp::Ordering;
+//! What counts is how many sessions a server is short of its share of all there are, in whole
+//! sessions. With equal weights that is the order of their numbers. Those that lack equally many take
+//! turns by weight, so that idle servers share sessions that come one after the other as they would
+//! share sessions that stay.
 
 use super::Candidate;
+use super::turns::{InTurn, Turns};
 
-/// Where the last pick was.
+/// The shard's part of it.
 #[derive(Debug, Default)]
 pub(super) struct LeastConn {
-    last: u32,
+    in_turn: InTurn,
 }
 
 impl LeastConn {
-    pub(super) fn pick(
-        &mut self,
-        mut candidates: impl Iterator<Item = Candidate>,
-    ) -> Option<Candidate> {
-        let mut best = candidates.next()?;
+    pub(super) fn pick(&mut self, candidates: &[Candidate], turns: &Turns) -> Option<Candidate> {
+        let (mut sessions, mut weights) = (0, 0);
         for candidate in candidates {
-            if match candidate.compare_load(&best) {
-                Ordering::Less => true,
-                Ordering::Equal => candidate.is_before_in_turn(&best, self.last),
-                Ordering::Greater => false,
-            } {
-                best = candidate;
-            }
+            sessions += i128::from(candidate.sessions);
+            weights += i128::from(candidate.weight);
         }
-        self.last = best.index;
-        Some(best)
+        // Sessions that it lacks, times the sum of weights.
+        let lack = |candidate: &Candidate| {
+            sessions * i128::from(candidate.weight) - weights * i128::from(candidate.sessions)
+        };
+        // Never below 0, as not all have more than their share.
+        let most = candidates.iter().map(lack).max()?;
+        let whole = most - most % weights;
+        self.in_turn.pick(candidates, turns, |candidate| lack(candidate) >= whole)
     }
 }

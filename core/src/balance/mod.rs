@@ -4,8 +4,9 @@
 //! them. A policy sees the [`Candidate`]s of one tier, all of which it may pick, in the order of the
 //! configuration; those that need not see them all first try a [`shortcut`](Balance::shortcut).
 //! Not here: what a server's state is, which is told by [`View`]. Invariants: a policy picks a
-//! candidate whenever there is one, and nothing else; equal inputs and seeds give equal picks; no
-//! table is built after [`Chooser::new`]. Next: `chooser`, then `affinity`.
+//! candidate whenever there is one, and nothing else; equal inputs, turns and seeds give equal picks;
+//! no table is built after [`Chooser::new`]; what a policy must remember to be fair is in [`Turns`],
+//! which all shards share. Next: `chooser`, then `turns` and `affinity`.
 
 pub mod affinity;
 mod chooser;
@@ -17,10 +18,12 @@ mod random_two;
 mod ring_hash;
 mod round_robin;
 mod source;
+mod turns;
 
 pub use chooser::{Chooser, View};
 pub use key::{Known, key, key_of, subscriber};
 pub use least_bandwidth::Meter;
+pub use turns::Turns;
 
 use least_bandwidth::LeastBandwidth;
 use least_conn::LeastConn;
@@ -28,8 +31,6 @@ use maglev::Maglev;
 use random_two::RandomTwo;
 use ring_hash::RingHash;
 use round_robin::RoundRobin;
-
-use std::cmp::Ordering;
 
 use crate::health::WEIGHT_SCALE;
 use crate::prng::Prng;
@@ -126,15 +127,15 @@ impl Balance {
     fn pick(
         &mut self,
         mut candidates: impl Iterator<Item = Candidate>,
-        (members, scratch): (&[Member], &mut Vec<Candidate>),
+        (members, turns, scratch): (&[Member], &Turns, &mut Vec<Candidate>),
         key: u64,
         prng: &mut Prng,
     ) -> Option<usize> {
         let picked = match self {
-            Self::RoundRobin(state) => state.pick(members.len(), candidates),
-            Self::LeastConn(state) => state.pick(candidates),
+            Self::RoundRobin(state) => state.pick(gathered(scratch, candidates), turns),
+            Self::LeastConn(state) => state.pick(gathered(scratch, candidates), turns),
             Self::RandomTwo(state) => state.pick(gathered(scratch, candidates), prng),
-            Self::LeastBandwidth(state) => state.pick(gathered(scratch, candidates)),
+            Self::LeastBandwidth(state) => state.pick(gathered(scratch, candidates), turns),
             Self::First => candidates.next(),
             Self::Maglev(table, Some(bound)) => {
                 let bounded = Bounded::new(*bound, gathered(scratch, candidates), members);
@@ -203,20 +204,11 @@ impl<'a> Bounded<'a> {
 }
 
 impl Candidate {
-    /// Whether this server carries less for its weight than `other` does, the next session counted.
+    /// Whether this server has fewer sessions for its weight than `other`. Neither of two idle ones
+    /// has, whatever their weights.
     fn is_less_loaded_than(&self, other: &Self) -> bool {
-        self.compare_load(other).is_lt()
-    }
-
-    fn compare_load(&self, other: &Self) -> Ordering {
-        let load = |a: &Self, b: &Self| (u64::from(a.sessions) + 1) * u64::from(b.weight);
-        load(self, other).cmp(&load(other, self))
-    }
-
-    /// Whether it has its turn before a server that was found equal and comes earlier in the
-    /// configuration: equals share what comes, from behind the last pick on.
-    fn is_before_in_turn(&self, earlier: &Self, last: u32) -> bool {
-        earlier.index <= last && self.index > last
+        let load = |a: &Self, b: &Self| u64::from(a.sessions) * u64::from(b.weight);
+        load(self, other) < load(other, self)
     }
 }
 

@@ -1,33 +1,18 @@
-//! Smooth weighted round robin: in turn, by weight, without bursts.
+//! Smooth weighted round robin: in turn, by weight, without bursts, whatever shard picks.
 //!
-//! Every pick gives each server its weight in credit, takes the richest, and charges it the sum
-//! (nginx's method, 2012). Weights 5, 1, 1 give a a b a c a a, not a a a a a b c.
+//! Weights 5, 1, 1 give a b a a c a a, not a a a a a b c. The order is that of `turns`.
 
 use super::Candidate;
+use super::turns::{InTurn, Turns};
 
-/// Each server's credit.
+/// The shard's part of it.
 #[derive(Debug, Default)]
 pub(super) struct RoundRobin {
-    credit: Vec<i64>,
+    in_turn: InTurn,
 }
 
 impl RoundRobin {
-    pub(super) fn pick(
-        &mut self,
-        servers: usize,
-        candidates: impl Iterator<Item = Candidate>,
-    ) -> Option<Candidate> {
-        self.credit.resize(servers, 0);
-        let (mut total, mut richest, mut best) = (0, i64::MIN, None);
-        for candidate in candidates {
-            let credit = &mut self.credit[candidate.index as usize];
-            *credit += i64::from(candidate.weight);
-            total += i64::from(candidate.weight);
-            if *credit > richest {
-                (richest, best) = (*credit, Some(candidate));
-            }
-        }
-        self.credit[best?.index as usize] -= total;
-        best
+    pub(super) fn pick(&mut self, candidates: &[Candidate], turns: &Turns) -> Option<Candidate> {
+        self.in_turn.pick(candidates, turns, |_| true)
     }
 }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
+mod shares;
+
 use super::*;
 use crate::snapshot::{Address, BackendId};
 
@@ -63,16 +65,22 @@ fn views(servers: &[Server]) -> Vec<View> {
 struct Play {
     chooser: Chooser,
     views: Vec<View>,
+    turns: Turns,
     prng: Prng,
 }
 
 impl Play {
     fn new(kind: BalanceKind, servers: &[Server]) -> Self {
-        Self { chooser: Chooser::new(kind, servers), views: views(servers), prng: Prng::new(1) }
+        Self {
+            chooser: Chooser::new(kind, servers),
+            views: views(servers),
+            turns: Turns::new(servers.len()),
+            prng: Prng::new(1),
+        }
     }
 
     fn pick(&mut self, key: u64) -> Option<usize> {
-        self.chooser.choose(|index| self.views[index], key, &mut self.prng)
+        self.chooser.choose(|index| self.views[index], &self.turns, key, &mut self.prng)
     }
 
     /// How many of `n` sessions with different keys each server has in the end.
@@ -93,7 +101,7 @@ impl Play {
 #[test]
 fn round_robin_interleaves_by_weight() {
     let mut play = Play::new(BalanceKind::RoundRobin, &servers(&[5, 1, 1]));
-    assert_eq!(play.map(7), [0, 0, 1, 0, 2, 0, 0]);
+    assert_eq!(play.map(7), [0, 1, 0, 0, 2, 0, 0]);
 }
 
 #[test]
@@ -307,10 +315,10 @@ fn tiers_are_usable_then_backup_then_failed_and_never_tried_ones() {
     let mut servers = servers(&[1, 1, 1]);
     servers[2].backup = true;
     for kind in KINDS {
-        let mut chooser = Chooser::new(kind, &servers);
+        let (mut chooser, turns) = (Chooser::new(kind, &servers), Turns::new(3));
         let mut choose = |usable: [bool; 3], tried: [bool; 3]| {
             let view = |i: usize| View { usable: usable[i], tried: tried[i], ..view(&servers[i]) };
-            chooser.choose(view, 7, &mut Prng::new(3))
+            chooser.choose(view, &turns, 7, &mut Prng::new(3))
         };
         assert_eq!(choose([false, true, true], [false; 3]), Some(1), "{kind:?}");
         assert_eq!(choose([false, false, true], [false; 3]), Some(2), "{kind:?}: the backup");
@@ -369,8 +377,9 @@ proptest! {
         let best = (0..servers.len()).filter_map(tier).min();
         for kind in KINDS {
             let (mut chooser, mut prng) = (Chooser::new(kind, &servers), Prng::new(seed));
+            let turns = Turns::new(servers.len());
             for key in [key, key, key ^ 1] {
-                let pick = chooser.choose(|n| views[n], key, &mut prng);
+                let pick = chooser.choose(|n| views[n], &turns, key, &mut prng);
                 prop_assert_eq!(pick.and_then(tier), best, "{:?}", kind);
                 prop_assert_eq!(pick.is_some(), best.is_some(), "{:?}", kind);
             }

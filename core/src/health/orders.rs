@@ -15,6 +15,20 @@ pub enum RoleWanted {
     Replica,
 }
 
+impl RoleWanted {
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// Its place among them.
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Any => 0,
+            Self::Primary => 1,
+            Self::Replica => 2,
+        }
+    }
+}
+
 /// Set for a server that takes only the clients which it has.
 const DRAINS: u64 = 1 << 3;
 
@@ -75,11 +89,7 @@ impl Orders {
 
     /// Whether sessions that want this may be sent there if their client belongs there.
     pub fn keeps_for(self, role: RoleWanted) -> bool {
-        let bit = match role {
-            RoleWanted::Any => 0,
-            RoleWanted::Primary => 1,
-            RoleWanted::Replica => 2,
-        };
+        let bit = role.index();
         self.0 >> bit & 1 == 1
     }
 

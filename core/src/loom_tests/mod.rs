@@ -11,6 +11,7 @@
 mod affinity;
 mod gauges;
 mod mailbox;
+mod turns;
 
 use loom::model::Builder;
 use loom::sync::{Condvar, Mutex};

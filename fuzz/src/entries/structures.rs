@@ -1,6 +1,6 @@
 //! The data structures of a shard beside models that are too simple to be wrong.
 
-use ringlane_core::balance::{Chooser, View};
+use ringlane_core::balance::{Chooser, Turns, View};
 use ringlane_core::bench::{Key, Slab, Wheel};
 use ringlane_core::histogram::Histogram;
 use ringlane_core::prng::Prng;
@@ -116,10 +116,11 @@ pub fn chooser(bytes: &[u8]) {
     let kind = kinds[input.below(kinds.len())];
     let servers: Vec<Server> = (0..input.below(9)).map(|n| server(n, &mut input)).collect();
     let mut chooser = Chooser::new(kind, &servers);
+    let turns = Turns::new(servers.len());
     let mut prng = Prng::new(input.number());
     while !input.is_over() {
         let views: Vec<View> = servers.iter().map(|_| view(&mut input)).collect();
-        let choice = chooser.choose(|index| views[index], input.number(), &mut prng);
+        let choice = chooser.choose(|index| views[index], &turns, input.number(), &mut prng);
         let tier =
             |index: usize| (!views[index].usable, servers[index].backup || views[index].backup);
         let has_room = |n: usize| views[n].sessions < servers[n].max_connections;
