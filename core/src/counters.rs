@@ -7,7 +7,9 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use crate::health::Ending;
 use crate::histogram::Histogram;
+use crate::reason::Reason;
 use crate::snapshot::{BackendId, FrontendId, ServerId, Snapshot};
 
 /// A number that only grows and only one thread writes.
@@ -132,6 +134,8 @@ pub struct FrontendCounters {
     pub waited_full: Counter,
     /// Connections that waited because the frontend's `rate` was used up.
     pub waited_rate: Counter,
+    /// Sessions that a stop, or the end of `drain_timeout`, cut.
+    pub cut: Counter,
     /// Connections refused because they seem to have come through this balancer before.
     pub loops_suspected: Counter,
     /// Bytes from clients.
@@ -168,6 +172,45 @@ pub struct ServerCounters {
     pub bytes_in: Counter,
     /// Bytes from the server.
     pub bytes_out: Counter,
+    /// Sessions that were ended because of what became of the server.
+    pub ended: EndedCounters,
+    /// Sessions that a stop, or the end of `drain_timeout`, cut.
+    pub cut: Counter,
+}
+
+/// Sessions of one server that were ended by order, by how and why.
+#[derive(Debug, Default)]
+pub struct EndedCounters {
+    total: Counter,
+    drained: [Counter; Reason::ENDINGS],
+    fenced: [Counter; Reason::ENDINGS],
+}
+
+impl EndedCounters {
+    /// Counts one.
+    pub fn count(&self, how: Ending, why: Reason) {
+        self.total.add(1);
+        if let Some(counter) = self.of(how).get(why as usize) {
+            counter.add(1);
+        }
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.total.get()
+    }
+
+    /// Those that ended like this.
+    pub fn get(&self, how: Ending, why: Reason) -> u64 {
+        self.of(how).get(why as usize).map_or(0, Counter::get)
+    }
+
+    fn of(&self, how: Ending) -> &[Counter; Reason::ENDINGS] {
+        match how {
+            Ending::Drain => &self.drained,
+            Ending::Fence => &self.fenced,
+        }
+    }
 }
 
 /// What one shard saw of the affinity table of one backend.

@@ -46,6 +46,9 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// So many of them, which come first, end sessions that live.
+    pub const ENDINGS: usize = Self::Lag as usize + 1;
+
     /// Every reason, in the order of the documentation.
     pub const ALL: [Self; 17] = [
         Self::Drained,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use ringlane_core::balance::Known;
 use ringlane_core::clients::Place;
 use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::health::RoleWanted;
+use ringlane_core::health::{Ending, RoleWanted};
 use ringlane_core::reactor::{Receiver, Stream};
 use ringlane_core::reason::Reason;
 use ringlane_core::record::{SessionRecord, TRIED_MAX, UniqueId};
@@ -163,10 +163,12 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
         }
         Err(End::Silent(cause)) => Close::data(cause),
         Err(End::Drained(why)) => {
+            account.shard.counters().server(id).ended.count(Ending::Drain, why);
             account.because(why);
             Close::data(Cause::Killed)
         }
         Err(End::Fenced { told, why }) => {
+            account.shard.counters().server(id).ended.count(Ending::Fence, why);
             account.because(why);
             // A reset each way: neither side must take what was said for the end.
             if !told {
@@ -448,6 +450,9 @@ impl Drop for Account {
         if close != Close::NORMAL {
             frontend.sessions_failed.add(1);
         }
+        if self.reason == Some(Reason::Stopped) {
+            frontend.cut.add(1);
+        }
         let is_unserved = matches!(close.cause, Cause::Server | Cause::ServerTimeout);
         if is_unserved && close.phase == Phase::Connect {
             counters.backend(self.backend).unserved.add(1);
@@ -456,6 +461,9 @@ impl Drop for Account {
             let (server, unanswered) = (counters.server(id), self.bytes.from_server.get() == 0);
             if close.cause == Cause::Server {
                 server.sessions_failed.add(1);
+            }
+            if self.reason == Some(Reason::Stopped) {
+                server.cut.add(1);
             }
             match close.cause {
                 Cause::Server if unanswered => server.sessions_failed_early.add(1),

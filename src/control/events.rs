@@ -16,32 +16,15 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval_at};
-
 use super::Running;
-use super::log::say;
 use super::notice::Notice;
 use pacing::Budget;
 
 /// Between two looks.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Looks until the future is dropped.
-pub(super) async fn watch(running: &Running) {
-    let now = Instant::now();
-    let mut events = Events::new(running, now);
-    let mut ticker = interval_at((now + LOOK_INTERVAL).into(), LOOK_INTERVAL);
-    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let now = ticker.tick().await.into_std();
-        for notice in events.look(running, now) {
-            say(format_args!("{}", notice.message));
-        }
-    }
-}
+pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// All that is remembered from look to look.
-struct Events {
+pub(super) struct Events {
     process: frontends::Process,
     frontends: Vec<frontends::Frontend>,
     backends: Vec<backends::Backend>,
@@ -50,7 +33,8 @@ struct Events {
 }
 
 impl Events {
-    fn new(running: &Running, now: Instant) -> Self {
+    /// Nothing has been seen yet.
+    pub(super) fn new(running: &Running, now: Instant) -> Self {
         let snapshot = &running.snapshot;
         Self {
             process: frontends::Process::new(),
@@ -62,15 +46,27 @@ impl Events {
     }
 
     /// The lines that are due.
-    fn look(&mut self, running: &Running, now: Instant) -> Vec<Notice> {
+    pub(super) fn look(&mut self, running: &Running, now: Instant) -> Vec<Notice> {
         let mut look = Look { running, now, budget: Budget::new(), notices: Vec::new() };
-        // What refuses everybody comes first, as there may be more to say than one look may.
-        (0..).zip(&mut self.backends).for_each(|(id, backend)| backend.look(id, &mut look));
-        self.process.look(&mut look);
-        (0..).zip(&mut self.shards).for_each(|(index, shard)| shard.look(index, &mut look));
-        (0..).zip(&mut self.frontends).for_each(|(id, frontend)| frontend.look(id, &mut look));
-        (0..).zip(&mut self.servers).for_each(|(id, server)| server.look(id, &mut look));
+        self.look_at_all(&mut look);
         look.notices
+    }
+
+    /// The lines at the end of the process, which cut sessions for this reason.
+    pub(super) fn last_look(&mut self, running: &Running, now: Instant, why: &str) -> Vec<Notice> {
+        let mut look = Look { running, now, budget: Budget::last(), notices: Vec::new() };
+        self.look_at_all(&mut look);
+        servers::cut(&mut look, why);
+        look.notices
+    }
+
+    fn look_at_all(&mut self, look: &mut Look<'_>) {
+        // What refuses everybody comes first, as there may be more to say than one look may.
+        (0..).zip(&mut self.backends).for_each(|(id, backend)| backend.look(id, look));
+        self.process.look(look);
+        (0..).zip(&mut self.shards).for_each(|(index, shard)| shard.look(index, look));
+        (0..).zip(&mut self.frontends).for_each(|(id, frontend)| frontend.look(id, look));
+        (0..).zip(&mut self.servers).for_each(|(id, server)| server.look(id, look));
     }
 }
 

@@ -13,13 +13,16 @@
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ringlane_core::mailbox::Message;
 use sd_notify::NotifyState;
+use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::access_log::AccessLogThread;
+use super::events::{Events, LOOK_INTERVAL};
 use super::log::{announce, say};
+use super::notice::Notice;
 use super::running::{Running, Stage};
 use super::shards::{End, Shards};
 use super::signals::{Signal, Signals};
@@ -31,6 +34,7 @@ pub(super) struct Serving<'a> {
     signals: Signals,
     drain_timeout: Duration,
     log: Option<&'a AccessLogThread>,
+    events: Events,
     broken: bool,
 }
 
@@ -42,7 +46,8 @@ impl<'a> Serving<'a> {
         drain_timeout: Duration,
         log: Option<&'a AccessLogThread>,
     ) -> Self {
-        Self { running, shards, signals, drain_timeout, log, broken: false }
+        let events = Events::new(&running, Instant::now());
+        Self { running, shards, signals, drain_timeout, log, events, broken: false }
     }
 
     /// Serves until the last shard has ended. `admin` is polled all the while.
@@ -51,14 +56,22 @@ impl<'a> Serving<'a> {
         notify(&[NotifyState::Ready, NotifyState::Status(ready)]);
         let mut admin = pin!(admin);
         let mut admin_ended = false;
+        let mut looks = interval_at(tokio::time::Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.shards.all_ended() {
             tokio::select! {
                 signal = self.signals.next() => self.answer(signal),
                 () = self.running.drain_asked() => self.drain("drain asked for"),
                 (index, end) = self.shards.next_ended() => self.account_for(index, &end),
+                now = looks.tick() => write(self.events.look(&self.running, now.into_std())),
                 _ = &mut admin, if !admin_ended => admin_ended = true,
             }
         }
+        let why = match self.running.stage() {
+            Stage::Stopping => "the stop",
+            _ => "the end of drain_timeout",
+        };
+        write(self.events.last_look(&self.running, Instant::now(), why));
         say(format_args!("stopped"));
         if self.broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
@@ -123,6 +136,11 @@ impl<'a> Serving<'a> {
         self.broken = true;
         self.stop(format_args!("stopping the other shards"));
     }
+}
+
+/// Writes the lines of a look.
+fn write(notices: Vec<Notice>) {
+    notices.iter().for_each(|notice| say(format_args!("{}", notice.message)));
 }
 
 /// Tells systemd, where there is one to tell.

@@ -28,7 +28,7 @@ use super::shards::Shards;
 use super::signals::Signals;
 use super::sockets::{self, SocketFiles};
 use super::start_error::StartError;
-use super::{admin, checks, cores, events, names, options, outliers};
+use super::{admin, checks, cores, names, options, outliers};
 use crate::config::{self, Config};
 
 /// A balancer whose shards serve. Dropping it stops them at once; [`Supervisor::serve`] is the
@@ -126,7 +126,6 @@ impl Supervisor {
             tokio::join!(
                 admin::serve(admin, Arc::clone(&beside)),
                 rates::measure(&beside),
-                events::watch(&beside),
                 options::watch(&beside)
             )
         };

@@ -6,6 +6,8 @@
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
+use nix::sys::signal::Signal;
+
 use crate::harness::balancer::Setup;
 use crate::harness::client::{connect, connect_from, read_to_end, session, try_round_trip};
 use crate::harness::echo::Echo;
@@ -137,4 +139,42 @@ fn a_full_queue_and_a_wait_in_vain_are_logged() {
     assert!(line.contains("backend back: 1 session in "), "{line}");
     drop((inside, waiting, refused));
     ringlane.end();
+}
+
+#[test]
+fn sessions_that_an_order_ends_are_logged_with_how_and_why() {
+    let echo = Echo::start();
+    for (keys, line) in [
+        ("on_drain = \"fence\"", "1 fenced because an operator drained the server"),
+        (
+            "on_drain = \"drain\"\ndrain_idle = \"50ms\"",
+            "1 drained because an operator drained the server",
+        ),
+    ] {
+        let ringlane = Setup::to(&[echo.address]).backend(keys).start();
+        let client = session(ringlane.address());
+        ringlane.order("back/s1", "drain");
+        let said = ringlane.wait_for_word("server back/s1: 1 session ended in ");
+        assert!(said.ends_with(line), "{said}");
+        drop(client);
+        ringlane.end();
+    }
+}
+
+#[test]
+fn sessions_that_the_end_of_the_process_cuts_are_logged_by_server() {
+    let echo = Echo::start();
+    for (timeout, signals, why) in [("100ms", 1, "the end of drain_timeout"), ("1h", 2, "the stop")]
+    {
+        let timeout = format!("drain_timeout = \"{timeout}\"");
+        let mut ringlane = Setup::to(&[echo.address]).global(&timeout).start();
+        let clients = [session(ringlane.address()), session(ringlane.address())];
+        ringlane.signal(Signal::SIGTERM);
+        ringlane.wait_for_word("draining, live sessions (2)");
+        (1..signals).for_each(|_| ringlane.signal(Signal::SIGTERM));
+        let said = ringlane.assert_ended_well();
+        let line = format!("2 sessions cut by {why}: 2 of server back/s1");
+        assert!(said.iter().any(|said| said.ends_with(&line)), "{said:#?}");
+        drop(clients);
+    }
 }

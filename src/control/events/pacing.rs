@@ -15,19 +15,31 @@ pub(super) const LINES_PER_LOOK: usize = 64;
 
 /// The lines that are left for this look.
 #[derive(Debug)]
-pub(super) struct Budget(usize);
+pub(super) struct Budget {
+    lines: usize,
+    /// There will be no other look, so nothing can be said later.
+    is_last: bool,
+}
 
 impl Budget {
+    /// The lines of an ordinary look.
     pub(super) fn new() -> Self {
-        Self(LINES_PER_LOOK)
+        Self { lines: LINES_PER_LOOK, is_last: false }
     }
 
-    fn is_spent(&self) -> bool {
-        self.0 == 0
+    /// The lines of the last look: what was held back is said now.
+    pub(super) fn last() -> Self {
+        Self { is_last: true, ..Self::new() }
+    }
+
+    /// Whether a line may be written, the last one about the same thing having been then.
+    fn allows(&self, spoke_at: Option<Instant>, now: Instant) -> bool {
+        let is_early = || spoke_at.is_some_and(|at| now < at + LINE_INTERVAL);
+        self.lines > 0 && (self.is_last || !is_early())
     }
 
     fn spend(&mut self) {
-        self.0 = self.0.saturating_sub(1);
+        self.lines = self.lines.saturating_sub(1);
     }
 }
 
@@ -68,8 +80,7 @@ impl Tally {
             self.complete = now;
             return None;
         }
-        let is_early = self.spoke_at.is_some_and(|at| now < at + LINE_INTERVAL);
-        if is_early || budget.is_spent() {
+        if !budget.allows(self.spoke_at, now) {
             return None;
         }
         budget.spend();
@@ -124,8 +135,7 @@ impl Episode {
         if is_on {
             self.last_seen = Some(now);
             self.begun.get_or_insert(now);
-            let is_early = self.spoke_at.is_some_and(|at| now < at + LINE_INTERVAL);
-            if self.is_told || is_early || budget.is_spent() {
+            if self.is_told || !budget.allows(self.spoke_at, now) {
                 return None;
             }
             budget.spend();
@@ -141,7 +151,7 @@ impl Episode {
             self.unsaid += 1;
             return None;
         }
-        if budget.is_spent() {
+        if !budget.allows(None, now) {
             return None;
         }
         budget.spend();
@@ -212,14 +222,25 @@ mod tests {
     fn a_spent_budget_delays_and_loses_nothing() {
         let now = Instant::now();
         let (mut tally, mut episode) = (Tally::new(now), Episode::default());
-        let mut spent = Budget(0);
+        let with = |lines| Budget { lines, is_last: false };
+        let mut spent = with(0);
         assert_eq!(tally.observe(4, now + SECOND, &mut spent), None);
         assert_eq!(episode.observe(true, now + SECOND, &mut spent), None);
-        let mut budget = Budget(2);
+        let mut budget = with(2);
         let repeats = Repeats { count: 5, within: 2 * SECOND };
         assert_eq!(tally.observe(5, now + 2 * SECOND, &mut budget), Some(repeats));
         let begun = episode.observe(true, now + 2 * SECOND, &mut budget);
-        assert_eq!((begun, budget.0), (Some(Turn::Begun { unsaid: 0 }), 0));
+        assert_eq!((begun, budget.lines), (Some(Turn::Begun { unsaid: 0 }), 0));
+    }
+
+    #[test]
+    fn the_last_look_says_what_was_held_back() {
+        let now = Instant::now();
+        let mut tally = Tally::new(now);
+        assert!(tally.observe(1, now, &mut Budget::new()).is_some());
+        assert_eq!(tally.observe(3, now, &mut Budget::new()), None);
+        let repeats = tally.observe(3, now, &mut Budget::last());
+        assert_eq!(repeats.map(|repeats| repeats.count), Some(2));
     }
 
     #[test]
@@ -245,7 +266,7 @@ mod tests {
             for (more, millis, has_budget) in steps {
                 total += more;
                 now += Duration::from_millis(millis);
-                let mut budget = Budget(usize::from(has_budget));
+                let mut budget = Budget { lines: usize::from(has_budget), is_last: false };
                 if let Some(repeats) = tally.observe(total, now, &mut budget) {
                     prop_assert!(has_budget && repeats.count > 0);
                     prop_assert!(spoke.is_none_or(|at| now >= at + LINE_INTERVAL));

@@ -1,6 +1,7 @@
 //! Counters in, lines out.
 
-use ringlane_core::health::{Orders, RoleWanted};
+use ringlane_core::health::{Ending, Orders, RoleWanted};
+use ringlane_core::reason::Reason;
 use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
 
 use super::*;
@@ -128,6 +129,42 @@ fn limits_are_named_when_they_are_reached_and_when_they_are_not_any_more() {
         story.lines(),
         ["frontend pg \"write\" is below max_connections = 100 again after 3 s; 6 connections \
           had to wait"]
+    );
+}
+
+#[test]
+fn ended_sessions_are_told_by_how_and_why() {
+    let mut story = Story::begin();
+    let server = story.running.counters[0].server(ServerId(0));
+    (0..3).for_each(|_| server.ended.count(Ending::Fence, Reason::Demoted));
+    server.ended.count(Ending::Drain, Reason::Lag);
+    let notice = story.look().remove(0);
+    assert_eq!(
+        notice.message,
+        "server postgres/pg1: 4 sessions ended in 1 s: 3 fenced because the server is no longer \
+         the primary, 1 drained because the replica is too far behind"
+    );
+    assert_eq!((notice.level, notice.event), (Level::Warning, "sessions_ended"));
+    story.running.counters[1].server(ServerId(0)).ended.count(Ending::Drain, Reason::Drained);
+    let now = story.now;
+    let last = story.events.last_look(&story.running, now, "the stop").remove(0);
+    assert!(last.message.ends_with(": 1 drained because an operator drained the server"));
+    assert_eq!(last.level, Level::Info);
+}
+
+#[test]
+fn sessions_that_are_cut_are_counted_by_server_at_the_end() {
+    let mut story = Story::begin();
+    let shard = &story.running.counters[1];
+    shard.frontend(FrontendId(0)).cut.add(6);
+    shard.server(ServerId(0)).cut.add(2);
+    shard.server(ServerId(1)).cut.add(3);
+    let now = story.now;
+    let last = story.events.last_look(&story.running, now, "the stop").remove(0);
+    assert_eq!(
+        last.message,
+        "6 sessions cut by the stop: 3 of server postgres/pg2, 2 of server postgres/pg1, 1 that \
+         had no server yet"
     );
 }
 
