@@ -87,6 +87,8 @@ pub struct ShardCounters {
     pub completions_stale: Counter,
     /// Times that a receive found no buffer and had to wait.
     pub buffers_exhausted: Counter,
+    /// Times that a socket was said to be ready and no byte could be moved.
+    pub false_readiness: Counter,
     /// Times that accepting paused because a limit was reached.
     pub accepts_paused: Counter,
     /// Accepts that failed for want of a descriptor or memory.
@@ -260,6 +262,7 @@ impl ShardCounters {
             completions: Counter::default(),
             completions_stale: Counter::default(),
             buffers_exhausted: Counter::default(),
+            false_readiness: Counter::default(),
             accepts_paused: Counter::default(),
             accepts_failed: Counter::default(),
             handed_over: Counter::default(),

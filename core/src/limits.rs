@@ -3,6 +3,8 @@
 //! Not here: bounds that an operator sets (`max_connections`, timeouts), which live in the
 //! snapshot. At each bound the behaviour is named beside it, and counted where it can happen.
 
+use std::time::Duration;
+
 /// Bytes in one receive buffer.
 pub const BUFFER_SIZE: usize = 16 * 1024;
 
@@ -52,6 +54,13 @@ pub const PIPES_MAX: usize = 1024;
 
 /// Bytes spliced for one direction before other sessions get their turn.
 pub const SPLICE_BUDGET: usize = 4 * 1024 * 1024;
+
+/// How long a loop pauses that was told "ready" and could not move a byte, before it waits and tries
+/// again (`ringlane_shard_false_readiness_total`).
+pub const READINESS_PAUSE: Duration = Duration::from_millis(10);
+
+/// Submissions in a row that may leave a full submission queue as it is; then the request fails.
+pub const SUBMISSIONS_FRUITLESS: u32 = 10_000;
 
 /// Copies of sessions that a shard makes at once for mirrors. Sessions beyond it are not copied, and
 /// counted (`ringlane_mirror_failed_total`).

@@ -2,7 +2,8 @@
 //!
 //! Told of every transfer; does no I/O. Small data is cheaper copied, bulk is cheaper spliced, and
 //! what counts as bulk is a backlog: buffers that come full and leave bytes behind in the socket.
-//! Invariants: `copy` and `splice` are never left; `auto` begins with copy.
+//! Invariants: `copy` is never left, and `splice` only for a receive that steps over what can't be
+//! spliced; `auto` begins with copy.
 
 use ringlane_core::limits::BUFFER_SIZE;
 use ringlane_core::snapshot::Path;
@@ -57,6 +58,12 @@ impl PathChoice {
         self.refusal = REFUSED_RECEIVES;
     }
 
+    /// The next bytes can't be spliced, or there are none: one receive is copied, which steps over urgent
+    /// data or tells the end of the stream.
+    pub(crate) fn step_over(&mut self) {
+        self.refusal = self.refusal.max(1);
+    }
+
     /// The direction begins to be spliced, or goes back to being copied.
     pub(crate) fn switched(&mut self) {
         self.streak = 0;
@@ -109,6 +116,15 @@ mod tests {
             splice.filled(1);
         }
         assert!(!copy.wants_splice() && !splice.wants_copy() && !splice.may_copy());
+    }
+
+    #[test]
+    fn what_cannot_be_spliced_is_stepped_over_by_one_receive() {
+        let mut choice = PathChoice::new(Path::Splice);
+        choice.step_over();
+        assert!(!choice.wants_splice());
+        choice.received(false);
+        assert!(choice.wants_splice());
     }
 
     #[test]

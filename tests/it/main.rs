@@ -40,4 +40,5 @@ mod roles;
 mod shares;
 mod sources;
 mod transactions;
+mod urgent;
 mod writers;

@@ -33,6 +33,8 @@ pub(crate) struct Client {
     pub(crate) talks: bool,
     /// Reads at most so much at a time, with this pause.
     pub(crate) reads_slowly: Option<(u64, Duration)>,
+    /// Sends an urgent byte before the byte at this offset.
+    pub(crate) urgent: Option<u64>,
     pub(crate) ending: Ending,
 }
 
@@ -46,6 +48,7 @@ impl Client {
             pause: Duration::ZERO,
             talks: false,
             reads_slowly: None,
+            urgent: None,
             ending: Ending::Polite,
         }
     }
@@ -67,6 +70,11 @@ impl Client {
 
     pub(crate) fn reading_slowly(mut self, bytes: u64, pause: Duration) -> Self {
         self.reads_slowly = Some((bytes, pause));
+        self
+    }
+
+    pub(crate) fn urgent_at(mut self, offset: u64) -> Self {
+        self.urgent = Some(offset);
         self
     }
 
@@ -200,6 +208,16 @@ impl Visitor {
         if self.pausing || self.finished {
             return false;
         }
+        if self.plan.urgent == Some(self.sent) {
+            match net.write_urgent(socket) {
+                Ok(()) => self.plan.urgent = None,
+                Err(errno) if errno == again() => return false,
+                Err(_) => {
+                    self.give_up(net, socket);
+                    return false;
+                }
+            }
+        }
         if self.sent >= limit {
             match self.plan.ending {
                 Ending::ResetsAfter(_) => net.reset(socket),
@@ -220,7 +238,8 @@ impl Visitor {
             }
             return false;
         }
-        let left = (self.plan.chunk - into_chunk).min(limit - self.sent);
+        let before_urgent = self.plan.urgent.map_or(u64::MAX, |at| at.saturating_sub(self.sent));
+        let left = (self.plan.chunk - into_chunk).min(limit - self.sent).min(before_urgent);
         match net.write(socket, &content::bytes(self.id, self.sent, left)) {
             Ok(count) => self.sent += count as u64,
             Err(errno) if errno == again() => return false,

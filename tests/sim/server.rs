@@ -37,6 +37,8 @@ pub(crate) struct Server {
     pub(crate) behaviour: Behaviour,
     pub(crate) weight: u32,
     pub(crate) backup: bool,
+    /// Sends an urgent byte before the byte at this offset of each connection.
+    pub(crate) urgent: Option<u64>,
     pub(crate) dies: Option<Duration>,
     pub(crate) returns: Option<Duration>,
 }
@@ -44,7 +46,7 @@ pub(crate) struct Server {
 impl Server {
     /// A server that is there all the time.
     pub(crate) fn that(behaviour: Behaviour) -> Self {
-        Self { behaviour, weight: 1, backup: false, dies: None, returns: None }
+        Self { behaviour, weight: 1, backup: false, urgent: None, dies: None, returns: None }
     }
 
     pub(crate) fn weighing(mut self, weight: u32) -> Self {
@@ -54,6 +56,11 @@ impl Server {
 
     pub(crate) fn standing_by(mut self, backup: bool) -> Self {
         self.backup = backup;
+        self
+    }
+
+    pub(crate) fn urgent_at(mut self, offset: u64) -> Self {
+        self.urgent = Some(offset);
         self
     }
 
@@ -95,6 +102,7 @@ pub(crate) struct Connection {
     pub(crate) id: u64,
     pub(crate) reading: Reading,
     pub(crate) sent: u64,
+    urgent: Option<u64>,
     pub(crate) finished: bool,
     pub(crate) at_end: bool,
     /// Ended by the death of its server.
@@ -162,6 +170,7 @@ impl Machine {
                 id: u64::from(self.actor) << 16 | index as u64 | 2 << 40,
                 reading: Reading::default(),
                 sent: 0,
+                urgent: self.plan.urgent,
                 finished: false,
                 at_end: false,
                 killed: false,
@@ -225,7 +234,16 @@ impl Connection {
             _ => (self.reading.got, self.at_end),
         };
         while !self.done && self.sent < due {
-            match net.write(self.socket, &content::bytes(self.id, self.sent, due - self.sent)) {
+            if self.urgent == Some(self.sent) {
+                match net.write_urgent(self.socket) {
+                    Ok(()) => self.urgent = None,
+                    Err(errno) if errno == again() => return,
+                    Err(_) => return self.leave(net),
+                }
+            }
+            let before_urgent = self.urgent.map_or(u64::MAX, |at| at.saturating_sub(self.sent));
+            let left = (due - self.sent).min(before_urgent);
+            match net.write(self.socket, &content::bytes(self.id, self.sent, left)) {
                 Ok(count) => self.sent += count as u64,
                 Err(errno) if errno == again() => return,
                 Err(_) => self.leave(net),

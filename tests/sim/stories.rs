@@ -32,6 +32,33 @@ fn bulk_goes_both_ways_at_once_on_every_path() {
 }
 
 #[test]
+fn urgent_data_is_stepped_over_both_ways_on_every_path() {
+    for path in [Path::Auto, Path::Copy, Path::Splice] {
+        for last in [500_000, 999_999, 1_000_000] {
+            let world = World::new(8)
+                .by(path)
+                .in_weather(|weather| weather.capacity = 256 * 1024)
+                .server(Server::that(Behaviour::Echoes).urgent_at(400_000))
+                .client(Client::sending(1_000_000).urgent_at(last))
+                .client(Client::sending(1_000_000).in_chunks(100_000, secs(1)).urgent_at(1));
+            passes(world);
+        }
+    }
+}
+
+#[test]
+fn false_readiness_makes_nobody_spin() {
+    for path in [Path::Auto, Path::Copy, Path::Splice] {
+        let world = World::new(9)
+            .by(path)
+            .in_weather(|weather| weather.squeezes = 64)
+            .server(Server::that(Behaviour::Echoes))
+            .client(Client::sending(500_000));
+        passes(world);
+    }
+}
+
+#[test]
 fn a_client_that_half_closes_gets_its_answer() {
     let world = World::new(2)
         .server(Server::that(Behaviour::Answers(500_000)))

@@ -31,8 +31,32 @@ impl Dice {
     }
 }
 
+/// Sets the dice apart that throw what was added later, so that older worlds stay as they are.
+const LATER: u64 = 0x6f64_6473;
+
 /// The world of this seed.
 pub(crate) fn world(seed: u64) -> World {
+    oddities(&mut Dice(Prng::new(seed ^ LATER)), ordinary(seed))
+}
+
+/// What few connections meet: urgent data, and sockets that are not as ready as they are said to be.
+fn oddities(dice: &mut Dice, mut world: World) -> World {
+    if dice.one_in(3) {
+        for client in &mut world.clients {
+            client.urgent = dice.one_in(2).then(|| dice.below(client.sends + 1));
+        }
+        for server in &mut world.servers {
+            let most = dice.of(&[10, 1000, 60_000]);
+            server.urgent = dice.one_in(2).then(|| dice.below(most));
+        }
+    }
+    if dice.one_in(4) {
+        world.weather.squeezes = dice.of(&[4, 24]);
+    }
+    world
+}
+
+fn ordinary(seed: u64) -> World {
     let dice = &mut Dice(Prng::new(seed));
     let calm = dice.one_in(3);
     let weather = weather(dice, calm);
@@ -83,6 +107,7 @@ fn weather(dice: &mut Dice, calm: bool) -> Weather {
         fragments: dice.of(&[0, 16, 128]),
         lateness: dice.of(&[0, 16, 96]),
         mishaps: dice.of(&[0, 8, 48]),
+        squeezes: 0,
         pipe: dice.of(&[4096, 65_536]),
         buffers: dice.of(&[2, 6, 130, 1024]),
         descriptors: if !calm && dice.one_in(5) { dice.below(30) as usize + 8 } else { 100_000 },

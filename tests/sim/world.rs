@@ -88,6 +88,7 @@ impl World {
                 fragments: 0,
                 lateness: 0,
                 mishaps: 0,
+                squeezes: 0,
                 pipe: 64 * 1024,
                 buffers: 1024,
                 descriptors: 100_000,

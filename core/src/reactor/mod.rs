@@ -11,6 +11,7 @@
 
 mod first;
 mod listener;
+mod retry;
 mod stream;
 mod timer;
 
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 pub use first::{First, first};
 pub use listener::Listener;
+pub use retry::Retry;
 pub use stream::{Receiver, Sender, Stream};
 pub use timer::{Elapsed, Signal, Sleep};
 

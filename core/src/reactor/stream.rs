@@ -11,8 +11,9 @@ use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
-use super::{Operation, Reactor};
+use super::{Operation, Reactor, Retry};
 use crate::limits::SOURCE_PORT_TRIES;
 use crate::slab::Key;
 use crate::snapshot::Address;
@@ -109,7 +110,14 @@ impl Stream {
         poll.outcome().await.map(drop)
     }
 
-    /// Moves up to `len` received bytes into a pipe; 0 at the end of the stream.
+    /// Readiness was false: counts it and pauses.
+    pub(super) async fn pause_for_readiness(&self, time: Duration) {
+        self.reactor.counters().false_readiness.add(1);
+        self.reactor.sleep(time).await;
+    }
+
+    /// Moves up to `len` received bytes into a pipe. 0 says that there are none to be spliced, and not
+    /// that the stream has ended: in front of urgent data it comes as well. Only a receive tells an end.
     ///
     /// # Errors
     /// `WouldBlock` when there are none or the pipe is full, else the connection's error.
@@ -167,11 +175,16 @@ impl Stream {
     /// # Errors
     /// Those of `send`; some may have been sent.
     pub async fn send_now(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let mut retry = Retry::default();
         while !bytes.is_empty() {
             match self.send_few(bytes) {
-                Ok(sent) => bytes = &bytes[sent..],
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(sent) => {
+                    retry.moved();
+                    bytes = &bytes[sent..];
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.ready(Interest::Writable).await?;
+                    retry.wait(self, Interest::Writable).await?;
                 }
                 Err(error) => return Err(error),
             }

@@ -329,6 +329,8 @@ impl Epoll {
             let rest = unsafe { start.add(sent) };
             // SAFETY: the driver owns the buffer until this send's completion.
             match unsafe { socket::send_now(fd, rest, len - sent) } {
+                // Never for a stream; if ever, the owner sees a send that did nothing.
+                Ok(0) => break,
                 Ok(count) => sent += count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     let watch = &mut self.watches[fd as usize];

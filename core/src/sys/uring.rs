@@ -14,7 +14,9 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 use super::buffers::BUFFER_GROUP;
 use super::kernel::{CANCELLATION, Completion, Interest, Request, WOKEN, Wait};
 use super::setup::SetupError;
-use crate::limits::{COMPLETION_ENTRIES, RECEIVE_WINDOW, SUBMISSION_ENTRIES};
+use crate::limits::{
+    COMPLETION_ENTRIES, RECEIVE_WINDOW, SUBMISSION_ENTRIES, SUBMISSIONS_FRUITLESS,
+};
 
 /// The ring of one shard.
 pub(super) struct Uring {
@@ -103,11 +105,15 @@ impl Uring {
     /// # Safety
     /// Whatever memory and descriptor the entry names must stay valid until its last completion.
     unsafe fn push(&mut self, entry: &squeue::Entry) -> io::Result<()> {
-        // SAFETY: the caller's promise.
-        while unsafe { self.ring.submission().push(entry) }.is_err() {
+        for _ in 0..SUBMISSIONS_FRUITLESS {
+            // SAFETY: the caller's promise.
+            if unsafe { self.ring.submission().push(entry) }.is_ok() {
+                return Ok(());
+            }
             ignore_busy(self.ring.submit())?;
         }
-        Ok(())
+        // The kernel has no memory for requests; this one fails instead of the whole shard.
+        Err(io::ErrorKind::OutOfMemory.into())
     }
 
     /// Submits what is queued, sleeps as long as `wait` allows for at least one completion, and

@@ -61,7 +61,8 @@ pub fn relay(bytes: &[u8]) {
         let side = input.below(2);
         match input.byte() % 16 {
             0..=5 => machine.write(side, input.number() % 300_000),
-            6..=11 => machine.read(side, input.number() % 300_000),
+            6..=10 => machine.read(side, input.number() % 300_000),
+            11 => machine.write_urgent(side),
             12 | 13 => machine.run(Duration::from_millis(input.number() % 500)),
             14 => machine.finish(side),
             _ => machine.reset(side),
@@ -205,6 +206,14 @@ impl Machine {
         }
     }
 
+    fn write_urgent(&mut self, side: usize) {
+        let end = &self.ends[side];
+        if !end.finished && !end.gone {
+            // Without room there is just none.
+            let _ = self.net.write_urgent(end.socket);
+        }
+    }
+
     fn read(&mut self, side: usize, max: u64) {
         let other = 1 - side;
         let end = &mut self.ends[side];
@@ -326,6 +335,7 @@ fn weather(input: &mut Input<'_>) -> Weather {
         fragments: u64::from(input.byte() / 2),
         lateness: u64::from(input.byte() / 4),
         mishaps: u64::from(input.byte() / 4),
+        squeezes: u64::from(input.byte() / 8),
         pipe: [4096, 65_536][input.below(2)],
         buffers: [2, 3, 16, 256][input.below(4)],
         descriptors: 1000,

@@ -250,6 +250,11 @@ pub(super) const METRICS: &[Metric] = &[
         read: Read::Shard(|running, index| shard(running, index).buffers_exhausted.get()),
     },
     Metric {
+        name: "ringlane_shard_false_readiness_total",
+        help: "Times that a socket was said to be ready and no byte could be moved.",
+        read: Read::Shard(|running, index| shard(running, index).false_readiness.get()),
+    },
+    Metric {
         name: "ringlane_shard_accepts_paused_total",
         help: "Times that accepting paused because a limit was reached.",
         read: Read::Shard(|running, index| shard(running, index).accepts_paused.get()),

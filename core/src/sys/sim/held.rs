@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 
 use super::net::{Net, Owner};
 use super::queue::Queue;
+use super::tcp::By;
 
 /// A socket of a shard.
 pub(in crate::sys) struct SimSocket {
@@ -118,7 +119,7 @@ impl SimPipe {
         Ok(Self { net, bytes: Queue::default() })
     }
 
-    /// Moves received bytes into the pipe; 0 at the end of the stream.
+    /// Moves received bytes into the pipe; 0 at the end of the stream, or in front of urgent data.
     pub(in crate::sys) fn fill(&mut self, from: &SimSocket, len: usize) -> io::Result<usize> {
         let mut state = self.net.lock();
         let room = state.weather.pipe.saturating_sub(self.bytes.len());
@@ -126,7 +127,7 @@ impl SimPipe {
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let bytes = &mut self.bytes;
-        state.read(from.id, len.min(room), |read| bytes.push(read)).map_err(error)
+        state.read(from.id, len.min(room), By::Splice, |read| bytes.push(read)).map_err(error)
     }
 
     /// Moves bytes from the pipe into a socket.

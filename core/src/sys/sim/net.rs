@@ -29,6 +29,9 @@ pub struct Weather {
     /// How often the kernel does what it may and seldom does: ends a multishot request, finds no
     /// buffer, fails a cancellation.
     pub mishaps: u64,
+    /// How often readiness is false: a shard is told that a socket is ready when it is not, or finds
+    /// no memory to send for a while though there is room.
+    pub squeezes: u64,
     /// Bytes that a pipe holds.
     pub pipe: usize,
     /// Receive buffers of a shard.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::held::SimSocket;
 use super::net::{Event, Net, Owner};
 use super::port::Place;
-use super::tcp::Phase;
+use super::tcp::{By, Phase};
 use crate::sys::Socket;
 
 /// Names one socket of the network, for ever.
@@ -124,7 +124,7 @@ impl Net {
     /// # Errors
     /// The errno: `EAGAIN` when nothing has come, `ECONNRESET`.
     pub fn read(&self, id: SocketId, max: usize, take: impl FnOnce(&[u8])) -> Result<usize, i32> {
-        self.lock().read(id.0, max, take)
+        self.lock().read(id.0, max, By::Read, take)
     }
 
     /// Writes some of `bytes`.
@@ -133,6 +133,14 @@ impl Net {
     /// The errno: `EAGAIN` when there is no room, `ECONNRESET`, `EPIPE`.
     pub fn write(&self, id: SocketId, bytes: &[u8]) -> Result<usize, i32> {
         self.lock().write(id.0, bytes)
+    }
+
+    /// Sends a byte of urgent data, which belongs to no stream of bytes: whoever reads steps over it.
+    ///
+    /// # Errors
+    /// The errno: `EAGAIN` when there is no room or one is under way, `ECONNRESET`, `EPIPE`.
+    pub fn write_urgent(&self, id: SocketId) -> Result<(), i32> {
+        self.lock().write_urgent(id.0)
     }
 
     /// Sends a FIN.

@@ -15,6 +15,7 @@ use socket2::SockAddr;
 
 use super::held::{SimPipe, SimSocket};
 use super::net::{Net, Owner, State};
+use super::tcp::By;
 use crate::limits::{BUFFER_SIZE, RECEIVE_WINDOW};
 use crate::snapshot::Address;
 use crate::sys::buffers::BufferPool;
@@ -206,7 +207,7 @@ impl Port {
                     Interest::Readable => state.is_readable(key.0),
                     Interest::Writable => state.is_writable(key.0),
                 };
-                if ready {
+                if ready || state.chance(state.weather.squeezes) {
                     self.end(key, 0);
                 } else if interest == Interest::Writable {
                     state.want_room(key.0);
@@ -251,7 +252,7 @@ impl Port {
                 return;
             };
             let start = self.pool.address(buffer);
-            let received = state.read(key.0, BUFFER_SIZE, |bytes| {
+            let received = state.read(key.0, BUFFER_SIZE, By::Read, |bytes| {
                 // SAFETY: the pool has just given the buffer, nobody else uses it, and it is
                 // BUFFER_SIZE long, which the bytes are at most.
                 unsafe { start.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }

@@ -3,7 +3,9 @@
 //! Each socket of a connection holds what is on its way to it (`flight`) and what has arrived
 //! (`inbox`); together they are bounded, and a full direction takes no more. What Linux does is done
 //! here too: received bytes can be read after a reset, an error is told once, closing with unread
-//! bytes resets, and bytes for a closed socket are answered with a reset.
+//! bytes resets, and bytes for a closed socket are answered with a reset. An urgent byte lies in the
+//! stream where it was sent: a read ends before it and the next one steps over it, a splice does not
+//! get past it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,6 +18,19 @@ const QUEUE_MAX: usize = 64;
 
 /// When a connection attempt that found the queue full is repeated.
 const SYN_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long a socket that finds no memory to send finds none, at most.
+const SQUEEZE_MAX_US: u64 = 5000;
+
+/// The byte that is sent as urgent data.
+const URGENT: &[u8] = b"!";
+
+/// Who takes received bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum By {
+    Read,
+    Splice,
+}
 
 /// What a socket is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,6 +60,12 @@ pub(super) struct Sock {
     pub(super) far_finished: bool,
     pub(super) inbox: Queue,
     flight: Queue,
+    /// Bytes that have left the inbox.
+    passed: u64,
+    /// Where in the stream the urgent byte is, until it is stepped over.
+    mark: Option<u64>,
+    /// Until when there is no memory to send.
+    squeezed_until: Duration,
     latency: Duration,
     last_arrival: Duration,
     /// A write found no room.
@@ -74,6 +95,9 @@ impl State {
             far_finished: false,
             inbox: Queue::default(),
             flight: Queue::default(),
+            passed: 0,
+            mark: None,
+            squeezed_until: Duration::ZERO,
             latency: Duration::ZERO,
             last_arrival: Duration::ZERO,
             wants_room: false,
@@ -228,6 +252,9 @@ impl State {
         let Some(other) = socket.other.filter(|_| socket.phase == Phase::Connected) else {
             return Err(libc::ENOTCONN);
         };
+        if self.is_squeezed(id) {
+            return Err(libc::EAGAIN);
+        }
         let room = self.room(other);
         let n = self.piece(room.min(bytes.len()));
         self.at(id).wants_room = n < bytes.len();
@@ -241,6 +268,39 @@ impl State {
         self.schedule(at, Event::Arrive(other, n));
         self.note("write", id.into(), n as u64);
         Ok(n)
+    }
+
+    /// Sends an urgent byte, unless there is no room or the last one has not been stepped over: the
+    /// kernel makes ordinary data of that.
+    pub(super) fn write_urgent(&mut self, id: u32) -> Result<(), i32> {
+        let other = self.at(id).other.filter(|other| self.sockets[*other as usize].mark.is_none());
+        let Some(other) = other.filter(|other| self.room(*other) > 0) else {
+            self.want_room(id);
+            return Err(libc::EAGAIN);
+        };
+        let to = self.at(other);
+        let at = to.passed + (to.inbox.len() + to.flight.len()) as u64;
+        self.write(id, URGENT)?;
+        self.at(other).mark = Some(at);
+        self.note("urgent", id.into(), at);
+        Ok(())
+    }
+
+    /// Whether a shard finds no memory to send on a socket now, though there is room.
+    fn is_squeezed(&mut self, id: u32) -> bool {
+        let now = self.now;
+        let socket = &self.sockets[id as usize];
+        if socket.squeezed_until > now {
+            return true;
+        }
+        let squeezed = matches!(socket.owner, Owner::Port(_)) && self.chance(self.weather.squeezes);
+        if squeezed {
+            let until = now + Duration::from_micros(self.below(SQUEEZE_MAX_US) + 1);
+            self.at(id).squeezed_until = until;
+            self.note("squeezed", id.into(), 0);
+            self.schedule(until, Event::Touch(id));
+        }
+        squeezed
     }
 
     fn room(&self, to: u32) -> usize {
@@ -258,7 +318,8 @@ impl State {
 
     pub(super) fn is_readable(&self, id: u32) -> bool {
         let socket = &self.sockets[id as usize];
-        !socket.inbox.is_empty() || socket.far_finished || socket.dead || socket.error.is_some()
+        let urgent = usize::from(socket.mark == Some(socket.passed));
+        socket.inbox.len() > urgent || socket.far_finished || socket.dead || socket.error.is_some()
     }
 
     /// Asks to be told when there is room.
@@ -266,14 +327,25 @@ impl State {
         self.at(id).wants_room = true;
     }
 
-    /// Takes up to `max` received bytes to `take`; 0 at the end of the stream.
+    /// Takes up to `max` received bytes to `take`; 0 at the end of the stream, and where a splice does
+    /// not get further before one.
     pub(super) fn read(
         &mut self,
         id: u32,
         max: usize,
+        by: By,
         take: impl FnOnce(&[u8]),
     ) -> Result<usize, i32> {
-        let available = self.at(id).inbox.len().min(max);
+        let socket = self.at(id);
+        if by == By::Read && socket.mark == Some(socket.passed) && !socket.inbox.is_empty() {
+            socket.inbox.drop_front(1);
+            socket.passed += 1;
+            socket.mark = None;
+            self.note("steps over urgent data", id.into(), 0);
+        }
+        let socket = self.at(id);
+        let before_mark = socket.mark.map_or(usize::MAX, |mark| (mark - socket.passed) as usize);
+        let available = socket.inbox.len().min(max).min(before_mark);
         let n = self.piece(available);
         let now = self.now;
         let socket = self.at(id);
@@ -286,6 +358,7 @@ impl State {
         }
         take(socket.inbox.front(n));
         socket.inbox.drop_front(n);
+        socket.passed += n as u64;
         socket.moved = now;
         let (other, latency) = (socket.other, socket.latency);
         self.note("read", id.into(), n as u64);
