@@ -1,7 +1,7 @@
 //! The admin API over HTTP, on the control thread: pages to read, and orders on the unix socket.
 //!
-//! Not here: what the pages say (`status`, `metrics`), what becomes of an order (`servers`). Invariants:
-//! the sockets listen before privileges are given up; at most [`CONNECTIONS_MAX`] clients per socket
+//! Pages are built beside it. Not here: what they say (`status`, `metrics`), what becomes of an order
+//! (`servers`). Invariants: the sockets listen before privileges are given up; at most [`CONNECTIONS_MAX`] clients per socket
 //! are served at once, and one that is silent for [`IDLE_MAX`] is cut off, so that nobody can use up
 //! the process's descriptors from here. Next: `connection`.
 
@@ -29,6 +29,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::sync::Semaphore;
 
 use super::Running;
 use super::log::say;
@@ -196,10 +197,11 @@ async fn healthz(State(running): State<Arc<Running>>) -> (StatusCode, &'static s
 }
 
 async fn status_page(State(running): State<Arc<Running>>) -> Response {
-    match serde_json::to_string_pretty(&status::Status::of(&running)) {
-        Ok(page) => ([(CONTENT_TYPE, "application/json")], page + "\n").into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    let page = move || {
+        let page = serde_json::to_string_pretty(&status::Status::of(&running));
+        page.map(|page| page + "\n").map_err(|error| error.to_string())
+    };
+    respond(built(page).await, "application/json")
 }
 
 async fn metrics_page(State(running): State<Arc<Running>>, headers: HeaderMap) -> Response {
@@ -207,10 +209,25 @@ async fn metrics_page(State(running): State<Arc<Running>>, headers: HeaderMap) -
     let asks = |accept: &str| accept.contains("application/openmetrics-text");
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
     let kind = if accept.is_some_and(asks) { OPENMETRICS } else { PLAIN_METRICS };
-    match metrics::scrape(&running) {
+    let page = move || metrics::scrape(&running).map_err(|error| error.to_string());
+    respond(built(page).await, kind)
+}
+
+fn respond(page: Result<String, String>, kind: &'static str) -> Response {
+    match page {
         Ok(page) => ([(CONTENT_TYPE, kind)], page).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
     }
+}
+
+/// Builds a page beside the control thread, since one of thousands of servers takes its time, and
+/// one page after the other, since clients may ask for many at once.
+async fn built(
+    page: impl FnOnce() -> Result<String, String> + Send + 'static,
+) -> Result<String, String> {
+    static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
+    let _turn = ONE_AT_A_TIME.acquire().await.map_err(|error| error.to_string())?;
+    tokio::task::spawn_blocking(page).await.unwrap_or_else(|error| Err(error.to_string()))
 }
 
 async fn not_found() -> (StatusCode, String) {
