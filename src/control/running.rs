@@ -32,6 +32,8 @@ pub struct Running {
     pub servers: Servers,
     /// Those of them that are given by name.
     pub names: Vec<Followed>,
+    /// Which of the names each server has its address from.
+    name_of_server: Vec<Option<usize>>,
     /// What each shard counted.
     pub counters: Vec<Arc<ShardCounters>>,
     /// What carries the shards' operations out.
@@ -82,7 +84,13 @@ impl Running {
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
         let (known, gauged, mail) =
             (Arc::clone(&snapshot), Arc::clone(&gauges), Arc::clone(&mailboxes));
+        let mut name_of_server = vec![None; snapshot.servers.len()];
+        for (nth, lookup) in lookups.iter().enumerate() {
+            let first = lookup.first.0 as usize;
+            name_of_server[first..first + lookup.slots as usize].fill(Some(nth));
+        }
         Ok(Self {
+            name_of_server,
             servers: Servers::new(known, gauged, mail, watches),
             names: lookups.into_iter().map(Followed::from).collect(),
             gauges,
@@ -101,9 +109,8 @@ impl Running {
 
     /// The name that gives a server its address, if it is not given by address.
     pub(super) fn name_of(&self, id: ServerId) -> Option<&Name> {
-        let is_slot =
-            |lookup: &&Lookup| (lookup.first.0..lookup.first.0 + lookup.slots).contains(&id.0);
-        self.names.iter().map(|name| &name.lookup).find(is_slot).map(|lookup| &lookup.name)
+        let nth = self.name_of_server[id.0 as usize]?;
+        Some(&self.names[nth].lookup.name)
     }
 
     /// How many shards serve.

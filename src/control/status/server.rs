@@ -76,10 +76,11 @@ impl<'a> Server<'a> {
         let gauge = running.gauges.server(id);
         let known = running.servers.known(id)?;
         let total = |read: fn(&ServerCounters) -> u64| server_total(running, id, read);
+        let history = running.servers.history(id);
         let lag = known.lag.unwrap_or_default();
         Some(Self {
             name: &server.name,
-            address: known.address.as_ref().map(ToString::to_string),
+            address: history.address.as_ref().map(ToString::to_string),
             dns_name: running.name_of(id).map(ToString::to_string),
             state: health(running, id, &known).name(),
             admin: known.state.admin.name(),
@@ -105,12 +106,12 @@ impl<'a> Server<'a> {
             bytes_out: total(|s| s.bytes_out.get()),
             bytes_per_second: gauge.rate(),
             certificate_days: known.certificate_days,
-            check: known.last_check.map(|(at, said)| Check {
+            check: history.last_check.map(|(at, said)| Check {
                 at: time(at),
                 ok: said.is_ok(),
                 said: said.unwrap_or_else(|why| why),
             }),
-            changes: known.changes.into_iter().map(Change::from).collect(),
+            changes: history.changes.into_iter().map(Change::from).collect(),
         })
     }
 }
