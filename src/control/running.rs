@@ -17,6 +17,7 @@ use ringlane_core::snapshot::{Address, ServerId, Snapshot};
 use ringlane_core::sys::DriverKind;
 use tokio::sync::Notify;
 
+use super::metrics::Timings;
 use super::names::Followed;
 use super::servers::Servers;
 use crate::config::{Lookup, Name, Watch};
@@ -47,6 +48,10 @@ pub struct Running {
     pub bound: Vec<Vec<Address>>,
     /// Access-log records that their destination refused.
     pub log_records_lost: AtomicU64,
+    /// How long the checks of each backend took.
+    pub(super) check_times: Vec<Timings>,
+    /// How much later than it was due the control thread came to something, once a second.
+    pub(super) control_lag: Timings,
     started_at: Instant,
     stage: AtomicU8,
     asked_to_drain: Notify,
@@ -94,6 +99,8 @@ impl Running {
             servers: Servers::new(known, gauged, mail, watches),
             names: lookups.into_iter().map(Followed::from).collect(),
             gauges,
+            check_times: snapshot.backends.iter().map(|_| Timings::default()).collect(),
+            control_lag: Timings::default(),
             counters: (0..shards).map(|_| Arc::new(ShardCounters::new(&snapshot))).collect(),
             snapshot,
             driver,

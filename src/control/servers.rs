@@ -85,6 +85,8 @@ struct ServerState {
     last_check: Option<(SystemTime, Result<String, String>)>,
     /// Days that the certificate has left which the last check met, if it met one.
     certificate_days: Option<i64>,
+    /// Checks, and those of them that failed.
+    checks: [u64; 2],
 }
 
 impl Servers {
@@ -144,6 +146,9 @@ impl Servers {
             Err(why) => Err(why.clone()),
         };
         self.with(id, |state, index| {
+            let [checks, failed] = &mut state.servers[index].checks;
+            *checks += 1;
+            *failed += u64::from(said.is_err());
             state.servers[index].last_check = Some((SystemTime::now(), said));
             state.servers[index].certificate_days = certificate_days;
             state.health.observe(index, outcome, Instant::now())

@@ -28,6 +28,7 @@ mod hostile;
 mod limits;
 mod logins;
 mod logs;
+mod metrics;
 mod mirror;
 mod names;
 mod orders;

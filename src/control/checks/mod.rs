@@ -79,6 +79,7 @@ async fn watch_one(
     let mut prng = Prng::new(RandomState::new().hash_one(id));
     let mut probe = Probe::of(&check);
     let name = running.snapshot.full_name(id);
+    let backend = running.snapshot.server(id).backend;
     sleep(first).await;
     let mut checked = None;
     loop {
@@ -97,6 +98,7 @@ async fn watch_one(
             Ok(outcome) => outcome,
             Err(_) => Err(format!("no answer within {:?}", check.timeout)).into(),
         };
+        running.check_times[backend.0 as usize].record(begin.elapsed());
         if outcome.seen.is_err() {
             // What is kept of the last check may be what is wrong.
             probe = Probe::of(&check);

@@ -36,6 +36,10 @@ pub struct Known {
     pub weight: u32,
     /// What shards were told.
     pub orders: Orders,
+    /// Whether the last check succeeded; nothing without checks, or before the first.
+    pub last_check_ok: Option<bool>,
+    /// Checks, and those of them that failed.
+    pub checks: [u64; 2],
     /// Days that its certificate has left, if the last check met one; negative once it has expired.
     pub certificate_days: Option<i64>,
 }
@@ -57,13 +61,16 @@ impl Servers {
         let (backend, index) = self.place(id);
         let backends = self.lock();
         let backend = &backends[backend.0 as usize];
+        let server = &backend.servers[index];
         Some(Known {
             state: backend.health.state(index)?,
             checked: backend.checked,
             lag: backend.health.lag(index),
             weight: backend.health.weight(index),
             orders: self.gauges.server(id).orders(),
-            certificate_days: backend.servers[index].certificate_days,
+            last_check_ok: server.last_check.as_ref().map(|(_, said)| said.is_ok()),
+            checks: server.checks,
+            certificate_days: server.certificate_days,
         })
     }
 

@@ -4,13 +4,13 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use ringlane_core::counters::ServerCounters;
-use ringlane_core::health::{Health, WEIGHT_SCALE};
+use ringlane_core::health::{Health, State, WEIGHT_SCALE};
 use ringlane_core::snapshot::ServerId;
 use serde::Serialize;
 
 use crate::control::Running;
 use crate::control::metrics::server_total;
-use crate::control::servers::{Known, Recorded};
+use crate::control::servers::Recorded;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Server<'a> {
@@ -82,7 +82,7 @@ impl<'a> Server<'a> {
             name: &server.name,
             address: history.address.as_ref().map(ToString::to_string),
             dns_name: running.name_of(id).map(ToString::to_string),
-            state: health(running, id, &known).name(),
+            state: health(running, id, known.checked, &known.state).name(),
             admin: known.state.admin.name(),
             role: known.state.role.name(),
             stale: known.state.stale,
@@ -117,11 +117,16 @@ impl<'a> Server<'a> {
 }
 
 /// What checks say; without checks, what the sessions of the last second met.
-pub(in crate::control) fn health(running: &Running, id: ServerId, known: &Known) -> Health {
-    match known.checked {
-        _ if known.state.health == Health::Absent => Health::Absent,
+pub(in crate::control) fn health(
+    running: &Running,
+    id: ServerId,
+    checked: bool,
+    state: &State,
+) -> Health {
+    match checked {
+        _ if state.health == Health::Absent => Health::Absent,
         false if running.gauges.server(id).is_down() => Health::Down,
-        _ => known.state.health,
+        _ => state.health,
     }
 }
 
