@@ -14,7 +14,7 @@ use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
-use crate::listening::Ports;
+use crate::listening::{self, Ports};
 use crate::load::{Loadgen, Server};
 use crate::machine::{self, Machine};
 use crate::plan::{self, Case, Depth, IDLE_SESSIONS, Pace, Setting, Workload};
@@ -258,6 +258,27 @@ impl Comparison {
         found
     }
 
+    /// Waits until all idle sessions have reached the server and their first bytes are back: a session
+    /// that waits to be accepted costs a relay nothing yet.
+    fn wait_until_silent(&self) -> Result<(), String> {
+        let server = self.wiring.server_echo.parse();
+        let server = server.map_err(|error| format!("the echo server's address: {error}"))?;
+        let deadline = Instant::now() + SILENCE_MAX;
+        // Twice, since a byte may be in a program's hands between two sockets.
+        let mut silent = 0;
+        while silent < 2 {
+            let traffic = listening::traffic(server);
+            let is_silent = traffic.at_server >= IDLE_SESSIONS as usize && !traffic.is_under_way;
+            silent = if is_silent { silent + 1 } else { 0 };
+            if Instant::now() > deadline {
+                let has = traffic.at_server;
+                return Err(format!("{has} of {IDLE_SESSIONS} idle sessions reached the server"));
+            }
+            thread::sleep(SILENCE_LOOK);
+        }
+        Ok(())
+    }
+
     /// Runs the workload and reads the relay's accounts while its sessions are open.
     fn under_load(
         &self,
@@ -274,14 +295,16 @@ impl Comparison {
         };
         let empty = pid.map(cpu::memory_of_tree).transpose()?;
         let address = self.wiring.address(running, workload == Workload::Stream);
+        // Idle sessions are held until their memory is known, however slow the machine is.
+        let length = if workload == Workload::Idle { SILENCE_MAX * 2 } else { length };
         let mut load = self.loadgen.begin(workload, &address, length, rate)?;
         let before = account()?;
         let mut memory = None;
         if let (Workload::Idle, Some(pid), Some(empty)) = (workload, pid, empty) {
-            // All sessions have said their first byte by then, and are silent.
-            thread::sleep(length * 3 / 4);
+            self.wait_until_silent()?;
             let held = cpu::memory_of_tree(pid)?.saturating_sub(empty);
             memory = Some(held as f64 / 1024.0 / f64::from(IDLE_SESSIONS));
+            load.interrupt()?;
         }
         load.measured()?;
         let after = account()?;
@@ -292,6 +315,10 @@ impl Comparison {
         Ok(Found { has_relay, own, put_off, memory, result, load_limited })
     }
 }
+
+/// What idle sessions get to open, and how often it is looked whether they have.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_LOOK: Duration = Duration::from_millis(100);
 
 /// What one measurement found.
 struct Found {

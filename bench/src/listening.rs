@@ -1,4 +1,5 @@
-//! Which ports the relays listen on, and whether the relay that was started listens there.
+//! What the kernel knows of TCP here: which ports are free for the relays, whether the relay that was
+//! started listens on its own, and whether all that was sent has arrived.
 //!
 //! An open port alone proves nothing: the kernel may keep the listener of a ring for a while after
 //! its process has ended, completes handshakes on it and then refuses the next connection. So every
@@ -19,6 +20,10 @@ pub(crate) const PORTS_OF_CONNECTIONS: (u16, u16) = (10_000, 65_000);
 
 /// The first port that is tried for a relay.
 const FIRST_PORT: u16 = 2000;
+
+/// States of a connection in the kernel's table (include/net/tcp_states.h).
+const ESTABLISHED: &str = "01";
+const LISTENING: &str = "0A";
 
 /// What one attempt at a conversation may take.
 const ATTEMPT: Duration = Duration::from_secs(1);
@@ -63,15 +68,47 @@ pub(crate) fn is_held_by(pid: u32, address: SocketAddr) -> bool {
 
 /// The inodes of the sockets that listen on an address, from a table like /proc/net/tcp.
 fn inodes(table: &str, address: SocketAddr) -> impl Iterator<Item = &str> {
-    let SocketAddr::V4(v4) = address else { return Vec::new().into_iter() };
-    // The kernel prints the address as one number in its own byte order.
-    let local = format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port());
-    let of_line = |line| {
-        let fields: Vec<&str> = str::split_whitespace(line).collect();
-        let listens = fields.get(1) == Some(&local.as_str()) && fields.get(3) == Some(&"0A");
+    let local = in_table(address);
+    table.lines().skip(1).filter_map(move |line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let is_here = local.is_some() && fields.get(1).copied() == local.as_deref();
+        let listens = is_here && fields.get(3) == Some(&LISTENING);
         fields.get(9).copied().filter(|_| listens)
-    };
-    table.lines().skip(1).filter_map(of_line).collect::<Vec<_>>().into_iter()
+    })
+}
+
+/// An address as the kernel's table has it: one number, in the byte order of the machine.
+fn in_table(address: SocketAddr) -> Option<String> {
+    let SocketAddr::V4(v4) = address else { return None };
+    Some(format!("{:08X}:{:04X}", u32::from_ne_bytes(v4.ip().octets()), v4.port()))
+}
+
+/// The connections of this namespace.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Traffic {
+    /// Those that a server has at its address.
+    pub(crate) at_server: usize,
+    /// Whether bytes wait in any socket to be read or acknowledged.
+    pub(crate) is_under_way: bool,
+}
+
+/// What the connections are doing now; `server` is an address of IPv4.
+pub(crate) fn traffic(server: SocketAddr) -> Traffic {
+    traffic_in(&fs::read_to_string("/proc/self/net/tcp").unwrap_or_default(), server)
+}
+
+fn traffic_in(table: &str, server: SocketAddr) -> Traffic {
+    let server = in_table(server);
+    let mut traffic = Traffic { at_server: 0, is_under_way: false };
+    for line in table.lines().skip(1) {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let [_, local, _, state, queues, ..] = fields[..] else { continue };
+        if state == ESTABLISHED {
+            traffic.at_server += usize::from(Some(local) == server.as_deref());
+            traffic.is_under_way |= queues.contains(|digit| !matches!(digit, '0' | ':'));
+        }
+    }
+    traffic
 }
 
 /// Sends a byte and waits until it comes back: everything up to the echo server works.
@@ -87,6 +124,7 @@ pub(crate) fn converse(address: SocketAddr) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::process::{Command, Stdio};
+    use std::thread;
 
     fn listener() -> (TcpListener, SocketAddr) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -112,6 +150,31 @@ mod tests {
         assert!(!is_held_by(std::process::id(), address));
         drop(other.stdin.take());
         other.wait().unwrap();
+    }
+
+    #[test]
+    fn a_byte_that_nobody_has_read_is_under_way() {
+        let (held, address) = listener();
+        let mut client = TcpStream::connect(address).unwrap();
+        let (mut server, _) = held.accept().unwrap();
+        client.write_all(b"?").unwrap();
+        let own = client.local_addr().unwrap();
+        let lines_of_ours = || {
+            let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
+            let is_ours = |line: &&str| {
+                let ends = [in_table(address).unwrap(), in_table(own).unwrap()];
+                line.contains("local_address") || ends.iter().all(|end| line.contains(end))
+            };
+            table.lines().filter(is_ours).map(|line| format!("{line}\n")).collect::<String>()
+        };
+        let unread = Traffic { at_server: 1, is_under_way: true };
+        assert_eq!(traffic_in(&lines_of_ours(), address), unread);
+        server.read_exact(&mut [0]).unwrap();
+        while traffic_in(&lines_of_ours(), address).is_under_way {
+            thread::yield_now(); // until it is acknowledged, too
+        }
+        drop((client, server));
+        assert_eq!(traffic_in(&lines_of_ours(), address).at_server, 0);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::listening;
@@ -94,6 +96,13 @@ impl Underway {
     /// Waits until its time is over; its sessions are still open.
     pub(crate) fn measured(&mut self) -> Result<(), String> {
         self.wait_for_mark("measured", self.length + PATIENCE)
+    }
+
+    /// Ends its time now.
+    pub(crate) fn interrupt(&self) -> Result<(), String> {
+        let pid = i32::try_from(self.child.id()).map_err(|error| error.to_string())?;
+        kill(Pid::from_raw(pid), Signal::SIGINT)
+            .map_err(|error| format!("cannot interrupt the load: {error}"))
     }
 
     /// What it found. An exit code of 3 says that it was the limit itself, and is no failure.

@@ -13,7 +13,6 @@ use std::alloc::Layout;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::Future;
-use std::marker::PhantomData;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -59,7 +58,7 @@ struct Place {
 pub struct Brief<F>(Home<F>);
 
 enum Home<F> {
-    Room { future: NonNull<F>, place: Place, rooms: Rc<Rooms>, owns: PhantomData<F> },
+    Room { future: NonNull<F>, place: Place, rooms: Rc<Rooms> },
     /// There was no room for it.
     Heap(Pin<Box<F>>),
 }
@@ -74,8 +73,7 @@ impl Rooms {
         // SAFETY: the room is as large as the layout of `F` demands, aligned to `STEP` at least, and
         // belongs to nobody else.
         unsafe { room.write(future) };
-        let owns = PhantomData;
-        Brief(Home::Room { future: room, place, rooms: Rc::clone(self), owns })
+        Brief(Home::Room { future: room, place, rooms: Rc::clone(self) })
     }
 
     /// A free room for such a value, if rooms are for values like it and there is memory.
