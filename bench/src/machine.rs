@@ -40,7 +40,9 @@ impl Machine {
             is_virtual: field(&processors, "flags").split(' ').any(|flag| flag == "hypervisor"),
             memory: kilobytes / 1024,
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
-            governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor").trim().to_owned(),
+            governor: read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+                .trim()
+                .to_owned(),
             system: field(&read("/etc/os-release"), "PRETTY_NAME"),
             congestion: read("/proc/sys/net/ipv4/tcp_congestion_control").trim().to_owned(),
             load: read("/proc/loadavg")

@@ -34,7 +34,8 @@ pub(crate) fn set_up() -> Result<(), String> {
     ip("link set lo up")?;
     let ports = "/proc/sys/net/ipv4/ip_local_port_range";
     let (first, last) = PORTS_OF_CONNECTIONS;
-    fs::write(ports, format!("{first} {last}")).map_err(|error| format!("cannot write {ports}: {error}"))
+    fs::write(ports, format!("{first} {last}"))
+        .map_err(|error| format!("cannot write {ports}: {error}"))
 }
 
 /// Gives every connection from now on this congestion control.

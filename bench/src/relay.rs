@@ -345,9 +345,11 @@ mod tests {
         };
         for relay in Relay::value_variants() {
             let Some(template) = relay.template() else { continue };
-            let text = wiring.fill(template, (*relay, Setting::Guide), listen, Path::new("/nowhere"));
+            let text =
+                wiring.fill(template, (*relay, Setting::Guide), listen, Path::new("/nowhere"));
             assert!(!text.contains('@'), "{text}");
-            for address in ["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:8001", "127.0.0.1:8002"] {
+            for address in ["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:8001", "127.0.0.1:8002"]
+            {
                 assert!(text.contains(address), "{address} in {text}");
             }
         }

@@ -37,7 +37,9 @@ use crate::limits::TASKS_PER_TURN;
 use crate::mailbox::{Mailbox, Message};
 use crate::slab::{Key, Slab};
 use crate::sys::sim::Place;
-use crate::sys::{Brief, Driver, DriverKind, Label, Look, Outcome, Owner, Pipe, Rooms, SetupError, Wait};
+use crate::sys::{
+    Brief, Driver, DriverKind, Label, Look, Outcome, Owner, Pipe, Rooms, SetupError, Wait,
+};
 use crate::wheel::Wheel;
 
 /// The handle to a shard's loop. Cloning it is cheap; it can't leave its thread.

@@ -58,7 +58,11 @@ struct Place {
 pub struct Brief<F>(Home<F>);
 
 enum Home<F> {
-    Room { future: NonNull<F>, place: Place, rooms: Rc<Rooms> },
+    Room {
+        future: NonNull<F>,
+        place: Place,
+        rooms: Rc<Rooms>,
+    },
     /// There was no room for it.
     Heap(Pin<Box<F>>),
 }
