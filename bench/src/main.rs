@@ -12,7 +12,6 @@ mod cpu;
 mod floor;
 mod instructions;
 mod l4;
-mod listening;
 mod load;
 mod machine;
 mod namespace;

@@ -35,6 +35,18 @@ pub const COMPLETION_ENTRIES: u32 = 8 * 1024;
 /// Task runs between two visits to the kernel. What is left runs in the next turn.
 pub const TASKS_PER_TURN: usize = 1024;
 
+/// Visits to the kernel that bring something and are made before timers that are due fire. Above it they
+/// fire; a relay then looks at its sockets itself before it gives a side up.
+pub const VISITS_BEFORE_TIMERS: u32 = 64;
+
+/// How long a relay waits for bytes that lie in a socket when their side is to be given up for its
+/// silence. Behind a side that takes nothing they may lie for ever, so it is once per silence.
+pub const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// How long what a side had said before its connection broke may take to reach the other side, and then
+/// to be acknowledged by it. At the bound the rest is lost with the reset.
+pub const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Messages waiting in one shard's mailbox. A full one refuses: a shard then keeps the connection
 /// that it wanted to hand over, and control tries again.
 pub const MAILBOX_MESSAGES: usize = 4096;
@@ -76,13 +88,6 @@ pub const MIRROR_BYTES_ALL: usize = 32 * 1024 * 1024;
 /// Source ports that a connection to a server tries where they are drawn here; then it has failed. With
 /// nine tenths of them taken, one in thirty fails.
 pub const SOURCE_PORT_TRIES: u32 = 32;
-
-/// Bytes that rooms for short-lived futures are mapped in at once. One chunk of each size is kept when
-/// nothing is in it.
-pub const ROOM_CHUNK: usize = 64 * 1024;
-
-/// Sizes that there are rooms of. Futures of further sizes are on the heap.
-pub const ROOM_SIZES: usize = 8;
 
 /// Shards in one process.
 pub const SHARDS_MAX: usize = 256;

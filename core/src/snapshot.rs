@@ -291,6 +291,8 @@ pub struct Timeout {
     pub client: Duration,
     /// For the server to send or to take bytes.
     pub server: Duration,
+    /// For one side to send bytes when the other one has ended; nothing: as long as ever.
+    pub fin: Option<Duration>,
 }
 
 /// Which congestion control a side uses.
@@ -410,6 +412,7 @@ impl Default for Timeout {
             connect: CONNECT_TIMEOUT,
             client: IDLE_TIMEOUT,
             server: IDLE_TIMEOUT,
+            fin: None,
         }
     }
 }

@@ -50,6 +50,13 @@ enum Stage<'a> {
     Ended,
 }
 
+impl<'a> Stage<'a> {
+    /// After splicing, at the end of the stream or before it.
+    fn after(halves: Halves<'a>, ended: bool) -> Self {
+        if ended { Self::Ending(halves.sender) } else { Self::Copying(halves) }
+    }
+}
+
 /// Both ends of a direction while it copies.
 #[derive(Debug)]
 pub(crate) struct Halves<'a> {
@@ -101,6 +108,66 @@ impl<'a> Pump<'a> {
         matches!(self.stage, Stage::Ended)
     }
 
+    /// Whether the source has ended its stream, be the last bytes under way or not.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self.stage, Stage::Ending(_) | Stage::Ended)
+    }
+
+    /// Whether all that the source has said has been sent, as far as it has been received.
+    pub(crate) fn has_sent_all(&mut self) -> bool {
+        match &mut self.stage {
+            Stage::Copying(halves) => {
+                halves.waiting.is_none() && halves.sender.poll_flush().is_ready()
+            }
+            Stage::Splicing(_) => !self.way.traffic.holds(self.way.source),
+            Stage::Ending(sender) => sender.poll_flush().is_ready(),
+            Stage::Ended => true,
+        }
+    }
+
+    /// Whether the source may have said something that has not been received.
+    pub(crate) fn may_have_unread(&self) -> bool {
+        match &self.stage {
+            Stage::Copying(halves) => halves.receiver.stream().is_readable(),
+            Stage::Splicing(_) => true,
+            Stage::Ending(_) | Stage::Ended => false,
+        }
+    }
+
+    /// What a direction that copies sends to.
+    pub(crate) fn sink(&self) -> Option<&'a Stream> {
+        match &self.stage {
+            Stage::Copying(halves) => Some(halves.sender.stream()),
+            _ => None,
+        }
+    }
+
+    /// After the source's connection broke: passes on what it had said. Its end is not passed on, since
+    /// it is none. Ready when nothing is left, or when the sink takes no more.
+    pub(crate) fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut self.stage {
+                Stage::Copying(halves) => {
+                    ready!(halves.poll_last_words(&mut self.way, cx));
+                    self.advance(|_, halves| Stage::Ending(halves.sender));
+                }
+                Stage::Splicing(splicing) => {
+                    let spliced = ready!(splicing.as_mut().poll(cx));
+                    self.stage = spliced.map_or(Stage::Ended, |Spliced { way, halves, ended }| {
+                        self.way = way;
+                        Stage::after(halves, ended)
+                    });
+                }
+                Stage::Ending(sender) => {
+                    // A sink that broke meanwhile hears nothing more.
+                    let _ = ready!(sender.poll_flush());
+                    self.stage = Stage::Ended;
+                }
+                Stage::Ended => return Poll::Ready(()),
+            }
+        }
+    }
+
     /// Waits until nothing is under way to the sink while the direction copies.
     pub(crate) fn poll_flushed(&mut self) -> Poll<()> {
         match &mut self.stage {
@@ -115,16 +182,27 @@ impl<'a> Pump<'a> {
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         loop {
             match &mut self.stage {
-                Stage::Copying(halves) => match ready!(halves.poll(&mut self.way, cx))? {
-                    Pause::End => self.advance(|_, halves| Stage::Ending(halves.sender)),
-                    Pause::Bulk => self.begin_to_splice(),
+                Stage::Copying(halves) => match ready!(halves.poll(&mut self.way, cx)) {
+                    Ok(Pause::End) => self.advance(|_, halves| Stage::Ending(halves.sender)),
+                    Ok(Pause::Bulk) => self.begin_to_splice(),
+                    Err(broken) => {
+                        if broken == self.way.source_broken() {
+                            // It has told all that there was; the last of it may be under way.
+                            self.advance(|_, halves| Stage::Ending(halves.sender));
+                        }
+                        return Poll::Ready(Err(broken));
+                    }
                 },
-                Stage::Splicing(splicing) => {
-                    let Spliced { way, halves, ended } = ready!(splicing.as_mut().poll(cx))?;
-                    self.way = way;
-                    self.stage =
-                        if ended { Stage::Ending(halves.sender) } else { Stage::Copying(halves) };
-                }
+                Stage::Splicing(splicing) => match ready!(splicing.as_mut().poll(cx)) {
+                    Ok(Spliced { way, halves, ended }) => {
+                        self.way = way;
+                        self.stage = Stage::after(halves, ended);
+                    }
+                    Err(broken) => {
+                        self.stage = Stage::Ended;
+                        return Poll::Ready(Err(broken));
+                    }
+                },
                 Stage::Ending(sender) => {
                     ready!(sender.poll_flush()).map_err(|_| self.way.sink_broken())?;
                     // When both directions have ended the close that follows says so itself.
@@ -179,6 +257,22 @@ impl<'a> Halves<'a> {
         }
     }
 
+    /// Receives and sends what is left of a connection that broke; ready when all of it is being sent.
+    fn poll_last_words(&mut self, way: &mut Way<'a>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if self.waiting.is_some()
+                && (ready!(self.sender.poll_flush()).is_err() || self.send_waiting(way).is_err())
+            {
+                return Poll::Ready(());
+            }
+            ready!(way.traffic.poll_may_receive(way.source, cx));
+            match ready!(self.receiver.poll_next()) {
+                Ok(Some(buffer)) => self.received(way, buffer),
+                Ok(None) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    }
+
     /// Takes a buffer, to be sent next.
     fn received(&mut self, way: &mut Way<'a>, buffer: Buffer) {
         way.path.received(buffer.has_backlog());
@@ -200,9 +294,14 @@ impl<'a> Halves<'a> {
     /// Stops receiving and sends all that has come; whether the stream ended with it.
     pub(crate) async fn run_dry(&mut self, way: &mut Way<'a>) -> Result<bool, Broken> {
         while let Some(received) = self.receiver.remainder().await {
-            match received.map_err(|_| way.source_broken())? {
-                Some(buffer) => self.received(way, buffer),
-                None => return Ok(true),
+            match received {
+                Ok(Some(buffer)) => self.received(way, buffer),
+                Ok(None) => return Ok(true),
+                Err(_) => {
+                    // What came before is still under way.
+                    self.sender.flush().await.map_err(|_| way.sink_broken())?;
+                    return Err(way.source_broken());
+                }
             }
             self.sender.flush().await.map_err(|_| way.sink_broken())?;
             self.send_waiting(way)?;

@@ -1,8 +1,10 @@
 //! Both directions of a session at once, its timeouts, and what its end means.
 //!
-//! Half-close is kept: a direction that ended leaves the other running. A broken side ends the
-//! session at once and the other side learns it as a reset. A side is alive while it sends or takes
-//! bytes; one that does neither for its timeout ends the session.
+//! Half-close is kept: a direction that ended leaves the other running, and a server that has ended
+//! and been sent everything gives its place back. A broken side ends the session: what it had said
+//! before is passed on, then the other side learns it as a reset. A side is alive while it sends or
+//! takes bytes; one that does neither for its timeout ends the session, unless bytes of it wait in its
+//! socket because this process was not running.
 
 use std::cell::{Cell, RefMut};
 use std::fmt;
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 use ringlane_core::close::Cause;
 use ringlane_core::counters::{FrontendCounters, ServerCounters};
 use ringlane_core::health::RoleWanted;
-use ringlane_core::limits::PIPE_SIZE;
+use ringlane_core::limits::{LAST_LOOK, LAST_WORDS, PIPE_SIZE};
 use ringlane_core::reactor::{Receiver, Sleep, Stream};
 use ringlane_core::reason::Reason;
 use ringlane_core::snapshot::{Backend, FrontendId, Path, ServerId};
@@ -54,6 +56,14 @@ impl Side {
             Self::Server => Cause::Server,
         }
     }
+
+    /// As `cause`, when this side was silent for too long.
+    const fn silence(self) -> Cause {
+        match self {
+            Self::Client => Cause::ClientTimeout,
+            Self::Server => Cause::ServerTimeout,
+        }
+    }
 }
 
 /// What passes through a session: counted, and remembered as a sign of life.
@@ -71,6 +81,8 @@ pub(crate) struct Traffic<'a> {
     server: &'a ServerCounters,
     alive: [Cell<Instant>; 2],
     ended: [Cell<bool>; 2],
+    /// Whether a pipe holds bytes of the client.
+    held: Cell<bool>,
 }
 
 impl fmt::Debug for Traffic<'_> {
@@ -102,6 +114,7 @@ impl<'a> Traffic<'a> {
             server: shard.counters().server(server_id),
             alive: [Cell::new(now), Cell::new(now)],
             ended: [Cell::new(false), Cell::new(false)],
+            held: Cell::new(false),
         }
     }
 
@@ -156,10 +169,40 @@ impl<'a> Traffic<'a> {
         self.alive[side as usize].set(self.shard.reactor.now());
     }
 
-    /// A side has ended its stream; whether the other one had before.
+    /// A side has ended its stream, which the other one learns now; whether that had ended before.
     pub(crate) fn ended(&self, side: Side) -> bool {
         self.ended[side as usize].set(true);
+        self.sent(side.other());
         self.ended[side.other() as usize].get()
+    }
+
+    /// The side that goes on after the other one has ended.
+    fn goes_on(&self) -> Option<Side> {
+        match self.ended.each_ref().map(Cell::get) {
+            [false, true] => Some(Side::Client),
+            [true, false] => Some(Side::Server),
+            _ => None,
+        }
+    }
+
+    /// A pipe holds bytes of a side, or does not any more. Only the client's matter: when all of them
+    /// have been sent, the server may have done its part.
+    pub(crate) fn hold(&self, side: Side, holds: bool) {
+        if side == Side::Client {
+            self.held.set(holds);
+        }
+    }
+
+    /// Whether a pipe may hold bytes of a side.
+    pub(crate) fn holds(&self, side: Side) -> bool {
+        side == Side::Server || self.held.get()
+    }
+
+    /// The server has nothing more to do for this session: gives its place back, once.
+    fn leave_server(&self) {
+        if !self.bytes.server_left.replace(true) {
+            self.shard.leave_server(self.server_id);
+        }
     }
 
     /// When a side that stays silent has been silent for too long, and which one. Where both fell
@@ -210,6 +253,9 @@ impl<'a> Traffic<'a> {
         };
         let client = alive(Side::Client) + timeout.client;
         let server = alive(Side::Server) + timeout.server;
+        if let (Some(fin), Some(side)) = (timeout.fin, self.goes_on()) {
+            return ((alive(side) + fin).min(client).min(server), side.silence());
+        }
         if client <= server + SAME_EXCHANGE {
             (client.min(server), Cause::ClientTimeout)
         } else {
@@ -229,7 +275,10 @@ pub(crate) struct Relay<'a> {
     down: Pump<'a>,
     timer: Sleep,
     traffic: &'a Traffic<'a>,
-    client: &'a Stream,
+    /// The side whose connection broke, while its last words are passed on.
+    broken: Option<Side>,
+    /// Whether the sockets have been looked at since a side was found silent for too long.
+    looked: bool,
 }
 
 /// What ended a session before both sides had finished.
@@ -270,7 +319,8 @@ impl<'a> Relay<'a> {
             up: Pump::new(Side::Client, (client, said), server, traffic, path),
             timer: shard.reactor.sleep_until(traffic.deadline().0),
             traffic,
-            client: stream,
+            broken: None,
+            looked: false,
         }
     }
 
@@ -284,18 +334,23 @@ impl<'a> Relay<'a> {
             let told = self.tell(why);
             return Poll::Ready(Err(End::Fenced { told, why }));
         }
-        if let Some(Poll::Ready(ended)) = reactor.poll_part(UP, || self.up.poll(cx)) {
-            ended.map_err(End::Broken)?;
+        if self.broken.is_none()
+            && let Err(Broken(side)) = self.poll_ways(cx)
+        {
+            self.broken = Some(side);
+            Pin::new(&mut self.timer).postpone(reactor.now() + LAST_WORDS);
         }
-        if let Some(Poll::Ready(ended)) = reactor.poll_part(DOWN, || self.down.poll(cx)) {
-            ended.map_err(End::Broken)?;
+        if let Some(side) = self.broken {
+            return self.poll_last_words(side, cx);
         }
-        if self.up.has_ended() && self.down.has_ended() {
-            return Poll::Ready(Ok(()));
-        }
+        let hurries = match (self.up.has_ended(), self.down.has_ended()) {
+            (true, true) => return Poll::Ready(Ok(())),
+            (false, false) if !self.down.is_ending() => false,
+            _ => self.half_closed(),
+        };
         // A session whose transactions are followed may have become idle with what has just passed.
         let may_be_idle = verdict.is_some() && self.traffic.tracker().is_some();
-        if !may_be_idle && !reactor.has_other_news() {
+        if !may_be_idle && !hurries && !reactor.has_other_news() {
             return Poll::Pending;
         }
         if verdict.is_some() {
@@ -305,11 +360,16 @@ impl<'a> Relay<'a> {
         while Pin::new(&mut self.timer).poll(cx).is_ready() {
             let (at, cause) = self.traffic.deadline();
             if at > reactor.now() {
+                self.looked = false;
                 Pin::new(&mut self.timer).postpone(at);
                 continue;
             }
             let Some(Verdict::Drained(_, why)) = verdict.filter(|_| cause == Cause::Killed) else {
-                return Poll::Ready(Err(End::Silent(cause)));
+                if self.may_have_unread() {
+                    Pin::new(&mut self.timer).postpone(reactor.now() + LAST_LOOK);
+                    continue;
+                }
+                return Poll::Ready(Err(End::Silent(self.silent(cause))));
             };
             if self.traffic.tracker().is_some() {
                 let patience = self.traffic.idle_deadline().0;
@@ -325,12 +385,73 @@ impl<'a> Relay<'a> {
         Poll::Pending
     }
 
+    /// Polls the directions that have news.
+    fn poll_ways(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
+        let reactor = &self.traffic.shard.reactor;
+        if let Some(Poll::Ready(ended)) = reactor.poll_part(UP, || self.up.poll(cx)) {
+            ended?;
+        }
+        if let Some(Poll::Ready(ended)) = reactor.poll_part(DOWN, || self.down.poll(cx)) {
+            ended?;
+        }
+        Ok(())
+    }
+
+    /// A side's connection broke: what it had said reaches the other one, in bounded time.
+    fn poll_last_words(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let way = match side {
+            Side::Client => &mut self.up,
+            Side::Server => {
+                self.traffic.leave_server();
+                &mut self.down
+            }
+        };
+        if way.poll_last_words(cx).is_pending() && Pin::new(&mut self.timer).poll(cx).is_pending() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Err(End::Broken(Broken(side))))
+    }
+
+    /// A side has ended: gives the server's place back if it is that and has been sent everything.
+    /// Whether the other side has less time from now on.
+    fn half_closed(&mut self) -> bool {
+        if self.down.is_ending() && self.up.has_sent_all() {
+            self.traffic.leave_server();
+        }
+        let deadline = self.traffic.deadline().0;
+        let hurries = deadline < self.timer.deadline() && !self.looked;
+        if hurries {
+            Pin::new(&mut self.timer).postpone(deadline);
+        }
+        hurries
+    }
+
+    /// Before a side is given up for its silence, once: whether it has perhaps not been silent, since
+    /// what it said waits in its socket.
+    fn may_have_unread(&mut self) -> bool {
+        !std::mem::replace(&mut self.looked, true)
+            && (self.up.may_have_unread() || self.down.may_have_unread())
+    }
+
+    /// Which silence ends the session. A side that has ended is silent by right, unless it does not
+    /// take what it is sent.
+    fn silent(&mut self, cause: Cause) -> Cause {
+        let (side, way) = match self.traffic.goes_on() {
+            None => return cause,
+            Some(Side::Client) => (Side::Client, &mut self.up),
+            Some(Side::Server) => (Side::Server, &mut self.down),
+        };
+        if way.has_sent_all() { side.silence() } else { side.other().silence() }
+    }
+
     /// Tells the client in its protocol that the session ends here, where that is possible.
     fn tell(&mut self, why: Reason) -> bool {
         let farewell = self.traffic.tracker().and_then(|tracker| tracker.farewell(why));
         let Some(farewell) = farewell else { return false };
         self.down.poll_flushed().is_ready()
-            && self.client.send_few(&farewell).is_ok_and(|sent| sent == farewell.len())
+            && self.down.sink().is_some_and(|client| {
+                client.send_few(&farewell).is_ok_and(|sent| sent == farewell.len())
+            })
     }
 }
 

@@ -14,6 +14,7 @@ use ringlane_core::balance::Known;
 use ringlane_core::clients::Place;
 use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::health::{Ending, RoleWanted};
+use ringlane_core::limits::LAST_WORDS;
 use ringlane_core::reactor::{Receiver, Stream};
 use ringlane_core::reason::Reason;
 use ringlane_core::record::{SessionRecord, TRIED_MAX, UniqueId};
@@ -36,14 +37,19 @@ use crate::relay::{End, Relay, Side, Traffic};
 use crate::shard::Shard;
 use crate::throttle::Throttle;
 
+/// The time between two looks at whether what was sent before a reset has arrived.
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// A session of which fewer segments were sent again was just unlucky.
 const RESENT_MIN: u32 = 3;
 
-/// Bytes that a session has received from either side.
+/// What its relay notes for a session: bytes that it has received from either side.
 #[derive(Debug, Default)]
 pub(crate) struct Bytes {
     pub(crate) from_client: Cell<u64>,
     pub(crate) from_server: Cell<u64>,
+    /// The server's place has been given back already.
+    pub(crate) server_left: Cell<bool>,
 }
 
 /// What is known of a session, settled on drop.
@@ -131,9 +137,8 @@ struct Opened<'a> {
 
 /// Connects and relays, to the end.
 async fn serve(client: &Stream, account: &mut Account) -> Close {
-    // Apart, since this needs more room than all that follows, and is over soon: on the heap a burst
-    // of openings would leave its holes between what the sessions keep.
-    let opened = match client.reactor().brief(open(client, account)).await {
+    // Boxed, since this needs more room than all that follows, and is over soon.
+    let opened = match Box::pin(open(client, account)).await {
         Ok(opened) => opened,
         Err(close) => return close,
     };
@@ -156,10 +161,14 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
     match ended {
         Ok(()) => Close::NORMAL,
         Err(End::Broken(Broken(side))) => {
-            match side {
-                Side::Client => server.reset_on_close(),
-                Side::Server => client.reset_on_close(),
+            let other = match side {
+                Side::Client => &server,
+                Side::Server => client,
+            };
+            if other.has_unacknowledged() {
+                Box::pin(let_arrive(&account.shard, other)).await;
             }
+            other.reset_on_close();
             Close::data(side.cause())
         }
         Err(End::Silent(cause)) => Close::data(cause),
@@ -181,17 +190,26 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
     }
 }
 
+/// Waits until what was sent has arrived: the reset that follows would overtake it.
+async fn let_arrive(shard: &Shard, stream: &Stream) {
+    let reactor = &shard.reactor;
+    let until = reactor.now() + LAST_WORDS;
+    while stream.has_unacknowledged() && reactor.now() < until {
+        reactor.sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// Hears who the client is and what it wants, and connects to a server. What few sessions need is
 /// boxed once more: the room of all others would be as large.
 async fn open<'a>(client: &'a Stream, account: &mut Account) -> Result<Opened<'a>, Close> {
     let mut receiver = client.receiver();
     let mut said = None;
     if account.frontend().accept_proxy.is_some() {
-        said = client.reactor().brief(proxy::hear(&mut receiver, account)).await?;
+        said = Box::pin(proxy::hear(&mut receiver, account)).await?;
     }
     let protocol = account.frontend().protocol;
     if protocol.begins_with_the_client() {
-        return client.reactor().brief(open_by_greeting(receiver, account, said)).await;
+        return Box::pin(open_by_greeting(receiver, account, said)).await;
     }
     let server = reach(account, client).await?;
     let mirror = Mirror::begin(account, client, &[]);
@@ -392,7 +410,9 @@ impl Account {
 
     /// Gives the place back, to who waits for it.
     pub(crate) fn leave_server(&mut self) {
-        if let Some(id) = self.server.take() {
+        if let Some(id) = self.server.take()
+            && !self.bytes.server_left.get()
+        {
             self.shard.leave_server(id);
         }
     }

@@ -89,7 +89,9 @@ async fn splice_through(
             }
             Err(_) => return Err(way.source_broken()),
         }
+        way.traffic.hold(way.source, true);
         empty(way, pipe, to).await?;
+        way.traffic.hold(way.source, false);
         if budget == 0 {
             way.traffic.shard.reactor.yield_now().await;
             budget = SPLICE_BUDGET;

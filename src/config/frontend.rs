@@ -2,6 +2,7 @@
 //!
 //! Not here: whether its backend exists and its addresses are its own (`lower`).
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
@@ -179,9 +180,10 @@ fn networks(table: &Table<'_>, key: &'static str) -> Vec<IpNet> {
             table.wrong_type(key, &net, "an array of networks, as strings");
             continue;
         };
-        match address::network(text) {
-            Some(net) => networks.push(net),
-            None => {
+        let alone = || text.parse::<IpAddr>().map(IpNet::from);
+        match text.parse::<IpNet>().or_else(|_| alone()) {
+            Ok(net) => networks.push(net),
+            Err(_) => {
                 let why = "it must be a network such as 10.0.0.0/8, or an IP address";
                 table.report(table.unusable(key, span, why));
             }
@@ -227,6 +229,7 @@ fn timeout(table: &Table<'_>) -> Timeout {
     timeout.connect = duration("connect", timeout.connect);
     timeout.client = duration("client", duration("idle", timeout.client));
     timeout.server = duration("server", duration("idle", timeout.server));
+    timeout.fin = inner.duration("fin");
     inner.refuse_unknown_keys();
     timeout
 }

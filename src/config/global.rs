@@ -2,6 +2,7 @@
 //!
 //! Not here: anything that depends on the machine, such as how many shards `auto` means.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringlane_core::limits;
@@ -95,12 +96,12 @@ fn read_admin(table: &Table<'_>, claims: &mut Claims) -> Admin {
         }
     }
     if let Some(At { value, span }) = table.string("http") {
-        match address::inet(value) {
-            Some(inet) => {
+        match value.parse::<SocketAddr>() {
+            Ok(inet) => {
                 claims.claim(table, &Address::Inet(inet), span);
                 admin.http = Some(inet);
             }
-            None => {
+            Err(_) => {
                 let why = "it must be an IP address with a port";
                 let hint = "write it like this: http = \"127.0.0.1:9000\"";
                 table.report(table.unusable("http", span, why).hint(hint));

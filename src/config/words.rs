@@ -276,6 +276,7 @@ const TIMEOUT: &[Key] = &[
     ("client", "client = \"10m\""),
     ("server", "server = \"10m\""),
     ("idle", "idle = \"1h\""),
+    ("fin", "fin = \"30s\""),
 ];
 
 const TCP: &[Key] = &[

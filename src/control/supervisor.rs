@@ -126,8 +126,7 @@ impl Supervisor {
             tokio::join!(
                 admin::serve(admin, Arc::clone(&beside)),
                 rates::measure(&beside),
-                options::watch(&beside),
-                beside.servers.deliver()
+                options::watch(&beside)
             )
         };
         let serving = Serving::new(running, shards, signals, drain_timeout, log.as_ref());

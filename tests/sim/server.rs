@@ -21,6 +21,8 @@ pub(crate) enum Behaviour {
     Pours(u64),
     /// Resets the connection when it has got so many bytes.
     ResetsAfter(u64),
+    /// When it has got so many bytes, says some and closes without reading more.
+    ScoldsAfter(u64),
     /// Accepts and does nothing more.
     Stares,
     /// Leaves connections in its queue.
@@ -79,6 +81,9 @@ impl Server {
         self.dies.is_some()
     }
 }
+
+/// Bytes that a server says before it closes on who sends too much.
+const SCOLDING: u64 = 500;
 
 const DIE: u32 = 0;
 const RETURN: u32 = 1;
@@ -193,6 +198,22 @@ impl Machine {
                 if !connection.resting && connection.read(net, bytes) {
                     connection.resting = true;
                     net.alarm(self.actor, pause, FIRST_CONNECTION + index as u32);
+                }
+            }
+            Behaviour::ScoldsAfter(bytes) => {
+                while connection.reading.got < bytes
+                    && connection.read(net, bytes - connection.reading.got)
+                {}
+                if connection.reading.got >= bytes {
+                    while connection.sent < SCOLDING
+                        && let words = content::bytes(connection.id, connection.sent, SCOLDING)
+                        && let Ok(count) = net.write(connection.socket, &words)
+                    {
+                        connection.sent += count as u64;
+                    }
+                    net.reset(connection.socket);
+                    connection.done = true;
+                    return;
                 }
             }
             Behaviour::ResetsAfter(bytes) => {

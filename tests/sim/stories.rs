@@ -46,6 +46,46 @@ fn urgent_data_is_stepped_over_both_ways_on_every_path() {
     }
 }
 
+/// Bytes that come while the process stands still are no silence, though it lasts longer than the
+/// timeouts.
+#[test]
+fn sessions_survive_a_pause_of_the_process() {
+    for (seed, path) in
+        [Path::Auto, Path::Copy, Path::Splice].into_iter().cycle().take(30).enumerate()
+    {
+        let world = World::new(seed as u64)
+            .by(path)
+            .giving_up_after(secs(2), secs(2))
+            .in_weather(|weather| (weather.lateness, weather.buffers) = (96, 6))
+            .paused_at(secs(3), secs(20))
+            .server(Server::that(Behaviour::Echoes));
+        let client = |n| {
+            // Each speaks once during the pause, and then waits for the answer.
+            Client::sending(30_000)
+                .in_chunks(3000, secs(1))
+                .talking(true)
+                .coming_after(secs(n) / 10)
+        };
+        passes((0..20).fold(world, |world, n| world.client(client(n))));
+    }
+}
+
+/// A server that has got enough says why and resets the connection: what has arrived of that reaches the
+/// client, however much that sends meanwhile.
+#[test]
+fn last_words_arrive_before_the_reset() {
+    for (seed, path) in
+        [Path::Auto, Path::Copy, Path::Splice].into_iter().cycle().take(60).enumerate()
+    {
+        let world = World::new(seed as u64)
+            .by(path)
+            .troubled()
+            .in_weather(|weather| (weather.lateness, weather.fragments) = (64, 64))
+            .server(Server::that(Behaviour::ScoldsAfter(5000)));
+        passes((0..5).fold(world, |world, _| world.client(Client::sending(300_000))));
+    }
+}
+
 #[test]
 fn false_readiness_makes_nobody_spin() {
     for path in [Path::Auto, Path::Copy, Path::Splice] {

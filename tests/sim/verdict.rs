@@ -87,6 +87,7 @@ impl Session<'_> {
         self.check_record(record)?;
         self.check_code(record)?;
         self.check_time(record)?;
+        self.check_last_words(record)?;
         if self.run.world.calm && record.close != Close::NORMAL {
             return Err(format!("ended as {} in a calm world", record.close));
         }
@@ -156,6 +157,29 @@ impl Session<'_> {
             (Cause::Internal | Cause::Refused, _) => false,
         };
         if held { Ok(()) } else { Err(format!("ended as {}, for no reason", record.close)) }
+    }
+
+    /// What a side had said before its connection broke was read, and reached the other side if that
+    /// was there for it.
+    fn check_last_words(&self, record: &SessionRecord) -> Result<(), String> {
+        let world = &self.run.world;
+        let of_shard = |end: Facts| end.other.map(|id| self.run.net.facts(id));
+        let is_plain = world.weather.buffers >= 100 && !self.run.ordered;
+        let Some((_, connection)) = self.served_by.filter(|_| is_plain) else { return Ok(()) };
+        let client = self.client;
+        let listens = client.plan.ending == Ending::Polite && client.plan.reads_slowly.is_none();
+        if record.close != Close::data(Cause::Server) || !listens {
+            return Ok(());
+        }
+        let unread = of_shard(self.run.net.facts(connection.socket)).map_or(0, |end| end.unread);
+        if unread > 0 {
+            return Err(format!("{unread} bytes of its server were not read"));
+        }
+        if client.reading.got < record.bytes_out {
+            let (got, all) = (client.reading.got, record.bytes_out);
+            return Err(format!("{got} of {all} bytes before a reset reached it"));
+        }
+        Ok(())
     }
 
     fn server_broke(&self, record: &SessionRecord) -> bool {

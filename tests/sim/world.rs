@@ -58,6 +58,8 @@ pub(crate) struct World {
     pub(crate) timeout: Timeout,
     pub(crate) max_connections: u32,
     pub(crate) order: Option<(Duration, Order)>,
+    /// When the balancer's process stands still, and for how long.
+    pub(crate) pause: Option<(Duration, Duration)>,
     pub(crate) clients: Vec<Client>,
     pub(crate) servers: Vec<Server>,
     /// Nothing goes wrong, so every session must end well.
@@ -101,9 +103,11 @@ impl World {
                 connect: minutes(1),
                 client: minutes(5),
                 server: minutes(5),
+                fin: None,
             },
             max_connections: 10_000,
             order: None,
+            pause: None,
             clients: Vec::new(),
             servers: Vec::new(),
             calm: true,
@@ -132,7 +136,8 @@ impl World {
     }
 
     pub(crate) fn giving_up_after(mut self, connect: Duration, idle: Duration) -> Self {
-        self.timeout = Timeout { greeting: connect, connect, client: idle, server: idle };
+        self.timeout =
+            Timeout { greeting: connect, connect, client: idle, server: idle, fin: None };
         self
     }
 
@@ -143,6 +148,11 @@ impl World {
 
     pub(crate) fn ordered_at(mut self, at: Duration, order: Order) -> Self {
         self.order = Some((at, order));
+        self
+    }
+
+    pub(crate) fn paused_at(mut self, at: Duration, lasting: Duration) -> Self {
+        self.pause = Some((at, lasting));
         self
     }
 
@@ -315,7 +325,8 @@ impl Run {
                     self.clients[actor as usize - self.servers.len()].wake(&self.net, wake);
                 }
             }
-            let turns = self.balancer.turn(&self.net)?;
+            let turns =
+                if self.stands_still().is_some() { 0 } else { self.balancer.turn(&self.net)? };
             self.turns += turns;
             if !moved && turns == 0 {
                 break;
@@ -330,6 +341,12 @@ impl Run {
             return Err(format!("{live} sessions at once are above the limit"));
         }
         Ok(())
+    }
+
+    /// Until when the balancer's process stands still, if it does.
+    fn stands_still(&self) -> Option<Duration> {
+        let (at, lasting) = self.world.pause?;
+        (at..at + lasting).contains(&self.net.now()).then_some(at + lasting)
     }
 
     fn give_order(&mut self) {
@@ -350,7 +367,8 @@ impl Run {
 
     /// Goes on to the next event or timer; `false` if there is none.
     fn pass_time(&mut self) -> Result<bool, String> {
-        let next = [self.net.next_event(), self.balancer.next_timer(&self.net)];
+        let timer = self.stands_still().or_else(|| self.balancer.next_timer(&self.net));
+        let next = [self.net.next_event(), timer];
         let Some(next) = next.into_iter().flatten().min() else { return Ok(false) };
         if next > LAST_DAY {
             return Err(format!("it never ends; {}", self.where_it_stands()));

@@ -33,13 +33,11 @@ pub use stream::{Receiver, Sender, Stream};
 pub use timer::{Elapsed, Signal, Sleep};
 
 use crate::counters::ShardCounters;
-use crate::limits::TASKS_PER_TURN;
+use crate::limits::{TASKS_PER_TURN, VISITS_BEFORE_TIMERS};
 use crate::mailbox::{Mailbox, Message};
 use crate::slab::{Key, Slab};
 use crate::sys::sim::Place;
-use crate::sys::{
-    Brief, Driver, DriverKind, Label, Look, Outcome, Owner, Pipe, Rooms, SetupError, Wait,
-};
+use crate::sys::{Driver, DriverKind, Label, Look, Outcome, Owner, Pipe, SetupError, Wait};
 use crate::wheel::Wheel;
 
 /// The handle to a shard's loop. Cloning it is cheap; it can't leave its thread.
@@ -49,8 +47,6 @@ pub struct Reactor(Rc<Inner>);
 struct Inner {
     driver: RefCell<Driver>,
     tasks: RefCell<Slab<Task>>,
-    /// Where futures are that end soon.
-    rooms: Rc<Rooms>,
     ready: RefCell<VecDeque<Key>>,
     /// The task that is being polled.
     current: Cell<Key>,
@@ -136,7 +132,6 @@ impl Reactor {
         Self(Rc::new(Inner {
             driver: RefCell::new(driver),
             tasks: RefCell::new(Slab::new()),
-            rooms: Rc::default(),
             ready: RefCell::new(VecDeque::new()),
             current: Cell::new(Key::NOBODY),
             label: Cell::new(ALL_PARTS),
@@ -243,11 +238,6 @@ impl Reactor {
         let key = self.0.tasks.borrow_mut().insert(task);
         self.wake(key);
         key
-    }
-
-    /// Boxes a future that ends soon, apart from what stays: see [`Brief`].
-    pub fn brief<F: Future>(&self, future: F) -> Brief<F> {
-        self.0.rooms.house(future)
     }
 
     /// The time at the beginning of this turn.
@@ -358,11 +348,28 @@ impl Reactor {
 
     /// Submits what the tasks started, sleeps if there is nothing to do, and wakes whoever got
     /// something: from the kernel, a timer, or the mailbox.
+    ///
+    /// What the kernel has when a timer falls due is delivered before the timer fires. After a pause of
+    /// the whole process (a signal, a suspend, a machine that is moved) the visit that it interrupted
+    /// brings nothing, while the clock says that everybody was silent.
     fn visit_kernel(&self, wait: Wait) -> io::Result<()> {
-        let outcome = self.0.driver.borrow_mut().turn(wait, |task, news| self.wake_for(task, news));
+        let ask =
+            |wait| self.0.driver.borrow_mut().turn(wait, |task, news| self.wake_for(task, news));
+        let outcome = ask(wait);
         self.mailbox().unpark();
-        let turn = outcome?;
+        let mut turn = outcome?;
         self.0.now.set(self.0.driver.borrow().now());
+        let millis = self.millis_until(self.now());
+        if self.0.wheel.borrow().next().is_some_and(|next| next <= millis) {
+            for _ in 0..VISITS_BEFORE_TIMERS {
+                let more = ask(Wait::No)?;
+                turn.completions += more.completions;
+                turn.mail |= more.mail;
+                if more.completions == 0 {
+                    break;
+                }
+            }
+        }
         self.count(turn.completions);
         if turn.mail {
             self.mailbox().acknowledge();
@@ -371,7 +378,6 @@ impl Reactor {
         if !self.mailbox().is_empty() {
             self.wake(self.0.reader.get());
         }
-        let millis = self.millis_until(self.now());
         self.0.wheel.borrow_mut().expire(millis, |task| self.wake(task));
         Ok(())
     }

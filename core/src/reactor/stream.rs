@@ -90,11 +90,6 @@ impl Stream {
         Ok(stream)
     }
 
-    /// The loop that it belongs to.
-    pub fn reactor(&self) -> &Reactor {
-        &self.reactor
-    }
-
     /// The receiving half. One at a time makes sense.
     pub fn receiver(&self) -> Receiver<'_> {
         Receiver { stream: self, operation: None, starving: None }
@@ -149,6 +144,16 @@ impl Stream {
     /// Makes the close a reset, so that the other side learns that something broke.
     pub fn reset_on_close(&self) {
         sys::reset_on_close(&self.fd);
+    }
+
+    /// Whether a receive would tell something now. Asks the kernel, so it is for rare moments.
+    pub fn is_readable(&self) -> bool {
+        sys::is_readable(&self.fd)
+    }
+
+    /// Whether bytes that were sent may still be lost by a reset.
+    pub fn has_unacknowledged(&self) -> bool {
+        sys::has_unacknowledged(&self.fd)
     }
 
     /// The address of the other side; `None` for unix sockets and connections that are gone.

@@ -10,10 +10,8 @@ mod buffers;
 mod driver;
 mod epoll;
 mod kernel;
-mod mapping;
 mod options;
 mod pipe;
-mod rooms;
 mod setup;
 pub mod sim;
 mod socket;
@@ -25,12 +23,11 @@ pub use kernel::Interest;
 pub(crate) use kernel::Wait;
 pub use options::{ConnectOptions, Refused, be_transparent, has_port_ranges, is_refusal};
 pub use pipe::Pipe;
-pub use rooms::Brief;
-pub(crate) use rooms::Rooms;
 pub use setup::{DriverKind, SetupError, probe};
 pub use socket::{
     ListenOptions, Socket, listen, local_address, peer_address, probe_connect, reset_on_close,
 };
 pub(crate) use socket::{
-    accept_now, leave_pacing_on_a_short_path, segments, send_few, shutdown_write,
+    accept_now, has_unacknowledged, is_readable, leave_pacing_on_a_short_path, segments, send_few,
+    shutdown_write,
 };

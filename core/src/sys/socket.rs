@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -239,6 +239,29 @@ pub(crate) fn segments(socket: &Socket) -> Option<(u32, u32)> {
     Some((info.tcpi_segs_out, info.tcpi_total_retrans))
 }
 
+/// Whether bytes that were sent on a TCP connection have not been acknowledged by the other side's
+/// kernel; a reset now might lose them. `false` for other sockets and for connections that are gone.
+pub(crate) fn has_unacknowledged(socket: &Socket) -> bool {
+    if let Some(socket) = socket.simulated() {
+        return socket.has_unacknowledged();
+    }
+    let Ok(fd) = socket.os() else { return false };
+    tcp_info(&SockRef::from(&fd)).is_ok_and(|info| {
+        info.tcpi_state != TCP_CLOSE && (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0)
+    })
+}
+
+/// As in include/net/tcp_states.h.
+const TCP_CLOSE: u8 = 7;
+
+/// Whether a receive would tell something: bytes, the end of the stream or an error.
+pub(crate) fn is_readable(socket: &Socket) -> bool {
+    match socket.simulated() {
+        Some(socket) => socket.is_readable(),
+        None => is_ready(socket, Interest::Readable).unwrap_or(false),
+    }
+}
+
 /// What the kernel knows of a TCP connection. An older kernel leaves the newest fields at 0.
 fn tcp_info(socket: &SockRef<'_>) -> io::Result<libc::tcp_info> {
     // SAFETY: `tcp_info` is plain numbers, for which zero is a value.
@@ -279,19 +302,11 @@ pub fn reset_on_close(socket: &Socket) {
     }
 }
 
-/// The address of the other side; `None` for unix sockets and for connections that are gone. An IPv4
-/// address is one whichever kind of socket it came in by.
+/// The address of the other side; `None` for unix sockets and for connections that are gone.
 pub fn peer_address(socket: &Socket) -> Option<SocketAddr> {
     match &socket.0 {
-        Inner::Os { fd, .. } => SockRef::from(fd).peer_addr().ok()?.as_socket().map(canonical),
+        Inner::Os { fd, .. } => SockRef::from(fd).peer_addr().ok()?.as_socket(),
         Inner::Sim(socket) => socket.peer_address(),
-    }
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
-        IpAddr::V6(_) => address,
     }
 }
 
@@ -314,7 +329,7 @@ pub(crate) fn send_few(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
 /// Those of `getsockname`.
 pub fn local_address(socket: &Socket) -> io::Result<Option<SocketAddr>> {
     match &socket.0 {
-        Inner::Os { fd, .. } => Ok(SockRef::from(fd).local_addr()?.as_socket().map(canonical)),
+        Inner::Os { fd, .. } => Ok(SockRef::from(fd).local_addr()?.as_socket()),
         Inner::Sim(socket) => Ok(Some(socket.local_address())),
     }
 }

@@ -354,7 +354,13 @@ fn snapshot(path: Path, bandwidth: Bandwidth) -> Snapshot {
             bind: vec![address(FRONTEND)],
             backend: BackendId(0),
             max_connections: 10,
-            timeout: Timeout { greeting: long, connect: long, client: long, server: long },
+            timeout: Timeout {
+                greeting: long,
+                connect: long,
+                client: long,
+                server: long,
+                fin: None,
+            },
             congestion: Congestion::Host,
             path,
             ..Frontend::default()

@@ -140,7 +140,7 @@ fn everything_said() {
 
 fn timeout(connect: u64, client: u64, server: u64) -> Timeout {
     let [connect, client, server] = [connect, client, server].map(Duration::from_millis);
-    Timeout { greeting: Duration::from_secs(5), connect, client, server }
+    Timeout { greeting: Duration::from_secs(5), connect, client, server, fin: None }
 }
 
 #[test]

@@ -15,7 +15,13 @@ fn snapshot(bind: Vec<Address>) -> Snapshot {
         bind,
         backend: BackendId(0),
         max_connections: 10,
-        timeout: Timeout { greeting: second, connect: second, client: second, server: second },
+        timeout: Timeout {
+            greeting: second,
+            connect: second,
+            client: second,
+            server: second,
+            fin: None,
+        },
         congestion: Congestion::Host,
         ..Frontend::default()
     };

@@ -39,7 +39,13 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             bind: vec![Address::Inet("127.0.0.1:0".parse().unwrap())],
             backend: BackendId(0),
             max_connections: 100,
-            timeout: Timeout { greeting: hour, connect: hour, client: hour, server: hour },
+            timeout: Timeout {
+                greeting: hour,
+                connect: hour,
+                client: hour,
+                server: hour,
+                fin: None,
+            },
             ..Side::default()
         }],
         backends: vec![Group {

@@ -28,6 +28,14 @@ impl Process {
         Duration::from_millis(fields.map(|field| field.parse::<u64>().unwrap() * 10).sum())
     }
 
+    /// Whether a signal has stopped it, with all of its threads.
+    pub(crate) fn is_stopped(self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0)).unwrap().flatten();
+        let mut stats =
+            threads.filter_map(|thread| fs::read_to_string(thread.path().join("stat")).ok());
+        stats.all(|stat| stat.rsplit_once(") ").unwrap().1.starts_with('T'))
+    }
+
     fn read(self, file: &str) -> String {
         fs::read_to_string(format!("/proc/{}/{file}", self.0)).unwrap()
     }

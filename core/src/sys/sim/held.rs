@@ -51,6 +51,14 @@ impl SimSocket {
         self.net.lock().at(self.id).own
     }
 
+    pub(in crate::sys) fn is_readable(&self) -> bool {
+        self.net.lock().is_readable(self.id)
+    }
+
+    pub(in crate::sys) fn has_unacknowledged(&self) -> bool {
+        self.net.lock().has_under_way(self.id)
+    }
+
     pub(in crate::sys) fn accept_now(&self) -> io::Result<Option<Self>> {
         let mut state = self.net.lock();
         let owner = state.at(self.id).owner;

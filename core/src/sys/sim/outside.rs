@@ -59,6 +59,8 @@ pub struct Facts {
     pub moved: Duration,
     /// When its owner closed it.
     pub closed: Option<Duration>,
+    /// Bytes that had arrived and were not read then.
+    pub unread: usize,
 }
 
 impl Net {
@@ -185,6 +187,7 @@ impl Net {
             sent_reset: socket.sent_reset,
             moved: socket.moved,
             closed: socket.closed,
+            unread: socket.unread,
         }
     }
 }

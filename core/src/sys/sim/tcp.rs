@@ -75,6 +75,8 @@ pub(super) struct Sock {
     /// When bytes last went in or out, or else when it was connected.
     pub(super) moved: Duration,
     pub(super) closed: Option<Duration>,
+    /// Bytes that had arrived and were not read when its owner closed it.
+    pub(super) unread: usize,
 }
 
 impl State {
@@ -104,6 +106,7 @@ impl State {
             waiting: Vec::new(),
             moved: self.now,
             closed: None,
+            unread: 0,
         });
         id
     }
@@ -303,6 +306,13 @@ impl State {
         squeezed
     }
 
+    /// Whether something that was written has not arrived.
+    pub(super) fn has_under_way(&self, id: u32) -> bool {
+        let socket = &self.sockets[id as usize];
+        let to = socket.other.map(|other| &self.sockets[other as usize]);
+        !socket.dead && to.is_some_and(|to| !to.flight.is_empty())
+    }
+
     fn room(&self, to: u32) -> usize {
         let to = &self.sockets[to as usize];
         self.weather.capacity.saturating_sub(to.flight.len() + to.inbox.len())
@@ -389,6 +399,7 @@ impl State {
         let socket = self.at(id);
         socket.open = false;
         socket.closed = Some(now);
+        socket.unread = socket.inbox.len();
         let waiting = std::mem::take(&mut socket.waiting);
         match socket.phase {
             Phase::Listening => {

@@ -1,0 +1,101 @@
+//! The whole process stands still (a signal, a suspend, a machine that is moved): what arrived meanwhile
+//! is no silence.
+
+use std::io::{Read, Write};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use crate::harness::balancer::Setup;
+use crate::harness::client::{connect, read_to_end, round_trip};
+use crate::harness::echo::Echo;
+use crate::harness::server::Server;
+use crate::harness::{heavy, pause, wait_until};
+
+/// Sessions that speak during the pause.
+const SESSIONS: usize = 60;
+
+/// Longer than `timeout.idle` of these stories.
+const PAUSE: Duration = Duration::from_secs(10);
+
+#[test]
+fn sessions_whose_bytes_wait_in_their_sockets_survive_a_pause() {
+    let _alone = heavy();
+    let spoken = Arc::new(Barrier::new(SESSIONS / 2 + 1));
+    let speaks = Arc::clone(&spoken);
+    // Half of the sessions speak from here, half from the other side.
+    let server = Server::each(move |mut stream| {
+        let mut kind = [0];
+        if stream.read_exact(&mut kind).is_err() {
+            return;
+        }
+        stream.write_all(&kind).unwrap();
+        if kind == *b"s" {
+            speaks.wait();
+            stream.write_all(b"from the server").unwrap();
+        }
+        let mut buffer = [0; 64];
+        while let Ok(read @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..read]).is_err() {
+                return;
+            }
+        }
+    });
+    let ringlane = Setup::to(&[server.address]).frontend(r#"timeout = { idle = "5s" }"#).start();
+    let mut clients: Vec<_> = (0..SESSIONS).map(|_| connect(ringlane.address())).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        round_trip(client, if number % 2 == 0 { b"c" } else { b"s" });
+    }
+    let mut silent = connect(ringlane.address());
+    round_trip(&mut silent, b"-");
+    ringlane.signal(Signal::SIGSTOP);
+    wait_until("the balancer to stand still", || ringlane.process().is_stopped());
+    for client in clients.iter_mut().step_by(2) {
+        client.write_all(b"from the client").unwrap();
+    }
+    spoken.wait();
+    pause(PAUSE);
+    ringlane.signal(Signal::SIGCONT);
+    for (number, client) in clients.iter_mut().enumerate() {
+        let mut heard = [0; 15];
+        client.read_exact(&mut heard).unwrap();
+        let expected = if number % 2 == 0 { b"from the client" } else { b"from the server" };
+        assert_eq!(&heard, expected);
+        round_trip(client, b"and on it goes");
+    }
+    // Who had nothing to say has been silent for too long.
+    assert_eq!(read_to_end(&mut silent), b"");
+    assert_eq!(ringlane.log(1)[0]["close"].as_str().unwrap().as_bytes()[1], b'D');
+    drop(clients);
+    ringlane.wait_until_idle();
+    let ended = ringlane.log(SESSIONS + 1);
+    let failed = ended.iter().filter(|record| record["close"] != "--").count();
+    assert_eq!(failed, 1, "{ended:#?}");
+    ringlane.end();
+}
+
+#[test]
+fn a_greeting_that_waits_in_its_socket_survives_a_pause() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address])
+        .frontend(r#"accept_proxy = { trusted = ["127.0.0.0/8"], timeout = "2s" }"#)
+        .start();
+    let mut clients: Vec<_> = (0..20).map(|_| connect(ringlane.address())).collect();
+    wait_until("the sessions to begin", || ringlane.live() == 20);
+    ringlane.signal(Signal::SIGSTOP);
+    wait_until("the balancer to stand still", || ringlane.process().is_stopped());
+    for client in &mut clients {
+        client.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\nhello").unwrap();
+    }
+    pause(PAUSE);
+    ringlane.signal(Signal::SIGCONT);
+    for client in &mut clients {
+        let mut hello = [0; 5];
+        client.read_exact(&mut hello).unwrap();
+        assert_eq!(&hello, b"hello");
+    }
+    drop(clients);
+    ringlane.wait_until_idle();
+    ringlane.end();
+}
