@@ -49,7 +49,7 @@ impl Account {
 /// The account so far of `pid` and everything that it started and that still runs.
 pub(crate) fn of_tree(pid: u32) -> Result<Account, String> {
     let mut sum = Account::default();
-    for pid in tree(pid)? {
+    for pid in processes(pid)? {
         // A thread that ends in between has its time lost, and no relay here ends any.
         for task in fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
             let Some(account) = of_task(&task.path()) else { continue };
@@ -66,7 +66,7 @@ pub(crate) fn of_tree(pid: u32) -> Result<Account, String> {
 /// their parts of those that they share with others. The kernel's memory for sockets is not in it.
 pub(crate) fn memory_of_tree(pid: u32) -> Result<u64, String> {
     let mut sum = 0;
-    for pid in tree(pid)? {
+    for pid in processes(pid)? {
         let path = format!("/proc/{pid}/smaps_rollup");
         let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
         let kilobytes = text.lines().find_map(|line| line.strip_prefix("Pss:"));
@@ -87,7 +87,7 @@ pub(crate) fn of_softirqs(core: usize) -> Duration {
 }
 
 /// A process and everything that it started and that still runs.
-fn tree(root: u32) -> Result<Vec<u32>, String> {
+pub(crate) fn processes(root: u32) -> Result<Vec<u32>, String> {
     let mut found = vec![root];
     let mut at = 0;
     while let Some(pid) = found.get(at).copied() {

@@ -14,7 +14,8 @@ use clap::{Args, ValueEnum};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::Value;
 
-use crate::load::Loadgen;
+use crate::listening::{self, Ports};
+use crate::load::{Loadgen, Server};
 use crate::machine::{self, Machine};
 use crate::plan::{self, Case, Depth, IDLE_SESSIONS, Pace, Setting, Workload};
 use crate::relay::{Relay, Running, Wiring};
@@ -100,7 +101,11 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     if comparison.run.samples.is_empty() {
         return Err("nothing could be measured".to_owned());
     }
-    report::publish(&comparison.run, options.is_whole())
+    report::publish(&comparison.run, options.is_whole())?;
+    match comparison.failures {
+        0 => Ok(()),
+        failures => Err(format!("{failures} of {all} measurements failed; see \"left out\" above")),
+    }
 }
 
 /// What all measurements share.
@@ -108,7 +113,9 @@ struct Comparison {
     loadgen: Loadgen,
     wiring: Wiring,
     run: Run,
-    _servers: [crate::load::Server; 2],
+    /// Measurements that failed.
+    failures: usize,
+    servers: [Server; 2],
     _folder: tempfile::TempDir,
 }
 
@@ -127,6 +134,7 @@ impl Comparison {
         let (echo, source) = (loadgen.serve("echo")?, loadgen.serve("source")?);
         let wiring = Wiring {
             core: options.relay_core,
+            ports: Ports::new(),
             server_echo: echo.address.clone(),
             server_source: source.address.clone(),
             floor,
@@ -142,7 +150,8 @@ impl Comparison {
             samples: Vec::new(),
             left_out: Vec::new(),
         };
-        Ok(Self { loadgen, wiring, run, _servers: [echo, source], _folder: folder })
+        let servers = [echo, source];
+        Ok(Self { loadgen, wiring, run, failures: 0, servers, _folder: folder })
     }
 
     /// The cases that this machine can measure; what it can't is noted.
@@ -195,13 +204,14 @@ impl Comparison {
     /// One failure in a run of many measurements is noted, and the rest goes on.
     fn leave_out(&mut self, why: String) {
         println!("left out: {why}");
+        self.failures += 1;
         let first = why.lines().next().unwrap_or_default().to_owned();
         self.run.left_out.push(first);
     }
 
     /// HAProxy's highest rate, as this run has seen it, or by a measurement of its own.
     fn highest_rate(
-        &self,
+        &mut self,
         setting: Setting,
         round: usize,
         length: Duration,
@@ -215,7 +225,7 @@ impl Comparison {
 
     /// Starts the relay, runs the workload against it, and prints what was found.
     fn measure(
-        &self,
+        &mut self,
         setting: Setting,
         workload: Workload,
         relay: Relay,
@@ -232,30 +242,69 @@ impl Comparison {
     }
 
     fn measure_once(
-        &self,
+        &mut self,
         setting: Setting,
         workload: Workload,
         relay: Relay,
         length: Duration,
         rate: Option<f64>,
     ) -> Result<Found, String> {
-        let running = Running::start(relay, setting, &self.wiring)?;
-        let pid = running.as_ref().map(Running::pid);
+        let mut running = Running::start(relay, setting, &self.wiring)?;
+        let found = self.under_load(running.as_ref(), workload, length, rate);
+        // What ended is the reason, whatever the load makes of it; and an account of a relay that
+        // ended halfway would look like a cheap one.
+        running.as_mut().map_or(Ok(()), Running::check)?;
+        self.servers.iter_mut().try_for_each(Server::check)?;
+        found
+    }
+
+    /// Waits until all idle sessions have reached the server and their first bytes are back: a session
+    /// that waits to be accepted costs a relay nothing yet.
+    fn wait_until_silent(&self) -> Result<(), String> {
+        let server = self.wiring.server_echo.parse();
+        let server = server.map_err(|error| format!("the echo server's address: {error}"))?;
+        let deadline = Instant::now() + SILENCE_MAX;
+        // Twice, since a byte may be in a program's hands between two sockets.
+        let mut silent = 0;
+        while silent < 2 {
+            let traffic = listening::traffic(server);
+            let is_silent = traffic.at_server >= IDLE_SESSIONS as usize && !traffic.is_under_way;
+            silent = if is_silent { silent + 1 } else { 0 };
+            if Instant::now() > deadline {
+                let has = traffic.at_server;
+                return Err(format!("{has} of {IDLE_SESSIONS} idle sessions reached the server"));
+            }
+            thread::sleep(SILENCE_LOOK);
+        }
+        Ok(())
+    }
+
+    /// Runs the workload and reads the relay's accounts while its sessions are open.
+    fn under_load(
+        &self,
+        running: Option<&Running>,
+        workload: Workload,
+        length: Duration,
+        rate: Option<f64>,
+    ) -> Result<Found, String> {
+        let pid = running.map(Running::pid);
         let core = self.wiring.core;
         let account = || {
             let own = pid.map(cpu::of_tree).transpose()?.unwrap_or_default();
             Ok::<_, String>((own, cpu::of_softirqs(core)))
         };
         let empty = pid.map(cpu::memory_of_tree).transpose()?;
-        let address = self.wiring.address(relay, workload == Workload::Stream);
-        let mut load = self.loadgen.begin(workload, address, length, rate)?;
+        let address = self.wiring.address(running, workload == Workload::Stream);
+        // Idle sessions are held until their memory is known, however slow the machine is.
+        let length = if workload == Workload::Idle { SILENCE_MAX * 2 } else { length };
+        let mut load = self.loadgen.begin(workload, &address, length, rate)?;
         let before = account()?;
         let mut memory = None;
         if let (Workload::Idle, Some(pid), Some(empty)) = (workload, pid, empty) {
-            // All sessions have said their first byte by then, and are silent.
-            thread::sleep(length * 3 / 4);
+            self.wait_until_silent()?;
             let held = cpu::memory_of_tree(pid)?.saturating_sub(empty);
             memory = Some(held as f64 / 1024.0 / f64::from(IDLE_SESSIONS));
+            load.interrupt()?;
         }
         load.measured()?;
         let after = account()?;
@@ -266,6 +315,10 @@ impl Comparison {
         Ok(Found { has_relay, own, put_off, memory, result, load_limited })
     }
 }
+
+/// What idle sessions get to open, and how often it is looked whether they have.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_LOOK: Duration = Duration::from_millis(100);
 
 /// What one measurement found.
 struct Found {
@@ -304,6 +357,9 @@ impl Found {
         };
         if work == 0.0 || seconds == 0.0 {
             return Err(format!("{}, {}: nothing was done", relay.name(), workload.title()));
+        }
+        if self.has_relay && self.own.spent.is_zero() && workload != Workload::Idle {
+            return Err(format!("{}, {}: it used no CPU time", relay.name(), workload.title()));
         }
         let counts = self.has_relay && workload != Workload::Idle;
         Ok(Sample {

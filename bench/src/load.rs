@@ -2,13 +2,21 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
-use std::time::Duration;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::listening;
 use crate::plan::Workload;
-use crate::relay::{on_core, sibling};
+use crate::relay::{LOOK, on_core, sibling};
+
+/// What the load gets to open its sessions and to end, beyond the time that it measures.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program and what it understands.
 #[derive(Clone, Debug)]
@@ -57,9 +65,13 @@ impl Loadgen {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(|error| format!("cannot start {}: {error}", self.program.display()))?;
-        let said = BufReader::new(child.stderr.take().ok_or("the load has no stderr")?);
-        let mut underway = Underway { child, said };
-        underway.wait_for_mark("ready")?;
+        let stderr = BufReader::new(child.stderr.take().ok_or("the load has no stderr")?);
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            stderr.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+        });
+        let mut underway = Underway { child, lines, said: String::new(), length };
+        underway.wait_for_mark("ready", PATIENCE)?;
         Ok(underway)
     }
 
@@ -69,44 +81,81 @@ impl Loadgen {
     }
 }
 
-/// A run that has begun.
+/// A run that has begun, ended with its value.
 #[derive(Debug)]
 pub(crate) struct Underway {
     child: Child,
-    said: BufReader<ChildStderr>,
+    /// What it says on stderr.
+    lines: Receiver<String>,
+    /// What it has said so far, marks left out.
+    said: String,
+    length: Duration,
 }
 
 impl Underway {
     /// Waits until its time is over; its sessions are still open.
     pub(crate) fn measured(&mut self) -> Result<(), String> {
-        self.wait_for_mark("measured")
+        self.wait_for_mark("measured", self.length + PATIENCE)
+    }
+
+    /// Ends its time now.
+    pub(crate) fn interrupt(&self) -> Result<(), String> {
+        let pid = i32::try_from(self.child.id()).map_err(|error| error.to_string())?;
+        kill(Pid::from_raw(pid), Signal::SIGINT)
+            .map_err(|error| format!("cannot interrupt the load: {error}"))
     }
 
     /// What it found. An exit code of 3 says that it was the limit itself, and is no failure.
     pub(crate) fn finish(mut self) -> Result<(Value, bool), String> {
-        let mut rest = String::new();
-        let _ = self.said.read_to_string(&mut rest);
-        let output = self.child.wait_with_output().map_err(|error| error.to_string())?;
-        let result: Value = serde_json::from_slice(&output.stdout)
-            .map_err(|error| format!("the load's result: {error}; it said {rest}"))?;
-        if result["failed"] != 0 {
-            return Err(format!("some of the load failed: {rest}"));
+        // It closes stderr when it ends, so that nothing below waits for long.
+        self.read_until(PATIENCE, |_| false)?;
+        let mut text = String::new();
+        if let Some(mut stdout) = self.child.stdout.take() {
+            stdout.read_to_string(&mut text).map_err(|error| error.to_string())?;
         }
-        Ok((result, output.status.code() == Some(3)))
+        let status = self.child.wait().map_err(|error| error.to_string())?;
+        let said = &self.said;
+        let result: Value = serde_json::from_str(&text)
+            .map_err(|error| format!("the load's result ({status}): {error}; it said {said}"))?;
+        if result["failed"] != 0 {
+            return Err(format!("some of the load failed: {said}"));
+        }
+        Ok((result, status.code() == Some(3)))
     }
 
-    fn wait_for_mark(&mut self, mark: &str) -> Result<(), String> {
-        let mut all = String::new();
+    fn wait_for_mark(&mut self, mark: &str, patience: Duration) -> Result<(), String> {
+        if self.read_until(patience, |line| line == mark)? {
+            return Ok(());
+        }
+        Err(format!("the load ended before `{mark}`; it said {}", self.said))
+    }
+
+    /// Reads what it says until a line of which `is_it` is true; `false` if it ends before.
+    fn read_until(
+        &mut self,
+        patience: Duration,
+        is_it: impl Fn(&str) -> bool,
+    ) -> Result<bool, String> {
+        let deadline = Instant::now() + patience;
         loop {
-            let begin = all.len();
-            match self.said.read_line(&mut all) {
-                Ok(0) | Err(_) => {
-                    return Err(format!("the load ended before `{mark}`; it said {all}"));
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if is_it(line.trim_end()) => return Ok(true),
+                Ok(line) => self.said.extend([line.as_str(), "\n"]),
+                Err(RecvTimeoutError::Disconnected) => return Ok(false),
+                Err(RecvTimeoutError::Timeout) => {
+                    let seconds = patience.as_secs();
+                    return Err(format!("the load hangs for {seconds} s; it said {}", self.said));
                 }
-                Ok(_) if all[begin..].trim_end() == mark => return Ok(()),
-                Ok(_) => {}
             }
         }
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        // One that failed halfway must not disturb the next measurement.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -132,13 +181,32 @@ impl Server {
         let mut address = String::new();
         said.read_line(&mut address).map_err(cannot)?;
         let address = address.trim().to_owned();
-        if address.is_empty() {
-            return Err(format!(
-                "`{} serve {role}` does not say where it listens",
-                loadgen.display()
-            ));
+        let server = Self { child, address, _said: said };
+        server.wait_until_ready().map_err(|why| {
+            format!("`{} serve {role}` on \"{}\": {why}", loadgen.display(), server.address)
+        })?;
+        Ok(server)
+    }
+
+    /// Waits until it is the process that listens at the address that it printed.
+    fn wait_until_ready(&self) -> Result<(), String> {
+        let address = self.address.parse().map_err(|error| format!("no address: {error}"))?;
+        let deadline = Instant::now() + PATIENCE;
+        while !listening::is_held_by(self.child.id(), address) {
+            if Instant::now() > deadline {
+                return Err("it does not listen".to_owned());
+            }
+            thread::sleep(LOOK);
         }
-        Ok(Self { child, address, _said: said })
+        Ok(())
+    }
+
+    /// An error if it has ended: nothing can be measured without it.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Err(format!("the server on {} ended ({status})", self.address)),
+            _ => Ok(()),
+        }
     }
 }
 

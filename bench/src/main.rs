@@ -12,6 +12,7 @@ mod cpu;
 mod floor;
 mod instructions;
 mod l4;
+mod listening;
 mod load;
 mod machine;
 mod namespace;

@@ -9,6 +9,8 @@ use std::process::{Command, ExitCode};
 
 use nix::unistd::Uid;
 
+use crate::listening::PORTS_OF_CONNECTIONS;
+
 /// Says that the namespace is there.
 pub(crate) const INSIDE: &str = "--inside";
 
@@ -31,7 +33,9 @@ pub(crate) fn run_self_inside() -> Result<ExitCode, String> {
 pub(crate) fn set_up() -> Result<(), String> {
     ip("link set lo up")?;
     let ports = "/proc/sys/net/ipv4/ip_local_port_range";
-    fs::write(ports, "10000 65000").map_err(|error| format!("cannot write {ports}: {error}"))
+    let (first, last) = PORTS_OF_CONNECTIONS;
+    fs::write(ports, format!("{first} {last}"))
+        .map_err(|error| format!("cannot write {ports}: {error}"))
 }
 
 /// Gives every connection from now on this congestion control.

@@ -1,7 +1,7 @@
 //! The relays that are compared, each as a process on one core that ends with its value.
 
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -13,16 +13,24 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
+use crate::cpu;
+use crate::listening::{self, Ports};
 use crate::plan::Setting;
 
-/// Where every relay listens for round trips. The namespace is ours, so the port is free.
-pub(crate) const LISTEN_ECHO: &str = "127.0.0.1:7001";
-
-/// Where every relay listens for bulk.
-pub(crate) const LISTEN_SOURCE: &str = "127.0.0.1:7002";
+/// Where one relay listens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Listen {
+    /// For round trips.
+    echo: SocketAddr,
+    /// For bulk.
+    source: SocketAddr,
+}
 
 /// What a relay gets to start, or to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether a program has started or ended.
+pub(crate) const LOOK: Duration = Duration::from_millis(10);
 
 /// Which relay.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize, ValueEnum)]
@@ -106,13 +114,14 @@ impl Relay {
     fn command(
         self,
         wiring: &Wiring,
+        listen: Listen,
         config: &Path,
         folder: &Path,
     ) -> Result<Option<(PathBuf, Vec<String>)>, String> {
         let config = config.display().to_string();
         let pairs = vec![
-            format!("{LISTEN_ECHO}={}", wiring.server_echo),
-            format!("{LISTEN_SOURCE}={}", wiring.server_source),
+            format!("{}={}", listen.echo, wiring.server_echo),
+            format!("{}={}", listen.source, wiring.server_source),
         ];
         Ok(Some(match self {
             Self::Direct => return Ok(None),
@@ -138,6 +147,7 @@ impl Relay {
 pub(crate) struct Wiring {
     /// The relay's core.
     pub(crate) core: usize,
+    pub(crate) ports: Ports,
     pub(crate) server_echo: String,
     pub(crate) server_source: String,
     /// The compiled floor.
@@ -146,16 +156,22 @@ pub(crate) struct Wiring {
 
 impl Wiring {
     /// Where the load goes: to the relay, or straight to the server.
-    pub(crate) fn address(&self, relay: Relay, bulk: bool) -> &str {
+    pub(crate) fn address(&self, relay: Option<&Running>, bulk: bool) -> String {
         match (relay, bulk) {
-            (Relay::Direct, false) => &self.server_echo,
-            (Relay::Direct, true) => &self.server_source,
-            (_, false) => LISTEN_ECHO,
-            (_, true) => LISTEN_SOURCE,
+            (None, false) => self.server_echo.clone(),
+            (None, true) => self.server_source.clone(),
+            (Some(relay), false) => relay.listen.echo.to_string(),
+            (Some(relay), true) => relay.listen.source.to_string(),
         }
     }
 
-    fn fill(&self, template: &str, relay: Relay, setting: Setting, folder: &Path) -> String {
+    fn fill(
+        &self,
+        template: &str,
+        (relay, setting): (Relay, Setting),
+        listen: Listen,
+        folder: &Path,
+    ) -> String {
         let splice = if relay == Relay::HaproxySplice {
             "option splice-auto        # moves bulk by splice(2) when it sees it"
         } else {
@@ -163,8 +179,8 @@ impl Wiring {
         };
         let driver = if relay == Relay::RinglaneEpoll { "epoll" } else { "io_uring" };
         template
-            .replace("@LISTEN_ECHO@", LISTEN_ECHO)
-            .replace("@LISTEN_SOURCE@", LISTEN_SOURCE)
+            .replace("@LISTEN_ECHO@", &listen.echo.to_string())
+            .replace("@LISTEN_SOURCE@", &listen.source.to_string())
             .replace("@SERVER_ECHO@", &self.server_echo)
             .replace("@SERVER_SOURCE@", &self.server_source)
             .replace("@CONGESTION@", setting.own())
@@ -178,12 +194,16 @@ impl Wiring {
 #[derive(Debug)]
 pub(crate) struct Running {
     child: Child,
+    listen: Listen,
+    /// Its processes when it was ready.
+    processes: Vec<u32>,
     /// Its configuration and what it said; gone with it.
     folder: TempDir,
 }
 
 impl Running {
-    /// Starts a relay and waits until it accepts connections; `None` if there is none to start.
+    /// Starts a relay and waits until a byte goes through it and back; `None` if there is none to
+    /// start.
     pub(crate) fn start(
         relay: Relay,
         setting: Setting,
@@ -192,11 +212,12 @@ impl Running {
         let cannot = |error| format!("cannot prepare {}: {error}", relay.name());
         let folder = tempfile::tempdir().map_err(cannot)?;
         let config = folder.path().join("config");
+        let listen = Listen { echo: wiring.ports.next()?, source: wiring.ports.next()? };
         if let Some(template) = relay.template() {
-            let text = wiring.fill(template, relay, setting, folder.path());
+            let text = wiring.fill(template, (relay, setting), listen, folder.path());
             fs::write(&config, text).map_err(cannot)?;
         }
-        let command = relay.command(wiring, &config, folder.path())?;
+        let command = relay.command(wiring, listen, &config, folder.path())?;
         let Some((program, arguments)) = command else { return Ok(None) };
         let said = File::create(folder.path().join("said")).map_err(cannot)?;
         let child = on_core(wiring.core, &program)
@@ -205,10 +226,8 @@ impl Running {
             .stderr(said)
             .spawn()
             .map_err(cannot)?;
-        let mut running = Self { child, folder };
-        for address in [LISTEN_ECHO, LISTEN_SOURCE] {
-            running.wait_for(address).map_err(|why| format!("{}: {why}", relay.name()))?;
-        }
+        let mut running = Self { child, listen, processes: Vec::new(), folder };
+        running.wait_until_ready().map_err(|why| format!("{}: {why}", relay.name()))?;
         Ok(Some(running))
     }
 
@@ -217,21 +236,45 @@ impl Running {
         self.child.id()
     }
 
-    fn wait_for(&mut self, address: &str) -> Result<(), String> {
-        let socket: SocketAddr = address.parse().map_err(|error| format!("{address}: {error}"))?;
+    /// An error if it, or a process of it, has ended since it was ready: what is measured of it then
+    /// means nothing.
+    pub(crate) fn check(&mut self) -> Result<(), String> {
+        let Listen { echo, .. } = self.listen;
+        if let Ok(Some(status)) = self.child.try_wait() {
+            return Err(format!("the relay on {echo} ended ({status}); it said:\n{}", self.said()));
+        }
+        if cpu::processes(self.pid())? == self.processes {
+            return Ok(());
+        }
+        let said = self.said();
+        Err(format!("the relay on {echo} lost or replaced a process of its own; it said:\n{said}"))
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), String> {
+        let Listen { echo, source } = self.listen;
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if TcpStream::connect_timeout(&socket, Duration::from_secs(1)).is_ok() {
+            let pid = self.pid();
+            let listens = [echo, source].iter().all(|&at| listening::is_held_by(pid, at));
+            if listens && listening::converse(echo).is_ok() {
+                self.processes = cpu::processes(pid)?;
                 return Ok(());
             }
             let ended = self.child.try_wait().is_ok_and(|status| status.is_some());
             if ended || Instant::now() > deadline {
-                let said = fs::read_to_string(self.folder.path().join("said")).unwrap_or_default();
-                let what = if ended { "it ended" } else { "it does not listen" };
-                return Err(format!("{what} ({address}); it said:\n{said}"));
+                let what = match (ended, listens) {
+                    (true, _) => "it ended",
+                    (_, false) => "it does not listen",
+                    (_, true) => "it listens and returns no byte of the echo server",
+                };
+                return Err(format!("{what} ({echo}, {source}); it said:\n{}", self.said()));
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(LOOK);
         }
+    }
+
+    fn said(&self) -> String {
+        fs::read_to_string(self.folder.path().join("said")).unwrap_or_default()
     }
 }
 
@@ -248,7 +291,7 @@ impl Drop for Running {
                 let _ = self.child.wait();
                 return;
             }
-            thread::sleep(Duration::from_millis(10));
+            thread::sleep(LOOK);
         }
     }
 }
@@ -291,15 +334,22 @@ mod tests {
     fn every_template_is_filled_to_the_last_word() {
         let wiring = Wiring {
             core: 0,
+            ports: Ports::new(),
             server_echo: "127.0.0.1:8001".to_owned(),
             server_source: "127.0.0.1:8002".to_owned(),
             floor: PathBuf::new(),
         };
+        let listen = Listen {
+            echo: "127.0.0.1:7001".parse().unwrap(),
+            source: "127.0.0.1:7002".parse().unwrap(),
+        };
         for relay in Relay::value_variants() {
             let Some(template) = relay.template() else { continue };
-            let text = wiring.fill(template, *relay, Setting::Guide, Path::new("/nowhere"));
+            let text =
+                wiring.fill(template, (*relay, Setting::Guide), listen, Path::new("/nowhere"));
             assert!(!text.contains('@'), "{text}");
-            for address in [LISTEN_ECHO, LISTEN_SOURCE, "127.0.0.1:8001", "127.0.0.1:8002"] {
+            for address in ["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:8001", "127.0.0.1:8002"]
+            {
                 assert!(text.contains(address), "{address} in {text}");
             }
         }

@@ -127,7 +127,7 @@ fn text(run: &Run) -> String {
             let _ = writeln!(text, "  {}", padded.collect::<Vec<_>>().join("  ").trim_end());
         }
     }
-    text.push('\n');
+    let _ = writeln!(text, "\nVerdicts on {}:", run.machine.in_short());
     for verdict in verdict::verdicts(run) {
         let (word, what, numbers) = (verdict.word(), verdict.what(), verdict.numbers());
         let (against, bar) = (verdict.bar.against.name(), verdict.bar.most);
@@ -146,7 +146,7 @@ fn markdown(run: &Run) -> String {
     for (name, version) in &run.versions {
         let _ = writeln!(text, "| {name} | {version} |");
     }
-    text.push_str("\n### The bars\n\n");
+    let _ = writeln!(text, "\n### The bars\n\nOn {}.\n", run.machine.in_short());
     for note in notes(run) {
         let _ = writeln!(text, "**{note}**\n");
     }
@@ -284,6 +284,7 @@ mod tests {
         for table in [text(&run), markdown(&run)] {
             assert!(table.contains("0.500 (0.500 to 0.500)"), "{table}");
             assert!(table.contains("0.400 (0.400 to 0.400)"), "{table}");
+            assert!(table.contains("AMD EPYC"), "figures mean nothing without it: {table}");
             assert!(table.contains("met") && table.contains("not measured"), "{table}");
             assert!(!table.contains("Round trips of 16 KiB"), "{table}");
         }

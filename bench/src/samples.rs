@@ -187,7 +187,7 @@ pub(crate) mod tests {
             date: "2026-01-02T03:04Z".to_owned(),
             commit: "abc".to_owned(),
             arguments: String::new(),
-            machine: Machine::default(),
+            machine: Machine { processor: "AMD EPYC".to_owned(), ..Machine::default() },
             versions: vec![("nginx".to_owned(), "1".to_owned())],
             rounds: 2,
             seconds: (1.0, 1.0),

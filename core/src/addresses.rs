@@ -6,6 +6,7 @@
 //! and keeps it while it is in the answers; nothing but answers takes an address away, and an
 //! answer that there is none only when it has stood for the time of [`Addresses::new`].
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -150,27 +151,29 @@ impl Addresses {
         // Answers come in any order. In this one, balancers that begin with the same answer give
         // the same slots to it, and of two families the first slot gets the one that all can reach.
         found.sort_by_key(|found| (found.backup, found.address.is_ipv6(), found.address));
-        let mut seen = std::collections::HashSet::new();
-        found.retain(|found| seen.insert(found.address));
+        let mut answered: HashMap<SocketAddr, Found> = HashMap::with_capacity(found.len());
+        found.retain(|found| {
+            let is_new = !answered.contains_key(&found.address);
+            answered.entry(found.address).or_insert(*found);
+            is_new
+        });
         let before: Vec<Option<Found>> = self.slots.iter().map(|slot| slot.found).collect();
         for slot in &mut self.slots {
             let Some(had) = slot.found else { continue };
-            slot.found = match found.iter().position(|found| found.address == had.address) {
-                Some(place) => Some(found.remove(place)),
-                None => {
-                    self.freed += 1;
-                    slot.freed = self.freed;
-                    None
-                }
-            };
+            slot.found = answered.remove(&had.address);
+            if slot.found.is_none() {
+                self.freed += 1;
+                slot.freed = self.freed;
+            }
         }
-        self.left_over = found.len();
-        for new in found {
-            // The one that was left longest ago has the fewest sessions of its last address.
-            let free = self.slots.iter_mut().filter(|slot| slot.found.is_none());
-            let Some(slot) = free.min_by_key(|slot| slot.freed) else { break };
+        found.retain(|found| answered.contains_key(&found.address));
+        // The one that was left longest ago has the fewest sessions of its last address.
+        let mut free: Vec<&mut Slot> =
+            self.slots.iter_mut().filter(|slot| slot.found.is_none()).collect();
+        free.sort_by_key(|slot| slot.freed);
+        self.left_over = found.len().saturating_sub(free.len());
+        for (slot, new) in free.into_iter().zip(found) {
             slot.found = Some(new);
-            self.left_over -= 1;
         }
         let slots = before.into_iter().zip(&self.slots).enumerate();
         slots

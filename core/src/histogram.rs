@@ -38,14 +38,20 @@ impl Histogram {
         self.sum.load(Ordering::Relaxed)
     }
 
-    /// Adds all counts to an HDR histogram, each as the highest value of its bucket.
-    pub fn pour_into(&self, hdr: &mut hdrhistogram::Histogram<u64>) {
+    /// Calls `each` for every bucket that is not empty, in ascending order, with the highest value
+    /// that falls into it and its count.
+    pub fn for_each(&self, mut each: impl FnMut(u64, u64)) {
         for (i, bucket) in self.buckets.iter().enumerate() {
             let count = bucket.load(Ordering::Relaxed);
             if count > 0 {
-                hdr.saturating_record_n(highest(i), count);
+                each(highest(i), count);
             }
         }
+    }
+
+    /// Adds all counts to an HDR histogram, each as the highest value of its bucket.
+    pub fn pour_into(&self, hdr: &mut hdrhistogram::Histogram<u64>) {
+        self.for_each(|value, count| hdr.saturating_record_n(value, count));
     }
 }
 

@@ -89,6 +89,13 @@ pub const MIRROR_BYTES_ALL: usize = 32 * 1024 * 1024;
 /// nine tenths of them taken, one in thirty fails.
 pub const SOURCE_PORT_TRIES: u32 = 32;
 
+/// Bytes that rooms for short-lived futures are mapped in at once. One chunk of each size is kept when
+/// nothing is in it.
+pub const ROOM_CHUNK: usize = 64 * 1024;
+
+/// Sizes that there are rooms of. Futures of further sizes are on the heap.
+pub const ROOM_SIZES: usize = 8;
+
 /// Shards in one process.
 pub const SHARDS_MAX: usize = 256;
 

@@ -46,7 +46,7 @@ pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
         let race_after = shard.snapshot.backend(account.route().0).race_after;
         let outcome = match race_after {
             None => attempt_one(&shard, id, (account.client(), timeout)).await,
-            Some(after) => Box::pin(race(account, id, timeout, after)).await,
+            Some(after) => shard.reactor.brief(race(account, id, timeout, after)).await,
         };
         let cause = match outcome {
             Ok(server) => {

@@ -125,7 +125,7 @@ fn said(details: ProxyDetails, account: &Account) -> impl Iterator<Item = Tlv<'s
 
 /// The ends of a connection as the kernel sees them; `None` for unix sockets.
 fn ends_of(client: &Stream) -> Option<Ends> {
-    Some(Ends { client: client.peer_address()?, server: client.own_address()? })
+    Some(Ends::new(client.peer_address()?, client.own_address()?))
 }
 
 #[cfg(test)]

@@ -137,8 +137,9 @@ struct Opened<'a> {
 
 /// Connects and relays, to the end.
 async fn serve(client: &Stream, account: &mut Account) -> Close {
-    // Boxed, since this needs more room than all that follows, and is over soon.
-    let opened = match Box::pin(open(client, account)).await {
+    // Apart, since this needs more room than all that follows, and is over soon: on the heap a burst
+    // of openings would leave its holes between what the sessions keep.
+    let opened = match client.reactor().brief(open(client, account)).await {
         Ok(opened) => opened,
         Err(close) => return close,
     };
@@ -205,11 +206,11 @@ async fn open<'a>(client: &'a Stream, account: &mut Account) -> Result<Opened<'a
     let mut receiver = client.receiver();
     let mut said = None;
     if account.frontend().accept_proxy.is_some() {
-        said = Box::pin(proxy::hear(&mut receiver, account)).await?;
+        said = client.reactor().brief(proxy::hear(&mut receiver, account)).await?;
     }
     let protocol = account.frontend().protocol;
     if protocol.begins_with_the_client() {
-        return Box::pin(open_by_greeting(receiver, account, said)).await;
+        return client.reactor().brief(open_by_greeting(receiver, account, said)).await;
     }
     let server = reach(account, client).await?;
     let mirror = Mirror::begin(account, client, &[]);

@@ -6,6 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use ipnet::{IpNet, Ipv4Net};
 use ringlane_core::snapshot::Address;
 
 use super::names::Name;
@@ -17,6 +18,9 @@ const SOCKET_PATH_MAX: usize = 107;
 /// Bytes in the longest name of DNS, and in the longest part of one (RFC 1035, section 2.3.4).
 const NAME_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
+
+/// Bits that all IPv4 addresses in the form of IPv6 share.
+const MAPPED_PREFIX: u8 = 96;
 
 /// What stands before a name whose SRV records are asked for.
 const SRV: &str = "srv:";
@@ -55,6 +59,34 @@ impl Problem {
     }
 }
 
+/// Reads an IP address. One of IPv4 in the form of IPv6 (`::ffff:10.0.0.1`) is the one of IPv4: the
+/// kernel has both in one space, and takes them for equal.
+pub(super) fn ip(text: &str) -> Option<IpAddr> {
+    text.parse().map(|ip: IpAddr| ip.to_canonical()).ok()
+}
+
+/// Reads an IP address with a port, as [`ip`] does.
+pub(super) fn inet(text: &str) -> Option<SocketAddr> {
+    text.parse().map(canonical).ok()
+}
+
+/// An address in the form that all addresses have here.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// Reads a network, or an address, which is one of its own. `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
+pub(super) fn network(text: &str) -> Option<IpNet> {
+    let net = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| IpNet::from(ip))).ok()?;
+    let IpNet::V6(v6) = net else { return Some(net) };
+    let (ip, prefix) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(MAPPED_PREFIX));
+    let mapped = ip.zip(prefix).and_then(|(ip, prefix)| Ipv4Net::new(ip, prefix).ok());
+    Some(mapped.map_or(net, IpNet::V4))
+}
+
 /// Reads the address of a listener.
 pub(super) fn listener(text: &str) -> Result<Address, Problem> {
     if let Some(address) = literal(text)? {
@@ -91,7 +123,7 @@ pub(super) fn server(text: &str) -> Result<Place, Problem> {
 
 /// Reads the address at which a server is checked; port 0 if it has none, which says: the same.
 pub(super) fn check(text: &str) -> Result<Address, Problem> {
-    if let Ok(ip) = text.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+    if let Some(ip) = ip(text.trim_start_matches('[').trim_end_matches(']')) {
         return Ok(Address::Inet((ip, 0).into()));
     }
     let problem = "a check needs an IP address, not a name";
@@ -115,7 +147,7 @@ fn literal(text: &str) -> Result<Option<Address>, Problem> {
     if let Some(path) = text.strip_prefix("unix:") {
         return socket_path(path).map(|path| Some(Address::Unix(path))).map_err(Problem::new);
     }
-    if let Ok(address) = text.parse::<SocketAddr>() {
+    if let Some(address) = inet(text) {
         return Ok(Some(Address::Inet(address)));
     }
     if text.is_empty() {
@@ -129,7 +161,7 @@ fn literal(text: &str) -> Result<Option<Address>, Problem> {
         let scheme = quoted(&format!("{scheme}://"));
         return Err(Problem::new("an address has no scheme").hint(format!("remove {scheme}")));
     }
-    if let Ok(ip) = text.trim_matches(['[', ']']).parse::<IpAddr>() {
+    if let Some(ip) = ip(text.trim_matches(['[', ']'])) {
         let why = "the port is missing";
         return Err(match ip {
             IpAddr::V4(ip) => Problem::new(why).hint(format!("write \"{ip}:PORT\"")),
@@ -207,6 +239,29 @@ mod tests {
             let Ok(Place::Named(name)) = server(text) else { panic!("{text}") };
             assert_eq!(name.to_string(), text);
         }
+    }
+
+    #[test]
+    fn ipv4_in_the_form_of_ipv6_is_ipv4() {
+        let said = |text| listener(text).map(|address| address.to_string());
+        assert_eq!(said("[::ffff:127.0.0.1]:80"), Ok("127.0.0.1:80".to_owned()));
+        assert_eq!(said("[::ffff:0.0.0.0]:80"), Ok("0.0.0.0:80".to_owned()));
+        assert_eq!(said("[::ffff:7f00:1]:80"), Ok("127.0.0.1:80".to_owned()));
+        assert_eq!(said("[::127.0.0.1]:80"), Ok("[::127.0.0.1]:80".to_owned()), "another one");
+        let checked = check("::ffff:10.0.0.9").map(|address| address.to_string());
+        assert_eq!(checked, Ok("10.0.0.9:0".to_owned()));
+        for (text, expected) in [
+            ("::ffff:10.1.2.0/120", "10.1.2.0/24"),
+            ("::ffff:10.0.0.0/104", "10.0.0.0/8"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+            ("::ffff:10.0.0.1", "10.0.0.1/32"),
+            ("10.0.0.0/8", "10.0.0.0/8"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("::/0", "::/0"),
+        ] {
+            assert_eq!(network(text).map(|net| net.to_string()).as_deref(), Some(expected));
+        }
+        assert_eq!(network("10.0.0.0/33"), None);
     }
 
     #[track_caller]

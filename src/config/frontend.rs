@@ -2,7 +2,6 @@
 //!
 //! Not here: whether its backend exists and its addresses are its own (`lower`).
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
@@ -180,10 +179,9 @@ fn networks(table: &Table<'_>, key: &'static str) -> Vec<IpNet> {
             table.wrong_type(key, &net, "an array of networks, as strings");
             continue;
         };
-        let alone = || text.parse::<IpAddr>().map(IpNet::from);
-        match text.parse::<IpNet>().or_else(|_| alone()) {
-            Ok(net) => networks.push(net),
-            Err(_) => {
+        match address::network(text) {
+            Some(net) => networks.push(net),
+            None => {
                 let why = "it must be a network such as 10.0.0.0/8, or an IP address";
                 table.report(table.unusable(key, span, why));
             }

@@ -2,7 +2,6 @@
 //!
 //! Not here: anything that depends on the machine, such as how many shards `auto` means.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringlane_core::limits;
@@ -96,12 +95,12 @@ fn read_admin(table: &Table<'_>, claims: &mut Claims) -> Admin {
         }
     }
     if let Some(At { value, span }) = table.string("http") {
-        match value.parse::<SocketAddr>() {
-            Ok(inet) => {
+        match address::inet(value) {
+            Some(inet) => {
                 claims.claim(table, &Address::Inet(inet), span);
                 admin.http = Some(inet);
             }
-            Err(_) => {
+            None => {
                 let why = "it must be an IP address with a port";
                 let hint = "write it like this: http = \"127.0.0.1:9000\"";
                 table.report(table.unusable("http", span, why).hint(hint));

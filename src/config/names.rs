@@ -4,11 +4,12 @@
 //! slots, which begin without an address.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringlane_core::snapshot::ServerId;
 
+use super::address;
 use super::table::{At, Table};
 
 /// Servers that one name may stand for.
@@ -114,8 +115,8 @@ fn servers(table: &Table<'_>) -> Vec<SocketAddr> {
         return Vec::new();
     };
     let server = |text: &str| {
-        let alone = || text.parse::<IpAddr>().map(|ip| SocketAddr::from((ip, DNS_PORT)));
-        text.parse::<SocketAddr>().or_else(|_| alone()).ok().filter(|server| server.port() != 0)
+        let alone = || address::ip(text).map(|ip| SocketAddr::from((ip, DNS_PORT)));
+        address::inet(text).or_else(alone).filter(|server| server.port() != 0)
     };
     let mut servers = Vec::new();
     for element in array {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ringlane_core::options::{Keepalive, Source, SourceAddress, SourcePorts, TcpOptions};
 
+use super::address;
 use super::table::{At, Table};
 use super::words::Place;
 
@@ -149,17 +150,17 @@ fn addresses(table: &Table<'_>) -> Option<SourceAddress> {
     };
     let (mut v4, mut v6): (Option<Ipv4Addr>, Option<Ipv6Addr>) = (None, None);
     for At { value: text, span } in texts {
-        let twice = match text.parse::<IpAddr>() {
-            Ok(ip) if ip.is_unspecified() || ip.is_multicast() => {
+        let twice = match address::ip(text) {
+            Some(ip) if ip.is_unspecified() || ip.is_multicast() => {
                 let why = "no connection comes from there";
                 table.report(
                     table.unusable("source", span, why).hint("write one of this machine's"),
                 );
                 continue;
             }
-            Ok(IpAddr::V4(ip)) => v4.replace(ip).is_some(),
-            Ok(IpAddr::V6(ip)) => v6.replace(ip).is_some(),
-            Err(_) => {
+            Some(IpAddr::V4(ip)) => v4.replace(ip).is_some(),
+            Some(IpAddr::V6(ip)) => v6.replace(ip).is_some(),
+            None => {
                 let why = "it must be an IP address, without a port";
                 let hint = "source = \"10.0.0.5\"; ports stand in source_ports";
                 table.report(table.unusable("source", span, why).hint(hint));

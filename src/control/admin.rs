@@ -1,7 +1,7 @@
 //! The admin API over HTTP, on the control thread: pages to read, and orders on the unix socket.
 //!
-//! Not here: what the pages say (`status`, `metrics`), what becomes of an order (`servers`). Invariants:
-//! the sockets listen before privileges are given up; at most [`CONNECTIONS_MAX`] clients per socket
+//! Pages are built beside it. Not here: what they say (`status`, `metrics`), what becomes of an order
+//! (`servers`). Invariants: the sockets listen before privileges are given up; at most [`CONNECTIONS_MAX`] clients per socket
 //! are served at once, and one that is silent for [`IDLE_MAX`] is cut off, so that nobody can use up
 //! the process's descriptors from here. Next: `connection`.
 
@@ -19,7 +19,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
@@ -29,11 +30,14 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::sync::{Semaphore, oneshot};
 
 use super::Running;
 use super::log::say;
+use super::metrics::Format;
 use super::privileges::{Identity, PrivilegesError};
 use super::running::Stage;
+use super::signals::block_here;
 use super::sockets::{Problem, SocketFiles, clear_stale};
 use super::{metrics, status};
 use crate::config;
@@ -53,8 +57,6 @@ const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before 
                      POST /v1/backends/BACKEND/servers/SERVER   {\"state\": \"ready|drain|maint\", \
                      \"weight\": N}\n  GET, DELETE /v1/backends/BACKEND/affinity   remembered clients; \
                      ?key= for one\n";
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// The sockets of the admin API, listening. A socket file is removed when this is dropped.
 #[derive(Debug, Default)]
@@ -196,20 +198,51 @@ async fn healthz(State(running): State<Arc<Running>>) -> (StatusCode, &'static s
 }
 
 async fn status_page(State(running): State<Arc<Running>>) -> Response {
-    match serde_json::to_string_pretty(&status::Status::of(&running)) {
-        Ok(page) => ([(CONTENT_TYPE, "application/json")], page + "\n").into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    let page = move || {
+        let page = serde_json::to_string_pretty(&status::Status::of(&running));
+        page.map(|page| page + "\n").map_err(|error| error.to_string())
+    };
+    respond(built(page).await, "application/json")
 }
 
 async fn metrics_page(State(running): State<Arc<Running>>, headers: HeaderMap) -> Response {
-    // The text is both; a scraper that doesn't ask for OpenMetrics may not know its name.
-    let asks = |accept: &str| accept.contains("application/openmetrics-text");
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    let kind = if accept.is_some_and(asks) { OPENMETRICS } else { PLAIN_METRICS };
-    match metrics::scrape(&running) {
+    let accept = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    let format = Format::accepted(accept);
+    let page = move || metrics::scrape(&running, format).map_err(|error| error.to_string());
+    respond(built(page).await, format.content_type())
+}
+
+fn respond(page: Result<String, String>, kind: &'static str) -> Response {
+    match page {
         Ok(page) => ([(CONTENT_TYPE, kind)], page).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+    }
+}
+
+/// Builds a page beside the control thread, since one of thousands of servers takes its time, and
+/// one page after the other, since clients may ask for many at once.
+async fn built(
+    page: impl FnOnce() -> Result<String, String> + Send + 'static,
+) -> Result<String, String> {
+    static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
+    let turn = ONE_AT_A_TIME.acquire().await.map_err(|error| error.to_string())?;
+    // Whoever comes first takes it: the thread, or this one when there can be no other thread.
+    // Tokio's own pool panics then, and a limit on threads must not end the balancer.
+    let page = Arc::new(Mutex::new(Some(page)));
+    let apart = Arc::clone(&page);
+    let take = |page: &Mutex<Option<_>>| page.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (done, built) = oneshot::channel();
+    let thread = thread::Builder::new().name("admin-page".to_owned()).spawn(move || {
+        block_here();
+        if let Some(page) = take(&apart) {
+            // Fails when the client has gone meanwhile.
+            let _ = done.send(page());
+        }
+        drop(turn);
+    });
+    match thread {
+        Ok(_) => built.await.unwrap_or_else(|error| Err(error.to_string())),
+        Err(error) => take(&page).map_or_else(|| Err(error.to_string()), |page| page()),
     }
 }
 

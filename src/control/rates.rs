@@ -3,7 +3,8 @@
 //! The control thread is the only one that sees the counters of all shards. It adds them up per
 //! server and publishes the rate as one word of the server's gauge, which shards read when they
 //! choose: nothing is counted or shared per byte for this. It does the same with the time that
-//! connects take. The same round empties entries of
+//! connects take, and notes how late it came to it: whatever holds the control thread up delays
+//! checks and orders by as much. The same round empties entries of
 //! affinity tables whose time is over. Not here: the smoothing (`balance::Meter` of the core).
 
 use std::time::{Duration, Instant};
@@ -28,8 +29,9 @@ pub(super) async fn measure(running: &Running) {
     let mut ticker = interval(INTERVAL);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for round in 0_u64.. {
-        ticker.tick().await;
+        let due = ticker.tick().await.into_std();
         let now = Instant::now();
+        running.control_lag.record(now.saturating_duration_since(due));
         publish(running, &mut meters, now);
         let connects = Latency::merge(running, |shard| &shard.connect_time);
         running.gauges.measure_connects(connects.us_at(0.95));

@@ -17,6 +17,7 @@ use ringlane_core::snapshot::{Address, ServerId, Snapshot};
 use ringlane_core::sys::DriverKind;
 use tokio::sync::Notify;
 
+use super::metrics::Timings;
 use super::names::Followed;
 use super::servers::Servers;
 use crate::config::{Lookup, Name, Watch};
@@ -32,6 +33,8 @@ pub struct Running {
     pub servers: Servers,
     /// Those of them that are given by name.
     pub names: Vec<Followed>,
+    /// Which of the names each server has its address from.
+    name_of_server: Vec<Option<usize>>,
     /// What each shard counted.
     pub counters: Vec<Arc<ShardCounters>>,
     /// What carries the shards' operations out.
@@ -45,6 +48,10 @@ pub struct Running {
     pub bound: Vec<Vec<Address>>,
     /// Access-log records that their destination refused.
     pub log_records_lost: AtomicU64,
+    /// How long the checks of each backend took.
+    pub(super) check_times: Vec<Timings>,
+    /// How much later than it was due the control thread came to something, once a second.
+    pub(super) control_lag: Timings,
     started_at: Instant,
     stage: AtomicU8,
     asked_to_drain: Notify,
@@ -82,10 +89,18 @@ impl Running {
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
         let (known, gauged, mail) =
             (Arc::clone(&snapshot), Arc::clone(&gauges), Arc::clone(&mailboxes));
+        let mut name_of_server = vec![None; snapshot.servers.len()];
+        for (nth, lookup) in lookups.iter().enumerate() {
+            let first = lookup.first.0 as usize;
+            name_of_server[first..first + lookup.slots as usize].fill(Some(nth));
+        }
         Ok(Self {
+            name_of_server,
             servers: Servers::new(known, gauged, mail, watches),
             names: lookups.into_iter().map(Followed::from).collect(),
             gauges,
+            check_times: snapshot.backends.iter().map(|_| Timings::default()).collect(),
+            control_lag: Timings::default(),
             counters: (0..shards).map(|_| Arc::new(ShardCounters::new(&snapshot))).collect(),
             snapshot,
             driver,
@@ -101,9 +116,8 @@ impl Running {
 
     /// The name that gives a server its address, if it is not given by address.
     pub(super) fn name_of(&self, id: ServerId) -> Option<&Name> {
-        let is_slot =
-            |lookup: &&Lookup| (lookup.first.0..lookup.first.0 + lookup.slots).contains(&id.0);
-        self.names.iter().map(|name| &name.lookup).find(is_slot).map(|lookup| &lookup.name)
+        let nth = self.name_of_server[id.0 as usize]?;
+        Some(&self.names[nth].lookup.name)
     }
 
     /// How many shards serve.

@@ -1,36 +1,43 @@
-//! The book of all servers: what checks saw, what operators ordered, where they are, and what became
-//! of it.
+//! The state of all servers: what checks saw, what operators ordered, where they are.
 //!
 //! Kept by the control thread and the admin API; shards read one word per server in `gauges`, which
 //! is written here alone. What a server may take is decided in `ringlane_core::health`. Invariants:
-//! every change of a state is logged once and kept, the last [`CHANGES_KEPT`] of each server; the
-//! words of a backend are published after everything that may change one of them, and before
-//! shards are told to end sessions.
+//! every change of a state is logged once and kept, the last [`CHANGES_KEPT`] of each server; what a
+//! change of one server costs does not grow with the servers of its backend; nothing waits with the
+//! lock held; while sessions are being fenced no server of their backend takes sessions that want
+//! the primary, until every shard has ended them or [`FENCE_MAX`] is over. Next: `outbox`, `known`.
+
+mod known;
+mod outbox;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use ringlane_core::addresses::Found;
 use ringlane_core::gauges::Gauges;
 use ringlane_core::health::{
-    Admin, Backend, Change, Ended, Ending, Health, Lag, Orders, Seen, State,
+    Admin, Backend, Change, Ended, Ending, Health, Orders, RoleWanted, Seen,
 };
 use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::snapshot::{Address, BackendId, ServerId, Snapshot};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::time::sleep;
 
 use super::log::say;
 use crate::config::Watch;
+pub use known::{History, Known, Recorded};
+use outbox::Outbox;
 
 /// How long a new primary is kept closed at most until all shards have ended the sessions of the old.
-const HEARD_PATIENCE: Duration = Duration::from_millis(50);
+const FENCE_MAX: Duration = Duration::from_millis(50);
 
-/// How often it is looked whether they have.
-const HEARD_STEP: Duration = Duration::from_micros(100);
+/// The pause between two looks at what shards have yet to take or to do.
+const DELIVERY_STEP: Duration = Duration::from_millis(1);
 
 /// Changes that are kept for each server.
 const CHANGES_KEPT: usize = 16;
@@ -44,68 +51,42 @@ pub struct Servers {
     snapshot: Arc<Snapshot>,
     gauges: Arc<Gauges>,
     mailboxes: Arc<[Mailbox]>,
-    books: Mutex<Vec<Book>>,
-    /// Words on ending sessions that each shard was told.
-    told: Vec<AtomicU64>,
-    moved: Notify,
+    backends: Mutex<Vec<BackendState>>,
+    /// Orders to end sessions that each shard was sent.
+    sent: Vec<AtomicU64>,
+    /// Each server has got another address.
+    moved: Vec<Notify>,
+    /// In each backend a server warms up.
+    warming: Vec<Notify>,
+    /// Shards have yet to take something, or to end sessions.
+    undelivered: Notify,
 }
 
 /// One backend.
 #[derive(Debug)]
-struct Book {
+struct BackendState {
+    id: BackendId,
+    first: ServerId,
     health: Backend,
-    pages: Vec<Page>,
+    servers: Vec<ServerState>,
     checked: bool,
-    /// What shards whose mailboxes were full have yet to be told, each word once.
-    untold: Vec<(usize, Ended)>,
-    /// As above: shards, and servers whose address they do not know yet.
-    unaware: Vec<(usize, usize)>,
+    outbox: Outbox,
+    /// How many orders to end sessions each shard had been sent when it got the last of this backend.
+    sent: Vec<u64>,
+    /// Until when its primary is kept closed at most, while sessions are being fenced.
+    fenced_until: Option<Instant>,
 }
 
 /// One server.
 #[derive(Debug, Default)]
-struct Page {
+struct ServerState {
     address: Option<Address>,
     changes: VecDeque<Recorded>,
     last_check: Option<(SystemTime, Result<String, String>)>,
     /// Days that the certificate has left which the last check met, if it met one.
     certificate_days: Option<i64>,
-}
-
-/// A change and when it was.
-#[derive(Clone, Debug)]
-pub struct Recorded {
-    /// When.
-    pub at: SystemTime,
-    /// What it was: `up primary`, or `at 10.0.0.7:80`.
-    pub from: String,
-    /// What it is.
-    pub to: String,
-    /// Why.
-    pub reason: String,
-}
-
-/// All that is known of a server.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// Where it is; nothing while its name gives it no address.
-    pub address: Option<Address>,
-    /// Its state.
-    pub state: State,
-    /// Whether its backend has checks; otherwise only sessions tell whether it is there.
-    pub checked: bool,
-    /// How far it is behind.
-    pub lag: Option<Lag>,
-    /// Its weight as ordered, in the unit of the configuration.
-    pub weight: u32,
-    /// What shards were told.
-    pub orders: Orders,
-    /// The last check: when, and what it said.
-    pub last_check: Option<(SystemTime, Result<String, String>)>,
-    /// Days that its certificate has left, if the last check met one; negative once it has expired.
-    pub certificate_days: Option<i64>,
-    /// The last changes, the newest first.
-    pub changes: Vec<Recorded>,
+    /// Checks, and those of them that failed.
+    checks: [u64; 2],
 }
 
 impl Servers {
@@ -116,7 +97,8 @@ impl Servers {
         mailboxes: Arc<[Mailbox]>,
         watches: &[Watch],
     ) -> Self {
-        let book = |id: u32| {
+        let shards = mailboxes.len();
+        let backend = |id: u32| {
             let servers = snapshot.servers_of(BackendId(id));
             let watch = watches.get(id as usize).cloned().unwrap_or_default();
             let mut health = Backend::new(watch.rules, servers.iter().map(|server| server.weight));
@@ -124,20 +106,32 @@ impl Servers {
                 // What it begins as is no change.
                 let _ = health.moved(index, false, "");
             }
-            let page =
-                |address: &Option<Address>| Page { address: address.clone(), ..Page::default() };
-            Book {
+            let server = |address: &Option<Address>| ServerState {
+                address: address.clone(),
+                ..ServerState::default()
+            };
+            BackendState {
+                id: BackendId(id),
+                first: snapshot.backend(BackendId(id)).first_server,
                 health,
-                pages: servers.iter().map(|server| page(&server.address)).collect(),
+                servers: servers.iter().map(|one| server(&one.address)).collect(),
                 checked: watch.check.is_some(),
-                untold: Vec::new(),
-                unaware: Vec::new(),
+                outbox: Outbox::new(shards),
+                sent: vec![0; shards],
+                fenced_until: None,
             }
         };
         let backends = u32::try_from(snapshot.backends.len()).unwrap_or(u32::MAX);
-        let books = Mutex::new((0..backends).map(book).collect());
-        let told = mailboxes.iter().map(|_| AtomicU64::new(0)).collect();
-        Self { snapshot, gauges, mailboxes, books, told, moved: Notify::new() }
+        Self {
+            backends: Mutex::new((0..backends).map(backend).collect()),
+            sent: mailboxes.iter().map(|_| AtomicU64::new(0)).collect(),
+            moved: snapshot.servers.iter().map(|_| Notify::new()).collect(),
+            warming: snapshot.backends.iter().map(|_| Notify::new()).collect(),
+            undelivered: Notify::new(),
+            snapshot,
+            gauges,
+            mailboxes,
+        }
     }
 
     /// A check of a server has ended; an error is a phrase for operators.
@@ -151,10 +145,13 @@ impl Servers {
             Ok(seen) => Ok(seen.detail.clone().unwrap_or_default()),
             Err(why) => Err(why.clone()),
         };
-        self.with(id, |book, index| {
-            book.pages[index].last_check = Some((SystemTime::now(), said));
-            book.pages[index].certificate_days = certificate_days;
-            book.health.observe(index, outcome, Instant::now())
+        self.with(id, |state, index| {
+            let [checks, failed] = &mut state.servers[index].checks;
+            *checks += 1;
+            *failed += u64::from(said.is_err());
+            state.servers[index].last_check = Some((SystemTime::now(), said));
+            state.servers[index].certificate_days = certificate_days;
+            state.health.observe(index, outcome, Instant::now())
         });
     }
 
@@ -166,87 +163,79 @@ impl Servers {
 
     /// An operator orders a state.
     pub fn set_admin(&self, id: ServerId, admin: Admin) {
-        self.with(id, |book, index| book.health.set_admin(index, admin));
+        self.with(id, |state, index| state.health.set_admin(index, admin));
     }
 
     /// An operator orders a weight, at most [`WEIGHT_MAX`].
     pub fn set_weight(&self, id: ServerId, weight: u32) {
         let name = self.snapshot.full_name(id);
-        self.with(id, |book, index| {
-            let before = book.health.weight(index);
+        self.with(id, |state, index| {
+            let before = state.health.weight(index);
             let weight = weight.min(WEIGHT_MAX);
             if before != weight {
                 let reason = "ordered by an operator";
                 say(format_args!("server {name} has weight {weight} (was {before}): {reason}"));
                 let (from, to) = (format!("weight {before}"), format!("weight {weight}"));
-                book.pages[index].record(from, to, reason.to_owned());
+                state.servers[index].record(from, to, reason.to_owned());
             }
-            book.health.set_weight(index, weight);
+            state.health.set_weight(index, weight);
             Vec::new()
         });
     }
 
     /// A server is out for what its sessions met, or in again.
     pub(super) fn set_ejected(&self, id: ServerId, ejected: bool, why: &str) {
-        self.with(id, |book, index| book.health.set_ejected(index, ejected, why));
+        self.with(id, |state, index| state.health.set_ejected(index, ejected, why));
     }
 
     /// A server has another address from now on, or none, or its name says something else of it.
     pub(super) fn set_address(&self, id: ServerId, found: Option<Found>, why: &str) {
         let name = self.snapshot.full_name(id);
         let gauge = self.gauges.server(id);
-        let shards = self.mailboxes.len();
-        self.with(id, |book, index| {
+        self.with(id, |state, index| {
             let address = found.map(|found| Address::Inet(found.address));
             let (named, backup) = found.map_or((None, false), |found| (found.weight, found.backup));
-            let page = &mut book.pages[index];
-            if page.address == address {
-                let before = book.health.weight(index);
-                book.health.named(index, named, backup);
-                let now = book.health.weight(index);
+            let server = &mut state.servers[index];
+            if server.address == address {
+                let before = state.health.weight(index);
+                state.health.named(index, named, backup);
+                let now = state.health.weight(index);
                 if now != before {
                     say(format_args!("server {name} has weight {now} (was {before}): {why}"));
                 }
                 return Vec::new();
             }
-            let (from, to) = (place(page.address.as_ref()), place(address.as_ref()));
+            let (from, to) = (place(server.address.as_ref()), place(address.as_ref()));
             say(format_args!("server {name} is {to} (was {from}): {why}"));
-            page.record(from, to, why.to_owned());
-            page.address = address;
-            page.last_check = None;
-            let mut changes = book.health.moved(index, found.is_some(), why);
-            book.health.named(index, named, backup);
+            server.record(from, to, why.to_owned());
+            server.address = address;
+            server.last_check = None;
+            let mut changes = state.health.moved(index, found.is_some(), why);
+            state.health.named(index, named, backup);
             // Nobody has failed to connect there yet.
             gauge.answered();
-            for shard in 0..shards {
-                if !book.unaware.contains(&(shard, index)) {
-                    book.unaware.push((shard, index));
-                }
-            }
+            state.outbox.add_move(index);
             // Its own change has been said, and ends no session.
             changes.retain(|change| change.server != index);
             changes
         });
-        self.moved.notify_waiters();
-    }
-
-    /// Speaks again to shards whose mailboxes were full; whether all have been told everything.
-    pub(super) fn tell_again(&self, backend: BackendId) -> bool {
-        self.with(self.snapshot.backend(backend).first_server, |_, _| Vec::new());
-        let books = self.lock();
-        let book = &books[backend.0 as usize];
-        book.untold.is_empty() && book.unaware.is_empty()
+        self.moved[id.0 as usize].notify_waiters();
     }
 
     /// Where a server is now.
     pub(super) fn address(&self, id: ServerId) -> Option<Address> {
         let (backend, index) = self.place(id);
-        self.lock()[backend.0 as usize].pages[index].address.clone()
+        self.lock()[backend.0 as usize].servers[index].address.clone()
     }
 
-    /// Completes when any server has got another address after this was called.
-    pub(super) fn moved(&self) -> Notified<'_> {
-        self.moved.notified()
+    /// Completes when a server has got another address after this was called.
+    pub(super) fn moved(&self, id: ServerId) -> Notified<'_> {
+        self.moved[id.0 as usize].notified()
+    }
+
+    /// Completes when a server of a backend has begun to warm up.
+    pub(super) async fn warming(&self, backend: BackendId) {
+        self.warming[backend.0 as usize].notified().await;
     }
 
     /// Time has passed for the servers of a backend; when to say so again.
@@ -254,36 +243,39 @@ impl Servers {
         let first = self.snapshot.backend(backend).first_server;
         let now = Instant::now();
         let mut next = None;
-        self.with(first, |book, _| {
-            let changes = book.health.pass(now);
-            next = book.health.poll_timeout(now);
+        self.with(first, |state, _| {
+            let changes = state.health.pass(now);
+            next = state.health.poll_timeout(now);
             changes
         });
         next.map(|next| next.saturating_duration_since(now))
     }
 
-    /// All that is known of a server.
-    pub fn known(&self, id: ServerId) -> Option<Known> {
-        let (backend, index) = self.place(id);
-        let books = self.lock();
-        let book = &books[backend.0 as usize];
-        let page = &book.pages[index];
-        Some(Known {
-            address: page.address.clone(),
-            state: book.health.state(index)?,
-            checked: book.checked,
-            lag: book.health.lag(index),
-            weight: book.health.weight(index),
-            orders: self.gauges.server(id).orders(),
-            last_check: page.last_check.clone(),
-            certificate_days: page.certificate_days,
-            changes: page.changes.iter().rev().cloned().collect(),
+    /// Sends shards what they could not take at once, and opens backends again whose sessions have
+    /// been fenced, until the future is dropped.
+    pub(super) async fn deliver(&self) {
+        loop {
+            self.undelivered.notified().await;
+            while !self.deliver_now(Instant::now()) {
+                sleep(DELIVERY_STEP).await;
+            }
+        }
+    }
+
+    /// One round of it; whether nothing is left to do.
+    fn deliver_now(&self, now: Instant) -> bool {
+        let mut backends = self.lock();
+        let due = |state: &&mut BackendState| state.is_undelivered();
+        backends.iter_mut().filter(due).fold(true, |all, state| {
+            self.publish(state, now);
+            self.send_endings(state);
+            all & !state.is_undelivered()
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Book>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<BackendState>> {
         // Nothing that panics is called with it held; what is inside is whole at any time.
-        self.books.lock().unwrap_or_else(PoisonError::into_inner)
+        self.backends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The backend of a server, and its place there.
@@ -293,96 +285,113 @@ impl Servers {
     }
 
     /// Does something that may change states, then records and publishes what came of it.
-    fn with(&self, id: ServerId, change: impl FnOnce(&mut Book, usize) -> Vec<Change>) {
+    fn with(&self, id: ServerId, change: impl FnOnce(&mut BackendState, usize) -> Vec<Change>) {
         let (backend, index) = self.place(id);
-        let mut books = self.lock();
-        let book = &mut books[backend.0 as usize];
-        let changes = change(book, index);
-        let first = self.snapshot.backend(backend).first_server.0;
-        // Before it is open there.
-        book.unaware.retain(|(shard, index)| {
-            let (server, address) = (ServerId(first + *index as u32), &book.pages[*index].address);
-            let moved = Message::Moved { server, address: address.clone().map(Box::new) };
-            self.mailboxes[*shard].post(moved).is_err()
-        });
-        let ended = book.health.ended_by(&changes);
-        let fences = ended.iter().any(|ended| ended.how == Ending::Fence);
-        if fences {
+        let now = Instant::now();
+        let mut backends = self.lock();
+        let state = &mut backends[backend.0 as usize];
+        let changes = change(state, index);
+        let ended = state.health.ended_by(&changes);
+        if ended.iter().any(fences_writers) {
             // Nobody is to write anywhere else before the last one has stopped writing there.
-            self.publish(book, first, Orders::closed_for_primary);
-        } else {
-            self.publish(book, first, |orders| orders);
+            state.fenced_until = Some(now + FENCE_MAX);
         }
-        self.tell(book, first, ended);
-        if fences {
-            self.wait_until_heard(book);
-            self.publish(book, first, |orders| orders);
+        ended.into_iter().for_each(|ended| state.outbox.add_ending(ended));
+        self.publish(state, now);
+        self.send_endings(state);
+        if state.is_undelivered() {
+            self.undelivered.notify_one();
         }
-        if let Some(queue) = self.gauges.queue(backend) {
-            queue.call_next(backend, &self.mailboxes);
+        if changes.iter().any(|change| change.to.health == Health::Warming) {
+            self.warming[backend.0 as usize].notify_one();
         }
         for change in changes {
-            let name = self.snapshot.full_name(ServerId(first + change.server as u32));
+            let name = self.snapshot.full_name(ServerId(state.first.0 + change.server as u32));
             say(format_args!(
                 "server {name} is {} (was {}): {}",
                 change.to, change.from, change.reason
             ));
             let (from, to) = (change.from.to_string(), change.to.to_string());
-            book.pages[change.server].record(from, to, change.reason);
+            state.servers[change.server].record(from, to, change.reason);
         }
     }
 
-    /// Says what each server of a backend may take.
-    fn publish(&self, book: &Book, first: u32, but: fn(Orders) -> Orders) {
-        for (index, id) in (0..book.pages.len()).zip(first..) {
-            let orders = book.health.orders(index, Instant::now());
-            self.gauges.server(ServerId(id)).order(but(orders));
-        }
-    }
-
-    /// Tells shards which sessions end.
-    fn tell(&self, book: &mut Book, first: u32, ended: Vec<Ended>) {
-        let shards = self.mailboxes.len();
-        for word in ended.into_iter().flat_map(|ended| (0..shards).map(move |n| (n, ended))) {
-            // Said once more it means the same: so the list has an end.
-            if !book.untold.contains(&word) {
-                book.untold.push(word);
-            }
-        }
-        book.untold.retain(|(shard, ended)| {
-            let server = ServerId(first + ended.server as u32);
-            let Ended { role, how, why, .. } = *ended;
-            let message = Message::EndSessions { server, role, how, why };
-            let told = self.mailboxes[*shard].post(message).is_ok();
-            if told {
-                self.told[*shard].fetch_add(1, Ordering::Relaxed);
-            }
-            !told
+    /// Publishes what servers may take whose orders have changed. One whose address a shard does not
+    /// have yet takes nothing.
+    fn publish(&self, state: &mut BackendState, now: Instant) {
+        let BackendState { first, servers, outbox, .. } = state;
+        let server_id = |index: usize| ServerId(first.0 + index as u32);
+        let reached = outbox.send_moves(|shard, index| {
+            let address = servers[index].address.clone().map(Box::new);
+            self.mailboxes[shard].post(Message::Moved { server: server_id(index), address }).is_ok()
         });
+        let mut updated = state.health.take_updated();
+        updated.extend(reached);
+        // Of all servers it is the only one that being fenced, or no longer, makes a difference to.
+        updated.extend(state.health.primary());
+        let is_fenced = self.is_fenced(state, now);
+        for index in updated {
+            let orders = match state.health.orders(index, now) {
+                _ if state.outbox.has_move(index) => Orders::CLOSED,
+                orders if is_fenced => orders.closed_for_primary(),
+                orders => orders,
+            };
+            let gauge = self.gauges.server(ServerId(state.first.0 + index as u32));
+            // A word that stays as it is needs not leave the shards' caches.
+            if gauge.orders() != orders {
+                gauge.order(orders);
+            }
+        }
+        if let Some(queue) = self.gauges.queue(state.id) {
+            queue.call_next(state.id, &self.mailboxes);
+        }
     }
 
-    /// Waits until every shard has ended whom it was told to end, for a moment at most: one that is
-    /// held up for longer must not keep the others from the new primary.
-    fn wait_until_heard(&self, book: &Book) {
-        let until = Instant::now() + HEARD_PATIENCE;
-        let is_behind =
-            |shard: usize| self.gauges.heard(shard) < self.told[shard].load(Ordering::Relaxed);
-        while book.untold.is_empty()
-            && (0..self.mailboxes.len()).any(is_behind)
-            && Instant::now() < until
-        {
-            thread::sleep(HEARD_STEP);
-        }
+    /// Whether sessions of a backend are still being fenced: shards have yet to end them, and it is
+    /// not for too long.
+    fn is_fenced(&self, state: &mut BackendState, now: Instant) -> bool {
+        let shards = || state.sent.iter().enumerate();
+        let is_behind = |(shard, sent): (usize, &u64)| self.gauges.heard(shard) < *sent;
+        let awaits = state.outbox.has_endings() || shards().any(is_behind);
+        state.fenced_until = state.fenced_until.filter(|until| awaits && now < *until);
+        state.fenced_until.is_some()
+    }
+
+    /// Sends shards which sessions end.
+    fn send_endings(&self, state: &mut BackendState) {
+        let BackendState { first, outbox, sent, .. } = state;
+        outbox.send_endings(|shard, ended| {
+            let Ended { role, how, why, .. } = ended;
+            let server = ServerId(first.0 + ended.server as u32);
+            let message = Message::EndSessions { server, role, how, why };
+            let taken = self.mailboxes[shard].post(message).is_ok();
+            if taken {
+                sent[shard] = self.sent[shard].fetch_add(1, Ordering::Relaxed) + 1;
+            }
+            taken
+        });
     }
 }
 
-impl Page {
+impl BackendState {
+    /// Whether shards have yet to take something, or to end sessions that are fenced.
+    fn is_undelivered(&self) -> bool {
+        self.fenced_until.is_some() || !self.outbox.is_empty()
+    }
+}
+
+impl ServerState {
     fn record(&mut self, from: String, to: String, reason: String) {
         if self.changes.len() == CHANGES_KEPT {
             self.changes.pop_front();
         }
         self.changes.push_back(Recorded { at: SystemTime::now(), from, to, reason });
     }
+}
+
+/// Whether sessions are to end at once among which are some that write.
+fn fences_writers(ended: &Ended) -> bool {
+    ended.how == Ending::Fence && ended.role != RoleWanted::Replica
 }
 
 /// Where a server is, in words.

@@ -126,7 +126,8 @@ impl Supervisor {
             tokio::join!(
                 admin::serve(admin, Arc::clone(&beside)),
                 rates::measure(&beside),
-                options::watch(&beside)
+                options::watch(&beside),
+                beside.servers.deliver()
             )
         };
         let serving = Serving::new(running, shards, signals, drain_timeout, log.as_ref());

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::harness::balancer::{Setup, path_str};
-use crate::harness::client::{round_trip, session};
+use crate::harness::client::{connect, round_trip, session};
 use crate::harness::echo::Echo;
 use crate::harness::program::{self, Beside, find, run};
 use crate::harness::server::free_port;
@@ -211,4 +211,23 @@ fn a_session_through_two_balancers_is_one_session() {
         assert_eq!(ringlane.log(1)[0]["close"], "--");
         ringlane.end();
     }
+}
+
+#[test]
+fn ipv4_in_the_form_of_ipv6_is_ipv4_wherever_it_is_written() {
+    let echo = Echo::start();
+    let mut setup = Setup::to(&[])
+        .bind("\"[::ffff:127.0.0.1]:0\"")
+        .frontend("accept_proxy = { trusted = [\"::ffff:127.0.0.0/104\"] }")
+        .backend("source = \"::ffff:127.0.0.9\"");
+    setup.server(&format!("address = \"[::ffff:127.0.0.1]:{}\"", echo.address.port()));
+    let ringlane = setup.start();
+    assert!(ringlane.address().is_ipv4(), "{}", ringlane.address());
+    let mut client = connect(ringlane.address());
+    let header = "PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 4000 5432\r\n";
+    client.write_all(header.as_bytes()).unwrap();
+    round_trip(&mut client, b"data");
+    drop(client);
+    assert_eq!(ringlane.log(1)[0]["client"], "192.0.2.1:4000");
+    ringlane.end();
 }

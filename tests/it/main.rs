@@ -30,6 +30,7 @@ mod last_words;
 mod limits;
 mod logins;
 mod logs;
+mod metrics;
 mod mirror;
 mod names;
 mod orders;

@@ -248,3 +248,40 @@ fn the_protocol_that_a_client_offers_first_is_passed_on() {
     assert_eq!(told.recv().unwrap()[12..], *b"\x01\x00\x02h2");
     ringlane.end();
 }
+
+#[test]
+fn a_header_that_breaks_the_protocol_ends_the_session_before_a_server_hears_of_it() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address]).frontend("accept_proxy = true").start();
+    let v2 = |family: u8, tlvs: &[u8]| {
+        let body = [&[192, 0, 2, 1, 192, 0, 2, 2, 3, 232, 7, 208], tlvs].concat();
+        let head = [0x21, family, 0, u8::try_from(body.len()).unwrap()];
+        [b"\r\n\r\n\0\r\nQUIT\n", &head[..], &body].concat()
+    };
+    let headers = [
+        v2(0x11, b"\x03\0\x04\xDE\xAD\xBE\xEF"),
+        v2(0x11, b"\x02\0\x50ab"),
+        v2(0x12, b""),
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\n".to_vec(),
+        b"PROXY TCP4 192.0.2.1 192.0.2.2 01000 2000\r\n".to_vec(),
+    ];
+    for header in &headers {
+        let mut client = connect(ringlane.address());
+        client.write_all(&[header, &b"data"[..]].concat()).unwrap();
+        // Closed or reset, but nothing comes back.
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer);
+        assert!(answer.is_empty(), "{header:?} was answered with {answer:?}");
+    }
+    wait_for("the sessions in the log", || {
+        let log = ringlane.log_now();
+        assert!(log.iter().all(|record| record["close"] == "PR"), "{log:#?}");
+        (log.len() == headers.len()).then_some(())
+    });
+    assert_eq!(ringlane.servers("sessions"), [0]);
+    let mut client = connect(ringlane.address());
+    client.write_all(&v2(0x11, b"\x02\0\x02ab")).unwrap();
+    round_trip(&mut client, b"data");
+    drop(client);
+    ringlane.end();
+}

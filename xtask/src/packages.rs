@@ -16,6 +16,7 @@ pub(crate) const TESTS: &[(&str, &str)] = &[
     ("haproxy", "the comparison"),
     ("nginx", "the comparison"),
     ("libnginx-mod-stream", "nginx relays TCP with it"),
+    ("prometheus", "`promtool` judges the metrics, the alert rules and the dashboard"),
     ("openssl", "tests that speak TLS through the balancer"),
     ("curl", "tests of the admin API on its unix socket"),
     ("iproute2", "network namespaces for tests and the comparison"),

@@ -17,7 +17,7 @@ pub enum OnChange {
 }
 
 /// How sessions are ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Ending {
     /// When they are idle, a few at a time.
     Drain,
@@ -26,7 +26,7 @@ pub enum Ending {
 }
 
 /// Sessions that are to end.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Ended {
     /// Of this server of the backend.
     pub server: usize,
@@ -78,7 +78,7 @@ impl Backend {
                 end(*server, RoleWanted::Replica, rules.on_role_change, Reason::Promoted);
             }
         }
-        let primary = self.the_primary();
+        let primary = self.whole.primary;
         if primary.is_some() && primary != self.last_primary {
             // Whoever was primary before is it no longer, whether it can say so or not.
             let others = (0..self.servers.len()).filter(|other| Some(*other) != primary);

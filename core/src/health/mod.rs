@@ -6,22 +6,30 @@
 //! connects (`gauges`). Invariants: a server that was never checked counts as up, but has no role;
 //! `rise` good checks bring a server up, `fall` bad ones take it down, but the very first check
 //! decides alone; a server is open for a role only while it has it, and for nothing while it has
-//! no address. Next: `seen`, `orders`.
+//! no address. A change of one server costs the same in a backend of any size.
+//! Next: `server`, `whole`, `seen`, `orders`.
 
 mod endings;
 mod orders;
 mod outlier;
 mod seen;
+mod server;
 #[cfg(test)]
 mod tests;
+mod whole;
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::mem;
 use std::time::{Duration, Instant};
 
 pub use endings::{Ended, Ending, OnChange};
 pub use orders::{Orders, RoleWanted, WEIGHT_SCALE};
 pub use outlier::{Ejection, Met, Outlier, Verdict};
 pub use seen::{Admin, Advice, Lag, LagLimit, Role, Seen};
+
+use server::Server;
+use whole::{Part, Tally, Whole};
 
 /// Steps in which the weight of a warming server grows.
 const WARMING_STEPS: u32 = 20;
@@ -128,43 +136,26 @@ pub struct Change {
 pub struct Backend {
     rules: Rules,
     servers: Vec<Server>,
+    tally: Tally,
+    whole: Whole,
+    /// Servers whose orders may be others than those that were asked for last.
+    updated: BTreeSet<usize>,
+    warming: BTreeSet<usize>,
     /// The last one that was the primary, even if nobody is now.
     last_primary: Option<usize>,
-}
-
-#[derive(Debug)]
-struct Server {
-    /// It has no address; then nothing below is known of it.
-    absent: bool,
-    up: bool,
-    tested: bool,
-    /// Checks in a row that speak against `up`.
-    against: u32,
-    ejected: bool,
-    /// When it came up, while it is warming.
-    warming_since: Option<Instant>,
-    admin: Admin,
-    advised: Option<Admin>,
-    role: Role,
-    /// Since when it says so, a time in which nobody could ask included.
-    primary_since: Option<Instant>,
-    lag: Option<Lag>,
-    /// As configured.
-    weight: u32,
-    /// What its name says of its weight.
-    named_weight: Option<u32>,
-    /// As ordered, which counts before what its name says.
-    ordered_weight: Option<u32>,
-    /// Its name wants others to be used first.
-    backup: bool,
-    advised_percent: Option<u8>,
 }
 
 impl Backend {
     /// Servers with these weights, none of them checked yet.
     pub fn new(rules: Rules, weights: impl IntoIterator<Item = u32>) -> Self {
-        let servers = weights.into_iter().map(Server::new).collect();
-        Self { rules, servers, last_primary: None }
+        let servers: Vec<Server> = weights.into_iter().map(Server::new).collect();
+        let mut tally = Tally::default();
+        for (index, server) in servers.iter().enumerate() {
+            tally.replace(index, Part::default(), server.part());
+        }
+        let whole = tally.whole(&servers, &rules);
+        let updated = (0..servers.len()).collect();
+        Self { rules, servers, tally, whole, updated, warming: BTreeSet::new(), last_primary: None }
     }
 
     /// A check of a server has ended; an error is a phrase for operators.
@@ -174,70 +165,69 @@ impl Backend {
         outcome: Result<Seen, String>,
         now: Instant,
     ) -> Vec<Change> {
-        let before = self.states();
-        let (rise, fall) = (self.rules.rise, self.rules.fall);
-        let slow_start = self.rules.slow_start;
-        let server = self.servers.get_mut(index).filter(|server| !server.absent);
-        let Some(server) = server else { return Vec::new() };
-        let reason = match outcome {
-            Ok(seen) => {
-                if server.counts_as(true, rise) {
-                    server.warming_since = (slow_start.is_some() && server.tested).then_some(now);
-                }
-                if server.up {
-                    // What a server that is still down says of itself is not to be acted upon.
-                    server.take(&seen, now);
-                }
-                seen.detail.unwrap_or_else(|| "the check succeeded".to_owned())
+        self.update(index, |server, rules| {
+            if server.absent {
+                return String::new();
             }
-            Err(why) => {
-                if server.counts_as(false, fall) {
-                    (server.role, server.lag) = (Role::Unknown, None);
-                    server.warming_since = None;
+            let reason = match outcome {
+                Ok(seen) => {
+                    if server.counts_as(true, rules.rise) {
+                        let warms = rules.slow_start.is_some() && server.tested;
+                        server.warming_since = warms.then_some(now);
+                    }
+                    if server.up {
+                        // What a server that is still down says of itself is not to be acted upon.
+                        server.take(&seen, now);
+                    }
+                    seen.detail.unwrap_or_else(|| "the check succeeded".to_owned())
                 }
-                why
-            }
-        };
-        server.tested = true;
-        self.changes(&before, &reason)
+                Err(why) => {
+                    if server.counts_as(false, rules.fall) {
+                        (server.role, server.lag) = (Role::Unknown, None);
+                        server.warming_since = None;
+                    }
+                    why
+                }
+            };
+            server.tested = true;
+            reason
+        })
     }
 
     /// An operator orders a state.
     pub fn set_admin(&mut self, index: usize, admin: Admin) -> Vec<Change> {
-        let before = self.states();
-        if let Some(server) = self.servers.get_mut(index) {
+        self.update(index, |server, _| {
             server.admin = admin;
-        }
-        self.changes(&before, "ordered by an operator")
+            "ordered by an operator".to_owned()
+        })
     }
 
     /// An operator orders a weight, in the unit of the configuration.
     pub fn set_weight(&mut self, index: usize, weight: u32) {
         if let Some(server) = self.servers.get_mut(index) {
             server.ordered_weight = Some(weight);
+            self.updated.insert(index);
         }
     }
 
     /// A server is out for what its sessions met, or in again. Sessions that want the primary still
     /// go to it, since they can go nowhere else.
     pub fn set_ejected(&mut self, index: usize, ejected: bool, why: &str) -> Vec<Change> {
-        let before = self.states();
-        if let Some(server) = self.servers.get_mut(index) {
+        self.update(index, |server, _| {
             server.ejected = ejected;
-        }
-        self.changes(&before, why)
+            why.to_owned()
+        })
     }
 
     /// A server has another address than before, or, if it is not `present`, none. What was known
     /// of it is forgotten, all but what operators ordered.
     pub fn moved(&mut self, index: usize, present: bool, why: &str) -> Vec<Change> {
-        let before = self.states();
-        if let Some(server) = self.servers.get_mut(index) {
+        self.update(index, |server, _| {
             let (admin, ordered_weight) = (server.admin, server.ordered_weight);
             *server =
                 Server { admin, ordered_weight, absent: !present, ..Server::new(server.weight) };
-        }
-        self.changes(&before, why)
+            why.to_owned()
+        })
     }
 
     /// What a server's name says of it: its weight, in the unit of the configuration, and whether
@@ -245,26 +235,79 @@ impl Backend {
     pub fn named(&mut self, index: usize, weight: Option<u32>, backup: bool) {
         if let Some(server) = self.servers.get_mut(index) {
             (server.named_weight, server.backup) = (weight, backup);
+            self.updated.insert(index);
         }
     }
 
     /// Time has passed: warming ends.
     pub fn pass(&mut self, now: Instant) -> Vec<Change> {
-        let before = self.states();
-        let slow_start = self.rules.slow_start.unwrap_or_default();
-        for server in &mut self.servers {
-            if server.warming_since.is_some_and(|since| now >= since + slow_start) {
-                server.warming_since = None;
-            }
+        let mut changes = Vec::new();
+        for index in self.warming.clone() {
+            changes.extend(self.update(index, |server, rules| {
+                let whole = rules.slow_start.unwrap_or_default();
+                server.warming_since = server.warming_since.filter(|since| now < *since + whole);
+                "warm".to_owned()
+            }));
         }
-        self.changes(&before, "warm")
+        changes
+    }
+
+    /// Changes one server; what has become of it, and of others through it. `change` returns the
+    /// reason.
+    ///
+    /// This is the only way in which anything of a server changes that others depend on. It costs
+    /// the same in a backend of any size, unless the whole has changed: that is rare.
+    fn update(
+        &mut self,
+        index: usize,
+        change: impl FnOnce(&mut Server, &Rules) -> String,
+    ) -> Vec<Change> {
+        let (rules, was) = (self.rules, self.whole);
+        let Some(server) = self.servers.get_mut(index) else { return Vec::new() };
+        let (from, part) = (server.state(&rules, &was), server.part());
+        let reason = change(server, &rules);
+        let new_part = server.part();
+        if server.warming_since.is_some() {
+            self.warming.insert(index);
+        } else {
+            self.warming.remove(&index);
+        }
+        self.updated.insert(index);
+        if new_part != part {
+            self.tally.replace(index, part, new_part);
+            self.whole = self.tally.whole(&self.servers, &rules);
+        }
+        let whole = self.whole;
+        let change = |server: usize, from: State, to: State| {
+            (from != to).then(|| Change { server, from, to, reason: reason.clone() })
+        };
+        let own = change(index, from, self.servers[index].state(&rules, &whole));
+        if whole == was {
+            return own.into_iter().collect();
+        }
+        self.updated.extend(0..self.servers.len());
+        let others = self.servers.iter().enumerate().map(|(other, server)| match other == index {
+            true => own.clone(),
+            false => change(other, server.state(&rules, &was), server.state(&rules, &whole)),
+        });
+        others.flatten().collect()
+    }
+
+    /// Servers whose orders may be others than before, each once: those that were updated since this
+    /// was called last, and all when what they have in common has changed.
+    pub fn take_updated(&mut self) -> BTreeSet<usize> {
+        mem::take(&mut self.updated)
     }
 
     /// When to be told of the time again.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let warming = self.servers.iter().any(|server| server.warming_since.is_some());
         let step = self.rules.slow_start? / WARMING_STEPS;
-        warming.then(|| now + step)
+        (!self.warming.is_empty()).then(|| now + step)
+    }
+
+    /// The server that takes what only a primary may take, if there is one now.
+    pub fn primary(&self) -> Option<usize> {
+        self.whole.primary
     }
 
     /// Whether checks of a server speak against its state, so that it is worth a closer look.
@@ -274,21 +317,7 @@ impl Backend {
 
     /// The state of a server; the first one's of an empty backend does not exist.
     pub fn state(&self, index: usize) -> Option<State> {
-        let server = self.servers.get(index)?;
-        let claims = self.servers.iter().filter(|server| server.is_primary()).count();
-        Some(State {
-            health: match (server.up, server.warming_since) {
-                _ if server.absent => Health::Absent,
-                (false, _) => Health::Down,
-                (true, Some(_)) => Health::Warming,
-                (true, None) => Health::Up,
-            },
-            admin: server.admin_now(),
-            role: server.role,
-            stale: server.is_stale(&self.rules),
-            in_conflict: server.is_primary() && claims > 1,
-            ejected: server.ejected,
-        })
+        Some(self.servers.get(index)?.state(&self.rules, &self.whole))
     }
 
     /// How far a server is behind, as its last check saw it.
@@ -311,133 +340,14 @@ impl Backend {
         }
         let takes = state.admin != Admin::Maint && !state.stale;
         let healthy = state.health != Health::Down && !state.ejected;
-        let open = takes && (healthy || self.fails_open());
+        let open = takes && (healthy || self.whole.fails_open);
         let with_role = takes && healthy;
-        let primary = self.the_primary() == Some(index);
+        let primary = self.whole.primary == Some(index);
         let replica = with_role && state.role == Role::Replica;
         let weight = server.effective_weight(&self.rules, now);
         let orders = Orders::new([open, primary, replica], weight);
         let orders = if server.backup { orders.as_backup() } else { orders };
         if state.admin == Admin::Drain { orders.draining() } else { orders }
-    }
-
-    /// The server that takes what only a primary may take, if there is one now.
-    fn the_primary(&self) -> Option<usize> {
-        let claims = || self.servers.iter().enumerate().filter(|(_, server)| server.is_primary());
-        let (the_one, server) = match self.rules.on_conflict {
-            OnConflict::Stop if claims().count() > 1 => None,
-            OnConflict::Stop | OnConflict::First => claims().next(),
-            OnConflict::Newest => claims().max_by_key(|(_, server)| server.primary_since),
-        }?;
-        (server.admin_now() == Admin::Ready).then_some(the_one)
-    }
-
-    fn fails_open(&self) -> bool {
-        // Of those that are there and that nobody has taken out.
-        let is_ready = |server: &&Server| !server.absent && server.admin_now() == Admin::Ready;
-        let ready = || self.servers.iter().filter(is_ready);
-        let healthy = ready().filter(|server| server.up && !server.ejected).count();
-        healthy * 100 < ready().count() * self.rules.fail_open as usize
-    }
-
-    fn states(&self) -> Vec<Option<State>> {
-        (0..self.servers.len()).map(|index| self.state(index)).collect()
-    }
-
-    fn changes(&self, before: &[Option<State>], reason: &str) -> Vec<Change> {
-        let change = |(server, from): (usize, &Option<State>)| {
-            let (from, to) = ((*from)?, self.state(server)?);
-            (from != to).then(|| Change { server, from, to, reason: reason.to_owned() })
-        };
-        before.iter().enumerate().filter_map(change).collect()
-    }
-}
-
-impl Server {
-    /// One that was never checked.
-    fn new(weight: u32) -> Self {
-        Self {
-            absent: false,
-            up: true,
-            tested: false,
-            against: 0,
-            ejected: false,
-            warming_since: None,
-            admin: Admin::Ready,
-            advised: None,
-            role: Role::Unknown,
-            primary_since: None,
-            lag: None,
-            weight,
-            named_weight: None,
-            ordered_weight: None,
-            backup: false,
-            advised_percent: None,
-        }
-    }
-
-    fn weight(&self) -> u32 {
-        self.ordered_weight.or(self.named_weight).unwrap_or(self.weight)
-    }
-
-    /// A check speaks for `up`; whether that has changed what the server counts as.
-    fn counts_as(&mut self, up: bool, needed: u32) -> bool {
-        if self.up == up {
-            self.against = 0;
-            return false;
-        }
-        self.against += 1;
-        if self.tested && self.against < needed {
-            return false;
-        }
-        (self.up, self.against) = (up, 0);
-        true
-    }
-
-    /// What a good check saw.
-    fn take(&mut self, seen: &Seen, now: Instant) {
-        if let Some(role) = seen.role {
-            self.primary_since = match role {
-                Role::Primary => self.primary_since.or(Some(now)),
-                Role::Replica | Role::Unknown => None,
-            };
-            self.role = role;
-        }
-        self.lag = seen.lag;
-        if let Some(advice) = seen.advice {
-            self.advised = advice.admin.or(self.advised);
-            self.advised_percent = advice.weight_percent.or(self.advised_percent);
-        }
-    }
-
-    fn is_primary(&self) -> bool {
-        self.up && self.role == Role::Primary && self.admin_now() != Admin::Maint
-    }
-
-    /// What the operator ordered, or what the server itself asks for, whichever takes less.
-    fn admin_now(&self) -> Admin {
-        self.advised.map_or(self.admin, |advised| advised.max(self.admin))
-    }
-
-    /// Of a replica only: a primary is behind nobody.
-    fn is_stale(&self, rules: &Rules) -> bool {
-        let limit = rules.max_lag.filter(|_| self.role == Role::Replica);
-        // A replica that can't tell how far it is behind is not to be trusted with a limit.
-        limit.is_some_and(|limit| self.lag.is_none_or(|lag| !limit.allows(lag)))
-    }
-
-    fn effective_weight(&self, rules: &Rules, now: Instant) -> u32 {
-        let full = u64::from(self.weight().saturating_mul(WEIGHT_SCALE));
-        let advised = full * u64::from(self.advised_percent.unwrap_or(100)) / 100;
-        let (Some(since), Some(whole)) = (self.warming_since, rules.slow_start) else {
-            return advised as u32;
-        };
-        let step = whole / WARMING_STEPS;
-        let elapsed = now.saturating_duration_since(since).as_nanos() / step.as_nanos().max(1);
-        let steps = u64::try_from(elapsed).unwrap_or(u64::MAX).saturating_add(1);
-        let share = advised * steps.min(WARMING_STEPS.into()) / u64::from(WARMING_STEPS);
-        // It fits: a weight is at most 1000, a percentage at most 255.
-        share.max(u64::from(advised > 0)) as u32
     }
 }
 

@@ -4,7 +4,7 @@
 pub const WEIGHT_SCALE: u32 = 256;
 
 /// Which members of a backend a frontend's sessions go to.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 pub enum RoleWanted {
     /// All of them.
     #[default]

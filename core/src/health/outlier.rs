@@ -104,6 +104,9 @@ pub enum Verdict {
 pub struct Outlier {
     rules: Ejection,
     seats: Vec<Seat>,
+    /// Servers that have an address, and those of them that are out: the sums of all seats.
+    present: usize,
+    out: usize,
 }
 
 #[derive(Debug)]
@@ -125,28 +128,28 @@ struct Seat {
 impl Outlier {
     /// Judges servers that have met this so far.
     pub fn new(rules: Ejection, met: impl IntoIterator<Item = Met>, now: Instant) -> Self {
-        Self { rules, seats: met.into_iter().map(|met| Seat::new(met, now)).collect() }
+        let seats: Vec<Seat> = met.into_iter().map(|met| Seat::new(met, now)).collect();
+        Self { rules, present: seats.len(), out: 0, seats }
     }
 
     /// A server is nowhere, or elsewhere than before: what was known of it is forgotten.
     pub fn forget(&mut self, index: usize, met: Met, present: bool, now: Instant) {
         if let Some(seat) = self.seats.get_mut(index) {
+            self.out -= usize::from(seat.is_out());
+            self.present = self.present + usize::from(present) - usize::from(seat.present);
             *seat = Seat { present, ..Seat::new(met, now) };
         }
     }
 
     /// What a server has met until now. To be told of each, a few times per `interval`.
     pub fn observe(&mut self, index: usize, met: Met, now: Instant) -> Option<Verdict> {
-        let present = self.seats.iter().filter(|seat| seat.present);
-        let (out, all) = present.fold((0, 0), |(out, all), seat| {
-            (out + usize::from(seat.out_until.is_some()), all + 1)
-        });
-        let may_go = (out + 1) * 100 <= all * self.rules.share as usize;
+        let may_go = (self.out + 1) * 100 <= self.present * self.rules.share as usize;
         let (rules, seat) = (self.rules, self.seats.get_mut(index)?);
         if let Some(until) = seat.out_until {
             if now < until {
                 return None;
             }
+            self.out -= usize::from(seat.is_out());
             (seat.out_until, seat.back) = (None, now);
             (seat.marks, seat.since) = ([met; 2], now);
             return Some(Verdict::Back);
@@ -162,6 +165,7 @@ impl Outlier {
             let time = rules.base.saturating_mul(1 << seat.times.min(31)).min(rules.max);
             seat.times = seat.times.saturating_add(1);
             seat.out_until = Some(now + time);
+            self.out += usize::from(seat.is_out());
             return Some(Verdict::Ejected(time, lately));
         }
         None
@@ -171,6 +175,11 @@ impl Outlier {
 impl Seat {
     fn new(met: Met, now: Instant) -> Self {
         Self { present: true, marks: [met; 2], since: now, out_until: None, back: now, times: 0 }
+    }
+
+    /// Whether it counts among those that are out.
+    fn is_out(&self) -> bool {
+        self.present && self.out_until.is_some()
     }
 }
 
@@ -297,6 +306,8 @@ mod tests {
                     Some(Verdict::Back) => prop_assert!(out[index].take().is_some_and(|at| at <= now)),
                     None => prop_assert!(out[index].is_none_or(|at| now < at)),
                 }
+                let seats = outlier.seats.iter().filter(|seat| seat.is_out()).count();
+                prop_assert_eq!(outlier.out, seats);
                 let count = out.iter().flatten().count();
                 prop_assert!(count * 100 <= 5 * share as usize, "{count} of 5 with {share}");
             }

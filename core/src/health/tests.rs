@@ -3,6 +3,17 @@
 use super::*;
 use crate::reason::Reason;
 use proptest::prelude::*;
+use std::cell::Cell;
+
+thread_local! {
+    /// States worked out by this test.
+    static STEPS: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A state was worked out: what the work of a backend is counted in.
+pub(super) fn count_step() {
+    STEPS.set(STEPS.get() + 1);
+}
 
 fn ok() -> Result<Seen, String> {
     Ok(Seen::default())
@@ -321,4 +332,81 @@ fn who_is_ejected_gets_nothing_unless_it_is_the_primary_or_too_few_are_left() {
     assert!(open(&backend, 0, RoleWanted::Any) && open(&backend, 1, RoleWanted::Any), "fail_open");
     backend.set_ejected(0, false, "back");
     assert!(open(&backend, 0, RoleWanted::Any) && !open(&backend, 1, RoleWanted::Any));
+}
+
+/// The steps of one round of checks of so many servers, all of which fail and come back.
+fn steps_of(servers: usize) -> usize {
+    let now = Instant::now();
+    let slow_start = Some(Duration::from_secs(20));
+    let rules = Rules { rise: 1, fall: 1, fail_open: 50, slow_start, ..Rules::default() };
+    let mut backend = Backend::new(rules, vec![1; servers]);
+    let before = STEPS.get();
+    for outcome in [ok, bad, ok] {
+        for server in 0..servers {
+            let changes = backend.observe(server, outcome(), now);
+            backend.ended_by(&changes);
+            for updated in backend.take_updated() {
+                backend.orders(updated, now);
+            }
+        }
+        backend.pass(now);
+    }
+    STEPS.get() - before
+}
+
+#[test]
+fn the_work_of_checks_grows_with_the_servers_and_not_with_their_square() {
+    let (small, large) = (steps_of(1000), steps_of(2000));
+    assert!(small > 1000, "{small}");
+    assert!(large <= small * 3, "{small} steps for 1000 servers, {large} for 2000");
+}
+
+proptest! {
+    /// What is kept up to date is what a look at all servers would find.
+    #[test]
+    fn a_tally_is_never_wrong(
+        events in prop::collection::vec((0..4usize, 0..9u8), 0..100),
+        on_conflict in prop::sample::select(
+            vec![OnConflict::Stop, OnConflict::Newest, OnConflict::First],
+        ),
+    ) {
+        let slow_start = Some(Duration::from_secs(5));
+        let rules = Rules { on_conflict, fail_open: 50, rise: 1, fall: 1, slow_start, ..Rules::default() };
+        let mut backend = Backend::new(rules, [1; 4]);
+        let mut known: Vec<_> = (0..4).map(|i| backend.state(i).unwrap()).collect();
+        let begin = Instant::now();
+        let mut now = begin;
+        let mut published: Vec<_> = (0..4).map(|i| backend.orders(i, now)).collect();
+        backend.take_updated();
+        for (server, event) in events {
+            now += Duration::from_secs(1);
+            let mut changes = match event {
+                0 | 1 => backend.observe(server, role(Role::Primary), now),
+                2 => backend.observe(server, role(Role::Replica), now),
+                3 => backend.observe(server, bad(), now),
+                4 => backend.set_admin(server, Admin::Maint),
+                5 => backend.set_admin(server, Admin::Ready),
+                6 => backend.set_ejected(server, true, ""),
+                7 => backend.moved(server, false, ""),
+                _ => backend.moved(server, true, ""),
+            };
+            changes.extend(backend.pass(now));
+            for change in changes {
+                prop_assert_eq!(known[change.server], change.from);
+                known[change.server] = change.to;
+            }
+            for index in backend.take_updated() {
+                published[index] = backend.orders(index, now);
+            }
+            let mut tally = Tally::default();
+            for (index, server) in backend.servers.iter().enumerate() {
+                tally.replace(index, Part::default(), server.part());
+            }
+            prop_assert_eq!(tally.whole(&backend.servers, &rules), backend.whole);
+            for index in 0..4 {
+                prop_assert_eq!(backend.state(index).unwrap(), known[index]);
+                prop_assert_eq!(backend.orders(index, now), published[index]);
+            }
+        }
+    }
 }

@@ -37,7 +37,9 @@ use crate::limits::{TASKS_PER_TURN, VISITS_BEFORE_TIMERS};
 use crate::mailbox::{Mailbox, Message};
 use crate::slab::{Key, Slab};
 use crate::sys::sim::Place;
-use crate::sys::{Driver, DriverKind, Label, Look, Outcome, Owner, Pipe, SetupError, Wait};
+use crate::sys::{
+    Brief, Driver, DriverKind, Label, Look, Outcome, Owner, Pipe, Rooms, SetupError, Wait,
+};
 use crate::wheel::Wheel;
 
 /// The handle to a shard's loop. Cloning it is cheap; it can't leave its thread.
@@ -47,6 +49,8 @@ pub struct Reactor(Rc<Inner>);
 struct Inner {
     driver: RefCell<Driver>,
     tasks: RefCell<Slab<Task>>,
+    /// Where futures are that end soon.
+    rooms: Rc<Rooms>,
     ready: RefCell<VecDeque<Key>>,
     /// The task that is being polled.
     current: Cell<Key>,
@@ -132,6 +136,7 @@ impl Reactor {
         Self(Rc::new(Inner {
             driver: RefCell::new(driver),
             tasks: RefCell::new(Slab::new()),
+            rooms: Rc::default(),
             ready: RefCell::new(VecDeque::new()),
             current: Cell::new(Key::NOBODY),
             label: Cell::new(ALL_PARTS),
@@ -238,6 +243,11 @@ impl Reactor {
         let key = self.0.tasks.borrow_mut().insert(task);
         self.wake(key);
         key
+    }
+
+    /// Boxes a future that ends soon, apart from what stays: see [`Brief`].
+    pub fn brief<F: Future>(&self, future: F) -> Brief<F> {
+        self.0.rooms.house(future)
     }
 
     /// The time at the beginning of this turn.

@@ -90,6 +90,11 @@ impl Stream {
         Ok(stream)
     }
 
+    /// The loop that it belongs to.
+    pub fn reactor(&self) -> &Reactor {
+        &self.reactor
+    }
+
     /// The receiving half. One at a time makes sense.
     pub fn receiver(&self) -> Receiver<'_> {
         Receiver { stream: self, operation: None, starving: None }

@@ -9,13 +9,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::io;
-use std::ptr::NonNull;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use io_uring::types::BufRingEntry;
 
+use super::mapping::Mapping;
 use super::setup::SetupError;
 use crate::limits::{BUFFER_SIZE, BUFFERS_MAX, BUFFERS_OFFERED};
 
@@ -56,7 +55,7 @@ impl BufferPool {
         let bytes = BUFFERS_OFFERED * size_of::<BufRingEntry>();
         let ring = Mapping::new(bytes).map_err(|e| SetupError::from_memory(&e, bytes))?;
         let entries = u16::try_from(BUFFERS_OFFERED).unwrap_or(u16::MAX);
-        let address = ring.start.as_ptr() as u64;
+        let address = ring.at(0).as_ptr() as u64;
         // SAFETY: the mapping is page-aligned, has room for that many entries, and lives until the
         // pool is dropped, which `Driver` does only after the ring has gone.
         unsafe { submitter.register_buf_ring_with_flags(address, entries, BUFFER_GROUP, 0) }
@@ -141,7 +140,7 @@ impl BufferPool {
 
     fn offer_to_kernel(&self, ring: &Mapping, tail: &Cell<u16>, id: u16) {
         let slot = usize::from(tail.get()) & (BUFFERS_OFFERED - 1);
-        let entries = ring.start.cast::<BufRingEntry>();
+        let entries = ring.at(0).cast::<BufRingEntry>();
         // SAFETY: `slot` is below the number of entries of the mapping.
         let entry = unsafe { entries.add(slot) };
         // SAFETY: as above; the kernel reads only entries below the tail, which is moved after the
@@ -160,8 +159,7 @@ impl BufferPool {
 
     /// Where a buffer begins.
     pub(super) fn address(&self, id: u16) -> *mut u8 {
-        // SAFETY: ids are below `max`, so this stays inside the region.
-        unsafe { self.region.start.as_ptr().add(usize::from(id) * BUFFER_SIZE) }
+        self.region.at(usize::from(id) * BUFFER_SIZE).as_ptr()
     }
 }
 
@@ -218,32 +216,3 @@ impl fmt::Debug for Buffer {
 }
 const BUFFER_LEN: u16 = BUFFER_SIZE as u16;
 const _: () = assert!(BUFFER_LEN as usize == BUFFER_SIZE);
-
-/// Anonymous memory, unmapped on drop.
-struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-impl Mapping {
-    fn new(len: usize) -> io::Result<Self> {
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches nothing.
-        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, -1, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        NonNull::new(start.cast()).map(|start| Self { start, len }).ok_or_else(|| {
-            io::Error::other("the kernel mapped memory at address 0, which nothing can use")
-        })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: `new` mapped exactly this, and nothing refers to it any more: buffers hold the
-        // pool alive, and the ring is gone before the pool.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
-}

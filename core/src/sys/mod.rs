@@ -10,8 +10,10 @@ mod buffers;
 mod driver;
 mod epoll;
 mod kernel;
+mod mapping;
 mod options;
 mod pipe;
+mod rooms;
 mod setup;
 pub mod sim;
 mod socket;
@@ -23,6 +25,8 @@ pub use kernel::Interest;
 pub(crate) use kernel::Wait;
 pub use options::{ConnectOptions, Refused, be_transparent, has_port_ranges, is_refusal};
 pub use pipe::Pipe;
+pub use rooms::Brief;
+pub(crate) use rooms::Rooms;
 pub use setup::{DriverKind, SetupError, probe};
 pub use socket::{
     ListenOptions, Socket, listen, local_address, peer_address, probe_connect, reset_on_close,

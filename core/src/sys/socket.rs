@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -302,11 +302,19 @@ pub fn reset_on_close(socket: &Socket) {
     }
 }
 
-/// The address of the other side; `None` for unix sockets and for connections that are gone.
+/// The address of the other side; `None` for unix sockets and for connections that are gone. An IPv4
+/// address is one whichever kind of socket it came in by.
 pub fn peer_address(socket: &Socket) -> Option<SocketAddr> {
     match &socket.0 {
-        Inner::Os { fd, .. } => SockRef::from(fd).peer_addr().ok()?.as_socket(),
+        Inner::Os { fd, .. } => SockRef::from(fd).peer_addr().ok()?.as_socket().map(canonical),
         Inner::Sim(socket) => socket.peer_address(),
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
+        IpAddr::V6(_) => address,
     }
 }
 
@@ -329,7 +337,7 @@ pub(crate) fn send_few(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
 /// Those of `getsockname`.
 pub fn local_address(socket: &Socket) -> io::Result<Option<SocketAddr>> {
     match &socket.0 {
-        Inner::Os { fd, .. } => Ok(SockRef::from(fd).local_addr()?.as_socket()),
+        Inner::Os { fd, .. } => Ok(SockRef::from(fd).local_addr()?.as_socket().map(canonical)),
         Inner::Sim(socket) => Ok(Some(socket.local_address())),
     }
 }

@@ -39,11 +39,12 @@ pub fn proxy(bytes: &[u8]) {
     let Progress::Done((len, said)) = proxy::read(bytes) else { return };
     assert!(len <= bytes.len());
     let Some(said) = said else { return };
-    if said.ends.client.is_ipv4() == said.ends.server.is_ipv4() {
-        let send = SendProxy::V2(ProxyDetails::default());
-        let again = proxy::write(send, Some(said.ends), said.tlvs.clone());
-        assert_eq!(proxy::read(&again), Progress::Done((again.len(), Some(said))));
-    }
+    let send = SendProxy::V2(ProxyDetails::default());
+    let again = proxy::write(send, Some(said.ends), said.tlvs.clone());
+    assert_eq!(proxy::read(&again), Progress::Done((again.len(), Some(said.clone()))));
+    let line = proxy::write(SendProxy::V1, Some(said.ends), Vec::new());
+    let without = proxy::Proxied { tlvs: Vec::new(), ..said };
+    assert_eq!(proxy::read(&line), Progress::Done((line.len(), Some(without))));
 }
 
 /// Any bytes as the two sides of a session with MySQL.

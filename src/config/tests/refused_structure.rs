@@ -427,6 +427,25 @@ error: 127.0.0.1:80 is bound twice
 }
 
 #[test]
+fn an_address_of_two_forms_is_bound_twice() {
+    let text = format!("{}[[frontend]]\nname = \"b\"\nbackend = \"pg\"\n", super::BACKEND);
+    check(
+        &format!("{text}bind = [\"127.0.0.1:80\", \"[::ffff:127.0.0.1]:80\"]"),
+        r#"
+error: 127.0.0.1:80 is bound twice
+ --> test.toml:7:26
+  |
+7 | bind = ["127.0.0.1:80", "[::ffff:127.0.0.1]:80"]
+  |         --------------  ^^^^^^^^^^^^^^^^^^^^^^^ again by frontend "b"
+  |         |
+  |         first by frontend "b"
+  |
+  = help: each address belongs to one listener
+"#,
+    );
+}
+
+#[test]
 fn the_admin_interface_on_the_address_of_a_frontend() {
     check(
         &global(r#"admin = { http = "127.0.0.1:80" }"#),

@@ -83,13 +83,19 @@ fn every_page_answers_and_nothing_else_does() {
 }
 
 #[test]
-fn a_scraper_that_knows_openmetrics_is_told_that_it_is() {
+fn a_scraper_gets_the_format_that_it_asks_for() {
     let bound = bind(&loopback()).unwrap();
     let address = bound.http().unwrap();
     while_serving(bound, running(), || {
         let accept = "Accept: application/openmetrics-text;version=1.0.0,text/plain;q=0.5\r\n";
-        let metrics = ask(TcpStream::connect(address).unwrap(), "GET /metrics", accept);
-        assert!(metrics.contains(OPENMETRICS), "{metrics}");
+        let ask = |headers| ask(TcpStream::connect(address).unwrap(), "GET /metrics", headers);
+        let (open, plain) = (ask(accept), ask(""));
+        let kind = "content-type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n";
+        assert!(open.contains(kind) && open.ends_with("\n# EOF\n"), "{open}");
+        assert!(open.contains("\n# TYPE ringlane_frontend_sessions counter\n"), "{open}");
+        let kind = "content-type: text/plain; version=0.0.4; charset=utf-8\r\n";
+        assert!(plain.contains(kind) && !plain.contains("# EOF"), "{plain}");
+        assert!(plain.contains("\n# TYPE ringlane_frontend_sessions_total counter\n"), "{plain}");
     });
 }
 

@@ -35,14 +35,17 @@ const FIRST_SPREAD: Duration = Duration::from_secs(1);
 /// A check comes up to this share of its interval earlier or later, in percent.
 const JITTER: u64 = 5;
 
+/// The shortest pause between two steps of a server that warms up.
+const WARMING_STEP_MIN: Duration = Duration::from_millis(10);
+
 /// Bytes that a server may answer in one check; a longer answer is cut there.
 const ANSWER_MAX: usize = 64 * 1024;
 
 /// Begins to check the servers of all backends that want it. Needs a tokio runtime around it.
 pub(super) fn begin(running: &Arc<Running>, watches: &[Watch]) {
     for (id, watch) in (0..).map(BackendId).zip(watches) {
-        if let Some(slow_start) = watch.rules.slow_start {
-            tokio::spawn(warm(Arc::clone(running), id, slow_start));
+        if watch.rules.slow_start.is_some() {
+            tokio::spawn(warm(Arc::clone(running), id));
         }
         let Some(check) = &watch.check else { continue };
         let backend = running.snapshot.backend(id);
@@ -56,10 +59,12 @@ pub(super) fn begin(running: &Arc<Running>, watches: &[Watch]) {
 }
 
 /// Lets the weights of warming servers grow.
-async fn warm(running: Arc<Running>, backend: BackendId, slow_start: Duration) {
+async fn warm(running: Arc<Running>, backend: BackendId) {
     loop {
-        let next = running.servers.pass(backend);
-        sleep(next.unwrap_or(slow_start / 20).max(Duration::from_millis(10))).await;
+        match running.servers.pass(backend) {
+            Some(next) => sleep(next.max(WARMING_STEP_MIN)).await,
+            None => running.servers.warming(backend).await,
+        }
     }
 }
 
@@ -74,10 +79,11 @@ async fn watch_one(
     let mut prng = Prng::new(RandomState::new().hash_one(id));
     let mut probe = Probe::of(&check);
     let name = running.snapshot.full_name(id);
+    let backend = running.snapshot.server(id).backend;
     sleep(first).await;
     let mut checked = None;
     loop {
-        let moved = running.servers.moved();
+        let moved = running.servers.moved(id);
         let Some(address) = running.servers.address(id) else {
             moved.await;
             continue;
@@ -92,6 +98,7 @@ async fn watch_one(
             Ok(outcome) => outcome,
             Err(_) => Err(format!("no answer within {:?}", check.timeout)).into(),
         };
+        running.check_times[backend.0 as usize].record(begin.elapsed());
         if outcome.seen.is_err() {
             // What is kept of the last check may be what is wrong.
             probe = Probe::of(&check);
@@ -113,7 +120,7 @@ async fn watch_one(
 /// Completes when a server is elsewhere than there.
 async fn has_moved(running: &Running, id: ServerId, there: Option<&Address>) {
     loop {
-        let moved = running.servers.moved();
+        let moved = running.servers.moved(id);
         if running.servers.address(id).as_ref() != there {
             return;
         }

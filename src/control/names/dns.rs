@@ -154,7 +154,7 @@ impl Dns {
         }
         let ips = |answer: Answered<RData>| {
             let (records, believed) = answer?;
-            Ok((records.iter().filter_map(RData::ip_addr).collect(), believed))
+            Ok((records.iter().filter_map(canonical).collect(), believed))
         };
         let (four, six) =
             tokio::join!(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA));
@@ -286,7 +286,7 @@ fn in_hosts(name: &str) -> Option<Families> {
     let families = [RecordType::A, RecordType::AAAA].map(|kind| {
         let lookup = hosts.lookup_static_host(&Query::query(name.clone(), kind));
         let answers = lookup.iter().flat_map(|lookup| lookup.answers());
-        let ips: Vec<_> = answers.filter_map(|record| record.data.ip_addr()).collect();
+        let ips: Vec<_> = answers.filter_map(|record| canonical(&record.data)).collect();
         match ips.is_empty() {
             true => Err(Nothing::Empty(format!("/etc/hosts has no {kind} of it"))),
             false => Ok((ips, HOSTS_BELIEVED)),
@@ -318,10 +318,16 @@ fn remembered(name: &str, families: Families, memory: &mut Memory) -> Families {
     })
 }
 
+/// The address of a record; one of IPv4 is of IPv4 also in the form of IPv6.
+fn canonical(data: &RData) -> Option<IpAddr> {
+    data.ip_addr().map(|ip| ip.to_canonical())
+}
+
 /// All addresses of both families. That there is none is certain only if both say so.
 fn joined([four, six]: Families) -> Answered<IpAddr> {
     match (four, six) {
         (Ok((mut ips, four)), Ok((more, six))) => {
+            let more: Vec<_> = more.into_iter().filter(|ip| !ips.contains(ip)).collect();
             ips.extend(more);
             Ok((ips, four.min(six)))
         }

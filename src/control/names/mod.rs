@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ringlane_core::addresses::{Addresses, Answer, Found, of_srv};
 use ringlane_core::snapshot::ServerId;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, sleep_until, timeout};
+use tokio::time::{sleep_until, timeout};
 
 use super::Running;
 use super::log::say;
@@ -24,9 +24,6 @@ use dns::{Answered, Dns, Memory, Nothing};
 
 /// How long a start waits for first answers. What is not known by then comes later.
 const START_WAIT: Duration = Duration::from_secs(5);
-
-/// The pause before shards whose mailboxes were full are told again.
-const MAILBOX_RETRY: Duration = Duration::from_millis(5);
 
 /// What is counted of one entry.
 #[derive(Debug)]
@@ -102,7 +99,7 @@ impl Follower {
             let answer = self.ask().await;
             self.followed().resolutions.fetch_add(1, Ordering::Relaxed);
             let (answer, why) = self.take(answer, addresses.present());
-            self.publish(&mut addresses, answer, &why).await;
+            self.publish(&mut addresses, answer, &why);
             asked.take();
         }
     }
@@ -159,8 +156,8 @@ impl Follower {
         (answer, format!("{name} has no address: {why}"))
     }
 
-    /// Gives what has moved to the servers, and sees to it that all shards are told.
-    async fn publish(&mut self, addresses: &mut Addresses, answer: Answer, why: &str) {
+    /// Gives what has moved to the servers.
+    fn publish(&mut self, addresses: &mut Addresses, answer: Answer, why: &str) {
         let lookup = &self.running.names[self.nth].lookup;
         let (first, servers) = (lookup.first, &self.running.servers);
         let is_empty = matches!(answer, Answer::Empty);
@@ -175,10 +172,6 @@ impl Follower {
                     servers.set_address(id, None, &gone);
                 }
             }
-        }
-        let backend = self.running.snapshot.server(first).backend;
-        while !moved.is_empty() && !servers.tell_again(backend) {
-            sleep(MAILBOX_RETRY).await;
         }
         let present = u32::try_from(addresses.present()).unwrap_or(u32::MAX);
         self.followed().addresses.store(present, Ordering::Relaxed);

@@ -4,13 +4,13 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use ringlane_core::counters::ServerCounters;
-use ringlane_core::health::{Health, WEIGHT_SCALE};
+use ringlane_core::health::{Health, State, WEIGHT_SCALE};
 use ringlane_core::snapshot::ServerId;
 use serde::Serialize;
 
 use crate::control::Running;
 use crate::control::metrics::server_total;
-use crate::control::servers::{Known, Recorded};
+use crate::control::servers::Recorded;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Server<'a> {
@@ -76,12 +76,13 @@ impl<'a> Server<'a> {
         let gauge = running.gauges.server(id);
         let known = running.servers.known(id)?;
         let total = |read: fn(&ServerCounters) -> u64| server_total(running, id, read);
+        let history = running.servers.history(id);
         let lag = known.lag.unwrap_or_default();
         Some(Self {
             name: &server.name,
-            address: known.address.as_ref().map(ToString::to_string),
+            address: history.address.as_ref().map(ToString::to_string),
             dns_name: running.name_of(id).map(ToString::to_string),
-            state: health(running, id, &known).name(),
+            state: health(running, id, known.checked, &known.state).name(),
             admin: known.state.admin.name(),
             role: known.state.role.name(),
             stale: known.state.stale,
@@ -105,22 +106,27 @@ impl<'a> Server<'a> {
             bytes_out: total(|s| s.bytes_out.get()),
             bytes_per_second: gauge.rate(),
             certificate_days: known.certificate_days,
-            check: known.last_check.map(|(at, said)| Check {
+            check: history.last_check.map(|(at, said)| Check {
                 at: time(at),
                 ok: said.is_ok(),
                 said: said.unwrap_or_else(|why| why),
             }),
-            changes: known.changes.into_iter().map(Change::from).collect(),
+            changes: history.changes.into_iter().map(Change::from).collect(),
         })
     }
 }
 
 /// What checks say; without checks, what the sessions of the last second met.
-pub(in crate::control) fn health(running: &Running, id: ServerId, known: &Known) -> Health {
-    match known.checked {
-        _ if known.state.health == Health::Absent => Health::Absent,
+pub(in crate::control) fn health(
+    running: &Running,
+    id: ServerId,
+    checked: bool,
+    state: &State,
+) -> Health {
+    match checked {
+        _ if state.health == Health::Absent => Health::Absent,
         false if running.gauges.server(id).is_down() => Health::Down,
-        _ => known.state.health,
+        _ => state.health,
     }
 }
 

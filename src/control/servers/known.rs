@@ -1,0 +1,88 @@
+//! What is shown of a server: a small copy for numbers, a large one for people.
+//!
+//! Not here: the state itself (`servers`). Invariant: whoever reads all servers takes the lock anew
+//! for each, so that nothing waits for a whole page.
+
+use std::time::SystemTime;
+
+use ringlane_core::health::{Lag, Orders, State};
+use ringlane_core::snapshot::{Address, ServerId};
+
+use super::Servers;
+
+/// A change and when it was.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// When.
+    pub at: SystemTime,
+    /// What it was: `up primary`, or `at 10.0.0.7:80`.
+    pub from: String,
+    /// What it is.
+    pub to: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What is known of a server now.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Its state.
+    pub state: State,
+    /// Whether its backend has checks; otherwise only sessions tell whether it is there.
+    pub checked: bool,
+    /// How far it is behind.
+    pub lag: Option<Lag>,
+    /// Its weight as ordered, in the unit of the configuration.
+    pub weight: u32,
+    /// What shards were told.
+    pub orders: Orders,
+    /// Whether the last check succeeded; nothing without checks, or before the first.
+    pub last_check_ok: Option<bool>,
+    /// Checks, and those of them that failed.
+    pub checks: [u64; 2],
+    /// Days that its certificate has left, if the last check met one; negative once it has expired.
+    pub certificate_days: Option<i64>,
+}
+
+/// Where a server is and what has happened to it, for people.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// Where it is; nothing while its name gives it no address.
+    pub address: Option<Address>,
+    /// The last check: when, and what it said.
+    pub last_check: Option<(SystemTime, Result<String, String>)>,
+    /// The last changes, the newest first.
+    pub changes: Vec<Recorded>,
+}
+
+impl Servers {
+    /// What is known of a server now.
+    pub fn known(&self, id: ServerId) -> Option<Known> {
+        let (backend, index) = self.place(id);
+        let backends = self.lock();
+        let backend = &backends[backend.0 as usize];
+        let server = &backend.servers[index];
+        Some(Known {
+            state: backend.health.state(index)?,
+            checked: backend.checked,
+            lag: backend.health.lag(index),
+            weight: backend.health.weight(index),
+            orders: self.gauges.server(id).orders(),
+            last_check_ok: server.last_check.as_ref().map(|(_, said)| said.is_ok()),
+            checks: server.checks,
+            certificate_days: server.certificate_days,
+        })
+    }
+
+    /// Where a server is and what has happened to it.
+    pub fn history(&self, id: ServerId) -> History {
+        let (backend, index) = self.place(id);
+        let backends = self.lock();
+        let server = &backends[backend.0 as usize].servers[index];
+        History {
+            address: server.address.clone(),
+            last_check: server.last_check.clone(),
+            changes: server.changes.iter().rev().cloned().collect(),
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! `/metrics` of a busy balancer, as Prometheus' own tools see it.
+//!
+//! Not here: the values of single metrics, which the stories of their features check.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Stdio;
+
+use crate::harness::balancer::{Ringlane, Setup};
+use crate::harness::client::{connect, round_trip, session};
+use crate::harness::echo::Echo;
+use crate::harness::server::free_port;
+use crate::harness::{program, wait_until};
+
+/// What Prometheus 2 sends, and what an older scraper or a person does.
+const ACCEPTS: [(&str, &str); 2] = [
+    ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", "openmetrics"),
+    ("*/*", "plain"),
+];
+
+/// A balancer with every feature that has metrics, that is or has been used.
+fn busy(echo: &Echo) -> Ringlane {
+    let mut setup = Setup::to(&[])
+        .frontend("max_connections = 100\nper_client = { max_connections = 50 }")
+        .backend(
+            "affinity = {}\nqueue = { size = 9 }\nbandwidth = { per_session = \"100Mbit\" }\n\
+             check = { kind = \"tcp\", interval = \"50ms\" }",
+        )
+        .backend(&format!("mirror = {{ server = \"{}\" }}", echo.address));
+    setup.server(&format!("name = \"s1\", address = \"{}\", max_connections = 50", echo.address));
+    setup.server(&format!("name = \"s2 \\\"\\\\\", address = \"{}\"", free_port()));
+    setup.server(&format!("name = \"s3\", address = \"localhost:{}\"", echo.address.port()));
+    let ringlane = setup.start();
+    for _ in 0..5 {
+        round_trip(&mut connect(ringlane.address()), b"hello");
+    }
+    wait_until("a check of a server that is not there", || {
+        ringlane.server_field(1, "/check/ok") == false
+    });
+    ringlane
+}
+
+/// The head and the body of a scrape.
+fn scrape(ringlane: &Ringlane, accept: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(ringlane.admin_http()).unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close";
+    write!(stream, "{request}\r\nAccept: {accept}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+/// Runs promtool on this text, which must find nothing to complain about.
+fn promtool_check_metrics(text: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("metrics");
+    std::fs::write(&file, text).unwrap();
+    let output = program::bound_to_us()
+        .arg(program::find("promtool", "prometheus"))
+        .args(["check", "metrics"])
+        .stdin(Stdio::from(File::open(&file).unwrap()))
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success() && said.is_empty(), "promtool: {said}\n{text}");
+}
+
+/// The names of samples, and those that `# TYPE` lines announce with their type.
+fn names(text: &str) -> (HashSet<&str>, Vec<(&str, &str)>) {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let samples = samples.map(|line| line.split(['{', ' ']).next().unwrap()).collect();
+    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    (samples, types.collect())
+}
+
+#[test]
+fn promtool_has_nothing_to_say_about_a_busy_balancer() {
+    let echo = Echo::start();
+    let ringlane = busy(&echo);
+    let held = session(ringlane.address());
+    let (head, text) = scrape(&ringlane, "*/*");
+    assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+    promtool_check_metrics(&text);
+    drop(held);
+    assert!(text.contains("server=\"s2 \\\"\\\\\""), "an escaped name: {text}");
+    ringlane.end();
+}
+
+#[test]
+fn every_sample_has_its_type_and_help_in_both_formats() {
+    let echo = Echo::start();
+    let ringlane = busy(&echo);
+    for (accept, format) in ACCEPTS {
+        let (head, text) = scrape(&ringlane, accept);
+        let openmetrics = format == "openmetrics";
+        assert_eq!(head.contains("application/openmetrics-text; version=1.0.0"), openmetrics);
+        assert_eq!(text.ends_with("\n# EOF\n"), openmetrics, "{text}");
+        assert_eq!(text.matches("# EOF").count(), usize::from(openmetrics));
+        let (mut samples, types) = names(&text);
+        for (family, kind) in types {
+            assert!(text.contains(&format!("# HELP {family} ")), "{family} has no help");
+            let suffixes: &[&str] = match kind {
+                "counter" if openmetrics => &["_total"],
+                "histogram" => &["_bucket", "_sum", "_count"],
+                "counter" | "gauge" => &[""],
+                other => panic!("{family} is a {other}"),
+            };
+            for suffix in suffixes {
+                samples.remove(format!("{family}{suffix}").as_str());
+            }
+        }
+        assert_eq!(samples, HashSet::new(), "samples without a type in the format {format}");
+    }
+    ringlane.end();
+}
