@@ -1,7 +1,7 @@
 //! Durations as people write them: `500ms`, `2s`, `1m30s`, `1h`, `1d`.
 //!
 //! Whole numbers with units, largest unit first. Not here: which durations a key accepts beyond
-//! that; every timeout is more than nothing and at most a year, so that sums never overflow.
+//! that; every timeout is at most a year, so that sums never overflow.
 
 use std::time::Duration;
 
@@ -31,8 +31,16 @@ const FOREIGN_UNITS: [(&str, &str); 12] = [
     ("days", "d"),
 ];
 
-/// Reads a duration; the error says what is wrong with it.
+/// Reads a duration that is more than nothing; the error says what is wrong with it.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    match parse_or_none(text)? {
+        Duration::ZERO => Err("it must be more than nothing".to_owned()),
+        duration => Ok(duration),
+    }
+}
+
+/// As above, of a time that may be nothing, such as `0s`.
+pub(super) fn parse_or_none(text: &str) -> Result<Duration, String> {
     let mut rest = text;
     let mut total_ms: u64 = 0;
     let mut units = UNITS.iter();
@@ -64,7 +72,6 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         rest = after;
     }
     match Duration::from_millis(total_ms) {
-        Duration::ZERO => Err("it must be more than nothing".to_owned()),
         total if total > LONGEST => Err("it is longer than a year (365d)".to_owned()),
         total => Ok(total),
     }
@@ -103,7 +110,10 @@ mod tests {
             ("90s", 90_000),
         ] {
             assert_eq!(parse(text), Ok(Duration::from_millis(ms)), "{text}");
+            assert_eq!(parse_or_none(text), parse(text), "{text}");
         }
+        assert_eq!(parse_or_none("0s"), Ok(Duration::ZERO));
+        parse("0s").unwrap_err();
     }
 
     #[test]

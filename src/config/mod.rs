@@ -79,6 +79,8 @@ pub struct Global {
     /// Sessions at once in the whole process. `None`: as many as the descriptor limit allows, and
     /// `Snapshot::max_connections` is `u32::MAX` until the supervisor has derived it.
     pub max_connections: Option<u32>,
+    /// How long listeners go on accepting while `/healthz` says that the process is about to end.
+    pub shutdown_delay: Duration,
     /// How long a drain waits for sessions to end by themselves.
     pub drain_timeout: Duration,
     /// Where finished sessions are written to, if anywhere.

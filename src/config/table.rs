@@ -218,12 +218,25 @@ impl<'a> Table<'a> {
 
     /// A duration.
     pub(super) fn duration(&self, key: &'static str) -> Option<Duration> {
+        self.time(key, duration::parse)
+    }
+
+    /// As above, of a time that may be nothing.
+    pub(super) fn delay(&self, key: &'static str) -> Option<Duration> {
+        self.time(key, duration::parse_or_none)
+    }
+
+    fn time(
+        &self,
+        key: &'static str,
+        parse: fn(&str) -> Result<Duration, String>,
+    ) -> Option<Duration> {
         let value = self.value(key)?;
         let Some(At { value: text, span }) = value.as_str() else {
             self.wrong_type(key, &value, "a duration with its unit, in quotes");
             return None;
         };
-        match duration::parse(text) {
+        match parse(text) {
             Ok(duration) => Some(duration),
             Err(why) => {
                 self.report(self.unusable(key, span, &why));

@@ -23,6 +23,7 @@ admin = { socket = "/run/ringlane/admin.sock", http = "127.0.0.1:9000" }
 user = "ringlane"
 group = "lane"
 max_connections = 100_000
+shutdown_delay = "10s"
 drain_timeout = "1m30s"
 driver = "epoll"
 access_log = { format = "json", to = "file:/var/log/ringlane.log" }
@@ -84,6 +85,7 @@ fn everything_said() {
         group: Some("lane".to_owned()),
         max_connections: Some(100_000),
         driver: crate::config::Driver::Epoll,
+        shutdown_delay: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(90),
         access_log: Some(AccessLog {
             format: LogFormat::Json,
@@ -148,6 +150,7 @@ fn nothing_said_beyond_the_needed() {
     let config = parse(&frontend("")).unwrap();
     assert_eq!(config.global, Global::default());
     assert_eq!(config.global.drain_timeout, Duration::from_secs(30));
+    assert_eq!(config.global.shutdown_delay, Duration::ZERO);
     let snapshot = &config.snapshot;
     assert_eq!((snapshot.max_connections, snapshot.log_sessions), (u32::MAX, false));
     let frontend = snapshot.frontend(FrontendId(0));
