@@ -52,7 +52,7 @@ const BACKLOG: i32 = 128;
 /// The owner and the group may use the unix socket.
 const SOCKET_MODE: u32 = 0o660;
 
-const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before and after\n  \
+const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before and after, and during shutdown_delay\n  \
                      GET /status    everything as JSON\n  GET /metrics   Prometheus text\n  \
                      POST /v1/backends/BACKEND/servers/SERVER   {\"state\": \"ready|drain|maint\", \
                      \"weight\": N}\n  GET, DELETE /v1/backends/BACKEND/affinity   remembered clients; \

@@ -2,7 +2,7 @@
 //!
 //! Not here: threads, sockets, start-up (`supervisor`). Everything in it is immutable, or written by
 //! the shards and only read here, but for the stage, which has one direction: starting, serving,
-//! draining, stopping. Invariant: `counters`, `cpus` and `mailboxes` have one entry per shard, at
+//! lame duck, draining, stopping. Invariant: `counters`, `cpus` and `mailboxes` have one entry per shard, at
 //! the shard's index; `bound` has one entry per frontend, at the frontend's id.
 
 use std::io;
@@ -65,6 +65,8 @@ pub enum Stage {
     Starting,
     /// All shards accept sessions.
     Serving,
+    /// All shards accept sessions, and `/healthz` says that they soon will not.
+    LameDuck,
     /// No session is accepted any more; those that live may finish.
     Draining,
     /// All sessions are being ended.
@@ -157,13 +159,14 @@ impl Stage {
         match self {
             Self::Starting => "starting",
             Self::Serving => "serving",
+            Self::LameDuck => "lame_duck",
             Self::Draining => "draining",
             Self::Stopping => "stopping",
         }
     }
 
     fn from_u8(value: u8) -> Self {
-        [Self::Starting, Self::Serving, Self::Draining]
+        [Self::Starting, Self::Serving, Self::LameDuck, Self::Draining]
             .into_iter()
             .find(|stage| *stage as u8 == value)
             .unwrap_or(Self::Stopping)
@@ -195,6 +198,7 @@ mod tests {
         assert_eq!(running.stage(), Stage::Starting);
         for (enter, then) in [
             (Stage::Serving, Stage::Serving),
+            (Stage::LameDuck, Stage::LameDuck),
             (Stage::Stopping, Stage::Stopping),
             (Stage::Draining, Stage::Stopping),
         ] {

@@ -1,15 +1,16 @@
 //! The control thread while shards serve: signals, the admin API, shards that end.
 //!
 //! ```text
-//! serving ──signal, drain()──▶ draining ──second signal──▶ stopping
-//!    │                            │ all shards have ended     │
-//!    └──a shard broke──▶ stopping ▼                           ▼
-//!                                end, code 0 (1 if a shard broke)
+//! serving ──signal, drain()──▶ lame duck ──shutdown_delay, signal──▶ draining ──signal──▶ stopping
+//!    │                                                                │ all shards have   │
+//!    └──a shard broke──▶ stopping                                     ▼ ended             ▼
+//!                                                             end, code 0 (1 if a shard broke)
 //! ```
 //!
 //! Not here: start-up and what comes after the last shard (`supervisor`). Invariant: it returns
 //! when the last shard has ended, and only then.
 
+use std::future::pending;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use ringlane_core::mailbox::Message;
 use sd_notify::NotifyState;
-use tokio::time::{MissedTickBehavior, interval_at};
+use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use super::access_log::AccessLogThread;
 use super::events::{Events, LOOK_INTERVAL};
@@ -27,12 +28,23 @@ use super::running::{Running, Stage};
 use super::shards::{End, Shards};
 use super::signals::{Signal, Signals};
 
+/// How a balancer ends when it is asked to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Farewell {
+    /// How long it accepts sessions while it says that it soon will not.
+    pub(super) delay: Duration,
+    /// How long sessions may go on after that.
+    pub(super) drain: Duration,
+}
+
 /// The control thread's state.
 pub(super) struct Serving<'a> {
     running: Arc<Running>,
     shards: Shards,
     signals: Signals,
-    drain_timeout: Duration,
+    farewell: Farewell,
+    /// When a lame duck begins to drain.
+    drain_at: Option<tokio::time::Instant>,
     log: Option<&'a AccessLogThread>,
     events: Events,
     broken: bool,
@@ -43,17 +55,19 @@ impl<'a> Serving<'a> {
         running: Arc<Running>,
         shards: Shards,
         signals: Signals,
-        drain_timeout: Duration,
+        farewell: Farewell,
         log: Option<&'a AccessLogThread>,
     ) -> Self {
         let events = Events::new(&running, Instant::now());
-        Self { running, shards, signals, drain_timeout, log, events, broken: false }
+        Self { running, shards, signals, farewell, drain_at: None, log, events, broken: false }
     }
 
     /// Serves until the last shard has ended. `admin` is polled all the while.
     pub(super) async fn run(mut self, ready: &str, admin: impl Future) -> ExitCode {
         announce(ready);
-        notify(&[NotifyState::Ready, NotifyState::Status(ready)]);
+        // By itself: systemd drops a datagram that is too long, and with it all that is in it.
+        notify(&[NotifyState::Ready]);
+        notify(&[NotifyState::Status(&self.summary())]);
         let mut admin = pin!(admin);
         let mut admin_ended = false;
         let mut looks = interval_at(tokio::time::Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
@@ -61,7 +75,8 @@ impl<'a> Serving<'a> {
         while !self.shards.all_ended() {
             tokio::select! {
                 signal = self.signals.next() => self.answer(signal),
-                () = self.running.drain_asked() => self.drain("drain asked for"),
+                () = self.running.drain_asked() => self.leave("drain asked for"),
+                () = reached(self.drain_at) => self.drain("the end of shutdown_delay"),
                 (index, end) = self.shards.next_ended() => self.account_for(index, &end),
                 now = looks.tick() => write(self.events.look(&self.running, now.into_std())),
                 _ = &mut admin, if !admin_ended => admin_ended = true,
@@ -78,8 +93,17 @@ impl<'a> Serving<'a> {
 
     fn answer(&mut self, signal: Signal) {
         match signal {
-            Signal::End(name) if self.running.stage() < Stage::Draining => self.drain(name),
-            Signal::End(name) => self.stop(format_args!("{name}: stopping at once")),
+            Signal::End(name) => match self.running.stage() {
+                Stage::Starting | Stage::Serving => self.leave(name),
+                Stage::LameDuck => self.drain(name),
+                Stage::Draining | Stage::Stopping => {
+                    self.stop(format_args!("{name}: stopping at once"))
+                }
+            },
+            Signal::Upgrade => say(format_args!(
+                "SIGUSR2: nothing to do, this version cannot hand its sessions to a new process"
+            )),
+            Signal::Meaningless(name) => say(format_args!("{name}: ignored, now and later")),
             Signal::Reload => say(format_args!(
                 "SIGHUP: nothing to do, this version reads its configuration at start"
             )),
@@ -90,14 +114,48 @@ impl<'a> Serving<'a> {
         }
     }
 
+    /// What systemd shows behind the state of the unit.
+    fn summary(&self) -> String {
+        let running = &self.running;
+        let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
+        format!(
+            "ringlane {}: serving, {} on {}, {}",
+            env!("CARGO_PKG_VERSION"),
+            count(running.shards(), "shard"),
+            running.driver.name(),
+            count(running.snapshot.frontends.len(), "frontend"),
+        )
+    }
+
+    /// Drains, after `shutdown_delay` if there is one: until then `/healthz` says that no more
+    /// sessions should come, and those that come all the same are served.
+    fn leave(&mut self, why: &str) {
+        let delay = self.farewell.delay;
+        if delay.is_zero() {
+            return self.drain(why);
+        }
+        if self.running.stage() >= Stage::LameDuck {
+            return;
+        }
+        self.running.enter(Stage::LameDuck);
+        self.drain_at = Some(tokio::time::Instant::now() + delay);
+        notify(&[NotifyState::Stopping, NotifyState::Status("about to drain")]);
+        say(format_args!(
+            "{why}: /healthz answers 503 from now on, and listeners close in {} s; a second signal \
+             closes them now",
+            delay.as_secs_f64(),
+        ));
+    }
+
     /// Lets sessions finish, for a while. Does nothing when they are already at it.
     fn drain(&mut self, why: &str) {
         if self.running.stage() >= Stage::Draining {
             return;
         }
         self.running.enter(Stage::Draining);
+        self.drain_at = None;
         notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
-        let timeout = self.drain_timeout;
+        let timeout = self.farewell.drain;
         say(format_args!(
             "{why}: draining, live sessions ({}) have {} s to finish; a second signal ends them",
             self.running.gauges.process.live(),
@@ -141,6 +199,14 @@ impl<'a> Serving<'a> {
 /// Writes the lines of a look.
 fn write(notices: Vec<Notice>) {
     notices.iter().for_each(|notice| say(format_args!("{}", notice.message)));
+}
+
+/// Completes at a time, if there is one.
+async fn reached(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
 }
 
 /// Tells systemd, where there is one to tell.

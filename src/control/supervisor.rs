@@ -8,12 +8,11 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use ringlane_core::limits;
 use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::Snapshot;
+use ringlane_core::snapshot::{Address, Snapshot};
 use ringlane_core::sys::{DriverKind, SetupError, probe};
 use tokio::runtime::{Builder, Runtime};
 
@@ -23,13 +22,16 @@ use super::log::{self, say};
 use super::privileges::Identity;
 use super::rates;
 use super::running::{Running, Stage};
-use super::serving::Serving;
+use super::serving::{Farewell, Serving};
 use super::shards::Shards;
 use super::signals::Signals;
 use super::sockets::{self, SocketFiles};
 use super::start_error::StartError;
 use super::{admin, checks, cores, names, options, outliers};
 use crate::config::{self, Config};
+
+/// Bytes of the ready line after which no further address is listed.
+const LISTING_MAX: usize = 1024;
 
 /// A balancer whose shards serve. Dropping it stops them at once; [`Supervisor::serve`] is the
 /// ordinary way on.
@@ -40,7 +42,7 @@ pub struct Supervisor {
     admin: admin::Bound,
     log: Option<AccessLogThread>,
     files: SocketFiles,
-    drain_timeout: Duration,
+    farewell: Farewell,
     ready: String,
     signals: Signals,
     runtime: Runtime,
@@ -49,7 +51,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// Starts the shards and returns when all of them accept sessions.
     ///
-    /// From here on the process answers SIGTERM, SIGINT, SIGHUP and SIGUSR1 through
+    /// From here on signals are answered, or do nothing, through
     /// [`Supervisor::serve`].
     ///
     /// # Errors
@@ -104,7 +106,7 @@ impl Supervisor {
             admin,
             log,
             files: listeners.files,
-            drain_timeout: global.drain_timeout,
+            farewell: Farewell { delay: global.shutdown_delay, drain: global.drain_timeout },
             ready,
             signals,
             runtime,
@@ -119,8 +121,7 @@ impl Supervisor {
     /// Turns the calling thread into the control thread, until a signal or [`Running::drain`] has
     /// ended every shard. The code is 0 after an orderly end and 1 after a shard broke.
     pub fn serve(self) -> ExitCode {
-        let Self { running, shards, admin, log, files, drain_timeout, ready, signals, runtime } =
-            self;
+        let Self { running, shards, admin, log, files, farewell, ready, signals, runtime } = self;
         let beside = Arc::clone(&running);
         let admin = async move {
             tokio::join!(
@@ -130,7 +131,7 @@ impl Supervisor {
                 beside.servers.deliver()
             )
         };
-        let serving = Serving::new(running, shards, signals, drain_timeout, log.as_ref());
+        let serving = Serving::new(running, shards, signals, farewell, log.as_ref());
         let code = runtime.block_on(serving.run(&ready, admin));
         if let Some(log) = log {
             log.stop();
@@ -185,13 +186,7 @@ fn ready_line(
         if shards == 1 { "" } else { "s" },
         running.driver.name(),
     );
-    for (i, (frontend, bound)) in running.snapshot.frontends.iter().zip(&running.bound).enumerate()
-    {
-        let separator = if i == 0 { "" } else { ", " };
-        let addresses: Vec<_> = bound.iter().map(ToString::to_string).collect();
-        // Writing to a string can't fail.
-        let _ = write!(line, "{separator}{} on {}", frontend.name, addresses.join(" and "));
-    }
+    line.push_str(&listing(&running.snapshot, &running.bound));
     let _ = write!(line, "; max_connections {}", room.max_connections);
     if let Some(limit) = room.derived_from {
         let _ = write!(line, " (from the limit of {limit} open files)");
@@ -204,11 +199,31 @@ fn ready_line(
     line
 }
 
+/// Where frontends listen, as in `a on 10.0.0.1:80 and [::1]:80, b on …`, cut behind
+/// [`LISTING_MAX`] bytes: what follows it must be seen, too.
+fn listing(snapshot: &Snapshot, bound: &[Vec<Address>]) -> String {
+    let mut text = String::new();
+    for (nth, (frontend, addresses)) in snapshot.frontends.iter().zip(bound).enumerate() {
+        if text.len() > LISTING_MAX {
+            let _ = write!(text, " and {} more", bound.len() - nth);
+            break;
+        }
+        // Writing to a string can't fail.
+        let _ = write!(text, "{}{} on ", if nth == 0 { "" } else { ", " }, frontend.name);
+        for (nth, address) in addresses.iter().enumerate() {
+            if text.len() > LISTING_MAX {
+                let _ = write!(text, " and {} more", addresses.len() - nth);
+                break;
+            }
+            let _ = write!(text, "{}{address}", if nth == 0 { "" } else { " and " });
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpStream;
-
-    use ringlane_core::snapshot::Address;
 
     use super::*;
 
@@ -241,6 +256,39 @@ mod tests {
                  unix:/run/a.sock and 127.0.0.1:9000"
             )
         );
+    }
+
+    #[test]
+    fn the_listing_of_a_thousand_addresses_is_cut() {
+        let bound = |ports: std::ops::Range<u16>| -> Vec<Address> {
+            ports.map(|port| Address::Inet(([127, 0, 0, 1], port).into())).collect()
+        };
+        let frontend = |nth: u16| ringlane_core::snapshot::Frontend {
+            name: format!("customer-{nth:04}"),
+            ..Default::default()
+        };
+        let snapshot = |frontends| Snapshot {
+            generation: 1,
+            max_connections: 1,
+            log_sessions: false,
+            frontends,
+            backends: Vec::new(),
+            servers: Vec::new(),
+        };
+        let one_each: Vec<_> = (1..=1000).map(|port| bound(port..port + 1)).collect();
+        let cut = listing(&snapshot((1..=1000).map(frontend).collect()), &one_each);
+        assert!(cut.len() < LISTING_MAX + 100, "{}", cut.len());
+        let listed = cut.matches(" on ").count();
+        assert!(listed > 20 && cut.ends_with(&format!(" and {} more", 1000 - listed)), "{cut}");
+        let all_in_one = listing(&snapshot(vec![frontend(1)]), &[bound(1..1001)]);
+        let listed = all_in_one.matches("127.0.0.1:").count();
+        assert!(all_in_one.ends_with(&format!(" and {} more", 1000 - listed)), "{all_in_one}");
+        // At once the longest names and paths that a file may have.
+        let name = "n".repeat(128);
+        let long = ringlane_core::snapshot::Frontend { name, ..Default::default() };
+        let path = Address::Unix("p".repeat(107).into());
+        let longest = listing(&snapshot(vec![long; 99]), &vec![vec![path; 99]; 99]);
+        assert!(longest.len() < 2 * LISTING_MAX, "{}", longest.len());
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn is_refused(address: SocketAddr) -> bool {
 
 #[test]
 fn a_drain_ends_with_the_last_session() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT] {
         let echo = Echo::start();
         let mut ringlane = Setup::to(&[echo.address]).global("drain_timeout = \"1h\"").start();
         let (address, http) = (ringlane.address(), ringlane.admin_http());
@@ -106,8 +106,9 @@ fn systemd_is_told_of_every_stage() {
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
     let ringlane = setup.environment("NOTIFY_SOCKET", path_str(&path)).start();
-    let ready = next();
-    assert!(ready.contains("READY=1\n") && ready.contains("STATUS=ringlane "), "{ready}");
+    assert_eq!(next(), "READY=1\n", "nothing else that could make it too long");
+    let status = next();
+    assert!(status.starts_with("STATUS=ringlane ") && status.len() < 200, "{status}");
     let client = session(ringlane.address());
     ringlane.signal(Signal::SIGTERM);
     let draining = next();
@@ -118,13 +119,109 @@ fn systemd_is_told_of_every_stage() {
 }
 
 #[test]
-fn signals_for_later_versions_are_answered_and_harmless() {
+fn a_unit_with_hundreds_of_frontends_is_ready_and_says_so_in_one_short_line() {
+    let frontend = |nth: u32| {
+        let name = format!("customer-with-a-long-name-{nth:04}");
+        format!("[[frontend]]\nname = \"{name}\"\nbind = \"127.0.0.1:0\"\nbackend = \"b\"\n")
+    };
+    let backend = "[[backend]]\nname = \"b\"\nserver = [{ address = \"127.0.0.1:9\" }]\n";
+    let body = (0..200).map(frontend).collect::<String>() + backend;
+    let setup = Setup::of(&body).shards(1);
+    let path = setup.path("notify.sock");
+    let systemd = UnixDatagram::bind(&path).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ringlane = setup.environment("NOTIFY_SOCKET", path_str(&path)).start();
+    let mut buffer = [0; 8192];
+    let length = systemd.recv(&mut buffer).unwrap();
+    assert_eq!(&buffer[..length], b"READY=1\n");
+    let ready = ringlane.wait_for_word(" ready: ");
+    assert!(ready.len() < 2000 && ready.contains(" more; max_connections "), "{ready}");
+    ringlane.end();
+}
+
+#[test]
+fn signals_sent_by_habit_are_answered_and_harmless() {
     let echo = Echo::start();
     let ringlane = Setup::to(&[echo.address]).start();
     let mut client = session(ringlane.address());
-    ringlane.signal(Signal::SIGHUP);
-    ringlane.wait_for_word("SIGHUP: nothing to do");
+    for (signal, answer) in [
+        (Signal::SIGHUP, "SIGHUP: nothing to do"),
+        (Signal::SIGUSR2, "SIGUSR2: nothing to do"),
+        (Signal::SIGALRM, "SIGALRM: ignored"),
+        (Signal::SIGVTALRM, "SIGVTALRM: ignored"),
+        (Signal::SIGPROF, "SIGPROF: ignored"),
+        (Signal::SIGPWR, "SIGPWR: ignored"),
+        (Signal::SIGXCPU, "SIGXCPU: ignored"),
+        (Signal::SIGIO, "SIGIO: ignored"),
+        (Signal::SIGSTKFLT, "SIGSTKFLT: ignored"),
+    ] {
+        ringlane.signal(signal);
+        ringlane.wait_for_word(answer);
+        round_trip(&mut client, b"undisturbed");
+    }
+    for signal in [Signal::SIGPIPE, Signal::SIGXFSZ, Signal::SIGWINCH, Signal::SIGURG] {
+        (0..3).for_each(|_| ringlane.signal(signal));
+    }
+    // As service managers and status bars send them.
+    for number in [nix::libc::SIGRTMIN(), nix::libc::SIGRTMIN() + 3, nix::libc::SIGRTMAX()] {
+        let pid = ringlane.process().0.to_string();
+        let sent = std::process::Command::new("kill").args([&format!("-{number}"), &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+    ringlane.wait_for_word("a real-time signal: ignored");
     round_trip(&mut client, b"undisturbed");
+    // A timer that somebody left running costs one line.
+    (0..100).for_each(|_| ringlane.signal(Signal::SIGALRM));
+    ringlane.signal(Signal::SIGUSR2);
     drop(client);
+    let said = ringlane.end();
+    assert_eq!(said.iter().filter(|line| line.contains("SIGALRM")).count(), 1, "{said:#?}");
+}
+
+#[test]
+fn a_lame_duck_serves_and_says_that_it_will_not_for_long() {
+    let echo = Echo::start();
+    let keys = "shutdown_delay = \"3s\"\ndrain_timeout = \"1h\"";
+    let mut ringlane = Setup::to(&[echo.address]).global(keys).start();
+    let address = ringlane.address();
+    ringlane.signal(Signal::SIGTERM);
+    wait_until("/healthz to say so", || !ringlane.is_healthy());
+    assert_eq!(ringlane.status()["state"], "lame_duck");
+    let mut client = session(address);
+    wait_until("new connections to be refused", || is_refused(address));
+    round_trip(&mut client, b"still served");
+    drop(client);
+    ringlane.assert_ended_well();
+    assert!(ringlane.log(1).iter().all(|record| record["close"] == "--"));
+}
+
+#[test]
+fn a_second_signal_skips_the_delay_and_a_third_one_the_drain() {
+    let echo = Echo::start();
+    let keys = "shutdown_delay = \"1h\"\ndrain_timeout = \"1h\"";
+    let mut ringlane = Setup::to(&[echo.address]).global(keys).start();
+    let client = session(ringlane.address());
+    for (signal, answer) in [
+        (Signal::SIGTERM, "SIGTERM: /healthz answers 503"),
+        (Signal::SIGQUIT, "SIGQUIT: draining"),
+        (Signal::SIGINT, "SIGINT: stopping at once"),
+    ] {
+        ringlane.signal(signal);
+        ringlane.wait_for_word(answer);
+    }
+    ringlane.assert_ended_well();
+    drop(client);
+}
+
+#[test]
+fn a_log_at_its_size_limit_costs_lines_and_no_session() {
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]).through(&["prlimit", "--fsize=4096"]);
+    let ringlane = setup.start();
+    for _ in 0..200 {
+        drop(session(ringlane.address()));
+    }
+    wait_until("lines to be lost", || ringlane.metrics()["ringlane_log_records_lost_total"] > 0.0);
+    round_trip(&mut session(ringlane.address()), b"still served");
     ringlane.end();
 }
