@@ -34,11 +34,15 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say whether a configuration file is right, and everything that is wrong with it.
+    /// Say whether a configuration file is right, and everything that is wrong with it or looks like
+    /// a mistake.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
+        /// Take warnings for errors.
+        #[arg(long)]
+        strict: bool,
     },
     /// Show a balancer at work on this machine: three servers, steady load, one server that fails.
     Demo {
@@ -64,7 +68,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let code = match arguments.command {
         Command::Run { config } => balance(&config),
-        Command::Check { config } => finish(check(&config)),
+        Command::Check { config, strict } => finish(check(&config, strict)),
         Command::Demo { time } => demo::run(time),
         Command::Ctl(ctl) => finish(ctl::run(ctl)),
         Command::Tune => finish(Ok::<_, Report>(ringlane_tuning::report())),
@@ -78,6 +82,9 @@ fn balance(file: &Path) -> ExitCode {
         Ok(config) => config,
         Err(report) => return finish(Err::<String, _>(report)),
     };
+    for warning in config.warnings.lines() {
+        say(format_args!("{warning}"));
+    }
     match Supervisor::start(config) {
         Ok(supervisor) => supervisor.serve(),
         Err(error) => {
@@ -88,15 +95,34 @@ fn balance(file: &Path) -> ExitCode {
 }
 
 /// Checks a configuration file and touches nothing else; what to tell the operator if it is right.
-fn check(file: &Path) -> Result<String, Report> {
-    let Config { snapshot, .. } = config::load(file)?;
+/// Warnings go to stderr, or count as errors if it is `strict`.
+fn check(file: &Path, strict: bool) -> Result<String, String> {
+    let Config { snapshot, warnings, .. } =
+        config::load(file).map_err(|report| counted(file, &report))?;
+    let ok = match warnings.warnings() {
+        0 => "ok".to_owned(),
+        _ if strict => return Err(counted(file, &warnings.strict())),
+        n => {
+            let _ = io::stderr().write_all(format!("{warnings}\n\n").as_bytes());
+            format!("ok, {}", count(n, "warning"))
+        }
+    };
     Ok(format!(
-        "{}: ok ({}, {}, {})\n",
+        "{}: {ok} ({}, {}, {})\n",
         file.display(),
         count(snapshot.frontends.len(), "frontend"),
         count(snapshot.backends.len(), "backend"),
         count(snapshot.servers.len(), "server"),
     ))
+}
+
+/// A report with how much is in it.
+fn counted(file: &Path, report: &Report) -> String {
+    let mut counts = count(report.errors(), "error");
+    if report.warnings() > 0 {
+        counts += &format!(", {}", count(report.warnings(), "warning"));
+    }
+    format!("{report}\n\n{}: {counts}", file.display())
 }
 
 fn count(n: usize, noun: &str) -> String {
@@ -151,7 +177,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("test.toml");
         std::fs::write(&file, text).unwrap();
-        let outcome = check(&file).map_err(|report| report.to_string());
+        let outcome = check(&file, false);
         outcome.map(|text| text.replace(&file.display().to_string(), "test.toml"))
     }
 
@@ -176,7 +202,7 @@ mod tests {
 
     #[test]
     fn check_says_which_file_is_missing() {
-        let report = check(Path::new("no/such/file.toml")).unwrap_err().to_string();
+        let report = check(Path::new("no/such/file.toml"), false).unwrap_err();
         assert!(report.contains("no/such/file.toml"), "{report}");
     }
 

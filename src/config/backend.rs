@@ -88,7 +88,7 @@ pub(super) struct Backend<'a> {
 #[derive(Debug)]
 pub(super) struct Server<'a> {
     /// The table, for later complaints.
-    table: Table<'a>,
+    pub(super) table: Table<'a>,
     /// The given name, or the address as it was written.
     pub(super) name: Option<At<&'a str>>,
     pub(super) place: Option<Where>,

@@ -15,6 +15,7 @@ use ringlane_core::health::{Ejection, LagLimit, OnChange, OnConflict, Rules};
 use ringlane_core::snapshot::Address;
 
 use super::duration;
+use super::machine::Wanted;
 use super::table::{At, Table};
 use super::words::Place;
 pub use tls::{Tls, Trust};
@@ -349,19 +350,26 @@ fn login(table: &Table<'_>, kind: &str) -> Login {
 }
 
 fn secret(table: &Table<'_>, key: &'static str) -> Option<Secret> {
-    if let Some(text) = table.value(key)?.as_str() {
+    let value = table.value(key)?;
+    if let Some(text) = value.as_str() {
+        table.want(text.span, Wanted::OwnSecret);
         return Some(Secret::Text(text.value.to_owned()));
     }
     let mut inner = table.table(key, Place::Secret)?;
     inner.call(format!("{key} of {}", table.called()));
     inner.refuse_unknown_keys();
     match (text(&inner, "file"), text(&inner, "env")) {
-        (Some(file), None) => Some(Secret::File(file.into())),
-        (None, Some(name)) => Some(Secret::Variable(name)),
+        (Some(file), None) => {
+            table.want(value.span, Wanted::Password(file.clone().into()));
+            Some(Secret::File(file.into()))
+        }
+        (None, Some(name)) => {
+            table.want(value.span, Wanted::Variable(name.clone()));
+            Some(Secret::Variable(name))
+        }
         _ => {
-            let span = table.value(key)?.span;
             let why = "it must have either file or env";
-            table.report(table.unusable(key, span, why));
+            table.report(table.unusable(key, value.span, why));
             None
         }
     }
@@ -374,7 +382,10 @@ fn command(table: &Table<'_>) -> Vec<String> {
     let words: Option<Vec<String>> =
         words.iter().map(|word| Some(word.as_str()?.value.to_owned())).collect();
     match words {
-        Some(words) if !words.is_empty() => words,
+        Some(words) if !words.is_empty() => {
+            table.want(value.span, Wanted::Program(words[0].clone().into()));
+            words
+        }
         _ => {
             table.wrong_type("command", &value, "an array of strings, the program first");
             Vec::new()

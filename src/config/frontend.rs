@@ -11,6 +11,8 @@ use ringlane_core::snapshot::{
 };
 
 use super::address::{self, Problem};
+use super::machine::Wanted;
+use super::report::Diagnostic;
 use super::route;
 use super::sockets;
 use super::table::{At, Table};
@@ -137,7 +139,12 @@ fn check_mode(table: &Table<'_>) {
 
 fn bind(table: &Table<'_>) -> Vec<At<Address>> {
     let read = |At { value: text, span }: At<&str>| match address::listener(text) {
-        Ok(value) => Some(At { value, span }),
+        Ok(value) => {
+            if let Address::Unix(path) = &value {
+                table.want(span.clone(), Wanted::SocketFolder(path.clone()));
+            }
+            Some(At { value, span })
+        }
         Err(Problem { why, hint }) => {
             let diagnostic = table.unusable("bind", span, &why);
             table.report(match hint {
@@ -180,7 +187,16 @@ fn networks(table: &Table<'_>, key: &'static str) -> Vec<IpNet> {
             continue;
         };
         match address::network(text) {
-            Some(net) => networks.push(net),
+            Some(net) => {
+                if net.addr() != net.network() {
+                    let title =
+                        format!("{net} in {key} of {} is wider than it looks", table.called());
+                    let label = format!("it means all of {}", net.trunc());
+                    let hint = format!("write {}, or {} for one address", net.trunc(), net.addr());
+                    table.report(Diagnostic::at(span, title).label(label).hint(hint).warning());
+                }
+                networks.push(net);
+            }
             None => {
                 let why = "it must be a network such as 10.0.0.0/8, or an IP address";
                 table.report(table.unusable(key, span, why));
@@ -225,8 +241,10 @@ fn timeout(table: &Table<'_>) -> Timeout {
     let duration = |key, otherwise| inner.duration(key).unwrap_or(otherwise);
     timeout.greeting = duration("greeting", timeout.greeting);
     timeout.connect = duration("connect", timeout.connect);
-    timeout.client = duration("client", duration("idle", timeout.client));
-    timeout.server = duration("server", duration("idle", timeout.server));
+    // Read once: what is wrong with it is reported with each reading.
+    let idle = inner.duration("idle");
+    timeout.client = duration("client", idle.unwrap_or(timeout.client));
+    timeout.server = duration("server", idle.unwrap_or(timeout.server));
     timeout.fin = inner.duration("fin");
     inner.refuse_unknown_keys();
     timeout

@@ -9,6 +9,7 @@ use ringlane_core::snapshot::Address;
 
 use super::address;
 use super::lower::Claims;
+use super::machine::Wanted;
 use super::names::{self, Resolver};
 use super::report::Diagnostic;
 use super::table::{At, Table};
@@ -87,7 +88,8 @@ fn read_admin(table: &Table<'_>, claims: &mut Claims) -> Admin {
     if let Some(At { value, span }) = table.string("socket") {
         match address::socket_path(value) {
             Ok(path) => {
-                claims.claim(table, &Address::Unix(path.clone()), span);
+                claims.claim(table, &Address::Unix(path.clone()), span.clone());
+                table.want(span, Wanted::SocketFolder(path.clone()));
                 admin.socket = Some(path);
             }
             Err(why) => {
@@ -118,7 +120,18 @@ fn read_access_log(table: &Table<'_>) -> AccessLog {
     let format = table.choice("format", &formats, &[("plain", "text")]).unwrap_or_default();
     let destination = match table.string("to") {
         Some(to) => match destination(to.value) {
-            Ok(destination) => destination,
+            Ok(destination) => {
+                match &destination {
+                    LogDestination::Stderr => {}
+                    LogDestination::File(path) => {
+                        table.want(to.span, Wanted::LogFolder(path.clone()));
+                    }
+                    LogDestination::Syslog(path) => {
+                        table.want(to.span, Wanted::Socket(path.clone()));
+                    }
+                }
+                destination
+            }
             Err(why) => {
                 table.report(unusable_destination(table, to, &why));
                 LogDestination::default()

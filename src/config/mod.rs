@@ -1,9 +1,10 @@
 //! The configuration file: TOML text in, a checked [`Snapshot`] out, or a report of all that is wrong.
 //!
-//! What this is not: it binds nothing, looks at nothing of the host, and keeps nothing; a limit that
-//! depends on the host is derived by `control`, which also looks names up. The way through the modules:
-//! `syntax` (what the TOML parser complains about) → `global`, `frontend`, `backend` (one reader per
-//! table, on `table`) → `lower` (references, duplicates, ids). `words` knows every key, `report` shows what went wrong.
+//! What this is not: it binds nothing and keeps nothing; a limit that depends on the host is derived
+//! by `control`, which also looks names up. The way through the modules: `syntax` (what the TOML parser
+//! complains about) → `global`, `frontend`, `backend` (one reader per table, on `table`) → `loops`,
+//! `warnings` and, for a file, `machine` → `lower` (references, duplicates, ids). `words` knows every
+//! key, `synonyms` those of other balancers, `report` shows what went wrong.
 //!
 //! Invariant: a reader that can't use a value records a diagnostic and goes on with a placeholder,
 //! so that one run finds every error; a [`Config`] leaves this module only when no diagnostic was
@@ -14,18 +15,23 @@ mod backend;
 mod bitrate;
 mod check;
 mod duration;
+mod foreign;
 mod frontend;
 mod global;
+mod loops;
 mod lower;
+mod machine;
 mod names;
 mod passing;
 mod report;
 mod route;
 mod sockets;
+mod synonyms;
 mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
+mod warnings;
 mod words;
 
 use std::fs::File;
@@ -59,6 +65,8 @@ pub struct Config {
     pub watches: Vec<Watch>,
     /// The servers that are given by name.
     pub lookups: Vec<Lookup>,
+    /// What is allowed and most likely a mistake.
+    pub warnings: Report,
 }
 
 /// The `[global]` table.
@@ -158,7 +166,10 @@ pub enum LogDestination {
 pub fn load(path: &Path) -> Result<Config, Report> {
     let name = path.display().to_string();
     match read(path) {
-        Ok(bytes) => parse_bytes(&name, bytes),
+        Ok(bytes) => match String::from_utf8(bytes) {
+            Ok(text) => read_text(&name, &text, Some(path)),
+            Err(error) => Err(not_text(&name, &error)),
+        },
         Err(error) => {
             let title = format!("can't read the configuration file {name}: {error}");
             let hint = "--config names a TOML file that this user may read";
@@ -178,17 +189,27 @@ pub fn parse_bytes(name: &str, bytes: Vec<u8>) -> Result<Config, Report> {
     }
 }
 
-/// Checks a configuration given as text; `name` is what the report calls it.
+/// Checks a configuration given as text; `name` is what the report calls it. Nothing of the host is
+/// looked at.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
+    read_text(name, text, None)
+}
+
+/// Checks a configuration; that of a file also against the host.
+fn read_text(name: &str, text: &str, file: Option<&Path>) -> Result<Config, Report> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let sink = Sink::default();
     let (document, errors) = DeTable::parse_recoverable(text);
+    if let Some(mistaken) = foreign::recognise(name, text).filter(|_| !errors.is_empty()) {
+        return Err(Report::single(name, text, mistaken));
+    }
     syntax::read(&sink, text, &errors);
     let root = Table::root(&sink, document.get_ref());
     let mut claims = lower::Claims::default();
+    let own = file.map(|_| loops::own_addresses()).unwrap_or_default();
     let global = global::read(root.table("global", Place::Global), &mut claims);
     let frontends = root.tables("frontend", Place::Frontend);
     if root.lacks("frontend") {
@@ -205,10 +226,16 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
     let mut slots_left = names::SLOTS_ALL_MAX;
     let mut backends: Vec<_> =
         backends.into_iter().map(|table| backend::read(table, &mut slots_left)).collect();
-    let watches = backends.iter_mut().map(|backend| std::mem::take(&mut backend.watch)).collect();
+    loops::refuse(&root, &frontends, &backends, &own);
     root.refuse_unknown_keys();
+    sink.suspect(|| warnings::look(&root, &global, &frontends, &backends));
+    if let Some(file) = file {
+        machine::look(&sink, sink.take_wanted(), file);
+    }
+    let watches = backends.iter_mut().map(|backend| std::mem::take(&mut backend.watch)).collect();
     let (snapshot, lookups) = lower::snapshot(&sink, &global, frontends, backends, &mut claims);
-    sink.finish(name, text).map(|()| Config { global, snapshot, watches, lookups })
+    let warnings = sink.finish(name, text)?;
+    Ok(Config { global, snapshot, watches, lookups, warnings })
 }
 
 /// The bytes of a file, unless they are too many.

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, and how it is shown.
+//! What is wrong with a configuration, or most likely a mistake, and how it is shown.
 //!
 //! Readers record [`Diagnostic`]s in the [`Sink`]; at the end they become one [`Report`]. Not here:
 //! what is an error (the readers decide) and where it is printed (the command line decides).
@@ -13,6 +13,8 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
+use super::machine::Wanted;
+
 /// Diagnostics that a report shows; more are only counted.
 const SHOWN_MAX: usize = 100;
 
@@ -22,8 +24,8 @@ const QUOTED_MAX: usize = 60;
 /// Columns before a source line is cut around what it is shown for.
 const COLUMNS: usize = 140;
 
-/// Everything that is wrong with a configuration, in the order of the file.
-#[derive(Debug)]
+/// Everything that is wrong with a configuration or looks like a mistake, in the order of the file.
+#[derive(Debug, Default)]
 pub struct Report {
     name: String,
     text: String,
@@ -36,17 +38,44 @@ impl Report {
         Self { name: name.to_owned(), text: text.to_owned(), diagnostics: vec![diagnostic] }
     }
 
-    /// How many errors there are.
-    pub fn len(&self) -> usize {
-        self.diagnostics.len()
+    /// How many errors there are; a report that was returned as an error has at least one.
+    pub fn errors(&self) -> usize {
+        self.diagnostics.iter().filter(|diagnostic| !diagnostic.is_warning).count()
     }
 
-    /// Whether there is no error; a report that was returned has at least one.
-    pub fn is_empty(&self) -> bool {
-        self.diagnostics.is_empty()
+    /// How many warnings there are.
+    pub fn warnings(&self) -> usize {
+        self.diagnostics.len() - self.errors()
     }
 
-    /// All errors as text, each with file, line, column, caret and hints.
+    /// The same with every warning as an error.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        self.diagnostics.iter_mut().for_each(|diagnostic| diagnostic.is_warning = false);
+        self
+    }
+
+    /// Each diagnostic as one line: file, line, what it is about, why, and what to do.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.diagnostics.iter().map(|diagnostic| {
+            let level = if diagnostic.is_warning { "warning" } else { "error" };
+            let mut line = format!("{level}: {}", self.name);
+            if let Some((span, _)) = &diagnostic.primary {
+                let before = &self.text[..within(&self.text, span).start];
+                line += &format!(":{}", before.matches('\n').count() + 1);
+            }
+            line += &format!(": {}", diagnostic.title);
+            if let Some((_, label)) = diagnostic.primary.as_ref().filter(|(_, l)| !l.is_empty()) {
+                line += &format!(": {label}");
+            }
+            for hint in &diagnostic.hints {
+                line += &format!("; {hint}");
+            }
+            line
+        })
+    }
+
+    /// All of it as text, each diagnostic with file, line, column, caret and hints.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.term_width(COLUMNS);
@@ -57,7 +86,8 @@ impl Report {
             .map(|diagnostic| renderer.render(&[diagnostic.group(&self.name, &self.text)]))
             .collect();
         if let Some(more) = self.diagnostics.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
-            shown.push(format!("and {more} more errors in {}", self.name));
+            let noun = if self.warnings() == 0 { "errors" } else { "errors and warnings" };
+            shown.push(format!("and {more} more {noun} in {}", self.name));
         }
         shown.join("\n\n")
     }
@@ -81,6 +111,8 @@ pub(super) struct Diagnostic {
     also: Option<(Range<usize>, String)>,
     hints: Vec<String>,
     certainty: Certainty,
+    /// Whether the configuration can be run all the same.
+    is_warning: bool,
 }
 
 /// How a diagnostic gets on with syntax errors, after which the parser can only guess.
@@ -108,7 +140,14 @@ impl Diagnostic {
             also: None,
             hints: Vec::new(),
             certainty: Certainty::Presence,
+            is_warning: false,
         }
+    }
+
+    /// It is allowed, and most likely a mistake.
+    pub(super) fn warning(mut self) -> Self {
+        self.is_warning = true;
+        self
     }
 
     /// What to say at the caret.
@@ -148,7 +187,8 @@ impl Diagnostic {
     }
 
     fn group<'a>(&'a self, name: &'a str, text: &'a str) -> Group<'a> {
-        let mut group = Group::with_title(Level::ERROR.primary_title(self.title.as_str()));
+        let level = if self.is_warning { Level::WARNING } else { Level::ERROR };
+        let mut group = Group::with_title(level.primary_title(self.title.as_str()));
         if let Some((span, label)) = &self.primary {
             let also = self.also.as_ref().map(|(span, label)| (within(text, span), label));
             let span = within(text, span);
@@ -189,25 +229,51 @@ pub(super) fn quoted(word: &str) -> String {
     }
 }
 
-/// Where readers record what is wrong.
+/// Where readers record what is wrong, and what must be on the host.
 #[derive(Debug, Default)]
-pub(super) struct Sink(RefCell<Vec<Diagnostic>>);
+pub(super) struct Sink {
+    diagnostics: RefCell<Vec<Diagnostic>>,
+    /// Warnings about the file as a whole, which errors may have caused.
+    suspicions: RefCell<Vec<Diagnostic>>,
+    wanted: RefCell<Vec<(Range<usize>, String, Wanted)>>,
+}
 
 impl Sink {
     /// Records a diagnostic.
     pub(super) fn add(&self, diagnostic: Diagnostic) {
-        self.0.borrow_mut().push(diagnostic);
+        self.diagnostics.borrow_mut().push(diagnostic);
     }
 
-    /// The report of all that was recorded, if anything was.
-    pub(super) fn finish(self, name: &str, text: &str) -> Result<(), Report> {
-        let mut diagnostics = self.0.into_inner();
+    /// Records what must be on the host for the object that `owner` names.
+    pub(super) fn want(&self, span: Range<usize>, owner: &str, wanted: Wanted) {
+        self.wanted.borrow_mut().push((span, owner.to_owned(), wanted));
+    }
+
+    /// What must be on the host.
+    pub(super) fn take_wanted(&self) -> Vec<(Range<usize>, String, Wanted)> {
+        self.wanted.take()
+    }
+
+    /// What `look` records counts only if nothing turns out to be wrong.
+    pub(super) fn suspect(&self, look: impl FnOnce()) {
+        let before = self.diagnostics.borrow().len();
+        look();
+        self.suspicions.borrow_mut().extend(self.diagnostics.borrow_mut().drain(before..));
+    }
+
+    /// The report of all that was recorded: of warnings, or of what is wrong as well.
+    ///
+    /// # Errors
+    /// The report, if there is an error in it.
+    pub(super) fn finish(self, name: &str, text: &str) -> Result<Report, Report> {
+        let mut diagnostics = self.diagnostics.into_inner();
+        if diagnostics.iter().all(|diagnostic| diagnostic.is_warning) {
+            diagnostics.extend(self.suspicions.into_inner());
+        }
         drop_consequences(text, &mut diagnostics);
         diagnostics.sort_by_key(Diagnostic::start);
-        if diagnostics.is_empty() {
-            return Ok(());
-        }
-        Err(Report { name: name.to_owned(), text: text.to_owned(), diagnostics })
+        let report = Report { name: name.to_owned(), text: text.to_owned(), diagnostics };
+        if report.errors() == 0 { Ok(report) } else { Err(report) }
     }
 }
 

@@ -12,6 +12,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::address;
 use super::duration;
+use super::machine::Wanted;
 use super::report::{Diagnostic, Sink, quoted};
 use super::words::{self, Place};
 
@@ -53,6 +54,11 @@ impl<'a> Table<'a> {
     /// Says how this table is called in a sentence.
     pub(super) fn call(&mut self, called: String) {
         self.called = called;
+    }
+
+    /// Records what must be on the host for what this table is about.
+    pub(super) fn want(&self, span: Range<usize>, wanted: Wanted) {
+        self.sink.want(span, &self.called, wanted);
     }
 
     /// Records a diagnostic.

@@ -4,6 +4,7 @@
 mod accepted;
 mod checks;
 mod documents;
+mod golden;
 mod properties;
 mod refused;
 mod refused_routes;

@@ -38,7 +38,7 @@ use super::metrics::Format;
 use super::privileges::{Identity, PrivilegesError};
 use super::running::Stage;
 use super::signals::block_here;
-use super::sockets::{Problem, SocketFiles, clear_stale};
+use super::sockets::{Problem, SocketFiles, make_room};
 use super::{metrics, status};
 use crate::config;
 use connection::Bounded;
@@ -115,7 +115,7 @@ pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
     let mut bound = Bound::default();
     if let Some(path) = &admin.socket {
         let error = |problem| BindError { place: Place::Socket(path.clone()), problem };
-        clear_stale(path).map_err(error)?;
+        make_room(path).map_err(error)?;
         bound.socket = Some(bind_unix(path).map_err(|e| error(problem(e)))?);
         bound.files.add(path).map_err(|e| error(problem(e)))?;
     }

@@ -136,7 +136,7 @@ fn check_free(address: &Address, transparent: bool) -> Result<(), Problem> {
         Address::Inet(inet) if inet.port() == 0 => Ok(()),
         Address::Inet(inet) => check_port(*inet, transparent)
             .map_err(|refused| Problem::from_listen(refused, &Congestion::Host)),
-        Address::Unix(path) => clear_stale(path),
+        Address::Unix(path) => make_room(path),
     }
 }
 
@@ -154,8 +154,20 @@ fn check_port(address: SocketAddr, transparent: bool) -> Result<(), Refused> {
     told.and_then(|()| socket.bind(&address.into())).map_err(plain)
 }
 
+/// Makes room for a socket file: creates its folder if that alone is missing, and removes a file that
+/// nobody listens at any more.
+pub(super) fn make_room(path: &Path) -> Result<(), Problem> {
+    if let Some(folder) = path.parent()
+        && !folder.exists()
+        && let Err(error) = fs::create_dir(folder)
+    {
+        return Err(Problem::Folder(folder.to_owned(), error));
+    }
+    clear_stale(path)
+}
+
 /// Removes a socket file that nobody listens at any more.
-pub(super) fn clear_stale(path: &Path) -> Result<(), Problem> {
+fn clear_stale(path: &Path) -> Result<(), Problem> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(Problem::from_bind(error)),
@@ -253,6 +265,8 @@ pub(super) enum Problem {
     InUse,
     /// The path names a file of another kind.
     NotASocket,
+    /// Its folder is missing and could not be created.
+    Folder(PathBuf, io::Error),
     /// A socket file that nobody listens at could not be removed.
     Stale(io::Error),
     /// The kernel has no such congestion control.
@@ -306,6 +320,12 @@ fn errno(error: &io::Error) -> Errno {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Folder(folder, error) => write!(
+                f,
+                "the folder {} does not exist and can't be created ({error}): create it, or let \
+                 systemd do so (RuntimeDirectory)",
+                folder.display()
+            ),
             Self::InUse => write!(
                 f,
                 "another program listens there: stop it (`ss -lpn` shows who it is) or choose \

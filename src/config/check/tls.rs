@@ -10,6 +10,7 @@ use rustls::pki_types::ServerName;
 
 use super::text;
 use crate::config::address::absolute_path;
+use crate::config::machine::Wanted;
 use crate::config::table::{At, Table};
 
 /// Bytes in the longest name of a protocol (RFC 7301, section 3.1).
@@ -128,7 +129,10 @@ fn server_name(table: &Table<'_>) -> Option<ServerName<'static>> {
 fn ca(table: &Table<'_>) -> Option<PathBuf> {
     let At { value, span } = table.string("ca")?;
     match absolute_path(value) {
-        Ok(path) => Some(path),
+        Ok(path) => {
+            table.want(span, Wanted::File(path.clone()));
+            Some(path)
+        }
         Err(why) => {
             table.report(table.unusable("ca", span, &why));
             None

@@ -246,7 +246,7 @@ fn says_why_a_file_cannot_be_read() {
         (Path::new("/dev/zero").to_owned(), "larger than 4 MiB"),
     ] {
         let report = load(&path).unwrap_err();
-        assert_eq!(report.len(), 1);
+        assert_eq!(report.errors(), 1);
         assert!(report.to_string().contains(complaint), "{report}");
     }
 }
@@ -258,7 +258,7 @@ fn a_name_stands_for_as_many_servers_as_it_has_slots() {
   { name = "web", address = "web.internal:80", slots = 2, weight = 3 },
   { address = "10.0.0.1:80" },
   { name = "pg", address = "srv:_postgresql._tcp.example.org" },
-  { name = "one", address = "localhost:80", backup = true },
+  { name = "one", address = "localhost:81", backup = true },
 ]"#,
     );
     let Config { snapshot, lookups, .. } = parse(&text).unwrap();
@@ -282,7 +282,7 @@ fn a_name_stands_for_as_many_servers_as_it_has_slots() {
         [
             lookup(addresses("web.internal", 80), "web", 0, 2, 3),
             lookup(srv, "pg", 3, 16, 1000),
-            lookup(addresses("localhost", 80), "one", 19, 1, 1),
+            lookup(addresses("localhost", 81), "one", 19, 1, 1),
         ]
     );
 }

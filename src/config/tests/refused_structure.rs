@@ -433,7 +433,7 @@ fn an_address_of_two_forms_is_bound_twice() {
         &format!("{text}bind = [\"127.0.0.1:80\", \"[::ffff:127.0.0.1]:80\"]"),
         r#"
 error: 127.0.0.1:80 is bound twice
- --> test.toml:7:26
+ --> test.toml:7:25
   |
 7 | bind = ["127.0.0.1:80", "[::ffff:127.0.0.1]:80"]
   |         --------------  ^^^^^^^^^^^^^^^^^^^^^^^ again by frontend "b"
@@ -580,41 +580,6 @@ error: "global" is there twice
   |  ^^^^^^ again here
   |
   = help: keep one of the two; a further frontend or backend begins with [[frontend]] or [[backend]]
-"#,
-    );
-}
-
-#[test]
-fn another_format_altogether() {
-    check(
-        r#"frontend a
-    bind *:80
-    default_backend pg
-"#,
-        r#"
-error: this is not TOML: key with no value, expected `=`
- --> test.toml:1:10
-  |
-1 | frontend a
-  |          ^
-  |
-  = help: a line is either [table], [[table]] or key = value
-
-error: this is not TOML: key with no value, expected `=`
- --> test.toml:2:10
-  |
-2 |     bind *:80
-  |          ^
-  |
-  = help: a line is either [table], [[table]] or key = value
-
-error: this is not TOML: key with no value, expected `=`
- --> test.toml:3:21
-  |
-3 |     default_backend pg
-  |                     ^
-  |
-  = help: a line is either [table], [[table]] or key = value
 "#,
     );
 }

@@ -1,0 +1,263 @@
+//! Chains of the file's own listeners that lead back to themselves: one session would open others
+//! without end.
+//!
+//! A frontend leads to another where one of its servers, or a mirror, is an address at which that one
+//! listens. A chain that ends somewhere else is fine. Seen are fixed addresses and `localhost`; a
+//! listener at all addresses is met at loopback addresses and at those of this host's interfaces. Not
+//! here: loops by way of other programs, which limits stop (docs/operations.md). Invariant: every
+//! error names all hops.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+
+use ringlane_core::snapshot::Address;
+
+use super::address::Place as Where;
+use super::backend::Backend;
+use super::frontend::Frontend;
+use super::names::Name;
+use super::report::Diagnostic;
+use super::table::Table;
+use super::words::Place;
+
+/// One way from a frontend to another.
+struct Hop {
+    to: usize,
+    /// Where the address of the server stands.
+    span: Range<usize>,
+    /// The backend and server on the way, as a sentence has them.
+    by: String,
+}
+
+/// Records every chain that leads back to where it began. `own` are the addresses of this host.
+pub(super) fn refuse(
+    root: &Table<'_>,
+    frontends: &[Frontend<'_>],
+    backends: &[Backend<'_>],
+    own: &[IpAddr],
+) {
+    let listeners = Listeners::of(frontends, own);
+    let mut by_name: HashMap<&str, Vec<(Vec<usize>, Range<usize>, String)>> = HashMap::new();
+    for backend in backends {
+        let Some(name) = &backend.name else { continue };
+        let ways = ways(backend).filter_map(|(addresses, span, by)| {
+            let to: Vec<usize> = addresses.iter().flat_map(|at| listeners.at(at)).collect();
+            (!to.is_empty()).then_some((to, span, by))
+        });
+        by_name.entry(name.value).or_insert_with(|| ways.collect());
+    }
+    let hops: Vec<Vec<Hop>> = frontends.iter().map(|frontend| hops(frontend, &by_name)).collect();
+    for chain in circles(&hops) {
+        report(root, frontends, &hops, &chain);
+    }
+}
+
+/// Everywhere that sessions of a backend go.
+fn ways(backend: &Backend<'_>) -> impl Iterator<Item = (Vec<Address>, Range<usize>, String)> {
+    let servers = backend.servers.iter().filter_map(|server| {
+        let span = server.table.value("address")?.span;
+        let addresses = match server.place.as_ref()? {
+            Where::Fixed(address) => vec![address.clone()],
+            Where::Named(Name::Addresses { name, port }) if name == "localhost" => {
+                let local = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+                local.map(|ip| Address::Inet(SocketAddr::new(ip, *port))).into()
+            }
+            Where::Named(_) => return None,
+        };
+        Some((addresses, span, server.table.called().to_owned()))
+    });
+    let mirror = backend.settings.mirror.as_ref().and_then(|mirror| {
+        let inner = backend.table.table("mirror", Place::Mirror)?;
+        let by = format!("the mirror of {}", backend.table.called());
+        Some((vec![mirror.server.clone()], inner.value("server")?.span, by))
+    });
+    servers.chain(mirror)
+}
+
+fn hops(
+    frontend: &Frontend<'_>,
+    ways: &HashMap<&str, Vec<(Vec<usize>, Range<usize>, String)>>,
+) -> Vec<Hop> {
+    let routed = frontend.routes.iter().map(|entry| entry.backend.as_ref());
+    let mut names: Vec<&str> = std::iter::once(frontend.backend.as_ref())
+        .chain(routed)
+        .flatten()
+        .map(|name| name.value)
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let ways = names.iter().filter_map(|name| ways.get(name)).flatten();
+    let each = |(to, span, by): &(Vec<usize>, Range<usize>, String)| {
+        let hop = |to: &usize| Hop { to: *to, span: span.clone(), by: by.clone() };
+        to.iter().map(hop).collect::<Vec<_>>()
+    };
+    ways.flat_map(each).collect()
+}
+
+/// Who listens where.
+struct Listeners<'a> {
+    by_address: HashMap<Address, usize>,
+    /// Those at all addresses, by port and whether of IPv4.
+    anywhere: HashMap<(u16, bool), usize>,
+    own: &'a [IpAddr],
+}
+
+impl<'a> Listeners<'a> {
+    fn of(frontends: &[Frontend<'_>], own: &'a [IpAddr]) -> Self {
+        let (mut by_address, mut anywhere) = (HashMap::new(), HashMap::new());
+        for (index, frontend) in frontends.iter().enumerate() {
+            for bind in &frontend.bind {
+                match &bind.value {
+                    Address::Inet(inet) if inet.port() == 0 => continue,
+                    Address::Inet(inet) if inet.ip().is_unspecified() => {
+                        anywhere.entry((inet.port(), inet.is_ipv4())).or_insert(index);
+                    }
+                    _ => {}
+                }
+                by_address.entry(bind.value.clone()).or_insert(index);
+            }
+        }
+        Self { by_address, anywhere, own }
+    }
+
+    /// The frontend that takes connections to an address.
+    fn at(&self, address: &Address) -> Option<usize> {
+        if let Some(index) = self.by_address.get(address) {
+            return Some(*index);
+        }
+        let Address::Inet(inet) = address else { return None };
+        let ip = inet.ip();
+        if ip.is_unspecified() {
+            // The kernel connects to the loopback address of the family then.
+            let local: IpAddr = match ip {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            };
+            let local = Address::Inet(SocketAddr::new(local, inet.port()));
+            return self.by_address.get(&local).copied();
+        }
+        let is_local = ip.is_loopback() || self.own.contains(&ip);
+        let index = self.anywhere.get(&(inet.port(), ip.is_ipv4())).filter(|_| is_local);
+        index.copied()
+    }
+}
+
+/// One chain for every hop that closes one: the frontends and the hop that each takes, by index.
+fn circles(hops: &[Vec<Hop>]) -> Vec<Vec<(usize, usize)>> {
+    let mut found = Vec::new();
+    let mut is_done = vec![false; hops.len()];
+    let mut place = vec![None; hops.len()];
+    for start in 0..hops.len() {
+        let mut chain: Vec<(usize, usize)> = Vec::new();
+        let mut next = (!is_done[start]).then_some(start);
+        loop {
+            if let Some(entered) = next.take() {
+                place[entered] = Some(chain.len());
+                chain.push((entered, 0));
+            }
+            let Some((frontend, hop)) = chain.last_mut() else { break };
+            let Some(way) = hops[*frontend].get(*hop) else {
+                place[*frontend] = None;
+                is_done[*frontend] = true;
+                chain.pop();
+                if let Some((_, hop)) = chain.last_mut() {
+                    *hop += 1;
+                }
+                continue;
+            };
+            match place[way.to] {
+                Some(first) => {
+                    found.push(chain[first..].to_vec());
+                    if let Some((_, hop)) = chain.last_mut() {
+                        *hop += 1;
+                    }
+                }
+                None if is_done[way.to] => *hop += 1,
+                None => next = Some(way.to),
+            }
+        }
+    }
+    found
+}
+
+fn report(
+    root: &Table<'_>,
+    frontends: &[Frontend<'_>],
+    hops: &[Vec<Hop>],
+    chain: &[(usize, usize)],
+) {
+    let Some(&(last, hop)) = chain.last() else { return };
+    let closing = &hops[last][hop];
+    let first = frontends[closing.to].table.called();
+    let mut way = String::new();
+    for &(frontend, hop) in chain {
+        way += &format!("{} → {} → ", frontends[frontend].table.called(), hops[frontend][hop].by);
+    }
+    root.report(
+        Diagnostic::at(closing.span.clone(), format!("sessions of {first} come back to it"))
+            .label(format!("{first} listens here"))
+            .hint(format!("the chain: {way}{first}"))
+            .hint("one session would open others without end; write where the server really is"),
+    );
+}
+
+/// The addresses of this host's interfaces, as far as the kernel says.
+pub(super) fn own_addresses() -> Vec<IpAddr> {
+    let v4 = fs::read_to_string("/proc/thread-self/net/fib_trie").unwrap_or_default();
+    let v6 = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+    local_v4(&v4).chain(local_v6(&v6)).collect()
+}
+
+/// Leaves of the routing trie that are local addresses: `|-- 10.0.0.5`, then `/32 host LOCAL`.
+fn local_v4(trie: &str) -> impl Iterator<Item = IpAddr> {
+    let mut leaf = None;
+    trie.lines().filter_map(move |line| {
+        if let Some((_, ip)) = line.split_once("|-- ") {
+            leaf = ip.trim().parse().ok().map(IpAddr::V4);
+            return None;
+        }
+        line.trim().starts_with("/32 host LOCAL").then_some(leaf).flatten()
+    })
+}
+
+/// Lines that begin with an address of 32 hexadecimal digits.
+fn local_v6(lines: &str) -> impl Iterator<Item = IpAddr> {
+    lines.lines().filter_map(|line| {
+        let bits = u128::from_str_radix(line.split_whitespace().next()?, 16).ok()?;
+        Some(IpAddr::V6(Ipv6Addr::from_bits(bits)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_interfaces_are_read() {
+        let trie = "Local:\n  +-- 0.0.0.0/0 3 0 5\n     |-- 0.0.0.0\n        /0 universe UNICAST\n\
+                    \x20    |-- 10.0.0.5\n        /32 host LOCAL\n     |-- 10.0.0.255\n        \
+                    /32 link BROADCAST\n";
+        assert_eq!(local_v4(trie).collect::<Vec<_>>(), [IpAddr::from([10, 0, 0, 5])]);
+        let lines = "20010db8000000000000000000000001 02 40 00 80 eth0\nx\n";
+        let expected: IpAddr = "2001:db8::1".parse().unwrap();
+        assert_eq!(local_v6(lines).collect::<Vec<_>>(), [expected]);
+    }
+
+    #[test]
+    fn circles_are_found_once_each_and_long_chains_take_no_stack() {
+        let hop = |to| Hop { to, span: 0..0, by: String::new() };
+        let graph = |edges: &[&[usize]]| -> Vec<Vec<Hop>> {
+            edges.iter().map(|to| to.iter().map(|to| hop(*to)).collect()).collect()
+        };
+        let found = |edges: &[&[usize]]| circles(&graph(edges));
+        assert!(found(&[&[1, 2], &[2], &[]]).is_empty(), "a diamond is none");
+        assert_eq!(found(&[&[0]]), [[(0, 0)]]);
+        assert_eq!(found(&[&[1], &[2], &[0]]), [[(0, 0), (1, 0), (2, 0)]]);
+        assert_eq!(found(&[&[1], &[2], &[1]]), [[(1, 0), (2, 0)]], "without what leads there");
+        assert_eq!(found(&[&[1], &[0, 1]]).len(), 2);
+        let long: Vec<Vec<Hop>> = (1..=100_000).map(|n| vec![hop(n % 100_000)]).collect();
+        assert_eq!(circles(&long)[0].len(), 100_000);
+    }
+}

@@ -1,0 +1,151 @@
+//! What a configuration takes for granted of the host, and whether it is there.
+//!
+//! Readers record [`Wanted`] things with their place in the file; they are looked at only when a file is
+//! read from the disk, never for a text. What is missing is a warning, since it may come later: a
+//! password that a secret store writes, a folder that systemd makes. Invariants: nothing is opened
+//! that could block, and no content is read.
+
+use std::env;
+use std::fs::{self, Metadata};
+use std::ops::Range;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::report::{Diagnostic, Sink, quoted};
+
+/// Mode bits that let everybody read a file.
+const READ_BY_ALL: u32 = 0o004;
+
+/// Mode bits that let somebody run it.
+const RUN_BY_SOMEBODY: u32 = 0o111;
+
+/// Something that must be on the host.
+#[derive(Clone, Debug)]
+pub(super) enum Wanted {
+    /// A file with a password, which not everybody should read.
+    Password(PathBuf),
+    /// A variable of the environment with a password.
+    Variable(String),
+    /// A password in the configuration file itself, which not everybody should read then.
+    OwnSecret,
+    /// A file that is read later.
+    File(PathBuf),
+    /// A program that is run.
+    Program(PathBuf),
+    /// The folder of a socket that is made.
+    SocketFolder(PathBuf),
+    /// The folder of a file that is written.
+    LogFolder(PathBuf),
+    /// A socket of another program.
+    Socket(PathBuf),
+}
+
+/// Records a warning for everything that the host lacks. `file` is the configuration's own.
+pub(super) fn look(sink: &Sink, wanted: Vec<(Range<usize>, String, Wanted)>, file: &Path) {
+    let mut is_told = false;
+    for (span, owner, wanted) in wanted {
+        if matches!(wanted, Wanted::OwnSecret) && std::mem::replace(&mut is_told, true) {
+            continue;
+        }
+        if let Some((title, label, hint)) = missing(&owner, &wanted, file) {
+            sink.add(Diagnostic::at(span, title).label(label).hint(hint).warning());
+        }
+    }
+}
+
+type Complaint = (String, String, String);
+
+fn missing(owner: &str, wanted: &Wanted, file: &Path) -> Option<Complaint> {
+    match wanted {
+        Wanted::Password(path) => password(owner, path),
+        Wanted::Variable(name) => match env::var_os(name) {
+            Some(value) if !value.is_empty() => None,
+            _ => Some((
+                format!("the password of {owner} is not set"),
+                format!("the environment has no variable {}", quoted(name)),
+                "set it where the balancer is started; until then the check fails".to_owned(),
+            )),
+        },
+        Wanted::OwnSecret => is_open(&fs::metadata(file).ok()?).then(|| {
+            (
+                format!("everybody on this machine can read the password of {owner}"),
+                format!("the configuration file has mode {}", mode(&fs::metadata(file).ok())),
+                "take it out: password = { file = \"/etc/ringlane/check.pass\" }, or chmod o-r"
+                    .to_owned(),
+            )
+        }),
+        Wanted::File(path) => lacking(path, |metadata| metadata.is_file()).map(|why| {
+            let hint = "create it; until then what needs it fails";
+            (format!("{owner} needs a file that can't be used"), why, hint.to_owned())
+        }),
+        Wanted::Program(path) => {
+            let runs = |metadata: &Metadata| {
+                metadata.is_file() && metadata.permissions().mode() & RUN_BY_SOMEBODY != 0
+            };
+            lacking(path, runs).map(|why| {
+                let hint = "install it and make it executable; until then the check fails";
+                (format!("the program of {owner} can't be run"), why, hint.to_owned())
+            })
+        }
+        Wanted::SocketFolder(path) => folder(path).map(|(folder, why)| {
+            let hint = "it is created at the start if the user may; with systemd, set \
+                        RuntimeDirectory";
+            (format!("the folder {folder} does not exist"), why, hint.to_owned())
+        }),
+        Wanted::LogFolder(path) => folder(path).map(|(folder, why)| {
+            let hint = "create it, owned by the user that the balancer runs as";
+            (format!("the folder {folder} does not exist"), why, hint.to_owned())
+        }),
+        Wanted::Socket(path) => lacking(path, |_| true).map(|why| {
+            let hint = "start the program that listens there";
+            (format!("{owner} needs a socket that is not there"), why, hint.to_owned())
+        }),
+    }
+}
+
+fn password(owner: &str, path: &Path) -> Option<Complaint> {
+    let Ok(metadata) = fs::metadata(path) else {
+        let why = lacking(path, |_| true)?;
+        let hint = "create it with the password as its first line, readable by the balancer's \
+                    user alone; until then the check fails";
+        return Some((format!("the password of {owner} is missing"), why, hint.to_owned()));
+    };
+    if !metadata.is_file() {
+        let why = "it is not a regular file".to_owned();
+        let hint = "name a file whose first line is the password".to_owned();
+        return Some((format!("the password of {owner} can't be used"), why, hint));
+    }
+    is_open(&metadata).then(|| {
+        (
+            format!("everybody on this machine can read the password of {owner}"),
+            format!("its file has mode {}", mode(&Some(metadata))),
+            format!("chmod 0640 {}", path.display()),
+        )
+    })
+}
+
+fn is_open(metadata: &Metadata) -> bool {
+    metadata.mode() & READ_BY_ALL != 0
+}
+
+fn mode(metadata: &Option<Metadata>) -> String {
+    metadata
+        .as_ref()
+        .map_or_else(String::new, |metadata| format!("{:04o}", metadata.mode() & 0o7777))
+}
+
+/// Why a path is not what it should be.
+fn lacking(path: &Path, is_good: impl Fn(&Metadata) -> bool) -> Option<String> {
+    match fs::metadata(path) {
+        Ok(metadata) if is_good(&metadata) => None,
+        Ok(_) => Some("there is something else".to_owned()),
+        Err(error) => Some(format!("{}: {error}", quoted(&path.display().to_string()))),
+    }
+}
+
+/// The folder of a path, if it is missing.
+fn folder(path: &Path) -> Option<(String, String)> {
+    let folder = path.parent()?;
+    let why = lacking(folder, Metadata::is_dir)?;
+    Some((quoted(&folder.display().to_string()), why))
+}

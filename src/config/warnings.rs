@@ -1,0 +1,266 @@
+//! What is allowed in a configuration and yet is most likely a mistake.
+//!
+//! Looked for once every reader is done, and shown only if nothing is wrong, since half of a file would
+//! give warnings about the other half. Not here: what the host has or lacks (`machine`), loops (`loops`), and what is
+//! wrong in any case (the readers). Invariant: a warning names the object, says what will happen, and
+//! how to say what was most likely meant.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use ringlane_core::health::{OnChange, RoleWanted};
+use ringlane_core::route::Protocol;
+use ringlane_core::snapshot::Address;
+
+use super::Global;
+use super::address::Place as Where;
+use super::backend::{Backend, Server};
+use super::check::Kind;
+use super::frontend::Frontend;
+use super::report::Diagnostic;
+use super::table::{At, Table};
+use super::words::Place;
+
+/// Records every warning about a file whose tables were read without errors.
+pub(super) fn look(
+    root: &Table<'_>,
+    global: &Global,
+    frontends: &[Frontend<'_>],
+    backends: &[Backend<'_>],
+) {
+    if let Some(table) = root.table("global", Place::Global) {
+        look_at_admin(&table, global.admin.http);
+    }
+    for frontend in frontends {
+        look_at_frontend(frontend, global);
+    }
+    for backend in backends {
+        let users: Vec<User<'_, '_>> = users(frontends, backend).collect();
+        look_at_backend(backend, &users);
+        look_at_servers(backend);
+        look_at_check(backend, &users);
+    }
+}
+
+/// A frontend that sends sessions to a backend, and the role that it wants there.
+type User<'f, 'a> = (&'f Frontend<'a>, RoleWanted);
+
+fn users<'f, 'a>(
+    frontends: &'f [Frontend<'a>],
+    backend: &Backend<'_>,
+) -> impl Iterator<Item = User<'f, 'a>> {
+    let own = backend.name.as_ref().map(|name| name.value.to_owned());
+    let is_it = move |name: Option<&At<&str>>| {
+        own.as_deref().is_some_and(|own| name.is_some_and(|name| name.value == own))
+    };
+    frontends.iter().flat_map(move |frontend| {
+        let default = (frontend.backend.as_ref(), frontend.settings.role);
+        let routes = frontend.routes.iter().map(|e| (e.backend.as_ref(), e.route.role));
+        let wanted = std::iter::once(default).chain(routes).filter(|(name, _)| is_it(*name));
+        wanted.map(|(_, role)| (frontend, role)).collect::<Vec<_>>()
+    })
+}
+
+/// Records that a key changes nothing, and why.
+fn idle(table: &Table<'_>, key: &'static str, why: &str, hint: &str) {
+    if let Some(value) = table.value(key) {
+        let title = format!("{key} of {} has no effect", table.called());
+        table.report(Diagnostic::at(value.span, title).label(why).hint(hint).warning());
+    }
+}
+
+fn look_at_admin(global: &Table<'_>, http: Option<SocketAddr>) {
+    let Some(address) = http.filter(|address| !address.ip().is_loopback()) else { return };
+    let Some(admin) = global.table("admin", Place::Admin) else { return };
+    let span = admin.value("http").map_or(0..0, |value| value.span);
+    let title = format!("the admin API on {address} can be reached from other machines");
+    global.report(
+        Diagnostic::at(span, title)
+            .label("it asks for no password")
+            .hint(format!(
+                "write \"127.0.0.1:{}\", or let a firewall choose who may ask",
+                address.port()
+            ))
+            .warning(),
+    );
+}
+
+fn look_at_frontend(frontend: &Frontend<'_>, global: &Global) {
+    let (table, settings) = (&frontend.table, &frontend.settings);
+    let own = settings.max_connections;
+    if let Some(all) = global.max_connections.filter(|all| own != u32::MAX && own > *all) {
+        let why = format!("[global] has {all} for all frontends together");
+        idle(table, "max_connections", &why, "raise that of [global], or lower this one");
+    }
+    if frontend.routes.is_empty() {
+        let hint =
+            "add route = [{ sni = \"db.example.org\", backend = \"postgres\" }], or remove the key";
+        idle(table, "unmatched", "there is no route that could fail to match", hint);
+    }
+    if settings.protocol == Protocol::Any
+        && let Some(mut timeout) = table.table("timeout", Place::Timeout)
+    {
+        timeout.call(format!("timeout of {}", table.called()));
+        let why = "without protocol nothing is read before a server is chosen";
+        idle(&timeout, "greeting", why, "set protocol, or remove the key");
+    }
+    if let Some(mut limits) = table.table("per_client", Place::PerClient)
+        && limits.value("rate").is_none()
+    {
+        limits.call(format!("per_client of {}", table.called()));
+        idle(&limits, "burst", "there is no rate to exceed", "set rate, or remove the key");
+    }
+    let believes_all = settings.accept_proxy.as_ref().is_some_and(|accept| {
+        accept.trusted.is_empty() || accept.trusted.iter().any(|net| net.prefix_len() == 0)
+    });
+    let is_open = |bind: &At<Address>| match &bind.value {
+        Address::Inet(inet) => !inet.ip().is_loopback(),
+        Address::Unix(_) => false,
+    };
+    if believes_all
+        && frontend.bind.iter().any(is_open)
+        && let Some(value) = table.value("accept_proxy")
+    {
+        let title = format!("{} believes PROXY headers from anywhere", table.called());
+        table.report(
+            Diagnostic::at(value.span, title)
+                .label("any client can claim any address")
+                .hint("name the proxies: accept_proxy = { trusted = [\"10.0.0.0/8\"] }")
+                .warning(),
+        );
+    }
+}
+
+fn look_at_backend(backend: &Backend<'_>, users: &[User<'_, '_>]) {
+    let (table, rules) = (&backend.table, &backend.watch.rules);
+    if users.is_empty()
+        && let Some(name) = &backend.name
+    {
+        let title = format!("no frontend uses {}", table.called());
+        table.report(
+            Diagnostic::at(name.span.clone(), title)
+                .label("its servers get no sessions")
+                .hint("name it in backend or route of a frontend, or remove it")
+                .warning(),
+        );
+    }
+    let wants = |wanted: fn(RoleWanted) -> bool| users.iter().any(|(_, role)| wanted(*role));
+    if rules.max_lag.is_none() {
+        let hint = "set max_lag, such as max_lag = \"10s\", or remove the key";
+        idle(table, "on_lag", "without max_lag no replica is ever too far behind", hint);
+    } else if !users.is_empty()
+        && !wants(|role| role != RoleWanted::Any && role != RoleWanted::Primary)
+    {
+        let hint = "set role = \"replica\" on the frontend for reads, or remove the key";
+        idle(table, "on_lag", "no frontend asks this backend for replicas", hint);
+    }
+    if !users.is_empty() && !wants(|role| role != RoleWanted::Any) {
+        let hint = "set role on a frontend or route that leads here, or remove the key";
+        idle(table, "on_role_change", "no frontend asks this backend for a role", hint);
+    }
+    let on_all = [rules.on_down, rules.on_role_change, rules.on_lag, rules.on_drain];
+    if !on_all.contains(&OnChange::Drain) {
+        let why = "none of on_down, on_role_change, on_lag and on_drain is \"drain\"";
+        idle(table, "drain_idle", why, "set one of them to \"drain\", or remove the key");
+    }
+    if backend.watch.check.is_none() && backend.watch.outlier.is_none() {
+        let why = "without check or outlier no server is ever down";
+        for key in ["on_down", "fail_open"] {
+            idle(table, key, why, "add check = { kind = \"tcp\" }, or remove the key");
+        }
+    }
+}
+
+fn look_at_servers(backend: &Backend<'_>) {
+    let (table, servers) = (&backend.table, &backend.servers);
+    let Some(value) = table.value("server") else { return };
+    let span_of = |server: &Server<'_>, key| {
+        server.table.value(key).map_or_else(|| value.span.clone(), |value| value.span)
+    };
+    if let Some(first) = servers.first().filter(|_| servers.iter().all(|server| server.backup)) {
+        let title = format!("all servers of {} are backups", table.called());
+        table.report(
+            Diagnostic::at(span_of(first, "backup"), title)
+                .label("there is no server that it could stand in for")
+                .hint("remove backup = true from those that serve normally")
+                .warning(),
+        );
+    }
+    if let Some(first) = servers.first().filter(|_| servers.iter().all(|server| server.weight == 0))
+    {
+        let title = format!("every server of {} has weight 0", table.called());
+        table.report(
+            Diagnostic::at(span_of(first, "weight"), title)
+                .label("a server of weight 0 gets no new sessions")
+                .hint("give at least one server a weight from 1 to 1000")
+                .warning(),
+        );
+    }
+    let slots: u32 = servers.iter().map(|server| server.slots).sum();
+    if slots == 1 {
+        let why = "there is no second server to try";
+        idle(table, "race_after", why, "add another server, or remove the key");
+    }
+    let mut seen: HashMap<String, &Server<'_>> = HashMap::new();
+    for server in servers {
+        let Some(place) = &server.place else { continue };
+        let text = match place {
+            Where::Fixed(address) => address.to_string(),
+            Where::Named(name) => name.to_string(),
+        };
+        if let Some(first) = seen.get(&text) {
+            let title = format!("two servers of {} have the address {text}", table.called());
+            table.report(
+                Diagnostic::at(span_of(server, "address"), title)
+                    .label("again here")
+                    .also(span_of(first, "address"), "first here")
+                    .hint("one server with a higher weight gets the same share, and one check")
+                    .warning(),
+            );
+            continue;
+        }
+        seen.insert(text, server);
+    }
+}
+
+fn look_at_check(backend: &Backend<'_>, users: &[User<'_, '_>]) {
+    let Some(check) = &backend.watch.check else { return };
+    let Some(mut table) = backend.table.table("check", Place::Check) else { return };
+    table.call(format!("check of {}", backend.table.called()));
+    if check.timeout > check.interval
+        && let Some(value) = table.value("timeout").or_else(|| table.value("interval"))
+    {
+        let title = format!("timeout of {} is longer than its interval", table.called());
+        let label = format!("timeout is {:?}, interval {:?}", check.timeout, check.interval);
+        table.report(
+            Diagnostic::at(value.span, title)
+                .label(label)
+                .hint("checks of a server never overlap: one that hangs delays the next")
+                .warning(),
+        );
+    }
+    if check.fast_interval >= check.interval {
+        let why = format!("it is not shorter than interval ({:?})", check.interval);
+        idle(&table, "fast_interval", &why, "write a shorter one, or remove the key");
+    }
+    if matches!(&check.address, Some(Address::Inet(inet)) if inet.port() != 0) {
+        let hint = "leave one of the two out";
+        idle(&table, "port", "address of the check has a port already", hint);
+    }
+    let serves = |protocol| users.iter().any(|(f, _)| f.settings.protocol == protocol);
+    let is_bare = matches!(&check.kind, Kind::Tcp(steps) if steps.is_empty());
+    if is_bare
+        && serves(Protocol::Mysql)
+        && let Some(value) = table.value("kind")
+    {
+        let title = format!("{} looks like an attack to MySQL", table.called());
+        table.report(
+            Diagnostic::at(value.span, title)
+                .label("each check counts as an aborted connect")
+                .hint(
+                    "after max_connect_errors of them MySQL blocks this host: use kind = \"mysql\"",
+                )
+                .warning(),
+        );
+    }
+}
