@@ -18,9 +18,18 @@ use crate::control::log::{self, say};
 use crate::ctl::{self, Ctl};
 use crate::demo;
 
+/// The version of the program.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The revision of the sources that it was built from.
+pub(crate) const REVISION: &str = env!("RINGLANE_REVISION");
+
+/// What `--version` prints behind the name.
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("RINGLANE_REVISION"), ")");
+
 /// A load balancer for bare metal: one io_uring ring and one pinned shard per CPU core.
 #[derive(Debug, Parser)]
-#[command(name = "ringlane", version, arg_required_else_help = true)]
+#[command(name = "ringlane", version = LONG_VERSION, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -184,6 +193,13 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_has_the_revision_of_the_sources_with_it() {
+        let error = Arguments::try_parse_from(["ringlane", "--version"]).unwrap_err();
+        assert_eq!(error.to_string(), format!("ringlane {VERSION} ({REVISION})\n"));
+        assert!(REVISION == "unknown" || REVISION.len() >= 7, "{REVISION}");
     }
 
     #[test]

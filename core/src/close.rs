@@ -73,6 +73,35 @@ impl Close {
         Self { cause, phase: Phase::Data }
     }
 
+    /// How many kinds of close there are.
+    pub const KINDS: usize = Self::CAUSES.len() * Self::PHASES.len();
+
+    const CAUSES: [Cause; 9] = [
+        Cause::Normal,
+        Cause::Client,
+        Cause::Server,
+        Cause::ClientTimeout,
+        Cause::ServerTimeout,
+        Cause::Refused,
+        Cause::Resource,
+        Cause::Killed,
+        Cause::Internal,
+    ];
+
+    const PHASES: [Phase; 5] =
+        [Phase::Request, Phase::Queue, Phase::Connect, Phase::Data, Phase::Finished];
+
+    /// A number below [`Close::KINDS`], another one for each kind.
+    pub const fn index(self) -> usize {
+        self.cause as usize * Self::PHASES.len() + self.phase as usize
+    }
+
+    /// Every kind, in the order of their numbers.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let of = |cause| Self::PHASES.into_iter().map(move |phase| Self { cause, phase });
+        Self::CAUSES.into_iter().flat_map(of)
+    }
+
     /// The two letters.
     pub fn code(self) -> [u8; 2] {
         let cause = match self.cause {
@@ -106,7 +135,17 @@ impl fmt::Display for Close {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn every_kind_has_a_number_and_letters_of_its_own() {
+        let numbers: Vec<usize> = Close::all().map(Close::index).collect();
+        assert_eq!(numbers, (0..Close::KINDS).collect::<Vec<_>>());
+        let letters: HashSet<[u8; 2]> = Close::all().map(Close::code).collect();
+        assert_eq!(letters.len(), Close::KINDS);
+    }
 
     #[test]
     fn prints_haproxys_letters() {

@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
+use crate::close::Close;
 use crate::health::Ending;
 use crate::histogram::Histogram;
 use crate::reason::Reason;
@@ -107,6 +108,8 @@ pub struct ShardCounters {
     pub session_duration: Histogram,
     /// Times for a server to accept, microseconds.
     pub connect_time: Histogram,
+    /// Times that sessions spent in a backend's queue, microseconds.
+    pub queue_wait: Histogram,
     frontends: Vec<FrontendCounters>,
     servers: Vec<ServerCounters>,
     affinities: Vec<AffinityCounters>,
@@ -124,6 +127,8 @@ pub struct FrontendCounters {
     pub sessions_failed: Counter,
     /// Sessions ended.
     pub sessions_ended: Counter,
+    /// The same by close code.
+    pub closes: CloseCounters,
     /// Sessions refused, since their client had as many as it may have.
     pub refused_too_many: Counter,
     /// Sessions refused, since their client's came too fast.
@@ -144,6 +149,28 @@ pub struct FrontendCounters {
     pub bytes_in: Counter,
     /// Bytes to clients.
     pub bytes_out: Counter,
+}
+
+/// Ends of sessions by close code.
+#[derive(Debug)]
+pub struct CloseCounters([Counter; Close::KINDS]);
+
+impl Default for CloseCounters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl CloseCounters {
+    /// Counts one.
+    pub fn count(&self, close: Close) {
+        self.0[close.index()].add(1);
+    }
+
+    /// Those that ended like this.
+    pub fn get(&self, close: Close) -> u64 {
+        self.0[close.index()].get()
+    }
 }
 
 /// Counters of one server on one shard.
@@ -272,6 +299,7 @@ impl ShardCounters {
             log_dropped: Counter::default(),
             session_duration: Histogram::default(),
             connect_time: Histogram::default(),
+            queue_wait: Histogram::default(),
             frontends: snapshot.frontends.iter().map(|_| FrontendCounters::default()).collect(),
             servers: snapshot.servers.iter().map(|_| ServerCounters::default()).collect(),
             affinities: snapshot.backends.iter().map(|_| AffinityCounters::default()).collect(),

@@ -137,7 +137,10 @@ fn none_is_open(account: &mut Account) -> Close {
 async fn wait(shard: &Shard, queue: &Queue, account: &mut Account) -> Result<ServerId, Close> {
     let since = shard.reactor.now();
     let outcome = wait_in_line(shard, queue, account).await;
-    account.waited(shard.reactor.now().saturating_duration_since(since));
+    // Who was refused at once has not waited.
+    if outcome != Err(Close::queue(Cause::Refused)) {
+        account.waited(shard.reactor.now().saturating_duration_since(since));
+    }
     outcome
 }
 

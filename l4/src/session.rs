@@ -369,6 +369,7 @@ impl Account {
     /// It was in the backend's queue for so long.
     pub(crate) fn waited(&mut self, time: Duration) {
         self.about().queue_us += micros(time);
+        self.shard.counters().queue_wait.record(micros(time));
     }
 
     /// A connect to its server failed: gives the place back and remembers the server.
@@ -469,6 +470,7 @@ impl Drop for Account {
         counters.session_duration.record(micros(duration));
         let frontend = counters.frontend(self.frontend);
         frontend.sessions_ended.add(1);
+        frontend.closes.count(close);
         if close != Close::NORMAL {
             frontend.sessions_failed.add(1);
         }

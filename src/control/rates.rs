@@ -7,6 +7,7 @@
 //! checks and orders by as much. The same round empties entries of
 //! affinity tables whose time is over. Not here: the smoothing (`balance::Meter` of the core).
 
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ringlane_core::balance::Meter;
@@ -26,12 +27,15 @@ const SWEEP_EVERY: u64 = 60;
 pub(super) async fn measure(running: &Running) {
     let mut meters: Vec<Meter> =
         running.snapshot.servers.iter().map(|_| Meter::default()).collect();
+    running.i_am(None);
     let mut ticker = interval(INTERVAL);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for round in 0_u64.. {
         let due = ticker.tick().await.into_std();
         let now = Instant::now();
         running.control_lag.record(now.saturating_duration_since(due));
+        let ticked = u64::try_from(running.uptime().as_millis()).unwrap_or(u64::MAX);
+        running.control_ticked_ms.store(ticked, Ordering::Relaxed);
         publish(running, &mut meters, now);
         let connects = Latency::merge(running, |shard| &shard.connect_time);
         running.gauges.measure_connects(connects.us_at(0.95));

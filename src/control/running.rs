@@ -7,9 +7,10 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::unistd::gettid;
 use ringlane_core::counters::ShardCounters;
 use ringlane_core::gauges::Gauges;
 use ringlane_core::mailbox::Mailbox;
@@ -46,6 +47,11 @@ pub struct Running {
     /// Where each frontend listens, with the port that the kernel chose where the configuration
     /// says port 0.
     pub bound: Vec<Vec<Address>>,
+    /// The kernel's number of each shard's thread, and last that of the control thread; 0 before it
+    /// runs.
+    pub(super) threads: Vec<AtomicI32>,
+    /// When the control thread last did its work of every second, milliseconds since the start.
+    pub(super) control_ticked_ms: AtomicU64,
     /// Access-log records that their destination refused.
     pub log_records_lost: AtomicU64,
     /// How long the checks of each backend took.
@@ -109,6 +115,8 @@ impl Running {
             cpus,
             mailboxes,
             bound,
+            threads: (0..=shards).map(|_| AtomicI32::new(0)).collect(),
+            control_ticked_ms: AtomicU64::new(0),
             log_records_lost: AtomicU64::new(0),
             started_at: Instant::now(),
             stage: AtomicU8::new(Stage::Starting as u8),
@@ -125,6 +133,12 @@ impl Running {
     /// How many shards serve.
     pub fn shards(&self) -> usize {
         self.cpus.len()
+    }
+
+    /// The calling thread is that of a shard, or, without one, the control thread.
+    pub(super) fn i_am(&self, shard: Option<usize>) {
+        let index = shard.unwrap_or(self.shards());
+        self.threads[index].store(gettid().as_raw(), Ordering::Relaxed);
     }
 
     /// Time since the start.

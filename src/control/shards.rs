@@ -70,8 +70,9 @@ impl Shards {
                 seed: RandomState::new().hash_one(index),
             };
             let thread = Thread { driver: running.driver, cpu: running.cpus[index], started };
-            let thread = spawn(setup, thread, TellEnd { index, to: tell_end.clone() })
-                .map_err(StartError::system("a thread for a shard"))?;
+            let thread =
+                spawn(Arc::clone(running), setup, thread, TellEnd { index, to: tell_end.clone() })
+                    .map_err(StartError::system("a thread for a shard"))?;
             shards.threads.push(Some(thread));
             starts.push(start);
         }
@@ -133,6 +134,7 @@ impl Drop for Shards {
 }
 
 fn spawn(
+    running: Arc<Running>,
     setup: Setup,
     shard_thread: Thread,
     tell_end: TellEnd,
@@ -140,6 +142,7 @@ fn spawn(
     thread::Builder::new().name(format!("shard-{}", setup.index)).spawn(move || {
         let _tell_end = tell_end;
         super::signals::block_here();
+        running.i_am(Some(setup.index));
         ringlane_l4::run(setup, shard_thread)
     })
 }

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::Running;
 use super::metrics::{Latency, frontend_max, frontend_total, queue_total};
+use crate::cli::{REVISION, VERSION};
 use server::Server;
 pub(super) use server::health;
 
@@ -23,6 +24,7 @@ pub(super) use server::health;
 #[derive(Debug, Serialize)]
 pub struct Status<'a> {
     version: &'static str,
+    revision: &'static str,
     generation: u64,
     uptime_seconds: f64,
     state: &'static str,
@@ -114,7 +116,8 @@ impl<'a> Status<'a> {
     pub fn of(running: &'a Running) -> Self {
         let snapshot = &running.snapshot;
         Self {
-            version: env!("CARGO_PKG_VERSION"),
+            version: VERSION,
+            revision: REVISION,
             generation: snapshot.generation,
             uptime_seconds: running.uptime().as_secs_f64(),
             state: running.stage().name(),

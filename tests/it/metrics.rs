@@ -9,7 +9,7 @@ use std::net::TcpStream;
 use std::process::Stdio;
 
 use crate::harness::balancer::{Ringlane, Setup};
-use crate::harness::client::{connect, round_trip, session};
+use crate::harness::client::{connect, read_to_end, round_trip, session};
 use crate::harness::echo::Echo;
 use crate::harness::server::free_port;
 use crate::harness::{program, wait_until};
@@ -115,5 +115,39 @@ fn every_sample_has_its_type_and_help_in_both_formats() {
         }
         assert_eq!(samples, HashSet::new(), "samples without a type in the format {format}");
     }
+    ringlane.end();
+}
+
+#[test]
+fn ends_waits_and_what_the_machine_gives_are_counted() {
+    let echo = Echo::start();
+    let mut setup = Setup::to(&[]).backend("queue = { size = 1, timeout = \"20ms\" }");
+    setup.server(&format!("name = \"s1\", address = \"{}\", max_connections = 1", echo.address));
+    let ringlane = setup.start();
+    let held = session(ringlane.address());
+    assert_eq!(read_to_end(&mut connect(ringlane.address())), b"", "waited in vain");
+    drop(held);
+    ringlane.wait_until_idle();
+
+    let metrics = ringlane.metrics();
+    let front =
+        |code| format!("ringlane_frontend_closes_total{{frontend=\"front\",code={code:?}}}");
+    assert_eq!((metrics[&front("--")], metrics[&front("sQ")]), (1.0, 1.0), "{metrics:#?}");
+    assert!(!metrics.contains_key(&front("KD")), "no session ended like this");
+    assert_eq!(metrics["ringlane_queue_wait_seconds_count"], 1.0);
+    assert!(metrics["ringlane_queue_wait_seconds_sum"] >= 0.02);
+    assert_eq!(metrics["ringlane_queue_wait_seconds_bucket{le=\"0.01\"}"], 0.0);
+
+    let server = "{backend=\"back\",server=\"s1\"}";
+    assert_eq!(metrics[&format!("ringlane_server_sessions_max{server}")], 1.0);
+    assert!(metrics[&format!("ringlane_server_source_ports{server}")] > 0.0);
+    let shards: f64 = (0..2)
+        .map(|n| metrics[&format!("ringlane_shard_cpu_seconds_total{{shard=\"{n}\"}}")])
+        .sum();
+    let control = metrics["ringlane_control_cpu_seconds_total"];
+    assert!(shards > 0.0 && control > 0.0, "{metrics:#?}");
+    assert!(shards + control <= metrics["process_cpu_seconds_total"] + 0.01);
+    let open = metrics["process_open_fds"];
+    assert!(open >= 4.0 && open <= metrics["process_max_fds"], "{open}");
     ringlane.end();
 }

@@ -8,6 +8,7 @@
 mod buckets;
 mod format;
 mod latency;
+mod process;
 mod read;
 mod registry;
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use ringlane_core::close::Close;
 use ringlane_core::counters::{
     AffinityCounters, BackendCounters, FrontendCounters, QueueCounters, ServerCounters,
     ShardCounters,
@@ -13,8 +14,10 @@ use ringlane_core::health::Admin;
 use ringlane_core::snapshot::{Backend, BackendId, FrontendId, ServerId};
 
 use super::buckets::Buckets;
+use super::process::LocalPorts;
 use super::totals::{affinity_total, backend_total, frontend_total, queue_total, server_total};
 use super::{Labels, Value};
+use crate::cli::{REVISION, VERSION};
 use crate::control::Running;
 use crate::control::names::Followed;
 use crate::control::servers::Known;
@@ -25,6 +28,10 @@ use crate::control::servers::Known;
 pub(super) enum Read {
     /// What was built, as labels.
     Build,
+    /// Per frontend and close code, a counter.
+    Closes,
+    /// Per server: source ports that there are for connections to it.
+    SourcePorts,
     /// Of the process.
     Process(fn(&Running) -> Option<Value>),
     /// A histogram of the process.
@@ -64,7 +71,9 @@ impl Read {
     #[cfg(test)]
     pub(super) fn labels(self) -> &'static [&'static str] {
         match self {
-            Self::Build => &["version"],
+            Self::Build => &["version", "revision"],
+            Self::Closes => &["frontend", "code"],
+            Self::SourcePorts => &["backend", "server"],
             Self::Process(_) | Self::Times(_) => &[],
             Self::Shard(_) | Self::ShardCount(_) => &["shard"],
             Self::Frontend(_) | Self::FrontendCount(_) => &["frontend"],
@@ -89,12 +98,14 @@ pub(super) struct View<'a> {
     running: &'a Running,
     /// By server.
     known: Vec<Option<Known>>,
+    ports: Option<LocalPorts>,
 }
 
 impl<'a> View<'a> {
     pub(super) fn of(running: &'a Running) -> Self {
         let ids = (0..).map(ServerId).take(running.snapshot.servers.len());
-        Self { running, known: ids.map(|id| running.servers.known(id)).collect() }
+        let known = ids.map(|id| running.servers.known(id)).collect();
+        Self { running, known, ports: LocalPorts::of_kernel() }
     }
 
     fn known(&self, id: ServerId) -> Option<&Known> {
@@ -105,7 +116,14 @@ impl<'a> View<'a> {
     pub(super) fn values(&self, read: Read, each: Each<'_>) -> fmt::Result {
         let running = self.running;
         match read {
-            Read::Build => each(&[("version", env!("CARGO_PKG_VERSION"))], true.into()),
+            Read::Build => each(&[("version", VERSION), ("revision", REVISION)], true.into()),
+            Read::Closes => self.closes(each),
+            Read::SourcePorts => self.servers(|id, labels| {
+                let snapshot = &running.snapshot;
+                let ports = self.ports.as_ref();
+                let ports = ports.and_then(|ports| ports.towards(snapshot, snapshot.server(id)));
+                ports.map_or(Ok(()), |ports| each(&labels, ports.into()))
+            }),
             Read::Process(read) => read(running).map_or(Ok(()), |value| each(&[], value)),
             Read::Times(read) => each(&[], Value::Times(read(running))),
             Read::Shard(read) => self.shards(each, |index| read(running, index)),
@@ -156,6 +174,22 @@ impl<'a> View<'a> {
                 })
             }),
         }
+    }
+
+    /// Codes that no session has ended with are absent, but for the ordinary one.
+    fn closes(&self, each: Each<'_>) -> fmt::Result {
+        let all = self.running.snapshot.frontends.iter().zip((0..).map(FrontendId));
+        for (frontend, id) in all {
+            for close in Close::all() {
+                let shards = self.running.counters.iter();
+                let count: u64 = shards.map(|shard| shard.frontend(id).closes.get(close)).sum();
+                if count > 0 || close == Close::NORMAL {
+                    let labels = [("frontend", &*frontend.name), ("code", &close.to_string())];
+                    each(&labels, count.into())?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn shards(&self, each: Each<'_>, read: impl Fn(usize) -> Option<Value>) -> fmt::Result {

@@ -7,17 +7,19 @@
 //! ends in `_live`, since OpenMetrics allows only one of them without a suffix.
 
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ringlane_core::health::{Health, RoleWanted};
 use ringlane_core::snapshot::{Backend, Bandwidth, ServerId};
 
-use super::Kind;
 use super::buckets::{Buckets, LONG, SHORT};
 use super::read::Read::{
-    self, AffinityCount, BackendCount, BackendServers, Build, Frontend, FrontendCount, Name,
-    Process, QueueCount, Server, ServerAdmin, ServerCount, Shard, ShardCount, Times,
+    self, AffinityCount, BackendCount, BackendServers, Build, Closes, Frontend, FrontendCount,
+    Name, Process, QueueCount, Server, ServerAdmin, ServerCount, Shard, ShardCount, SourcePorts,
+    Times,
 };
 use super::totals::frontend_max;
+use super::{Kind, process};
 use crate::control::Running;
 use crate::control::admin::affinity;
 use crate::control::log;
@@ -80,7 +82,20 @@ fn has_bandwidth(backend: &Backend) -> bool {
 /// Every metric, in the order in which they are printed.
 #[rustfmt::skip] // a row per metric
 pub(super) const METRICS: &[Metric] = &[
-    gauge("ringlane_build_info", "Always 1; the labels name the version that runs.", Build),
+    gauge("ringlane_build_info", 
+        "Always 1; the labels name the version and the revision of its sources.", Build),
+    gauge("process_start_time_seconds", "Time at which the process started, in seconds since 1970.",
+        Process(|r| Some(process::start_time(r)?.into()))),
+    counter("process_cpu_seconds_total", "CPU time of the process, user and system.",
+        Process(|_| Some(process::cpu_seconds()?.into()))),
+    gauge("process_resident_memory_bytes", "Resident memory of the process.",
+        Process(|_| Some(process::memory()?[1].into()))),
+    gauge("process_virtual_memory_bytes", "Virtual memory of the process.",
+        Process(|_| Some(process::memory()?[0].into()))),
+    gauge("process_open_fds", "Open file descriptors.",
+        Process(|_| Some(process::open_fds()?.into()))),
+    gauge("process_max_fds", "Limit of open file descriptors (RLIMIT_NOFILE).",
+        Process(|_| Some(process::max_fds()?.into()))),
     gauge("ringlane_snapshot_generation", "Number of the active configuration, from 1.",
         Process(|r| Some(r.snapshot.generation.into()))),
     counter("ringlane_log_records_lost_total",
@@ -105,10 +120,23 @@ pub(super) const METRICS: &[Metric] = &[
         "Time from accepting a client until a server had accepted its session.",
         Times(|r| Buckets::merge(r, SHORT, |shard| &shard.connect_time))),
 
+    histogram("ringlane_queue_wait_seconds",
+        "Time that sessions spent in a backend's queue; sessions refused at once are not counted.",
+        Times(|r| Buckets::merge(r, SHORT, |shard| &shard.queue_wait))),
+    counter("ringlane_control_cpu_seconds_total", "CPU time of the control thread.",
+        Process(|r| Some(process::thread_cpu_seconds(r, None)?.into()))),
+    gauge("ringlane_control_tick_age_seconds",
+        "Time since the control thread last did its work of every second; far above 1 when it hangs.",
+        Process(|r| {
+            let ticked = Duration::from_millis(r.control_ticked_ms.load(Ordering::Relaxed));
+            Some(r.uptime().saturating_sub(ticked).as_secs_f64().into())
+        })),
     histogram("ringlane_control_lag_seconds",
         "Delay with which the control thread got to something due, measured once a second.",
         Times(|r| r.control_lag.buckets())),
 
+    counter("ringlane_shard_cpu_seconds_total", "CPU time of the shard's thread.",
+        Shard(|r, index| Some(process::thread_cpu_seconds(r, Some(index))?.into()))),
     gauge("ringlane_shard_sessions_live",
         "Open sessions of the shard, those being handed over to it included.",
         Shard(|r, index| Some(r.gauges.shard(index).into()))),
@@ -160,6 +188,21 @@ pub(super) const METRICS: &[Metric] = &[
     counter("ringlane_frontend_sessions_failed_total",
         "Sessions that ended in any other way than by both sides finishing.",
         FrontendCount(|f| f.sessions_failed.get())),
+    counter("ringlane_frontend_closes_total",
+        "Sessions ended, by close code; a code appears with its first session.",
+        Closes),
+    counter("ringlane_frontend_sessions_cut_total",
+        "Sessions cut by a stop or at the end of `drain_timeout`.",
+        FrontendCount(|f| f.cut.get())),
+    counter("ringlane_frontend_waited_full_total",
+        "Connections that waited because `max_connections` of the frontend or the process was reached.",
+        FrontendCount(|f| f.waited_full.get())),
+    counter("ringlane_frontend_waited_rate_total",
+        "Connections that waited because the frontend's `rate` was reached.",
+        FrontendCount(|f| f.waited_rate.get())),
+    counter("ringlane_frontend_loops_suspected_total",
+        "Connections refused because they seem to have passed through this balancer before.",
+        FrontendCount(|f| f.loops_suspected.get())),
     counter("ringlane_frontend_refused_too_many_total",
         "Sessions refused because the client had reached its limit of open sessions.",
         FrontendCount(|f| f.refused_too_many.get())),
@@ -183,6 +226,9 @@ pub(super) const METRICS: &[Metric] = &[
             [RoleWanted::Any, RoleWanted::Primary, RoleWanted::Replica]
                 .iter().any(|role| is_open(r, id, *role))
         })),
+    counter("ringlane_backend_sessions_unserved_total",
+        "Sessions that ended because no server was open for them or accepted the connection.",
+        BackendCount(|_| true, |b| b.unserved.get())),
     histogram("ringlane_check_duration_seconds",
         "Duration of the checks of the backend's servers, failed ones included.",
         Read::CheckTimes(|r, id| r.check_times[id.0 as usize].buckets())),
@@ -287,6 +333,9 @@ pub(super) const METRICS: &[Metric] = &[
             let max = r.snapshot.server(id).max_connections;
             (max != u32::MAX).then(|| max.into())
         })),
+    gauge("ringlane_server_source_ports",
+        "Source ports for connections to the server's address; absent where they are no limit.",
+        SourcePorts),
     gauge("ringlane_server_rate_bytes_per_second",
         "Bytes to and from the server per second, smoothed over three seconds.",
         Server(|r, id, _| Some(r.gauges.server(id).rate().into()))),
@@ -305,6 +354,12 @@ pub(super) const METRICS: &[Metric] = &[
     counter("ringlane_server_sessions_late_total",
         "Sessions whose first byte from the server came too late (`first_byte` of `outlier`).",
         ServerCount(|s| s.sessions_late.get())),
+    counter("ringlane_server_sessions_shut_down_total",
+        "Sessions ended by a drain or a fence because of what became of the server.",
+        ServerCount(|s| s.ended.total())),
+    counter("ringlane_server_sessions_cut_total",
+        "Sessions cut by a stop or at the end of `drain_timeout`.",
+        ServerCount(|s| s.cut.get())),
     counter("ringlane_server_connects_failed_total", "Connects that failed, timeouts included.",
         ServerCount(|s| s.connects_failed.get())),
     counter("ringlane_server_connects_timed_out_total", "Connects that timed out.",

@@ -12,11 +12,20 @@ use super::*;
 use crate::control::status::tests::running;
 
 /// Names that every Prometheus client gives, in no room of ours.
-const PROCESS: &[&str] = &[];
+const PROCESS: &[&str] = &[
+    "process_start_time_seconds",
+    "process_cpu_seconds_total",
+    "process_resident_memory_bytes",
+    "process_virtual_memory_bytes",
+    "process_open_fds",
+    "process_max_fds",
+];
 
 /// Metrics of things that the balancer of this test has not.
 const ELSEWHERE: &[&str] = &[
     "ringlane_check_duration_seconds",
+    "ringlane_control_cpu_seconds_total",
+    "ringlane_shard_cpu_seconds_total",
     "ringlane_server_checks_total",
     "ringlane_server_checks_failed_total",
     "ringlane_server_sessions_max",
@@ -120,7 +129,14 @@ fn a_scrape_has_every_metric_with_its_labels() {
         "ringlane_session_duration_seconds_sum 0.003",
         "ringlane_session_duration_seconds_count 2",
         "ringlane_process_draining 0",
-        concat!("ringlane_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
+        concat!(
+            "ringlane_build_info{version=\"",
+            env!("CARGO_PKG_VERSION"),
+            "\",revision=\"",
+            env!("RINGLANE_REVISION"),
+            "\"} 1"
+        ),
+        "ringlane_frontend_closes_total{frontend=\"pg \\\"write\\\"\",code=\"--\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
     }

@@ -113,6 +113,7 @@ fn the_page_has_the_merged_numbers() {
     let page = serde_json::to_value(Status::of(&running)).unwrap();
     for (pointer, wanted) in [
         ("/version", json!(env!("CARGO_PKG_VERSION"))),
+        ("/revision", json!(env!("RINGLANE_REVISION"))),
         ("/generation", json!(1)),
         ("/state", json!("serving")),
         ("/pid", json!(process::id())),
