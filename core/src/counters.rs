@@ -67,7 +67,7 @@ impl LastAddress {
             if before == 0 {
                 return None;
             }
-            if before % 2 == 0 && before == self.sequence.load(Ordering::Relaxed) {
+            if before.is_multiple_of(2) && before == self.sequence.load(Ordering::Relaxed) {
                 let bits = u128::from(high) << 64 | u128::from(low);
                 return Some(IpAddr::V6(Ipv6Addr::from_bits(bits)).to_canonical());
             }

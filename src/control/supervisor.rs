@@ -285,9 +285,12 @@ mod tests {
         assert!(all_in_one.ends_with(&format!(" and {} more", 1000 - listed)), "{all_in_one}");
         // At once the longest names and paths that a file may have.
         let name = "n".repeat(128);
-        let long = ringlane_core::snapshot::Frontend { name, ..Default::default() };
+        let long = (0..99).map(|_| ringlane_core::snapshot::Frontend {
+            name: name.clone(),
+            ..Default::default()
+        });
         let path = Address::Unix("p".repeat(107).into());
-        let longest = listing(&snapshot(vec![long; 99]), &vec![vec![path; 99]; 99]);
+        let longest = listing(&snapshot(long.collect()), &vec![vec![path; 99]; 99]);
         assert!(longest.len() < 2 * LISTING_MAX, "{}", longest.len());
     }
 
