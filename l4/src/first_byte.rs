@@ -9,6 +9,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use ringlane_core::reactor::Stream;
+
 use crate::relay::{End, Relay};
 use crate::session::Bytes;
 use crate::shard::Shard;
@@ -17,6 +19,7 @@ use crate::shard::Shard;
 pub(crate) struct Timed<'a> {
     relay: Relay<'a>,
     shard: &'a Shard,
+    server: &'a Stream,
     bytes: &'a Bytes,
     limit: Duration,
     answer: Answer,
@@ -59,11 +62,11 @@ impl Answer {
 impl<'a> Timed<'a> {
     pub(crate) fn new(
         relay: Relay<'a>,
-        shard: &'a Shard,
+        (shard, server): (&'a Shard, &'a Stream),
         bytes: &'a Bytes,
         limit: Duration,
     ) -> Self {
-        Self { relay, shard, bytes, limit, answer: Answer::Unasked }
+        Self { relay, shard, server, bytes, limit, answer: Answer::Unasked }
     }
 }
 
@@ -73,7 +76,17 @@ impl Future for Timed<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = Pin::new(&mut self.relay).poll(cx);
         let (bytes, now) = (self.bytes, self.shard.reactor.now());
-        self.answer = self.answer.after(bytes.from_client.get(), bytes.from_server.get(), now);
+        let answer = self.answer.after(bytes.from_client.get(), bytes.from_server.get(), now);
+        if let Answer::Came(time) = answer
+            && answer != self.answer
+            && time > self.limit
+        {
+            // It may have waited here, as after a pause of this process: that was not the server.
+            let waited = self.server.since_last_bytes().unwrap_or_default();
+            self.answer = Answer::Came(time.saturating_sub(waited));
+        } else {
+            self.answer = answer;
+        }
         ended.map(|ended| (ended, self.answer.is_late(self.limit, now)))
     }
 }

@@ -74,8 +74,6 @@ pub(crate) struct Traffic<'a> {
     /// What the session wants of its server.
     role: RoleWanted,
     extras: Option<Box<Extras>>,
-    /// Words on ending sessions that were said before the server was chosen.
-    begun: Cell<u32>,
     bytes: &'a Bytes,
     frontend: &'a FrontendCounters,
     server: &'a ServerCounters,
@@ -92,12 +90,10 @@ impl fmt::Debug for Traffic<'_> {
 }
 
 impl<'a> Traffic<'a> {
-    /// Nothing has passed yet, and both sides have just been heard of. `begun` words on ending
-    /// sessions had been said when the server was chosen.
+    /// Nothing has passed yet, and both sides have just been heard of.
     pub(crate) fn new(
         shard: &'a Shard,
         (frontend_id, server_id, role): (FrontendId, ServerId, RoleWanted),
-        begun: u32,
         bytes: &'a Bytes,
         extras: Option<Box<Extras>>,
     ) -> Self {
@@ -108,7 +104,6 @@ impl<'a> Traffic<'a> {
             server_id,
             role,
             extras,
-            begun: Cell::new(begun),
             bytes,
             frontend: shard.counters().frontend(frontend_id),
             server: shard.counters().server(server_id),
@@ -227,16 +222,16 @@ impl<'a> Traffic<'a> {
     /// What was said of sessions like this one since it began.
     fn verdict(&self) -> Option<Verdict> {
         let said = self.shard.endings.said();
-        if said == self.begun.get() {
+        if said == self.bytes.begun.get() {
             return None;
         }
         // Differs from session to session, which is all it must do.
         let mark = (self.bytes as *const Bytes).addr() as u32;
         let like_this = (self.server_id, self.role);
-        let verdict = self.shard.endings.verdict(like_this, self.begun.get(), mark);
+        let verdict = self.shard.endings.verdict(like_this, self.bytes.begun.get(), mark);
         if verdict.is_none() {
             // What did not mean this session never will.
-            self.begun.set(said);
+            self.bytes.begun.set(said);
         }
         verdict
     }

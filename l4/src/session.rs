@@ -43,13 +43,19 @@ const LOOK_AGAIN: Duration = Duration::from_millis(10);
 /// A session of which fewer segments were sent again was just unlucky.
 const RESENT_MIN: u32 = 3;
 
-/// What its relay notes for a session: bytes that it has received from either side.
+/// What a session shares with its relay: the bytes received from either side, and small things that
+/// fill up the room beside them.
 #[derive(Debug, Default)]
 pub(crate) struct Bytes {
     pub(crate) from_client: Cell<u64>,
     pub(crate) from_server: Cell<u64>,
+    /// Words on ending sessions that had been said before the server was chosen, or that do not mean
+    /// this session.
+    pub(crate) begun: Cell<u32>,
     /// The server's place has been given back already.
     pub(crate) server_left: Cell<bool>,
+    /// The server's first byte came too late, where somebody asks.
+    late: Cell<bool>,
 }
 
 /// What is known of a session, settled on drop.
@@ -70,10 +76,6 @@ pub(crate) struct Account {
     /// From accept to the server's answer, microseconds.
     connect_us: Option<u32>,
     pub(crate) retries: u32,
-    /// Words on ending sessions that were said before its server was chosen.
-    begun: u32,
-    /// Whether its server's first byte came too late, where somebody asks.
-    late: bool,
     /// What it takes of what its client may take.
     client_place: Option<Place>,
     bytes: Bytes,
@@ -146,7 +148,7 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
     let Opened { server, receiver, said, greeted, extras } = opened;
     let Some(id) = account.server else { return Close::data(Cause::Internal) };
     let ids = (account.frontend, id, account.role);
-    let traffic = Traffic::new(&account.shard, ids, account.begun, &account.bytes, extras);
+    let traffic = Traffic::new(&account.shard, ids, &account.bytes, extras);
     if greeted > 0 {
         traffic.received(Side::Client, greeted);
     }
@@ -154,10 +156,10 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
         None => (Relay::new((receiver, said), &server, &traffic).await, false),
         Some(limit) => {
             let relay = Relay::new((receiver, said), &server, &traffic);
-            Box::pin(Timed::new(relay, &account.shard, &account.bytes, limit)).await
+            Box::pin(Timed::new(relay, (&account.shard, &server), &account.bytes, limit)).await
         }
     };
-    account.late = late;
+    account.bytes.late.set(late);
     account.look_for_loss(id, &server);
     match ended {
         Ok(()) => Close::NORMAL,
@@ -285,8 +287,6 @@ impl Account {
             server: None,
             connect_us: None,
             retries: 0,
-            begun: 0,
-            late: false,
             client_place: None,
             bytes: Bytes::default(),
             close: None,
@@ -393,7 +393,7 @@ impl Account {
     pub(crate) fn try_enter_server(&mut self, id: ServerId) -> bool {
         let entered = self.shard.gauges.server(id).try_enter();
         if entered {
-            self.begun = self.shard.endings.said();
+            self.bytes.begun.set(self.shard.endings.said());
             self.server = Some(id);
         }
         entered
@@ -423,7 +423,8 @@ impl Account {
     /// sessions had been said.
     pub(crate) fn move_to(&mut self, id: ServerId, begun: u32) {
         self.leave_server();
-        (self.server, self.begun) = (Some(id), begun);
+        self.server = Some(id);
+        self.bytes.begun.set(begun);
     }
 
     /// The server has accepted.
@@ -494,7 +495,7 @@ impl Drop for Account {
                 Cause::ServerTimeout if unanswered && self.bytes.from_client.get() > 0 => {
                     server.sessions_failed_early.add(1);
                 }
-                _ if self.late => server.sessions_late.add(1),
+                _ if self.bytes.late.get() => server.sessions_late.add(1),
                 _ => {}
             }
         }

@@ -99,3 +99,36 @@ fn a_greeting_that_waits_in_its_socket_survives_a_pause() {
     ringlane.wait_until_idle();
     ringlane.end();
 }
+
+/// The answer arrived in time and lay in its socket while nobody was there to read it.
+#[test]
+fn an_answer_that_waits_during_a_pause_does_not_count_as_late() {
+    let _alone = heavy();
+    let (go, goes) = (Arc::new(Barrier::new(5)), Arc::new(Barrier::new(5)));
+    let (asked, answers) = (Arc::clone(&go), Arc::clone(&goes));
+    let server = Server::each(move |mut stream| {
+        if stream.read_exact(&mut [0]).is_err() {
+            return;
+        }
+        asked.wait();
+        answers.wait();
+        stream.write_all(b"x").unwrap();
+        read_to_end(&mut stream);
+    });
+    let rules = "outlier = { failures = 100, interval = \"10m\", first_byte = \"3s\" }";
+    let ringlane = Setup::to(&[server.address]).backend(rules).start();
+    let mut clients: Vec<_> = (0..4).map(|_| connect(ringlane.address())).collect();
+    clients.iter_mut().for_each(|client| client.write_all(b"?").unwrap());
+    go.wait();
+    ringlane.signal(Signal::SIGSTOP);
+    wait_until("the balancer to stand still", || ringlane.process().is_stopped());
+    goes.wait();
+    pause(PAUSE);
+    ringlane.signal(Signal::SIGCONT);
+    clients.iter_mut().for_each(|client| client.read_exact(&mut [0]).unwrap());
+    drop(clients);
+    ringlane.wait_until_idle();
+    let late = "ringlane_server_sessions_late_total{backend=\"back\",server=\"s1\"}";
+    assert_eq!(ringlane.metrics()[late], 0.0);
+    ringlane.end();
+}

@@ -156,6 +156,11 @@ impl Stream {
         sys::is_readable(&self.fd)
     }
 
+    /// How long ago bytes last arrived here, read or not; `None` for unix sockets.
+    pub fn since_last_bytes(&self) -> Option<Duration> {
+        sys::since_last_bytes(&self.fd)
+    }
+
     /// Whether bytes that were sent may still be lost by a reset.
     pub fn has_unacknowledged(&self) -> bool {
         sys::has_unacknowledged(&self.fd)

@@ -33,5 +33,5 @@ pub use socket::{
 };
 pub(crate) use socket::{
     accept_now, has_unacknowledged, is_readable, leave_pacing_on_a_short_path, segments, send_few,
-    shutdown_write,
+    shutdown_write, since_last_bytes,
 };

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
@@ -251,6 +252,15 @@ pub(crate) fn has_unacknowledged(socket: &Socket) -> bool {
     })
 }
 
+/// How long ago a TCP connection last received bytes from the other side, read or not; `None` for others.
+pub(crate) fn since_last_bytes(socket: &Socket) -> Option<Duration> {
+    if socket.simulated().is_some() {
+        return None;
+    }
+    let info = tcp_info(&SockRef::from(&socket.os().ok()?)).ok()?;
+    Some(Duration::from_millis(info.tcpi_last_data_recv.into()))
+}
+
 /// As in include/net/tcp_states.h.
 const TCP_CLOSE: u8 = 7;
 
@@ -296,7 +306,7 @@ pub fn reset_on_close(socket: &Socket) {
     match &socket.0 {
         // Fails only for sockets that know no linger, and those have no reset either.
         Inner::Os { fd, .. } => {
-            let _ = SockRef::from(fd).set_linger(Some(std::time::Duration::ZERO));
+            let _ = SockRef::from(fd).set_linger(Some(Duration::ZERO));
         }
         Inner::Sim(socket) => socket.reset_on_close(),
     }
