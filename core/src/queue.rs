@@ -17,7 +17,7 @@ use crate::snapshot::{BackendId, Priority};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Lines of a backend: one for each role that may be wanted.
-pub const LINES: usize = 3;
+pub const LINES: usize = RoleWanted::ALL.len();
 
 /// Bits of a ticket that hold its shard, so that no two shards publish the same.
 const SHARD_BITS: u32 = 16;
@@ -93,7 +93,7 @@ impl Queue {
         if self.waiting() == 0 {
             return;
         }
-        for line in [RoleWanted::Any, RoleWanted::Primary, RoleWanted::Replica] {
+        for line in RoleWanted::ALL {
             let firsts =
                 self.first[line as usize].iter().map(|first| first.load(Ordering::Acquire));
             let next = firsts.zip(mailboxes).min_by_key(|(first, _)| *first);

@@ -251,7 +251,7 @@ fn choose(shard: &Shard, account: &Account, tried: &[ServerId]) -> Option<Server
             open: orders.is_open_for(role),
             usable: gauge.is_usable(now_ms),
             tried: tried.contains(&id),
-            backup: orders.is_backup(),
+            backup: orders.is_backup_for(role),
         }
     };
     let key_by = |kind| balance::key(kind, account.known());

@@ -118,6 +118,7 @@ pub(super) fn role(table: &Table<'_>) -> Option<RoleWanted> {
         ("any", RoleWanted::Any),
         ("primary", RoleWanted::Primary),
         ("replica", RoleWanted::Replica),
+        ("replica_or_primary", RoleWanted::ReplicaOrPrimary),
     ];
     table.choice("role", &roles, &FOREIGN_ROLES)
 }

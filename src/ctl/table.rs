@@ -38,7 +38,9 @@ fn server_row(backend: &Value, server: &Value) -> Vec<String> {
     let mut state = text(&server["state"]);
     for (word, holds) in [
         ("stale", server["stale"] == true),
+        ("diverged", server["diverged"] == true),
         ("in conflict", server["in_conflict"] == true),
+        ("taking the writes", server["in_conflict"] == true && server["takes_writes"] == true),
         ("ejected", server["ejected"] == true),
         ("backup", server["backup"] == true),
     ] {

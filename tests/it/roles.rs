@@ -152,6 +152,47 @@ fn drained_sessions_end_when_they_fall_silent() {
 }
 
 #[test]
+fn reads_go_to_the_primary_while_no_replica_is_left() {
+    let mut servers = [Redis::start(&[]), Redis::start(&[])];
+    servers[1].follow(servers[0].address);
+    let addresses =
+        [("r1", servers[0].address.to_string()), ("r2", servers[1].address.to_string())];
+    let check = format!("kind = \"redis\", {CHECK}");
+    let keys = "on_role_change = \"fence\"\non_down = \"fence\"";
+    let body = writes_and_reads(&addresses, &check, keys)
+        .replace("role = \"replica\"", "role = \"replica_or_primary\"");
+    let ringlane = Setup::of(&body).start();
+    let reads = ringlane.binds("reads")[0].parse().unwrap();
+    let port = |server: &Redis| server.address.port().to_string();
+    let reader = |server: &Redis| {
+        let mut talk = Talk::try_begin(Database::Redis, reads).unwrap();
+        assert_eq!(talk.ask("CONFIG GET port"), Some(port(server)));
+        talk
+    };
+    wait_until("the roles", || all(&ringlane, "role") == ["primary", "replica"]);
+    wait_until("the replica to serve", || all(&ringlane, "state") == ["up", "up"]);
+    assert_eq!(all(&ringlane, "takes_writes"), [true, false]);
+    for _ in 0..4 {
+        reader(&servers[1]);
+    }
+    servers[1].crash();
+    wait_until("the replica to be down", || all(&ringlane, "state")[1] == "down");
+    reader(&servers[0]);
+    servers[1].run();
+    servers[1].follow(servers[0].address);
+    wait_until("the replica to be back", || all(&ringlane, "role")[1] == "replica");
+    let mut stays = reader(&servers[1]);
+    servers[0].crash();
+    wait_until("the primary to be down", || all(&ringlane, "state")[0] == "down");
+    servers[1].ask(&["REPLICAOF", "NO", "ONE"]);
+    wait_until("the new primary", || all(&ringlane, "takes_writes")[1] == true);
+    assert_eq!(stays.ask("CONFIG GET port"), Some(port(&servers[1])), "it is not fenced");
+    drop((stays, reader(&servers[1])));
+    ringlane.wait_until_idle();
+    ringlane.end();
+}
+
+#[test]
 fn a_check_that_may_not_log_in_says_so() {
     let redis = Redis::start(&["--requirepass", "open sesame"]);
     for (password, said) in [

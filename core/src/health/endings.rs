@@ -65,8 +65,11 @@ impl Backend {
                 let why = if drains { Reason::Drained } else { Reason::Maintenance };
                 end(*server, RoleWanted::Any, rules.on_drain, why);
             }
-            if to.stale && !from.stale {
-                end(*server, RoleWanted::Replica, rules.on_lag, Reason::Lag);
+            if (to.stale || to.diverged) && !(from.stale || from.diverged) {
+                // Those that would have the primary just as well read there, too.
+                for role in [RoleWanted::Replica, RoleWanted::ReplicaOrPrimary] {
+                    end(*server, role, rules.on_lag, Reason::Lag);
+                }
             }
             let stopped =
                 to.in_conflict && !from.in_conflict && rules.on_conflict == OnConflict::Stop;

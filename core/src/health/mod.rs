@@ -112,8 +112,12 @@ pub struct State {
     pub role: Role,
     /// Too far behind its primary.
     pub stale: bool,
+    /// A replica whose timeline is not that of the primary: it follows an old primary, or none.
+    pub diverged: bool,
     /// It says that it is primary, and so does another one.
     pub in_conflict: bool,
+    /// The one of several that claim to be primary which gets the writes (`on_conflict`).
+    pub chosen: bool,
     /// Out for a while for what its sessions met.
     pub ejected: bool,
 }
@@ -153,7 +157,7 @@ impl Backend {
         for (index, server) in servers.iter().enumerate() {
             tally.replace(index, Part::default(), server.part());
         }
-        let whole = tally.whole(&servers, &rules);
+        let whole = tally.whole(&servers, &rules, None);
         let updated = (0..servers.len()).collect();
         Self { rules, servers, tally, whole, updated, warming: BTreeSet::new(), last_primary: None }
     }
@@ -184,6 +188,7 @@ impl Backend {
                 Err(why) => {
                     if server.counts_as(false, rules.fall) {
                         (server.role, server.lag) = (Role::Unknown, None);
+                        server.timeline = None;
                         server.warming_since = None;
                     }
                     why
@@ -264,7 +269,7 @@ impl Backend {
     ) -> Vec<Change> {
         let (rules, was) = (self.rules, self.whole);
         let Some(server) = self.servers.get_mut(index) else { return Vec::new() };
-        let (from, part) = (server.state(&rules, &was), server.part());
+        let (from, part) = (server.state(index, &rules, &was), server.part());
         let reason = change(server, &rules);
         let new_part = server.part();
         if server.warming_since.is_some() {
@@ -275,20 +280,24 @@ impl Backend {
         self.updated.insert(index);
         if new_part != part {
             self.tally.replace(index, part, new_part);
-            self.whole = self.tally.whole(&self.servers, &rules);
+            self.whole = self.tally.whole(&self.servers, &rules, was.timeline);
         }
         let whole = self.whole;
         let change = |server: usize, from: State, to: State| {
             (from != to).then(|| Change { server, from, to, reason: reason.clone() })
         };
-        let own = change(index, from, self.servers[index].state(&rules, &whole));
+        let own = change(index, from, self.servers[index].state(index, &rules, &whole));
         if whole == was {
             return own.into_iter().collect();
         }
         self.updated.extend(0..self.servers.len());
         let others = self.servers.iter().enumerate().map(|(other, server)| match other == index {
             true => own.clone(),
-            false => change(other, server.state(&rules, &was), server.state(&rules, &whole)),
+            false => {
+                let (from, to) =
+                    (server.state(other, &rules, &was), server.state(other, &rules, &whole));
+                change(other, from, to)
+            }
         });
         others.flatten().collect()
     }
@@ -317,7 +326,7 @@ impl Backend {
 
     /// The state of a server; the first one's of an empty backend does not exist.
     pub fn state(&self, index: usize) -> Option<State> {
-        Some(self.servers.get(index)?.state(&self.rules, &self.whole))
+        Some(self.servers.get(index)?.state(index, &self.rules, &self.whole))
     }
 
     /// How far a server is behind, as its last check saw it.
@@ -338,7 +347,7 @@ impl Backend {
         if state.health == Health::Absent {
             return Orders::CLOSED;
         }
-        let takes = state.admin != Admin::Maint && !state.stale;
+        let takes = state.admin != Admin::Maint && !state.stale && !state.diverged;
         let healthy = state.health != Health::Down && !state.ejected;
         let open = takes && (healthy || self.whole.fails_open);
         let with_role = takes && healthy;
@@ -361,8 +370,14 @@ impl fmt::Display for State {
         if self.stale {
             f.write_str(" stale")?;
         }
+        if self.diverged {
+            f.write_str(" diverged")?;
+        }
         if self.in_conflict {
             f.write_str(" in conflict")?;
+        }
+        if self.chosen {
+            f.write_str(" taking the writes")?;
         }
         if self.ejected {
             f.write_str(" ejected")?;

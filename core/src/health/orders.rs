@@ -13,11 +13,17 @@ pub enum RoleWanted {
     Primary,
     /// Those that follow it.
     Replica,
+    /// Those that follow it, and it itself while none of them takes the session.
+    ReplicaOrPrimary,
 }
 
 impl RoleWanted {
+    /// All of them.
+    pub const ALL: [Self; Self::COUNT] =
+        [Self::Any, Self::Primary, Self::Replica, Self::ReplicaOrPrimary];
+
     /// How many there are.
-    pub const COUNT: usize = 3;
+    pub const COUNT: usize = 4;
 
     /// Its place among them.
     pub const fn index(self) -> usize {
@@ -25,6 +31,7 @@ impl RoleWanted {
             Self::Any => 0,
             Self::Primary => 1,
             Self::Replica => 2,
+            Self::ReplicaOrPrimary => 3,
         }
     }
 }
@@ -72,6 +79,13 @@ impl Orders {
         self.0 & BACKUP != 0
     }
 
+    /// The same for sessions that want this: for one that wants a replica rather than the primary, the
+    /// primary is a backup.
+    pub fn is_backup_for(self, role: RoleWanted) -> bool {
+        self.is_backup()
+            || (role == RoleWanted::ReplicaOrPrimary && !self.keeps_for(RoleWanted::Replica))
+    }
+
     /// From the word that [`Self::to_bits`] made.
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -84,12 +98,18 @@ impl Orders {
 
     /// Whether sessions that want this may be sent there.
     pub fn is_open_for(self, role: RoleWanted) -> bool {
-        self.0 & DRAINS == 0 && self.keeps_for(role)
+        let stands_in = role == RoleWanted::ReplicaOrPrimary && self.keeps_for(RoleWanted::Primary);
+        self.0 & DRAINS == 0 && (self.keeps_for(role) || stands_in)
     }
 
-    /// Whether sessions that want this may be sent there if their client belongs there.
+    /// Whether sessions that want this may be sent there if their client belongs there. A primary that
+    /// stands in for its replicas keeps no client from them.
     pub fn keeps_for(self, role: RoleWanted) -> bool {
-        let bit = role.index();
+        let bit = match role {
+            RoleWanted::Any => 0,
+            RoleWanted::Primary => 1,
+            RoleWanted::Replica | RoleWanted::ReplicaOrPrimary => 2,
+        };
         self.0 >> bit & 1 == 1
     }
 

@@ -60,6 +60,8 @@ pub struct Seen {
     pub role: Option<Role>,
     /// How far it is behind, if it is a replica that says so.
     pub lag: Option<Lag>,
+    /// The branch of its database's history that it writes or follows (PostgreSQL's timeline).
+    pub timeline: Option<u32>,
     /// What an agent asks for.
     pub advice: Option<Advice>,
     /// A phrase for operators, such as how long a certificate lasts.

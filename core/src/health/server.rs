@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use super::whole::{Part, Whole};
+use super::whole::{Claim, Part, Timeline, Whole};
 use super::{Admin, Health, Lag, Role, Rules, Seen, State, WARMING_STEPS, WEIGHT_SCALE};
 
 #[derive(Debug)]
@@ -25,6 +25,8 @@ pub(super) struct Server {
     /// Since when it says so, a time in which nobody could ask included.
     pub(super) primary_since: Option<Instant>,
     pub(super) lag: Option<Lag>,
+    /// The branch of history that it writes or follows.
+    pub(super) timeline: Option<u32>,
     /// As configured.
     pub(super) weight: u32,
     /// What its name says of its weight.
@@ -51,6 +53,7 @@ impl Server {
             role: Role::Unknown,
             primary_since: None,
             lag: None,
+            timeline: None,
             weight,
             named_weight: None,
             ordered_weight: None,
@@ -86,7 +89,7 @@ impl Server {
             };
             self.role = role;
         }
-        self.lag = seen.lag;
+        (self.lag, self.timeline) = (seen.lag, seen.timeline);
         if let Some(advice) = seen.advice {
             self.advised = advice.admin.or(self.advised);
             self.advised_percent = advice.weight_percent.or(self.advised_percent);
@@ -109,6 +112,14 @@ impl Server {
         limit.is_some_and(|limit| self.lag.is_none_or(|lag| !limit.allows(lag)))
     }
 
+    /// Of a replica only. Without a primary it may be ahead: it follows one that was not seen yet.
+    fn has_diverged(&self, timeline: Option<Timeline>) -> bool {
+        let (Role::Replica, Some(own), Some(the)) = (self.role, self.timeline, timeline) else {
+            return false;
+        };
+        own < the.number || (own > the.number && the.is_current)
+    }
+
     pub(super) fn effective_weight(&self, rules: &Rules, now: Instant) -> u32 {
         let full = u64::from(self.weight().saturating_mul(WEIGHT_SCALE));
         let advised = full * u64::from(self.advised_percent.unwrap_or(100)) / 100;
@@ -123,8 +134,8 @@ impl Server {
         share.max(u64::from(advised > 0)) as u32
     }
 
-    /// Its state among the servers of its backend.
-    pub(super) fn state(&self, rules: &Rules, whole: &Whole) -> State {
+    /// Its state among the servers of its backend, of which it is the one at `index`.
+    pub(super) fn state(&self, index: usize, rules: &Rules, whole: &Whole) -> State {
         #[cfg(test)]
         super::tests::count_step();
         State {
@@ -137,7 +148,9 @@ impl Server {
             admin: self.admin_now(),
             role: self.role,
             stale: self.is_stale(rules),
+            diverged: self.has_diverged(whole.timeline),
             in_conflict: self.is_primary() && whole.in_conflict,
+            chosen: whole.in_conflict && whole.primary == Some(index),
             ejected: self.ejected,
         }
     }
@@ -147,7 +160,11 @@ impl Server {
         let admin = self.admin_now();
         let ready = !self.absent && admin == Admin::Ready;
         Part {
-            claim: self.is_primary().then_some((self.primary_since, admin)),
+            claim: self.is_primary().then_some(Claim {
+                since: self.primary_since,
+                admin,
+                timeline: self.timeline,
+            }),
             ready,
             healthy: ready && self.up && !self.ejected,
         }

@@ -113,6 +113,88 @@ fn a_replica_that_lags_or_does_not_say_is_stale() {
     assert_eq!(open_for(&backend, RoleWanted::Primary, now), [1], "a primary is behind nobody");
 }
 
+/// A primary or replica on this timeline.
+fn on(role: Role, timeline: u32) -> Result<Seen, String> {
+    Ok(Seen { role: Some(role), timeline: Some(timeline), ..Seen::default() })
+}
+
+#[test]
+fn a_replica_that_follows_an_old_primary_serves_no_reads() {
+    let now = Instant::now();
+    let rules = Rules { on_lag: OnChange::Fence, ..Rules::default() };
+    let mut backend = Backend::new(rules, [1, 1, 1, 1]);
+    backend.observe(0, on(Role::Primary, 1), now);
+    for replica in 1..4 {
+        backend.observe(replica, on(Role::Replica, 1), now);
+    }
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [1, 2, 3]);
+    for _ in 0..3 {
+        backend.observe(0, bad(), now);
+    }
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [1, 2, 3], "nobody was promoted");
+    backend.observe(2, on(Role::Replica, 2), now);
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [1, 2, 3], "ahead of a promotion");
+    let changes = backend.observe(1, on(Role::Primary, 2), now);
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [2]);
+    let lost = changes.iter().find(|change| change.server == 3).unwrap();
+    assert_eq!(lost.to.to_string(), "up replica diverged");
+    let ended = backend.ended_by(&changes);
+    let fenced = |role| ended.iter().any(|ended| (ended.server, ended.role) == (3, role));
+    assert!(fenced(RoleWanted::Replica) && fenced(RoleWanted::ReplicaOrPrimary));
+    backend.observe(3, on(Role::Replica, 2), now);
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [2, 3]);
+    // The old primary is back and claims its place: whoever follows it is no better than it.
+    backend.observe(0, on(Role::Primary, 1), now);
+    backend.observe(0, on(Role::Primary, 1), now);
+    backend.observe(3, on(Role::Replica, 1), now);
+    assert!(open_for(&backend, RoleWanted::Primary, now).is_empty());
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [2]);
+}
+
+#[test]
+fn a_cluster_that_was_made_anew_may_begin_at_its_first_timeline() {
+    let now = Instant::now();
+    let mut backend = Backend::new(Rules::default(), [1, 1]);
+    backend.observe(0, on(Role::Primary, 7), now);
+    backend.observe(1, on(Role::Replica, 7), now);
+    backend.observe(0, on(Role::Primary, 1), now);
+    assert!(open_for(&backend, RoleWanted::Replica, now).is_empty());
+    backend.observe(1, on(Role::Replica, 1), now);
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [1]);
+}
+
+#[test]
+fn the_primary_stands_in_for_its_replicas_and_its_readers_stay() {
+    let now = Instant::now();
+    let role_wanted = RoleWanted::ReplicaOrPrimary;
+    let rules = Rules { on_role_change: OnChange::Fence, ..Rules::default() };
+    let mut backend = Backend::new(rules, [1, 1]);
+    backend.observe(0, role(Role::Primary), now);
+    let changes = backend.observe(1, role(Role::Replica), now);
+    backend.ended_by(&changes);
+    assert_eq!(open_for(&backend, role_wanted, now), [0, 1]);
+    let backup = |backend: &Backend, i| backend.orders(i, now).is_backup_for(role_wanted);
+    assert!(backup(&backend, 0) && !backup(&backend, 1), "replicas come first");
+    for _ in 0..3 {
+        backend.observe(0, bad(), now);
+    }
+    let changes = backend.observe(1, role(Role::Primary), now);
+    assert_eq!(open_for(&backend, role_wanted, now), [1]);
+    let ended = backend.ended_by(&changes);
+    assert!(ended.iter().all(|ended| ended.role != role_wanted), "{ended:?}");
+}
+
+#[test]
+fn of_two_primaries_it_is_said_which_one_takes_the_writes() {
+    let now = Instant::now();
+    let mut backend =
+        Backend::new(Rules { on_conflict: OnConflict::First, ..Rules::default() }, [1, 1]);
+    backend.observe(0, role(Role::Primary), now);
+    let changes = backend.observe(1, role(Role::Primary), now);
+    let words: Vec<String> = changes.iter().map(|change| change.to.to_string()).collect();
+    assert_eq!(words, ["up primary in conflict taking the writes", "up primary in conflict"]);
+}
+
 #[test]
 fn a_replica_may_be_so_many_bytes_behind() {
     let now = Instant::now();
@@ -402,7 +484,7 @@ proptest! {
             for (index, server) in backend.servers.iter().enumerate() {
                 tally.replace(index, Part::default(), server.part());
             }
-            prop_assert_eq!(tally.whole(&backend.servers, &rules), backend.whole);
+            prop_assert_eq!(tally.whole(&backend.servers, &rules, backend.whole.timeline), backend.whole);
             for index in 0..4 {
                 prop_assert_eq!(backend.state(index).unwrap(), known[index]);
                 prop_assert_eq!(backend.orders(index, now), published[index]);

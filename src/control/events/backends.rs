@@ -163,6 +163,7 @@ impl Role {
             RoleWanted::Any => "server",
             RoleWanted::Primary => "primary",
             RoleWanted::Replica => "replica",
+            RoleWanted::ReplicaOrPrimary => "replica or primary",
         };
         match turn {
             Turn::Begun { unsaid } => {

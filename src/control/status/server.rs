@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use ringlane_core::counters::ServerCounters;
-use ringlane_core::health::{Health, State, WEIGHT_SCALE};
+use ringlane_core::health::{Health, RoleWanted, State, WEIGHT_SCALE};
 use ringlane_core::snapshot::ServerId;
 use serde::Serialize;
 
@@ -26,7 +26,11 @@ pub(super) struct Server<'a> {
     /// `primary`, `replica` or `unknown`.
     role: &'static str,
     stale: bool,
+    /// A replica on another timeline than the primary.
+    diverged: bool,
     in_conflict: bool,
+    /// It gets the sessions that want the primary.
+    takes_writes: bool,
     ejected: bool,
     lag_seconds: Option<f64>,
     lag_bytes: Option<u64>,
@@ -86,7 +90,9 @@ impl<'a> Server<'a> {
             admin: known.state.admin.name(),
             role: known.state.role.name(),
             stale: known.state.stale,
+            diverged: known.state.diverged,
             in_conflict: known.state.in_conflict,
+            takes_writes: known.orders.is_open_for(RoleWanted::Primary),
             ejected: known.state.ejected,
             lag_seconds: lag.time.map(|time| time.as_secs_f64()),
             lag_bytes: lag.bytes,
