@@ -48,6 +48,19 @@ pub struct Check {
     pub address: Option<Address>,
     /// Another port than that of the server.
     pub port: Option<u16>,
+    /// What of the way that sessions take it leaves out.
+    pub way: Way,
+}
+
+/// What a check has in common with the sessions of its backend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Way {
+    /// Whether it sends the PROXY header of `send_proxy`; `None`: where the server itself is checked.
+    pub send_proxy: Option<bool>,
+    /// Whether it comes from `source` and `source_ports`.
+    pub source: bool,
+    /// Whether `tcp` and `congestion` hold for it.
+    pub tcp: bool,
 }
 
 impl Check {
@@ -113,6 +126,8 @@ pub struct Http {
     pub method: String,
     /// Path and query.
     pub path: String,
+    /// HTTP/1.1, or 1.0 for a server that knows no other.
+    pub minor_version: u8,
     /// The `Host` header; the server's address otherwise.
     pub host: Option<String>,
     /// Codes that are good.
@@ -143,6 +158,8 @@ pub struct Login {
     pub database: Option<String>,
     /// Whether and how all this is said over TLS.
     pub tls: Option<Tls>,
+    /// Whether the connection is kept from check to check; otherwise each check logs in.
+    pub kept: bool,
 }
 
 /// A password, read when it is needed so that it can be changed in its place.
@@ -168,17 +185,19 @@ impl fmt::Debug for Secret {
 }
 
 /// Keys that only some kinds have.
-const KINDS_OF_KEYS: [(&str, &[&str]); 17] = [
+const KINDS_OF_KEYS: [(&str, &[&str]); 19] = [
     ("steps", &["tcp"]),
     ("method", &["http"]),
     ("path", &["http"]),
     ("host", &["http"]),
+    ("version", &["http"]),
     ("status", &["http"]),
     ("body", &["http"]),
     ("body_regex", &["http"]),
     ("user", &["postgres", "mysql", "redis"]),
     ("password", &["postgres", "mysql", "redis"]),
     ("database", &["postgres", "mysql"]),
+    ("login", &["postgres", "mysql", "redis"]),
     ("command", &["exec"]),
     ("tls", &["http", "postgres", "mysql", "redis"]),
     ("server_name", &["tls", "http", "postgres", "mysql", "redis"]),
@@ -203,6 +222,10 @@ const FOREIGN_KINDS: [(&str, &str); 12] = [
     ("external", "exec"),
     ("agent_check", "agent"),
 ];
+
+/// Other words for how often a check logs in.
+const FOREIGN_LOGINS: [(&str, &str); 4] =
+    [("every", "each"), ("always", "each"), ("keep", "kept"), ("persistent", "kept")];
 
 /// Days that a certificate can be asked to last.
 const DAYS_MAX: u32 = 3650;
@@ -319,6 +342,11 @@ fn read(table: &Table<'_>) -> Option<Check> {
         timeout: table.duration("timeout").unwrap_or_else(|| interval.min(TIMEOUT_MAX)),
         address: table.check_address("address"),
         port: table.integer("port", 1..=65_535).and_then(|port| u16::try_from(port).ok()),
+        way: Way {
+            send_proxy: table.boolean("send_proxy"),
+            source: table.boolean("source").unwrap_or(true),
+            tcp: table.boolean("tcp").unwrap_or(true),
+        },
     })
 }
 
@@ -346,6 +374,9 @@ fn login(table: &Table<'_>, kind: &str) -> Login {
         password: secret(table, "password"),
         database: text(table, "database"),
         tls: tls::of_login(table, kind),
+        kept: table
+            .choice("login", &[("each", false), ("kept", true)], &FOREIGN_LOGINS)
+            .unwrap_or_default(),
     }
 }
 
@@ -437,6 +468,7 @@ fn http(table: &Table<'_>) -> Http {
     let http = Http {
         method: name("method", "GET"),
         path: name("path", "/"),
+        minor_version: table.choice("version", &[("1.0", 0), ("1.1", 1)], &[]).unwrap_or(1),
         host: text(table, "host"),
         status: status(table),
         body,

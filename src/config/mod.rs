@@ -43,7 +43,7 @@ use std::time::Duration;
 use ringlane_core::snapshot::Snapshot;
 use toml::de::DeTable;
 
-pub use check::{Body, Check, Http, Kind, Login, Secret, Step, Tls, Trust, Watch};
+pub use check::{Body, Check, Http, Kind, Login, Secret, Step, Tls, Trust, Watch, Way};
 pub use names::{Lookup, Name, Resolver};
 pub use report::Report;
 

@@ -305,12 +305,14 @@ const CHECK: &[Key] = &[
     ("method", "method = \"HEAD\""),
     ("path", "path = \"/health\""),
     ("host", "host = \"www.example.org\""),
+    ("version", "version = \"1.0\""),
     ("status", "status = \"200-399\""),
     ("body", "body = \"ok\""),
     ("body_regex", "body_regex = \"^(ok|fine)\""),
     ("user", "user = \"monitor\""),
     ("password", "password = { file = \"/etc/ringlane/check.pass\" }"),
     ("database", "database = \"postgres\""),
+    ("login", "login = \"kept\""),
     ("tls", "tls = \"require\""),
     ("server_name", "server_name = \"db.example.org\""),
     ("ca", "ca = \"/etc/ringlane/ca.pem\""),
@@ -319,6 +321,9 @@ const CHECK: &[Key] = &[
     ("min_days", "min_days = 14"),
     ("command", "command = [\"/usr/local/bin/check-it\", \"--quick\"]"),
     ("send", "send = \"state\\n\""),
+    ("send_proxy", "send_proxy = false"),
+    ("source", "source = false"),
+    ("tcp", "tcp = false"),
 ];
 
 const OUTLIER: &[Key] = &[

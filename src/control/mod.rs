@@ -6,6 +6,7 @@
 
 pub mod access_log;
 pub mod admin;
+mod blocking;
 mod checks;
 mod cores;
 mod descriptors;

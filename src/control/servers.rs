@@ -155,6 +155,14 @@ impl Servers {
         });
     }
 
+    /// A server could not be checked, for want of something that this machine ran out of: its state
+    /// stays as it is.
+    pub(super) fn check_impossible(&self, id: ServerId, why: String) {
+        let (backend, index) = self.place(id);
+        let server = &mut self.lock()[backend.0 as usize].servers[index];
+        server.last_check = Some((SystemTime::now(), Err(format!("{why} (not counted)"))));
+    }
+
     /// Whether checks of a server speak against its state.
     pub(super) fn is_changing(&self, id: ServerId) -> bool {
         let (backend, index) = self.place(id);

@@ -1,7 +1,7 @@
 //! Active checks: who fails them gets no sessions, and operators are told why.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::mpsc::{self, Sender};
@@ -339,5 +339,100 @@ fn a_program_that_hangs_is_ended_with_its_children() {
     for pid in pids.lines() {
         let gone = || !std::path::Path::new(&format!("/proc/{pid}/root")).exists();
         wait_until("the program and its child to be gone", gone);
+    }
+}
+
+#[test]
+fn a_program_may_say_much_and_leave_children_behind() {
+    let echo = Echo::start();
+    let dir = TempDir::new().unwrap();
+    let pid = dir.path().join("pid");
+    let leaves = format!("sleep 600 & echo $! > {}; echo left; exit 0", path_str(&pid));
+    for (script, said) in
+        [("echo first; head -c 300000 /dev/zero | tr '\\0' x", "first"), (leaves.as_str(), "left")]
+    {
+        let keys = format!("kind = \"exec\", command = [\"/bin/sh\", \"-c\", {script:?}]");
+        let (state, why) = verdict(echo.address, &keys);
+        assert!(state == "up" && why == said, "{script}: {state}, {why}");
+    }
+    let pid = fs::read_to_string(&pid).unwrap();
+    let gone = || !std::path::Path::new(&format!("/proc/{}/root", pid.trim())).exists();
+    wait_until("what it left behind to be gone", gone);
+}
+
+#[test]
+fn a_page_is_whole_when_it_says_so() {
+    /// Answers whoever speaks HTTP/1.1 to it, and keeps the connection.
+    fn server(answer: &'static str, resets: bool) -> Server {
+        Server::each(move |mut stream| {
+            let mut request = String::new();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            while !request.ends_with("\r\n\r\n") {
+                if reader.read_line(&mut request).unwrap_or_default() == 0 {
+                    return;
+                }
+            }
+            assert!(request.contains("\r\nHost: ") && request.contains("Connection: close\r\n"));
+            let answer = match request.contains("HTTP/1.1") {
+                true => answer,
+                false => "HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n",
+            };
+            let _ = stream.write_all(answer.as_bytes());
+            if resets {
+                let _ = socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+                return;
+            }
+            let _ = io::copy(&mut reader, &mut io::sink());
+        })
+    }
+    let counted = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nhealthy";
+    let chunked =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nheal\r\n3\r\nthy\r\n0\r\n\r\n";
+    let early =
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nhealthy";
+    let body = "kind = \"http\", body = \"healthy\"";
+    for (answer, resets, keys, state) in [
+        (counted, false, body, "up"),
+        (counted, true, body, "up"),
+        (chunked, false, body, "up"),
+        (early, false, body, "up"),
+        (counted, false, "kind = \"http\", version = \"1.0\"", "down"),
+        (counted, false, "kind = \"http\", body = \"ill\"", "down"),
+    ] {
+        let server = server(answer, resets);
+        let (found, why) = verdict(server.address, keys);
+        assert_eq!(found, state, "{keys}: {answer}: {why}");
+    }
+}
+
+#[test]
+fn an_agent_may_leave_the_end_of_its_line_out() {
+    let server = strange(|stream| {
+        let _ = stream.write_all(b"up 50%");
+    });
+    let check = "check = { kind = \"agent\", interval = \"1s\", timeout = \"1s\" }";
+    let mut setup = Setup::to(&[]).backend(check);
+    setup.server(&format!("address = \"{server}\", weight = 10"));
+    let ringlane = setup.start();
+    wait_until("the weight", || ringlane.server_field(0, "/weight_effective") == 5.0);
+    ringlane.end();
+}
+
+#[test]
+fn a_file_that_does_not_answer_holds_up_nothing_else() {
+    let echo = Echo::start();
+    let dir = TempDir::new().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for keys in [
+        format!("kind = \"redis\", password = {{ file = {:?} }}", path_str(&fifo)),
+        format!("kind = \"redis\", tls = \"require\", ca = {:?}", path_str(&fifo)),
+        format!("kind = \"mysql\", tls = \"require\", ca = {:?}", path_str(&fifo)),
+    ] {
+        let check = format!("check = {{ {keys}, interval = \"50ms\", timeout = \"300ms\" }}");
+        let ringlane = Setup::to(&[echo.address]).backend(&check).start();
+        wait_until("the check to fail", || ringlane.server_field(0, "/state") == "down");
+        assert!(ringlane.is_healthy());
+        ringlane.end();
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::process::Command;
+use std::thread;
 
 use crate::harness::balancer::{Ringlane, Setup, path_str};
 use crate::harness::client::{connect, greeting, round_trip};
@@ -257,4 +258,49 @@ fn the_machines_own_files_are_followed() {
     wait_for_slots(&ringlane, &machines, "b");
     assert_eq!(count(&ringlane, 5), BTreeMap::from([('b', 5)]));
     ringlane.end();
+}
+
+/// A DNS server of the old kind: it answers with this code where there is more than a question, as EDNS
+/// has it, and else that every name is at 127.0.0.1.
+fn without_edns(code: u8, question_too: bool) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 1024];
+        while let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            let asked = &buffer[..len];
+            let name = 12 + asked[12..].iter().position(|&byte| byte == 0).unwrap();
+            let question = &asked[12..name + 5];
+            let has_more = asked[10..12] != [0, 0];
+            let is_a = question.ends_with(&[0, 1, 0, 1]);
+            let mut answer = asked[..2].to_vec();
+            answer.extend([0x81, if has_more { 0x80 | code } else { 0x80 }]);
+            answer.extend([0, u8::from(!has_more || question_too), 0, u8::from(!has_more && is_a)]);
+            answer.extend([0; 4]);
+            if !has_more || question_too {
+                answer.extend(question);
+            }
+            if !has_more && is_a {
+                answer.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4, 127, 0, 0, 1]);
+            }
+            socket.send_to(&answer, from).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_dns_server_that_knows_no_edns_is_asked_without_it() {
+    let echo = Echo::start();
+    for (code, question_too) in [(1, true), (4, true), (1, false)] {
+        let dns = without_edns(code, question_too);
+        let setup = Setup::to(&[])
+            .global(&format!("resolver = {{ servers = [\"{dns}\"], timeout = \"1s\" }}"));
+        let mut setup = setup;
+        setup.server(&format!("address = \"db.test:{}\"", echo.address.port()));
+        let ringlane = setup.start();
+        let expected = format!("127.0.0.1:{}", echo.address.port());
+        wait_until("the address", || servers(&ringlane, "address") == [expected.clone()]);
+        ringlane.end();
+    }
 }

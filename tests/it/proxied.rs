@@ -14,9 +14,12 @@ use crate::harness::balancer::{Setup, path_str};
 use crate::harness::certificates::Authority;
 use crate::harness::client::{connect, connect_from, round_trip};
 use crate::harness::echo::Echo;
+use crate::harness::mariadb::Mariadb;
+use crate::harness::postgres::Postgres;
 use crate::harness::program::{Beside, bound_to_us, find, run};
+use crate::harness::redis::Redis;
 use crate::harness::server::{Server, free_port};
-use crate::harness::{PATIENCE, wait_for};
+use crate::harness::{PATIENCE, wait_for, wait_until};
 
 /// HAProxy with these lines for its one frontend and its one server.
 struct Haproxy {
@@ -284,4 +287,41 @@ fn a_header_that_breaks_the_protocol_ends_the_session_before_a_server_hears_of_i
     round_trip(&mut client, b"data");
     drop(client);
     ringlane.end();
+}
+
+#[test]
+fn checks_bring_the_header_where_sessions_do() {
+    let (redis, postgres) = (Redis::start(&[]), Postgres::start());
+    let mariadb = Mariadb::start(1);
+    let behind = |server: SocketAddr| {
+        Haproxy::start(
+            "accept-proxy",
+            &format!(" mode tcp\n default_backend b\nbackend b\n mode tcp\n server s {server}"),
+        )
+    };
+    let mysql = "kind = \"mysql\", user = \"monitor\", password = \"open sesame\"";
+    for (server, check) in [
+        (redis.address, "kind = \"redis\""),
+        (postgres.address, "kind = \"postgres\", user = \"it\""),
+        (mariadb.address, mysql),
+    ] {
+        let haproxy = behind(server);
+        for (version, keys, state) in [
+            ("v1", "", "up"),
+            ("v2", "", "up"),
+            ("v2", ", send_proxy = false", "down"),
+            ("v2", ", login = \"kept\"", "up"),
+            // Elsewhere, where nobody expects a header.
+            ("v2", &format!(", address = \"{server}\""), "up"),
+        ] {
+            let backend = format!(
+                "send_proxy = \"{version}\"\ncheck = {{ {check}{keys}, interval = \"50ms\", \
+                 timeout = \"10s\" }}"
+            );
+            let ringlane = Setup::to(&[haproxy.address]).backend(&backend).start();
+            wait_until("the first check", || !ringlane.server_field(0, "/check").is_null());
+            assert_eq!(ringlane.server_field(0, "/state"), state, "{check} {version} {keys}");
+            ringlane.end();
+        }
+    }
 }

@@ -243,3 +243,31 @@ fn first_bytes_come_with_the_first_packet_to_servers() {
         assert_eq!(tcp_counter("TCPFastOpenActive"), 1);
     });
 }
+
+#[test]
+fn checks_come_from_where_sessions_do() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    server.set_nonblocking(true).unwrap();
+    let ours = Ipv4Addr::new(127, 0, 0, 9);
+    for (kind, keys, from_source) in [
+        ("tcp", "", true),
+        ("tcp", ", source = false", false),
+        ("postgres", "", true),
+        // The client library connects by itself, over a bridge.
+        ("mysql", "", true),
+        ("mysql", ", source = false", false),
+    ] {
+        let backend = format!(
+            "source = \"{ours}\"\nsource_ports = \"20000-29999\"\n\
+             check = {{ kind = \"{kind}\", interval = \"50ms\"{keys} }}"
+        );
+        let ringlane = Setup::to(&[address]).backend(&backend).start();
+        let (accepted, from) = wait_for("a check at the server", || server.accept().ok());
+        let is_ours = from.ip() == ours && (20_000..30_000).contains(&from.port());
+        assert_eq!(is_ours, from_source, "{kind}{keys}: {from}");
+        drop(accepted);
+        ringlane.end();
+        while server.accept().is_ok() {}
+    }
+}

@@ -30,6 +30,7 @@ pub(crate) use rooms::Rooms;
 pub use setup::{DriverKind, SetupError, probe};
 pub use socket::{
     ListenOptions, Socket, listen, local_address, peer_address, probe_connect, reset_on_close,
+    socket_towards,
 };
 pub(crate) use socket::{
     accept_now, has_unacknowledged, is_readable, leave_pacing_on_a_short_path, segments, send_few,

@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -186,6 +186,17 @@ pub fn probe_connect(to: SocketAddr, options: &ConnectOptions<'_>) -> Result<(),
         Err(Refused { error, .. }) if error.kind() == io::ErrorKind::AddrInUse => Ok(()),
         outcome => outcome,
     }
+}
+
+/// A non-blocking socket towards `to` with these options, bound where they say and not connected yet,
+/// for programs that connect it on another runtime than a shard's.
+///
+/// # Errors
+/// Those of `socket` and `bind`, and what the kernel refuses: see [`super::is_refusal`].
+pub fn socket_towards(to: SocketAddr, options: &ConnectOptions<'_>) -> io::Result<TcpStream> {
+    let (socket, _) = open(&Address::Inet(to))?;
+    prepare(&socket, to, options)?;
+    Ok(socket.into())
 }
 
 fn open(address: &Address) -> io::Result<(socket2::Socket, SockAddr)> {

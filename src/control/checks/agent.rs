@@ -4,24 +4,46 @@
 //! `agent-check`): a weight in percent, `ready`, `drain`, `maint`, `up`, `down`, `stopped`, `fail`.
 //! `maxconn:N` is understood and not acted upon.
 
-use ringlane_core::health::{Admin, Advice, Seen};
-use ringlane_core::snapshot::Address;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::time::Duration;
 
-use super::{connect, plain, printable};
+use ringlane_core::health::{Admin, Advice, Seen};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+
+use super::destination::Destination;
+use super::{plain, printable};
 
 /// Bytes of the longest line.
 const LINE_MAX: usize = 1024;
 
-pub(super) async fn check(send: &[u8], address: &Address) -> Result<Seen, String> {
-    let mut connection = connect(address).await?;
-    let broken = |error| format!("{address}: {}", plain(&error));
+/// The share of its time in percent for which a check waits for the end of a line; what has come by
+/// then without one is the line.
+const LINE_SHARE: u32 = 75;
+
+pub(super) async fn check(
+    send: &[u8],
+    destination: &Destination,
+    time: Duration,
+) -> Result<Seen, String> {
+    let until = Instant::now() + time * LINE_SHARE / 100;
+    let mut connection = destination.connect().await?;
+    let broken = |error| format!("{destination}: {}", plain(&error));
     connection.write_all(send).await.map_err(broken)?;
     let mut line = Vec::new();
-    while !line.contains(&b'\n') && line.len() < LINE_MAX {
-        if connection.read_buf(&mut line).await.map_err(broken)? == 0 {
-            break;
-        }
+    while !line.iter().any(|byte| matches!(byte, b'\n' | b'\r')) && line.len() < LINE_MAX {
+        let reading = connection.read_buf(&mut line);
+        let read = match timeout_at(until, reading).await {
+            Ok(read) => read,
+            // There is nothing to go by yet: the check ends when its own time is over.
+            Err(_) if line.is_empty() => connection.read_buf(&mut line).await,
+            Err(_) => break,
+        };
+        match read {
+            Ok(0) => break,
+            // Reset behind its word, as by one that does not read what it is sent.
+            Err(_) if !line.is_empty() => break,
+            read => read.map_err(broken)?,
+        };
     }
     read(&printable(&line))
 }

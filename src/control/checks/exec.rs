@@ -1,21 +1,32 @@
 //! `kind = "exec"`: run a program; 0 is good, everything else is not.
 //!
 //! It gets `RINGLANE_SERVER` (backend/server) and `RINGLANE_ADDRESS`. The first line that it prints
-//! says why. Invariant: whatever happens to the check, the program and its children do not outlive it.
+//! says why; what it prints beyond [`OUTPUT_MAX`] is read and dropped. The end of the program ends the
+//! check, whoever still has its output open. Invariant: whatever happens to the check, the program and
+//! its children do not outlive it.
 
+use std::io;
 use std::process::Stdio;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use ringlane_core::health::Seen;
 use ringlane_core::snapshot::Address;
-use tokio::io::AsyncReadExt;
-use tokio::process::Command;
+use tokio::net::unix::pipe::Receiver;
+use tokio::process::{ChildStdout, Command};
+use tokio::time::sleep;
 
 use super::{plain, printable};
 
 /// Bytes of its output that are looked at.
-const OUTPUT_MAX: u64 = 4096;
+const OUTPUT_MAX: usize = 4096;
+
+/// Bytes that are read at once.
+const READ_MAX: usize = 16 * 1024;
+
+/// The pause after each read beyond [`OUTPUT_MAX`], so that a program that floods us costs little.
+const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 
 /// The process group of a program, killed on drop.
 struct Group(Option<Pid>);
@@ -48,16 +59,72 @@ pub(super) async fn check(
         .map_err(|error| format!("cannot run {program}: {}", plain(&error)))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok());
     let _group = Group(group.map(Pid::from_raw));
-    let mut output = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        // What can't be read says nothing; the exit code counts.
-        let _ = stdout.take(OUTPUT_MAX).read_to_end(&mut output).await;
-    }
-    let status = child.wait().await.map_err(|error| format!("{program}: {}", plain(&error)))?;
-    let said = printable(&output);
+    let mut output = Output::of(child.stdout.take());
+    let status = tokio::select! {
+        biased;
+        status = child.wait() => status,
+        never = output.read() => match never {},
+    };
+    output.read_rest();
+    let status = status.map_err(|error| format!("{program}: {}", plain(&error)))?;
+    let said = printable(&output.bytes);
     if status.success() {
         return Ok(Seen { detail: (!said.is_empty()).then_some(said), ..Seen::default() });
     }
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
     Err(format!("{program} ended with {status}{said}"))
+}
+
+/// What a program prints.
+struct Output {
+    pipe: Option<Receiver>,
+    /// The first of it.
+    bytes: Vec<u8>,
+}
+
+impl Output {
+    fn of(stdout: Option<ChildStdout>) -> Self {
+        // What can't be read says nothing; the exit code counts.
+        let pipe =
+            stdout.and_then(|stdout| Receiver::from_owned_fd(stdout.into_owned_fd().ok()?).ok());
+        Self { pipe, bytes: Vec::new() }
+    }
+
+    /// Reads for as long as it is polled: the end of the program is no matter of its output.
+    async fn read(&mut self) -> std::convert::Infallible {
+        while let Some(pipe) = &self.pipe {
+            if pipe.readable().await.is_err() || !self.take() {
+                self.pipe = None;
+            }
+            if self.bytes.len() >= OUTPUT_MAX {
+                sleep(FLOOD_PAUSE).await;
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Reads what the program had printed when it ended.
+    fn read_rest(&mut self) {
+        while self.bytes.len() < OUTPUT_MAX {
+            let before = self.bytes.len();
+            if !self.take() || self.bytes.len() == before {
+                return;
+            }
+        }
+    }
+
+    /// Reads what is there; `false` at the end.
+    fn take(&mut self) -> bool {
+        let Some(pipe) = &self.pipe else { return false };
+        let mut buffer = [0; READ_MAX];
+        match pipe.try_read(&mut buffer) {
+            Ok(0) => false,
+            Ok(read) => {
+                let room = OUTPUT_MAX.saturating_sub(self.bytes.len());
+                self.bytes.extend_from_slice(&buffer[..read.min(room)]);
+                true
+            }
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! `kind = "http"`: ask for a page and look at status and body.
 //!
-//! HTTP/1.0 with a `Host` header, so that no server answers in chunks and each closes at the end.
+//! HTTP/1.1 with `Host` and `Connection: close`, or HTTP/1.0 where `version` says so. Answers that
+//! announce the one to come (1xx) are skipped. The answer is whole when its header is, or, where its body
+//! is looked at, when that is: by its length, by its last chunk, or by the end of the connection. What
+//! comes after, a reset included, is of no interest.
 
 use std::io::ErrorKind;
 
@@ -8,62 +11,211 @@ use ringlane_core::health::Seen;
 use ringlane_core::snapshot::Address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ANSWER_MAX, Outcome, connect, plain, printable, tls};
+use super::destination::Destination;
+use super::{ANSWER_MAX, Outcome, plain, printable, tls};
 use crate::config::{Body, Http};
 
 /// Header fields that an answer may have.
 const FIELDS_MAX: usize = 100;
 
-pub(super) async fn check(http: &Http, address: &Address) -> Outcome {
+/// Bytes after which it shows whether this is HTTP at all.
+const FIRST_LOOK: usize = 16;
+
+pub(super) async fn check(http: &Http, destination: &Destination) -> Outcome {
     let mut outcome = Outcome::from(Ok(Seen::default()));
-    outcome.seen = ask(http, address, &mut outcome.certificate_days).await;
+    outcome.seen = ask(http, destination, &mut outcome.certificate_days).await;
     outcome
 }
 
-async fn ask(http: &Http, address: &Address, days: &mut Option<i64>) -> Result<Seen, String> {
-    let mut connection = connect(address).await?;
+async fn ask(
+    http: &Http,
+    destination: &Destination,
+    days: &mut Option<i64>,
+) -> Result<Seen, String> {
+    let mut connection = destination.connect().await?;
     if let Some(over) = &http.tls {
-        connection = tls::secure(connection, over, address, days).await?;
+        connection = tls::secure(connection, over, destination, days).await?;
     }
-    let host = http.host.clone().unwrap_or_else(|| match address {
-        Address::Inet(inet) => inet.to_string(),
-        Address::Unix(_) => "localhost".to_owned(),
-    });
-    let request = format!(
-        "{} {} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: ringlane-check\r\nAccept: */*\r\n\r\n",
-        http.method, http.path
-    );
-    let broken = |error| format!("{address}: {}", plain(&error));
-    connection.write_all(request.as_bytes()).await.map_err(broken)?;
-    let mut answer = Vec::new();
-    let wants_body = http.body.is_some();
+    let broken = |error| format!("{destination}: {}", plain(&error));
+    connection.write_all(request(http, destination).as_bytes()).await.map_err(broken)?;
+    let mut answer = Answer::new(http.method == "HEAD", http.body.is_some());
     loop {
-        let read = match connection.read_buf(&mut answer).await {
+        let read = match connection.read_buf(&mut answer.bytes).await {
             // With TLS, many a server ends without a word.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
+            // One that does not read all of the request resets the connection behind its answer.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset && answer.has_header() => 0,
             read => read.map_err(broken)?,
         };
-        let is_over = read == 0 || answer.len() > ANSWER_MAX;
-        match parse(&answer)? {
-            Some((status, body_at)) if is_over || !wants_body => {
-                return judge(http, status, &answer[body_at..]);
-            }
-            None if is_over => {
-                return Err(format!("answers no HTTP but \"{}\"", printable(&answer)));
-            }
-            _ => {}
+        let is_over = read == 0 || answer.bytes.len() > ANSWER_MAX;
+        if let Some((status, body)) = answer.read(is_over)? {
+            return judge(http, status, &body);
         }
     }
 }
 
-/// The status and where the body begins; `None` while the header is not complete.
-fn parse(answer: &[u8]) -> Result<Option<(u16, usize)>, String> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
-    let mut response = httparse::Response::new(&mut fields);
-    match response.parse(answer) {
-        Ok(httparse::Status::Complete(at)) => Ok(Some((response.code.unwrap_or(0), at))),
-        Ok(httparse::Status::Partial) => Ok(None),
-        Err(error) => Err(format!("answers no HTTP ({error}) but \"{}\"", printable(answer))),
+fn request(http: &Http, destination: &Destination) -> String {
+    let host = http.host.clone().unwrap_or_else(|| match &destination.address {
+        Address::Inet(inet) => inet.to_string(),
+        Address::Unix(_) => "localhost".to_owned(),
+    });
+    format!(
+        "{} {} HTTP/1.{}\r\nHost: {host}\r\nUser-Agent: ringlane-check\r\nAccept: */*\r\n\
+         Connection: close\r\n\r\n",
+        http.method, http.path, http.minor_version
+    )
+}
+
+/// An answer, as far as it has come.
+struct Answer {
+    bytes: Vec<u8>,
+    /// Up to here no header ends.
+    searched: usize,
+    head: Option<Head>,
+    /// It has no body, whatever its header says.
+    to_head: bool,
+    wants_body: bool,
+}
+
+/// The header of the answer that counts.
+struct Head {
+    status: u16,
+    body_at: usize,
+    end: End,
+}
+
+/// How the end of a body shows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    /// It has so many bytes.
+    Length(usize),
+    /// It comes in chunks, the last of which is empty.
+    Chunks,
+    /// The connection ends.
+    Connection,
+}
+
+impl Answer {
+    fn new(to_head: bool, wants_body: bool) -> Self {
+        Self { bytes: Vec::new(), searched: 0, head: None, to_head, wants_body }
+    }
+
+    fn has_header(&self) -> bool {
+        self.head.is_some()
+    }
+
+    /// Status and body once the answer is whole, or `is_over`: nothing more comes or is looked at.
+    fn read(&mut self, is_over: bool) -> Result<Option<(u16, Vec<u8>)>, String> {
+        while self.head.is_none() {
+            // Parsed only when there is something new to find, since a server may send it byte by byte.
+            let Some(len) = self.find_header(is_over)? else { return Ok(None) };
+            if self.head.is_none() {
+                // It only announced the answer.
+                self.bytes.drain(..len);
+                self.searched = 0;
+            }
+        }
+        let Some(Head { status, body_at, end }) = &self.head else { return Ok(None) };
+        let body = &self.bytes[*body_at..];
+        if !self.wants_body {
+            return Ok(Some((*status, Vec::new())));
+        }
+        let is_cut = self.bytes.len() > ANSWER_MAX;
+        let body = match *end {
+            End::Length(length) if body.len() >= length => Some(body[..length].to_vec()),
+            End::Length(_) if is_cut => Some(body.to_vec()),
+            End::Length(length) if is_over => {
+                let came = body.len();
+                return Err(format!("the answer ended after {came} of {length} bytes"));
+            }
+            End::Chunks => match unchunked(body)? {
+                (body, is_whole) if is_whole || is_cut => Some(body),
+                _ if is_over => return Err("the answer ended before its last chunk".to_owned()),
+                _ => None,
+            },
+            End::Connection if is_over => Some(body.to_vec()),
+            End::Length(_) | End::Connection => None,
+        };
+        Ok(body.map(|body| (*status, body)))
+    }
+
+    /// The length of a header that is complete; the answer's own becomes `head`.
+    fn find_header(&mut self, is_over: bool) -> Result<Option<usize>, String> {
+        let from = self.searched.saturating_sub(3);
+        let new = &self.bytes[from..];
+        let may_end = new.windows(2).any(|two| two == b"\n\n")
+            || new.windows(4).any(|four| four == b"\r\n\r\n");
+        let first_look = self.searched < FIRST_LOOK && self.bytes.len() >= FIRST_LOOK;
+        self.searched = self.bytes.len();
+        if !may_end && !first_look && !is_over {
+            return Ok(None);
+        }
+        let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+        let mut response = httparse::Response::new(&mut fields);
+        let not_http = || format!("not an HTTP response: \"{}\"", printable(&self.bytes));
+        let len = match response.parse(&self.bytes) {
+            Ok(httparse::Status::Complete(len)) => len,
+            Ok(httparse::Status::Partial) if is_over => return Err(not_http()),
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(error) => return Err(format!("{} ({error})", not_http())),
+        };
+        let status = response.code.unwrap_or(0);
+        if !is_interim(status) {
+            let bodiless = self.to_head || matches!(status, 101 | 204 | 304);
+            let end = if bodiless { End::Length(0) } else { end_of_body(response.headers)? };
+            self.head = Some(Head { status, body_at: len, end });
+        }
+        Ok(Some(len))
+    }
+}
+
+/// Whether another answer to the same request follows (RFC 9110, section 15.2); 101 is the last in HTTP.
+fn is_interim(status: u16) -> bool {
+    (100..200).contains(&status) && status != 101
+}
+
+/// How a body ends (RFC 9112, section 6.3).
+fn end_of_body(fields: &[httparse::Header<'_>]) -> Result<End, String> {
+    let all = |name: &'static str| {
+        let named = move |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name);
+        fields.iter().filter(named).map(|field| String::from_utf8_lossy(field.value))
+    };
+    if all("transfer-encoding").any(|value| value.to_ascii_lowercase().contains("chunked")) {
+        return Ok(End::Chunks);
+    }
+    let lengths = all("content-length").flat_map(|value| {
+        value.split(',').map(|length| length.trim().parse::<usize>().ok()).collect::<Vec<_>>()
+    });
+    let lengths: Vec<Option<usize>> = lengths.collect();
+    match lengths[..] {
+        [] => Ok(End::Connection),
+        [Some(length), ref others @ ..] if others.iter().all(|other| *other == Some(length)) => {
+            Ok(End::Length(length))
+        }
+        _ => Err("its Content-Length is no number, or several".to_owned()),
+    }
+}
+
+/// What the chunks hold that have come, and whether the last one has.
+fn unchunked(mut bytes: &[u8]) -> Result<(Vec<u8>, bool), String> {
+    let mut body = Vec::new();
+    loop {
+        match httparse::parse_chunk_size(bytes) {
+            // What follows are fields, which are of no interest.
+            Ok(httparse::Status::Complete((_, 0))) => return Ok((body, true)),
+            Ok(httparse::Status::Complete((at, size))) => {
+                let rest = &bytes[at..];
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                body.extend_from_slice(&rest[..size.min(rest.len())]);
+                // With the line end behind it.
+                match size.checked_add(2).and_then(|size| rest.get(size..)) {
+                    Some(rest) => bytes = rest,
+                    None => return Ok((body, false)),
+                }
+            }
+            Ok(httparse::Status::Partial) => return Ok((body, false)),
+            Err(_) => return Err("a chunk of its body has no size".to_owned()),
+        }
     }
 }
 
@@ -83,4 +235,61 @@ fn judge(http: &Http, status: u16, body: &[u8]) -> Result<Seen, String> {
         _ => return Ok(Seen { detail: Some(format!("status {status}")), ..Seen::default() }),
     };
     Err(format!("status {status}, but \"{missing}\" is not in the body"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Status and body of an answer that comes byte by byte, and after how many of its bytes.
+    fn whole(text: &str, wants_body: bool) -> Result<Option<(u16, String, usize)>, String> {
+        let mut answer = Answer::new(false, wants_body);
+        let mut taken = 0;
+        for byte in text.bytes() {
+            answer.bytes.push(byte);
+            taken += 1;
+            if let Some((status, body)) = answer.read(false)? {
+                return Ok(Some((status, String::from_utf8(body).unwrap(), taken)));
+            }
+        }
+        let rest = answer.read(true)?;
+        Ok(rest.map(|(status, body)| (status, String::from_utf8(body).unwrap(), taken + 1)))
+    }
+
+    #[test]
+    fn an_answer_is_whole_when_its_own_words_say_so() {
+        let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n";
+        let counted = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";
+        let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                       2;x=y\r\nfi\r\n2\r\nne\r\n0\r\n";
+        for (text, body) in [
+            (counted.to_owned(), "fine"),
+            (format!("{early}{counted}"), "fine"),
+            (chunked.to_owned(), "fine"),
+            ("HTTP/1.1 204 No Content\r\nContent-Length: 9\r\n\r\n".to_owned(), ""),
+        ] {
+            let (status, found, taken) = whole(&text, true).unwrap().unwrap();
+            assert!(matches!(status, 200 | 204));
+            assert_eq!((found.as_str(), taken), (body, text.len()), "{text}");
+            let header = whole(&text, false).unwrap().unwrap();
+            assert!(header.1.is_empty() && header.2 <= taken);
+        }
+        let open = "HTTP/1.0 200 OK\r\n\r\nfine";
+        assert_eq!(whole(open, true), Ok(Some((200, "fine".to_owned(), open.len() + 1))));
+    }
+
+    #[test]
+    fn what_is_no_whole_answer_is_refused() {
+        for text in [
+            "",
+            "SSH-2.0-OpenSSH_9.2 and more",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nfine",
+            "HTTP/1.1 200 OK\r\nContent-Length: 5, 6\r\n\r\nfine!",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nfi\r\n",
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+        ] {
+            assert!(whole(text, true).is_err(), "{text}");
+        }
+    }
 }

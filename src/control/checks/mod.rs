@@ -1,13 +1,16 @@
 //! Active checks: every server is asked, again and again, whether it is there and what it is.
 //!
-//! One task per server on the control thread, which follows the server to where it is. A check is bounded in time; what it says goes to
-//! `servers`, which decides what follows. Not here: deciding anything, the passive view that shards
+//! One task per server on the control thread, which follows the server to where it is. A check is
+//! bounded in time; what it finds goes to `servers`, which decides what follows. It connects by the way
+//! that sessions take (`destination`), and those of databases log in each time (`kept` where they don't). Not here: deciding anything, the passive view that shards
 //! have of servers. Invariants: at most one check of a server is under way; N servers are not asked
 //! at one instant. One file per kind.
 
 mod agent;
+mod destination;
 mod exec;
 mod http;
+mod kept;
 mod mysql;
 mod postgres;
 mod redis;
@@ -16,6 +19,7 @@ mod tls;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,10 +27,10 @@ use ringlane_core::health::Seen;
 use ringlane_core::prng::Prng;
 use ringlane_core::snapshot::{Address, BackendId, ServerId};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::Running;
+use self::destination::Destination;
+use super::{Running, blocking};
 use crate::config::{Check, Kind, Secret, Watch};
 
 /// The first checks of a backend's servers are spread over this time at most.
@@ -40,6 +44,9 @@ const WARMING_STEP_MIN: Duration = Duration::from_millis(10);
 
 /// Bytes that a server may answer in one check; a longer answer is cut there.
 const ANSWER_MAX: usize = 64 * 1024;
+
+/// How long the end of a session in order may take, beside the checks.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// Begins to check the servers of all backends that want it. Needs a tokio runtime around it.
 pub(super) fn begin(running: &Arc<Running>, watches: &[Watch]) {
@@ -79,7 +86,8 @@ async fn watch_one(
     let mut prng = Prng::new(RandomState::new().hash_one(id));
     let mut probe = Probe::of(&check);
     let name = running.snapshot.full_name(id);
-    let backend = running.snapshot.server(id).backend;
+    let backend_id = running.snapshot.server(id).backend;
+    let backend = running.snapshot.backend(backend_id);
     sleep(first).await;
     let mut checked = None;
     loop {
@@ -92,16 +100,18 @@ async fn watch_one(
             probe = Probe::of(&check);
             checked = Some(address.clone());
         }
-        let address = check.place(&address, own.as_ref());
+        let destination = Destination::new(&check, backend, &address, own.as_ref());
         let begin = Instant::now();
-        let outcome = match timeout(check.timeout, probe.run(&name, &address)).await {
+        let outcome = match timeout(check.timeout, probe.run(&name, &destination)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(format!("no answer within {:?}", check.timeout)).into(),
+            Err(_) => Err(destination.gave_up(check.timeout)).into(),
         };
-        running.check_times[backend.0 as usize].record(begin.elapsed());
-        if outcome.seen.is_err() {
-            // What is kept of the last check may be what is wrong.
-            probe = Probe::of(&check);
+        running.check_times[backend_id.0 as usize].record(begin.elapsed());
+        if outcome.seen.is_err() && destination.is_exhausted() {
+            // Nothing was learnt of the server.
+            running.servers.check_impossible(id, outcome.seen.err().unwrap_or_default());
+            sleep(check.interval).await;
+            continue;
         }
         if running.servers.address(id) != checked {
             // It has moved meanwhile: this is about somebody else.
@@ -148,7 +158,7 @@ enum Probe<'a> {
     Http(&'a crate::config::Http),
     Tls(&'a crate::config::Tls, Option<u32>),
     Exec(&'a [String]),
-    Agent(&'a [u8]),
+    Agent(&'a [u8], Duration),
     Mysql(mysql::Probe<'a>),
     Postgres(postgres::Probe<'a>),
     Redis(redis::Probe<'a>),
@@ -161,46 +171,31 @@ impl<'a> Probe<'a> {
             Kind::Http(http) => Self::Http(http),
             Kind::Tls(tls, min_days) => Self::Tls(tls, *min_days),
             Kind::Exec(command) => Self::Exec(command),
-            Kind::Agent(send) => Self::Agent(send),
+            Kind::Agent(send) => Self::Agent(send, check.timeout),
             Kind::Mysql(login) => Self::Mysql(mysql::Probe::new(login)),
             Kind::Postgres(login) => Self::Postgres(postgres::Probe::new(login)),
             Kind::Redis(login) => Self::Redis(redis::Probe::new(login)),
         }
     }
 
-    async fn run(&mut self, name: &str, address: &Address) -> Outcome {
+    async fn run(&mut self, name: &str, destination: &Destination) -> Outcome {
         match self {
-            Self::Tcp(steps) => tcp::check(steps, address).await.into(),
-            Self::Http(http) => http::check(http, address).await,
-            Self::Tls(tls, min_days) => tls::check(tls, *min_days, address).await,
-            Self::Exec(command) => exec::check(command, name, address).await.into(),
-            Self::Agent(send) => agent::check(send, address).await.into(),
-            Self::Mysql(probe) => probe.check(address).await.into(),
-            Self::Postgres(probe) => probe.check(address).await.into(),
-            Self::Redis(probe) => probe.check(address).await.into(),
+            Self::Tcp(steps) => tcp::check(steps, destination).await.into(),
+            Self::Http(http) => http::check(http, destination).await,
+            Self::Tls(tls, min_days) => tls::check(tls, *min_days, destination).await,
+            Self::Exec(command) => exec::check(command, name, &destination.address).await.into(),
+            Self::Agent(send, time) => agent::check(send, destination, *time).await.into(),
+            Self::Mysql(probe) => probe.check(destination).await.into(),
+            Self::Postgres(probe) => probe.check(destination).await.into(),
+            Self::Redis(probe) => probe.check(destination).await.into(),
         }
     }
 }
 
 /// A connection to a server.
-trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+trait Connection: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
-
-/// Connects to a server.
-async fn connect(address: &Address) -> Result<Box<dyn Connection>, String> {
-    let connected: io::Result<Box<dyn Connection>> = match address {
-        Address::Inet(inet) => TcpStream::connect(inet).await.map(|stream| {
-            // Checks are small, and nobody is helped by waiting for more.
-            let _ = stream.set_nodelay(true);
-            Box::new(stream) as Box<dyn Connection>
-        }),
-        Address::Unix(path) => {
-            UnixStream::connect(path).await.map(|stream| Box::new(stream) as Box<dyn Connection>)
-        }
-    };
-    connected.map_err(|error| format!("cannot connect to {address}: {}", plain(&error)))
-}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Connection for T {}
 
 /// An error in words.
 fn plain(error: &io::Error) -> String {
@@ -220,16 +215,26 @@ fn printable(bytes: &[u8]) -> String {
 }
 
 /// The password itself.
-fn reveal(secret: &Secret) -> Result<String, String> {
+async fn reveal(secret: &Secret, destination: &Destination) -> Result<String, String> {
     match secret {
         Secret::Text(text) => Ok(text.clone()),
-        Secret::File(path) => std::fs::read_to_string(path)
-            .map(|text| text.lines().next().unwrap_or_default().to_owned())
-            .map_err(|error| {
-                format!("cannot read the password in {}: {}", path.display(), plain(&error))
-            }),
+        Secret::File(path) => {
+            let cannot = |why| format!("cannot read the password in {}: {why}", path.display());
+            let bytes = read_file(path, destination).await.map_err(cannot)?;
+            let text = std::str::from_utf8(&bytes);
+            let text = text.map_err(|_| cannot("it is not UTF-8".to_owned()))?;
+            Ok(text.lines().next().unwrap_or_default().to_owned())
+        }
         Secret::Variable(name) => std::env::var(name).map_err(|_| {
             format!("the variable {name}, which should hold the password, is not set")
         }),
     }
+}
+
+/// What a file holds that a check needs; one that does not answer in time is named.
+async fn read_file(path: &Path, destination: &Destination) -> Result<Arc<[u8]>, String> {
+    destination.waits_for(Some(path));
+    let bytes = blocking::read_file(path).await;
+    destination.waits_for(None);
+    bytes
 }

@@ -1,48 +1,155 @@
 //! `kind = "mysql"`: log in to MySQL or MariaDB and ask whether it takes writes, and how far behind.
 //!
-//! The connection is kept from check to check. A server that is `read_only` is a replica, every other
-//! one a primary. Lag in time is what the server says of its replication while both of its threads
-//! run; a thread that has stopped makes it unknown, which is no lag of 0. Lag in bytes it can't say.
+//! A server that is `read_only` is a replica, every other one a primary. One that answers and does not
+//! serve fails the check: in `offline_mode`, a node of Galera that is not ready or not Synced, one whose
+//! connections are used up but for the last, which is an administrator's. Lag in time is what the server
+//! says of its replication while both of its threads run; a thread that has stopped makes it unknown,
+//! which is no lag of 0. Lag in bytes it can't say.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, OptsBuilder, Row, SslOpts};
 use ringlane_core::health::{Lag, Role, Seen};
 use ringlane_core::snapshot::Address;
+use tokio::time::timeout;
 
-use super::reveal;
+use super::destination::{Bound, Destination};
+use super::kept::{Kept, Next};
+use super::{LEAVE_MAX, read_file, reveal};
 use crate::config::{Login, Tls, Trust};
+
+/// What is asked for once; what a server has no name for is not in its answer.
+const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
+    ('read_only', 'offline_mode', 'max_connections', 'wsrep_on')";
+
+/// As above. Not `GLOBAL`, which would add up the counters of all sessions; these are no such counters.
+const STATUS: &str = "SHOW STATUS WHERE Variable_name IN \
+    ('Threads_connected', 'wsrep_ready', 'wsrep_local_state', 'wsrep_local_state_comment')";
+
+/// Bytes of the longest packet that is taken: no answer to a check has so many.
+const PACKET_MAX: usize = 1 << 20;
+
+/// Seconds that the crate would keep an idle connection for; the server's are looked at when it ends.
+const WAIT_TIMEOUT: usize = 28_800;
+
+/// `wsrep_local_state` of a node that has all that its cluster has.
+const SYNCED: &str = "4";
 
 /// What is kept from one check to the next.
 pub(super) struct Probe<'a> {
     login: &'a Login,
-    connection: Option<Conn>,
+    kept: Kept<Session>,
+}
+
+/// A session with a server.
+struct Session {
+    connection: Conn,
+    /// What leads there, where the way is not a plain one.
+    bridge: Option<Bound>,
 }
 
 impl<'a> Probe<'a> {
     pub(super) fn new(login: &'a Login) -> Self {
-        Self { login, connection: None }
+        Self { login, kept: Kept::default() }
     }
 
-    pub(super) async fn check(&mut self, address: &Address) -> Result<Seen, String> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => log_in(self.login, address).await?,
+    pub(super) async fn check(&mut self, destination: &Destination) -> Result<Seen, String> {
+        let old = match self.kept.next() {
+            // One that fails may have been closed for its silence: then a new client decides.
+            Next::Ask(mut session) => {
+                if let Ok(seen) = session.ask().await {
+                    self.kept.go_on(session);
+                    return Ok(seen);
+                }
+                None
+            }
+            Next::LogInBeside(session) => Some(session),
+            Next::LogIn => None,
         };
-        let asked = connection.query_first("SELECT @@global.read_only").await;
-        let read_only: Option<u8> = asked.map_err(|error| error.to_string())?;
-        let seen = match read_only {
-            None => return Err("does not say whether it is read-only".to_owned()),
-            Some(0) => Seen { role: Some(Role::Primary), ..Seen::default() },
-            Some(_) => {
-                let lag = Lag { time: behind(&mut connection).await?, bytes: None };
-                Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() }
+        let (session, seen) = match log_in_and_ask(self.login, destination).await {
+            Ok(found) => found,
+            Err(why) => {
+                if let Some(old) = old {
+                    self.kept.hold(old);
+                }
+                return Err(why);
             }
         };
-        self.connection = Some(connection);
+        if let Some(old) = old {
+            old.leave();
+        }
+        if self.login.kept {
+            self.kept.begin(session);
+        } else {
+            session.leave();
+        }
         Ok(seen)
     }
+}
+
+impl Session {
+    async fn ask(&mut self) -> Result<Seen, String> {
+        let mut known = self.named(VARIABLES).await?;
+        known.extend(self.named(STATUS).await?);
+        serves(&known)?;
+        let Some(read_only) = known.get("read_only") else {
+            return Err("does not say whether it is read-only".to_owned());
+        };
+        if is_off(read_only) {
+            return Ok(Seen { role: Some(Role::Primary), ..Seen::default() });
+        }
+        let lag = Lag { time: behind(&mut self.connection).await?, bytes: None };
+        Ok(Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() })
+    }
+
+    /// Names and values, the names in lower case.
+    async fn named(&mut self, question: &str) -> Result<HashMap<String, String>, String> {
+        let rows: Vec<(String, String)> =
+            self.connection.query(question).await.map_err(|error| error.to_string())?;
+        Ok(rows.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect())
+    }
+
+    /// Ends it in order, beside the checks: what just breaks off counts as an aborted client.
+    fn leave(self) {
+        let Self { connection, bridge } = self;
+        tokio::spawn(async move {
+            let _bridge = bridge;
+            let _ = timeout(LEAVE_MAX, connection.disconnect()).await;
+        });
+    }
+}
+
+/// Whether a server that says this of itself serves new clients; otherwise a phrase.
+fn serves(known: &HashMap<String, String>) -> Result<(), String> {
+    let word = |name: &str| known.get(name).map(String::as_str);
+    let number = |name: &str| word(name).and_then(|text| text.parse::<u64>().ok());
+    if word("offline_mode").is_some_and(|mode| !is_off(mode)) {
+        return Err("it is in offline_mode".to_owned());
+    }
+    if let (Some(max), Some(now)) = (number("max_connections"), number("threads_connected"))
+        && now > max
+    {
+        return Err(format!("all of its {max} connections are used (max_connections)"));
+    }
+    if word("wsrep_on").is_none_or(is_off) {
+        return Ok(());
+    }
+    if word("wsrep_ready").is_some_and(is_off) {
+        return Err("its Galera node is not ready (wsrep_ready = OFF)".to_owned());
+    }
+    match word("wsrep_local_state") {
+        Some(SYNCED) | None => Ok(()),
+        Some(state) => {
+            let comment = word("wsrep_local_state_comment").unwrap_or(state);
+            Err(format!("its Galera node is not Synced but {comment}"))
+        }
+    }
+}
+
+fn is_off(word: &str) -> bool {
+    word.eq_ignore_ascii_case("off") || word == "0"
 }
 
 /// How long the newest of what it has yet to apply has waited; `None` if replication does not run.
@@ -66,38 +173,112 @@ async fn behind(connection: &mut Conn) -> Result<Option<Duration>, String> {
     Ok(seconds.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs))
 }
 
-async fn log_in(login: &Login, address: &Address) -> Result<Conn, String> {
-    let mut options = OptsBuilder::default().prefer_socket(false).db_name(login.database.clone());
-    options = options.user(Some(login.user.as_deref().unwrap_or("root")));
-    if let Some(password) = &login.password {
-        options = options.pass(Some(reveal(password)?));
-    }
-    options = match address {
-        Address::Inet(inet) => options.ip_or_hostname(inet.ip().to_string()).tcp_port(inet.port()),
-        Address::Unix(path) => options.socket(path.to_str()),
-    };
-    let secured = options.clone().ssl_opts(login.tls.as_ref().map(secured_by));
-    let connected = match Conn::new(secured).await {
-        Err(Error::Driver(DriverError::NoClientSslFlagFromServer))
-            if login.tls.as_ref().is_some_and(|tls| !tls.required) =>
-        {
-            Conn::new(options).await
-        }
-        connected => connected,
-    };
-    connected.map_err(|error| format!("cannot log in to {address}: {error}"))
+/// What a new client is told.
+async fn log_in_and_ask(
+    login: &Login,
+    destination: &Destination,
+) -> Result<(Session, Seen), String> {
+    let mut session = log_in(login, destination).await?;
+    let seen = session.ask().await?;
+    Ok((session, seen))
 }
 
-fn secured_by(tls: &Tls) -> SslOpts {
+async fn log_in(login: &Login, destination: &Destination) -> Result<Session, String> {
+    let mut options = OptsBuilder::default().prefer_socket(false).db_name(login.database.clone());
+    options = options.user(Some(login.user.as_deref().unwrap_or("root")));
+    // What the crate would ask for otherwise, and a check has no use for.
+    options = options.max_allowed_packet(Some(PACKET_MAX)).wait_timeout(Some(WAIT_TIMEOUT));
+    if let Some(password) = &login.password {
+        options = options.pass(Some(reveal(password, destination).await?));
+    }
+    let tls = match &login.tls {
+        Some(tls) => Some(secured_by(tls, destination).await?),
+        None => None,
+    };
+    let is_optional = login.tls.as_ref().is_some_and(|tls| !tls.required);
+    match connect(options.clone().ssl_opts(tls), destination).await {
+        Err(Failed::Mysql(Error::Driver(DriverError::NoClientSslFlagFromServer)))
+            if is_optional =>
+        {
+            connect(options, destination).await
+        }
+        connected => connected,
+    }
+    .map_err(|failed| match failed {
+        Failed::Mysql(error) => format!("cannot log in to {destination}: {error}"),
+        Failed::Way(why) => why,
+    })
+}
+
+enum Failed {
+    Way(String),
+    Mysql(Error),
+}
+
+/// Connects by way of the destination: the crate can't, so that where that matters it is led there.
+async fn connect(options: OptsBuilder, destination: &Destination) -> Result<Session, Failed> {
+    let to = |address: &std::net::SocketAddr, options: OptsBuilder| {
+        options.ip_or_hostname(address.ip().to_string()).tcp_port(address.port())
+    };
+    let mut bridge = None;
+    let options = match &destination.address {
+        // What is sent over a unix socket counts as safe, which it would not be behind a bridge.
+        _ if !destination.is_plain() => {
+            let (near, bound) = destination.bridge().await.map_err(Failed::Way)?;
+            bridge = Some(bound);
+            to(&near, options)
+        }
+        Address::Inet(inet) => to(inet, options),
+        Address::Unix(path) => options.socket(path.to_str()),
+    };
+    let connection = Conn::new(options).await.map_err(Failed::Mysql)?;
+    Ok(Session { connection, bridge })
+}
+
+async fn secured_by(tls: &Tls, destination: &Destination) -> Result<SslOpts, String> {
+    let name = tls.server_name.as_ref().map(|name| name.to_str().into_owned());
+    // Said in any case, since the crate may be led there by another address.
+    let address = match &destination.address {
+        Address::Inet(inet) => Some(inet.ip().to_string()),
+        Address::Unix(_) => None,
+    };
     let options = SslOpts::default()
         .with_danger_accept_invalid_certs(tls.trust == Trust::Anybody)
-        .with_danger_tls_hostname_override(
-            tls.server_name.as_ref().map(|name| name.to_str().into_owned()),
-        );
-    match &tls.ca {
-        Some(path) => {
-            options.with_root_certs(vec![path.clone().into()]).with_disable_built_in_roots(true)
-        }
-        None => options,
+        .with_danger_tls_hostname_override(name.or(address));
+    let Some(path) = &tls.ca else { return Ok(options) };
+    let ca = read_file(path, destination).await;
+    let ca = ca.map_err(|why| format!("cannot read certificates in {}: {why}", path.display()))?;
+    Ok(options.with_root_certs(vec![ca.to_vec().into()]).with_disable_built_in_roots(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_answers_without_serving_is_no_good() {
+        let says = |pairs: &[(&str, &str)]| {
+            let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            serves(&pairs.iter().map(own).collect())
+        };
+        let galera = |ready, state, comment| {
+            says(&[
+                ("wsrep_on", "ON"),
+                ("wsrep_ready", ready),
+                ("wsrep_local_state", state),
+                ("wsrep_local_state_comment", comment),
+            ])
+        };
+        assert_eq!(says(&[]), Ok(()));
+        assert_eq!(says(&[("offline_mode", "OFF"), ("wsrep_on", "OFF")]), Ok(()));
+        assert_eq!(says(&[("max_connections", "5"), ("threads_connected", "5")]), Ok(()));
+        assert!(says(&[("max_connections", "5"), ("threads_connected", "6")]).is_err());
+        assert!(says(&[("offline_mode", "ON")]).is_err());
+        assert_eq!(galera("ON", "4", "Synced"), Ok(()));
+        assert!(galera("OFF", "4", "Synced").is_err());
+        let why = galera("ON", "2", "Donor/Desynced").unwrap_err();
+        assert!(why.ends_with("not Synced but Donor/Desynced"), "{why}");
+        // With replication off, a node answers for itself alone, as any other server.
+        assert_eq!(says(&[("wsrep_on", "OFF"), ("wsrep_ready", "OFF")]), Ok(()));
     }
 }

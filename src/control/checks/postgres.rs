@@ -1,62 +1,107 @@
-//! `kind = "postgres"`: log in and ask whether it takes writes, and how far it is behind.
+//! `kind = "postgres"`: log in and ask whether it takes writes, how far it is behind, and on which
+//! timeline it is.
 //!
-//! The connection is kept from check to check: a login a second would cost a database more than the
-//! question. Lag in bytes is what was received and not yet replayed. Lag in time is 0 while all that
-//! a running receiver got is replayed, since an idle primary is no lag; otherwise the age of the last
-//! replayed transaction, or the time since a check last saw it up to date, whichever is less: what has
-//! come a moment ago, after an hour of silence, is not an hour behind.
+//! Lag in bytes is what was received and not yet replayed. Lag in time is 0 while all that a running
+//! receiver got is replayed, since an idle primary is no lag; otherwise the age of the last replayed
+//! transaction, or the time since a check last saw it up to date, whichever is less: what has come a
+//! moment ago, after an hour of silence, is not an hour behind. A replica whose replay is paused lags
+//! from the first byte on that it does not replay. A superuser is let in when all slots of others are
+//! taken, so that for one it is asked whether others could come. What a replica receives from is seen by
+//! members of `pg_monitor` alone; without that its timeline stays unknown.
+
+use std::time::{Duration, Instant};
 
 use ringlane_core::health::{Lag, Role, Seen};
-use ringlane_core::snapshot::Address;
-use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio::time::timeout;
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use super::{Connection, connect, plain, reveal, tls};
+use super::destination::{Bound, Destination};
+use super::kept::{Kept, Next};
+use super::{Connection, LEAVE_MAX, plain, reveal, tls};
 use crate::config::{Login, Tls};
 
 /// `SSLRequest`: its length and its code (PostgreSQL documentation, "Message Formats").
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xD2, 0x16, 0x2F];
 
-/// Role; bytes to replay; seconds since the last replayed transaction. Simple protocol, text.
+/// Role; bytes to replay; seconds since the last replayed transaction; timeline; whether replay is
+/// paused; whether all slots but the reserved ones are taken. Simple protocol, text.
 const QUESTION: &str = "\
-    SELECT pg_is_in_recovery() AS replica, \
+    SELECT replica, \
     CASE WHEN receiving THEN greatest(pg_wal_lsn_diff(received, replayed), 0)::bigint END AS bytes, \
     CASE WHEN receiving AND received <= replayed THEN 0 \
-         ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END AS seconds \
-    FROM (SELECT pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_wal_receiver) AS receiving, \
+         ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END AS seconds, \
+    CASE WHEN replica THEN (SELECT received_tli FROM pg_stat_wal_receiver) \
+         ELSE ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int \
+    END AS timeline, \
+    CASE WHEN replica THEN pg_is_wal_replay_paused() END AS paused, \
+    CASE WHEN current_setting('is_superuser') = 'on' THEN \
+         (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') \
+         > current_setting('max_connections')::int \
+         - current_setting('superuser_reserved_connections')::int \
+         - coalesce(current_setting('reserved_connections', true), '0')::int END AS full \
+    FROM (SELECT pg_is_in_recovery() AS replica, \
+                 pg_is_in_recovery() AND EXISTS (SELECT FROM pg_stat_wal_receiver) AS receiving, \
                  pg_last_wal_receive_lsn() AS received, pg_last_wal_replay_lsn() AS replayed) AS r";
 
 /// What is kept from one check to the next.
 pub(super) struct Probe<'a> {
     login: &'a Login,
-    client: Option<Client>,
+    kept: Kept<Session>,
     /// When a replica had last replayed all that it had received.
     up_to_date: Option<Instant>,
+    /// The timeline that a replica received last, while it receives nothing.
+    timeline: Option<u32>,
 }
 
 impl<'a> Probe<'a> {
     pub(super) fn new(login: &'a Login) -> Self {
-        Self { login, client: None, up_to_date: None }
+        Self { login, kept: Kept::default(), up_to_date: None, timeline: None }
     }
 
-    pub(super) async fn check(&mut self, address: &Address) -> Result<Seen, String> {
-        let client = match self.client.take().filter(|client| !client.is_closed()) {
-            Some(client) => client,
-            None => log_in(self.login, address).await?,
+    pub(super) async fn check(&mut self, destination: &Destination) -> Result<Seen, String> {
+        let old = match self.kept.next() {
+            // One that fails may have been closed for its silence: then a new client decides.
+            Next::Ask(session) => {
+                if let Ok(row) = session.ask().await {
+                    self.kept.go_on(session);
+                    return self.read(&row);
+                }
+                None
+            }
+            Next::LogInBeside(session) => Some(session),
+            Next::LogIn => None,
         };
-        let answer = client.simple_query(QUESTION).await.map_err(|error| phrase(&error))?;
-        self.client = Some(client);
-        let row = answer.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        let Some(row) = row else {
-            return Err("answers the question for its role with nothing".into());
+        let (session, row) = match log_in_and_ask(self.login, destination).await {
+            Ok(found) => found,
+            Err(why) => {
+                if let Some(old) = old {
+                    self.kept.hold(old);
+                }
+                return Err(why);
+            }
         };
-        if row.get("replica") != Some("t") {
-            return Ok(Seen { role: Some(Role::Primary), ..Seen::default() });
+        if let Some(old) = old {
+            old.leave();
         }
+        if self.login.kept {
+            self.kept.begin(session);
+        } else {
+            session.leave();
+        }
+        self.read(&row)
+    }
+
+    fn read(&mut self, row: &SimpleQueryRow) -> Result<Seen, String> {
+        if row.get("full") == Some("t") {
+            return Err("all connection slots but those of superusers are taken".to_owned());
+        }
+        let timeline = row.get("timeline").and_then(|text| text.parse().ok());
+        if row.get("replica") != Some("t") {
+            self.timeline = None;
+            return Ok(Seen { role: Some(Role::Primary), timeline, ..Seen::default() });
+        }
+        self.timeline = timeline.or(self.timeline);
         let seconds = row.get("seconds").and_then(|text| text.parse::<f64>().ok());
         let age = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok());
         if age == Some(Duration::ZERO) {
@@ -67,45 +112,89 @@ impl<'a> Probe<'a> {
             time: [age, since].into_iter().flatten().min(),
             bytes: row.get("bytes").and_then(|text| text.parse().ok()),
         };
-        Ok(Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() })
+        let paused = row.get("paused") == Some("t");
+        Ok(Seen {
+            role: Some(Role::Replica),
+            lag: Some(lag),
+            timeline: self.timeline,
+            detail: paused.then(|| "replay is paused".to_owned()),
+            ..Seen::default()
+        })
     }
 }
 
-async fn log_in(login: &Login, address: &Address) -> Result<Client, String> {
+/// A session with a server.
+struct Session {
+    client: Client,
+    /// What carries the bytes of `client`; gone with it, even if an answer is missing.
+    carrier: Bound,
+}
+
+impl Session {
+    async fn ask(&self) -> Result<SimpleQueryRow, String> {
+        let answer = self.client.simple_query(QUESTION).await.map_err(|error| phrase(&error))?;
+        let row = answer.into_iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        row.ok_or_else(|| "the role query returned no row".to_owned())
+    }
+
+    /// Ends it in order, beside the checks: the server's log is to have no broken connection.
+    fn leave(self) {
+        let Self { client, mut carrier } = self;
+        drop(client);
+        tokio::spawn(async move {
+            let _ = timeout(LEAVE_MAX, &mut carrier.0).await;
+        });
+    }
+}
+
+/// What a new client is told.
+async fn log_in_and_ask(
+    login: &Login,
+    destination: &Destination,
+) -> Result<(Session, SimpleQueryRow), String> {
+    let session = log_in(login, destination).await?;
+    let row = session.ask().await?;
+    Ok((session, row))
+}
+
+async fn log_in(login: &Login, destination: &Destination) -> Result<Session, String> {
     let mut config = tokio_postgres::Config::new();
     let user = login.user.as_deref().unwrap_or("postgres");
     config.user(user).dbname(login.database.as_deref().unwrap_or("postgres"));
     config.application_name("ringlane-check");
     if let Some(password) = &login.password {
-        config.password(reveal(password)?);
+        config.password(reveal(password, destination).await?);
     }
-    let mut stream = connect(address).await?;
+    let mut stream = destination.connect().await?;
     if let Some(tls) = &login.tls {
-        stream = ask_for_tls(stream, tls, address).await?;
+        stream = ask_for_tls(stream, tls, destination).await?;
     }
     let (client, connection) =
         config.connect_raw(stream, NoTls).await.map_err(|error| phrase(&error))?;
-    // Ends with its client; what breaks it is seen by the next question.
-    tokio::spawn(async move {
+    // What breaks it is seen by the next question.
+    let carrier = tokio::spawn(async move {
         let _ = connection.await;
     });
-    Ok(client)
+    Ok(Session { client, carrier: Bound(carrier) })
 }
 
 /// Asks whether the server has TLS, and puts it over the connection if it has.
 async fn ask_for_tls(
     mut stream: Box<dyn Connection>,
     tls: &Tls,
-    address: &Address,
+    destination: &Destination,
 ) -> Result<Box<dyn Connection>, String> {
-    let broken = |error| format!("{address}: {}", plain(&error));
+    let broken = |error| format!("{destination}: {}", plain(&error));
     stream.write_all(&SSL_REQUEST).await.map_err(broken)?;
     // Not a byte more: what came behind it in the clear would not be the server's.
     match stream.read_u8().await.map_err(broken)? {
-        b'S' => tls::secure(stream, tls, address, &mut None).await,
-        b'N' if tls.required => Err(format!("{address} has no TLS, which the check requires")),
+        b'S' => tls::secure(stream, tls, destination, &mut None).await,
+        b'N' if tls.required => Err(format!("{destination} has no TLS, which the check requires")),
         b'N' => Ok(stream),
-        _ => Err(format!("{address} does not answer as PostgreSQL does")),
+        _ => Err(format!("{destination} does not answer as PostgreSQL does")),
     }
 }
 

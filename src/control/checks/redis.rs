@@ -1,74 +1,163 @@
-//! `kind = "redis"`: log in and ask for role, link and offsets (`INFO replication`).
+//! `kind = "redis"`: log in, `PING`, and ask for role, link and offsets (`INFO`).
 //!
-//! The connection is kept from check to check. Lag in bytes is what was read from the primary and not
-//! yet applied. Lag in time is 0 while the link is up and all that was read is applied, unless the
-//! primary has been silent for longer than it ever is; while the link is down, the time since it went
-//! down.
+//! A server that answers and does not serve fails the check: one that loads its data, that takes a whole
+//! copy of its primary's, whose cluster has failed, or that refuses `PING` for such a reason. `PING` and
+//! `CLUSTER INFO` may be forbidden to the user; then `INFO` alone decides. Lag in bytes is what was read
+//! from the primary and not yet applied. Lag in time is 0 while the link is up and all that was read is
+//! applied, unless the primary has been silent for longer than it ever is; while the link is down, the
+//! time since it went down.
 
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisConnectionInfo};
+use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult};
 use ringlane_core::health::{Lag, Role, Seen};
-use ringlane_core::snapshot::Address;
 
-use super::{connect, reveal, tls};
+use super::destination::{Bound, Destination};
+use super::kept::{Kept, Next};
+use super::{reveal, tls};
 use crate::config::Login;
 
 /// Seconds of silence after which a link that counts as up may be cut: a primary that has nothing to
 /// say pings its replicas every 10 (`repl-ping-replica-period`), by a clock of whole seconds.
 const SILENT: u64 = 12;
 
+/// Codes of errors with which a server answers everything because it serves nobody: it loads its data,
+/// it may not serve its old data while its primary is away, a script holds it up.
+const SERVES_NOBODY: [&str; 3] = ["LOADING", "MASTERDOWN", "BUSY"];
+
 /// What is kept from one check to the next.
 pub(super) struct Probe<'a> {
     login: &'a Login,
-    connection: Option<MultiplexedConnection>,
+    kept: Kept<Session>,
+}
+
+/// A session with a server.
+struct Session {
+    connection: MultiplexedConnection,
+    /// What carries its bytes.
+    _carrier: Bound,
 }
 
 impl<'a> Probe<'a> {
     pub(super) fn new(login: &'a Login) -> Self {
-        Self { login, connection: None }
+        Self { login, kept: Kept::default() }
     }
 
-    pub(super) async fn check(&mut self, address: &Address) -> Result<Seen, String> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => log_in(self.login, address).await?,
+    pub(super) async fn check(&mut self, destination: &Destination) -> Result<Seen, String> {
+        let old = match self.kept.next() {
+            // One that fails may have been closed for its silence: then a new client decides.
+            Next::Ask(mut session) => {
+                if let Ok(seen) = session.ask().await {
+                    self.kept.go_on(session);
+                    return Ok(seen);
+                }
+                None
+            }
+            Next::LogInBeside(session) => Some(session),
+            Next::LogIn => None,
         };
-        let asked = redis::cmd("INFO").arg("replication").query_async(&mut connection).await;
-        let info: String = asked.map_err(|error| error.to_string())?;
-        self.connection = Some(connection);
+        let (session, seen) = match log_in_and_ask(self.login, destination).await {
+            Ok(found) => found,
+            Err(why) => {
+                if let Some(old) = old {
+                    self.kept.hold(old);
+                }
+                return Err(why);
+            }
+        };
+        if self.login.kept {
+            self.kept.begin(session);
+        }
+        Ok(seen)
+    }
+}
+
+impl Session {
+    async fn ask(&mut self) -> Result<Seen, String> {
+        let mut questions = redis::pipe();
+        questions.ignore_errors().cmd("PING");
+        for section in ["persistence", "replication", "cluster"] {
+            questions.cmd("INFO").arg(section);
+        }
+        let answers: Vec<RedisResult<String>> =
+            questions.query_async(&mut self.connection).await.map_err(|error| error.to_string())?;
+        let mut info = String::new();
+        for (nth, answer) in answers.into_iter().enumerate() {
+            match answer {
+                Ok(text) => info += &text,
+                // Forbidden to this user, or a warning that is about writes alone.
+                Err(error) if nth == 0 && !serves_nobody(&error) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        if field(&info, "cluster_enabled") == Some("1") {
+            let asked: RedisResult<String> =
+                redis::cmd("CLUSTER").arg("INFO").query_async(&mut self.connection).await;
+            match asked {
+                Ok(text) => info += &text,
+                Err(error) if error.code() == Some("NOPERM") => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
         read(&info)
     }
 }
 
-async fn log_in(login: &Login, address: &Address) -> Result<MultiplexedConnection, String> {
+fn serves_nobody(error: &RedisError) -> bool {
+    error.is_io_error() || error.code().is_some_and(|code| SERVES_NOBODY.contains(&code))
+}
+
+/// What a new client is told.
+async fn log_in_and_ask(
+    login: &Login,
+    destination: &Destination,
+) -> Result<(Session, Seen), String> {
+    let mut session = log_in(login, destination).await?;
+    let seen = session.ask().await?;
+    Ok((session, seen))
+}
+
+async fn log_in(login: &Login, destination: &Destination) -> Result<Session, String> {
     let mut settings = RedisConnectionInfo::default();
     if let Some(user) = &login.user {
         settings = settings.set_username(user);
     }
     if let Some(password) = &login.password {
-        settings = settings.set_password(reveal(password)?);
+        settings = settings.set_password(reveal(password, destination).await?);
     }
-    let mut stream = connect(address).await?;
+    let mut stream = destination.connect().await?;
     if let Some(over) = &login.tls {
-        stream = tls::secure(stream, over, address, &mut None).await?;
+        stream = tls::secure(stream, over, destination, &mut None).await?;
     }
-    let config = AsyncConnectionConfig::default();
+    // The check has a timeout of its own.
+    let config = AsyncConnectionConfig::default().set_response_timeout(None);
     let connected = MultiplexedConnection::new_with_config(&settings, stream, config).await;
     let (connection, driver) =
-        connected.map_err(|error| format!("cannot log in to {address}: {error}"))?;
-    // Ends with its connection; what breaks it is seen by the next question.
-    tokio::spawn(driver);
-    Ok(connection)
+        connected.map_err(|error| format!("cannot log in to {destination}: {error}"))?;
+    // What breaks it is seen by the next question.
+    Ok(Session { connection, _carrier: Bound(tokio::spawn(driver)) })
 }
 
-/// What the section of `INFO` says.
+/// A field of `INFO` or `CLUSTER INFO`.
+fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
+    let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.map(str::trim)
+}
+
+/// What the sections of `INFO` say, and `CLUSTER INFO` behind them.
 fn read(info: &str) -> Result<Seen, String> {
-    let field = |name: &str| {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        line.map(str::trim)
-    };
+    let field = |name: &str| field(info, name);
+    if field("loading") == Some("1") {
+        let done = field("loading_loaded_perc").map(|percent| format!(", {percent} % done"));
+        return Err(format!("it loads its data{}", done.unwrap_or_default()));
+    }
+    if field("master_sync_in_progress") == Some("1") {
+        return Err("a full synchronisation with its primary is in progress".to_owned());
+    }
+    if field("cluster_state").is_some_and(|state| state != "ok") {
+        return Err("its cluster has failed (cluster_state:fail)".to_owned());
+    }
     let number = |name| field(name).and_then(|text| text.parse::<u64>().ok());
     match field("role") {
         Some("master") => Ok(Seen { role: Some(Role::Primary), ..Seen::default() }),
@@ -111,5 +200,20 @@ mod tests {
         let lag = Some(Lag { time: Some(Duration::from_secs(42)), bytes: None });
         assert_eq!(seen(down).lag, lag);
         assert!(read("").is_err());
+    }
+
+    #[test]
+    fn what_answers_without_serving_is_no_good() {
+        let good = "role:slave\r\nmaster_link_status:up\r\nmaster_sync_in_progress:0\r\n\
+                    loading:0\r\nasync_loading:0\r\ncluster_enabled:1\r\ncluster_state:ok\r\n";
+        assert!(read(good).is_ok());
+        for (from, to, why) in [
+            ("loading:0", "loading:1\r\nloading_loaded_perc:34.20", "loads its data, 34.20 % done"),
+            ("in_progress:0", "in_progress:1", "full synchronisation"),
+            ("state:ok", "state:fail", "cluster_state:fail"),
+        ] {
+            let said = read(&good.replacen(from, to, 1)).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
     }
 }

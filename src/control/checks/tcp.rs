@@ -1,14 +1,14 @@
-//! `kind = "tcp"`: connect, and say and hear what the steps say.
+//! `kind = "tcp"`: and say and hear what the steps say.
 
 use ringlane_core::health::Seen;
-use ringlane_core::snapshot::Address;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ANSWER_MAX, connect, plain, printable};
+use super::destination::Destination;
+use super::{ANSWER_MAX, plain, printable};
 use crate::config::Step;
 
-pub(super) async fn check(steps: &[Step], address: &Address) -> Result<Seen, String> {
-    let mut connection = connect(address).await?;
+pub(super) async fn check(steps: &[Step], destination: &Destination) -> Result<Seen, String> {
+    let mut connection = destination.connect().await?;
     // Bytes that no step has claimed yet.
     let mut heard: Vec<u8> = Vec::new();
     for step in steps {
@@ -16,14 +16,14 @@ pub(super) async fn check(steps: &[Step], address: &Address) -> Result<Seen, Str
             Step::Send(bytes) => connection
                 .write_all(bytes)
                 .await
-                .map_err(|error| format!("{address} takes nothing: {}", plain(&error)))?,
+                .map_err(|error| format!("{destination} takes nothing: {}", plain(&error)))?,
             Step::Expect(bytes) => loop {
                 if let Some(at) = heard.windows(bytes.len()).position(|part| part == bytes) {
                     heard.drain(..at + bytes.len());
                     break;
                 }
                 let read = connection.read_buf(&mut heard).await;
-                let read = read.map_err(|error| format!("{address}: {}", plain(&error)))?;
+                let read = read.map_err(|error| format!("{destination}: {}", plain(&error)))?;
                 if read == 0 || heard.len() > ANSWER_MAX {
                     let (expected, heard) = (printable(bytes), printable(&heard));
                     return Err(format!("answers \"{heard}\", expected \"{expected}\""));

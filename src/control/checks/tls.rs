@@ -6,7 +6,7 @@
 //! MySQL, whose crate has its own handshake.
 
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringlane_core::health::Seen;
@@ -24,8 +24,10 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::{Connection, Outcome, connect, plain};
+use super::destination::Destination;
+use super::{Connection, Outcome, plain, read_file};
 use crate::config::{Tls, Trust};
+use crate::control::blocking::Blocking;
 
 /// Seconds of a day.
 const DAY: i64 = 24 * 60 * 60;
@@ -35,28 +37,26 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(crypto::aws_lc_rs::default_provider()));
 
 /// Whom the system trusts, read at the first use.
-static SYSTEM: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
-    let mut roots = RootCertStore::empty();
-    // What can't be read or used is missing there: a certificate that needs it is refused.
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Arc::new(roots)
-});
+static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
 
-pub(super) async fn check(tls: &Tls, min_days: Option<u32>, address: &Address) -> Outcome {
+/// The one reading of it.
+static READING: LazyLock<Blocking<(), Arc<RootCertStore>>> = LazyLock::new(Blocking::new);
+
+pub(super) async fn check(tls: &Tls, min_days: Option<u32>, destination: &Destination) -> Outcome {
     let mut outcome = Outcome::from(Ok(Seen::default()));
-    outcome.seen = look(tls, min_days, address, &mut outcome.certificate_days).await;
+    outcome.seen = look(tls, min_days, destination, &mut outcome.certificate_days).await;
     outcome
 }
 
 async fn look(
     tls: &Tls,
     min_days: Option<u32>,
-    address: &Address,
+    destination: &Destination,
     days: &mut Option<i64>,
 ) -> Result<Seen, String> {
-    let mut shaken = shake(connect(address).await?, tls, address).await?;
+    let mut shaken = shake(destination.connect().await?, tls, destination).await?;
     *days = shaken.days_left();
-    shaken.verify()?;
+    shaken.verify().await?;
     let (_, session) = shaken.stream.get_ref();
     let version = match session.protocol_version().map(|version| version.as_str()) {
         Some(Some("TLSv1_3")) => "TLS 1.3",
@@ -83,12 +83,12 @@ async fn look(
 pub(super) async fn secure(
     connection: Box<dyn Connection>,
     tls: &Tls,
-    address: &Address,
+    destination: &Destination,
     days: &mut Option<i64>,
 ) -> Result<Box<dyn Connection>, String> {
-    let shaken = shake(connection, tls, address).await?;
+    let shaken = shake(connection, tls, destination).await?;
     *days = shaken.days_left();
-    shaken.verify()?;
+    shaken.verify().await?;
     Ok(Box::new(shaken.stream))
 }
 
@@ -96,13 +96,14 @@ pub(super) async fn secure(
 struct Shaken<'a> {
     stream: TlsStream<Box<dyn Connection>>,
     tls: &'a Tls,
+    destination: &'a Destination,
     name: ServerName<'static>,
 }
 
 async fn shake<'a>(
     connection: Box<dyn Connection>,
     tls: &'a Tls,
-    address: &Address,
+    destination: &'a Destination,
 ) -> Result<Shaken<'a>, String> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER));
     let builder = builder.with_safe_default_protocol_versions().map_err(|why| why.to_string())?;
@@ -111,7 +112,7 @@ async fn shake<'a>(
         builder.dangerous().with_custom_certificate_verifier(takes_any).with_no_client_auth();
     config.resumption = Resumption::disabled();
     config.alpn_protocols = tls.alpn.iter().map(|name| name.clone().into_bytes()).collect();
-    let name = tls.server_name.clone().unwrap_or_else(|| match address {
+    let name = tls.server_name.clone().unwrap_or_else(|| match &destination.address {
         Address::Inet(inet) => ServerName::from(inet.ip()),
         Address::Unix(_) => ServerName::from(std::net::IpAddr::from([127, 0, 0, 1])),
     });
@@ -119,8 +120,8 @@ async fn shake<'a>(
     let stream = connector
         .connect(name.clone(), connection)
         .await
-        .map_err(|error| format!("no TLS handshake with {address}: {}", plain(&error)))?;
-    Ok(Shaken { stream, tls, name })
+        .map_err(|error| format!("no TLS handshake with {destination}: {}", plain(&error)))?;
+    Ok(Shaken { stream, tls, destination, name })
 }
 
 impl Shaken<'_> {
@@ -137,13 +138,13 @@ impl Shaken<'_> {
     }
 
     /// Whether the certificate is as good as the configuration wants it; otherwise a phrase.
-    fn verify(&self) -> Result<(), String> {
+    async fn verify(&self) -> Result<(), String> {
         if self.tls.trust == Trust::Anybody {
             return Ok(());
         }
         let roots = match &self.tls.ca {
-            Some(path) => read(path)?,
-            None => Arc::clone(&SYSTEM),
+            Some(path) => read(path, self.destination).await?,
+            None => system().await?,
         };
         if roots.is_empty() {
             return Err("this system trusts nobody's certificates; give ca".to_owned());
@@ -197,13 +198,30 @@ fn is_about_name(why: &CertificateError) -> bool {
     )
 }
 
+/// Whom the system trusts.
+async fn system() -> Result<Arc<RootCertStore>, String> {
+    if let Some(roots) = SYSTEM.get() {
+        return Ok(Arc::clone(roots));
+    }
+    let read = || {
+        let mut roots = RootCertStore::empty();
+        // What can't be read or used is missing there: a certificate that needs it is refused.
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    };
+    let roots = READING.run((), read).await;
+    let roots = roots.ok_or("the system's certificates cannot be read")?;
+    Ok(Arc::clone(SYSTEM.get_or_init(|| roots)))
+}
+
 /// The certificates of a file in PEM.
-fn read(path: &Path) -> Result<Arc<RootCertStore>, String> {
+async fn read(path: &Path, destination: &Destination) -> Result<Arc<RootCertStore>, String> {
     let failed = |why: &dyn std::fmt::Display| {
         format!("cannot read certificates in {}: {why}", path.display())
     };
+    let bytes = read_file(path, destination).await.map_err(|why| failed(&why))?;
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(|why| failed(&why))? {
+    for certificate in CertificateDer::pem_slice_iter(&bytes) {
         let certificate = certificate.map_err(|why| failed(&why))?;
         roots.add(certificate).map_err(|why| failed(&why))?;
     }

@@ -9,12 +9,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::proto::op::{Query, ResponseCode};
@@ -24,8 +26,10 @@ use hickory_resolver::{Hosts, TokioResolver};
 use ringlane_core::addresses::SrvRecord;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::config;
+use crate::control::blocking::Blocking;
 
 /// Where DNS servers are found if none is configured.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -77,6 +81,9 @@ pub(super) struct Dns {
 #[derive(Clone, Debug)]
 struct Client {
     resolver: TokioResolver,
+    without_edns: TokioResolver,
+    /// A server answered as soon as it was asked without EDNS.
+    knows_no_edns: Arc<AtomicBool>,
     /// Domains that are tried behind a name without enough dots.
     search: Arc<[Name]>,
     dots: usize,
@@ -149,7 +156,7 @@ impl Dns {
 
     /// Both families of a name, asked at once.
     async fn families(&self, name: &str) -> Families {
-        if let Some(families) = in_hosts(name) {
+        if let Some(families) = self.in_hosts(name).await {
             return families;
         }
         let ips = |answer: Answered<RData>| {
@@ -163,12 +170,12 @@ impl Dns {
 
     /// Records of one type, of the first of a name's full forms that has some.
     async fn ask(&self, name: &str, kind: RecordType) -> Answered<RData> {
-        let client = self.client().map_err(Nothing::Failed)?;
+        let client = self.client().await.map_err(Nothing::Failed)?;
         let mut nothing = Nothing::Empty("it is not a name of DNS".to_owned());
         // Never closed; a place is given back at the end.
         let _place = self.questions.acquire().await;
         for full in client.full_forms(name) {
-            match client.resolver.lookup(full, kind).await {
+            match client.lookup(full, kind).await {
                 Ok(lookup) => {
                     let records = lookup.answers().iter().map(|record| record.data.clone());
                     let records: Vec<_> = records.filter(|d| d.record_type() == kind).collect();
@@ -212,40 +219,75 @@ impl Dns {
     }
 
     /// The client, made anew when the file that it comes from has changed.
-    fn client(&self) -> Result<Client, String> {
+    async fn client(&self) -> Result<Client, String> {
         let stamp = match self.configured.servers.is_empty() {
-            true => fs::metadata(RESOLV_CONF).and_then(|data| data.modified()).ok(),
+            true => {
+                let changed = || fs::metadata(RESOLV_CONF).and_then(|data| data.modified()).ok();
+                self.read(&STAMPS, RESOLV_CONF, changed).await?
+            }
             false => None,
         };
         // What is inside is whole at any time.
-        let mut known = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made_of, client)) = &*known
-            && *made_of == stamp
+        let known = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((made_of, client)) = known
+            && made_of == stamp
         {
-            return Ok(client.clone());
+            return Ok(client);
         }
-        let client = Client::new(&self.configured)?;
-        *known = Some((stamp, client.clone()));
-        Ok(client)
-    }
-}
-
-impl Client {
-    fn new(configured: &config::Resolver) -> Result<Self, String> {
-        let (config, mut options) = if configured.servers.is_empty() {
+        let client = if self.configured.servers.is_empty() {
+            let read = || read_system_conf().map_err(|error| error.to_string());
             let why =
                 |error| format!("{RESOLV_CONF} names no DNS server that can be used: {error}");
-            read_system_conf().map_err(why)?
+            let (config, options) = self.read(&CONFS, RESOLV_CONF, read).await?.map_err(why)?;
+            Client::new(&self.configured, config, options)?
         } else {
-            let servers = configured.servers.iter().map(|server| {
+            let servers = self.configured.servers.iter().map(|server| {
                 let mut config = NameServerConfig::udp_and_tcp(server.ip());
                 let on_its_port = |c: &mut ConnectionConfig| c.port = server.port();
                 config.connections.iter_mut().for_each(on_its_port);
                 config
             });
             let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
-            (config, ResolverOpts::default())
+            Client::new(&self.configured, config, ResolverOpts::default())?
         };
+        let mut known = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some((stamp, client.clone()));
+        Ok(client)
+    }
+
+    /// What `/etc/hosts` says of a name, if it says anything. A file that does not answer says nothing.
+    async fn in_hosts(&self, name: &str) -> Option<Families> {
+        let hosts = || Hosts::from_system().ok().map(Arc::new);
+        let hosts = self.read(&HOSTS, "/etc/hosts", hosts).await.ok()??;
+        in_hosts(&hosts, name)
+    }
+
+    /// Reads a file off the control thread, in the time that a DNS server has to answer.
+    async fn read<T: Clone + Send + Sync + 'static>(
+        &self,
+        files: &'static Files<T>,
+        path: &str,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let time = self.configured.timeout;
+        let found = timeout(time, files.run((), read)).await;
+        found.ok().flatten().ok_or_else(|| format!("{path} cannot be read within {time:?}"))
+    }
+}
+
+/// The readings of one file.
+type Files<T> = LazyLock<Blocking<(), T>>;
+
+static STAMPS: Files<Option<SystemTime>> = LazyLock::new(Blocking::new);
+static CONFS: Files<Result<(ResolverConfig, ResolverOpts), String>> = LazyLock::new(Blocking::new);
+static HOSTS: Files<Option<Arc<Hosts>>> = LazyLock::new(Blocking::new);
+
+impl Client {
+    fn new(
+        configured: &config::Resolver,
+        config: ResolverConfig,
+        mut options: ResolverOpts,
+    ) -> Result<Self, String> {
         options.timeout = configured.timeout;
         options.attempts = REPEATED;
         // Read here, for both families at once.
@@ -257,11 +299,39 @@ impl Client {
             search => search.into(),
         };
         let dots = options.ndots;
-        let mut builder =
-            TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
-        *builder.options_mut() = options;
-        let resolver = builder.build().map_err(|error| format!("DNS can't be used: {error}"))?;
-        Ok(Self { resolver, search, dots })
+        let resolver = |edns0| {
+            let provider = TokioRuntimeProvider::default();
+            let mut builder = TokioResolver::builder_with_config(config.clone(), provider);
+            *builder.options_mut() = options.clone();
+            builder.options_mut().edns0 = edns0;
+            builder.build().map_err(|error| format!("DNS can't be used: {error}"))
+        };
+        let (resolver, without_edns) = (resolver(true)?, resolver(false)?);
+        Ok(Self { resolver, without_edns, knows_no_edns: Arc::default(), search, dots })
+    }
+
+    /// Asks, and once more without EDNS where that may be what the server did not understand (RFC 6891,
+    /// section 6.2.2). What has helped once is done first from then on.
+    async fn lookup(&self, name: Name, kind: RecordType) -> Result<Lookup, NetError> {
+        if self.knows_no_edns.load(Ordering::Relaxed) {
+            let answer = self.without_edns.lookup(name.clone(), kind).await;
+            if !matches!(&answer, Err(error) if !is_answer(error)) {
+                return answer;
+            }
+            self.knows_no_edns.store(false, Ordering::Relaxed);
+        }
+        let answer = self.resolver.lookup(name.clone(), kind).await;
+        if !matches!(&answer, Err(error) if may_be_about_edns(error)) {
+            return answer;
+        }
+        let again = self.without_edns.lookup(name, kind).await;
+        match &again {
+            Err(error) if !is_answer(error) => answer,
+            _ => {
+                self.knows_no_edns.store(true, Ordering::Relaxed);
+                again
+            }
+        }
     }
 
     /// What a name may stand for, in the order of `resolv.conf(5)`.
@@ -279,9 +349,30 @@ impl Client {
     }
 }
 
+/// Whether an error is what a DNS server says of a name.
+fn is_answer(error: &NetError) -> bool {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => {
+            matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError)
+        }
+        _ => false,
+    }
+}
+
+/// Whether an error is what a DNS server gives that does not know EDNS: it says that it can't read the
+/// question, or nothing that can be made out.
+fn may_be_about_edns(error: &NetError) -> bool {
+    let code = match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
+        NetError::Dns(DnsError::ResponseCode(code)) => *code,
+        NetError::Timeout => return true,
+        _ => return false,
+    };
+    matches!(code, ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS)
+}
+
 /// What `/etc/hosts` says of a name, if it says anything.
-fn in_hosts(name: &str) -> Option<Families> {
-    let hosts = Hosts::from_system().ok()?;
+fn in_hosts(hosts: &Hosts, name: &str) -> Option<Families> {
     let name = Name::from_ascii(name).ok()?;
     let families = [RecordType::A, RecordType::AAAA].map(|kind| {
         let lookup = hosts.lookup_static_host(&Query::query(name.clone(), kind));
@@ -397,7 +488,8 @@ mod tests {
             servers: vec![([127, 0, 0, 1], 53).into()],
             ..config::Resolver::default()
         });
-        let mut client = dns.client().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut client = runtime.block_on(dns.client()).unwrap();
         client.search = ["a.test", "b.test"].map(|name| Name::from_ascii(name).unwrap()).into();
         let forms = |name: &str| -> Vec<String> {
             client.full_forms(name).iter().map(Name::to_ascii).collect()

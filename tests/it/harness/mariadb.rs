@@ -47,6 +47,12 @@ impl Mariadb {
         Self::start_with(1, &[certificate, format!("--ssl-key={}", issued.key.display())])
     }
 
+    /// A server with this number and these further arguments.
+    pub(crate) fn with_settings(number: u32, arguments: &[&str]) -> Self {
+        let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
+        Self::start_with(number, &arguments)
+    }
+
     fn start_with(number: u32, arguments: &[String]) -> Self {
         let dir = TempDir::with_prefix("ringlane-it-maria-").unwrap();
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();

@@ -106,8 +106,26 @@ impl Postgres {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
+    /// A setting from its next start on.
+    pub(crate) fn set(&mut self, setting: &str) {
+        self.settings.push(setting.to_owned());
+    }
+
     /// Starts it with what it has.
     pub(crate) fn run(&mut self) {
+        self.run_without_waiting();
+        let Some(process) = &mut self.process else { return };
+        let log = self.dir.path().join("log");
+        wait_for("PostgreSQL to answer", || {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            assert!(!process.has_ended(), "{said}");
+            let ready = ["ready to accept connections", "ready to accept read-only connections"];
+            ready.iter().any(|words| said.contains(words)).then_some(())
+        });
+    }
+
+    /// As above, though it may never be ready.
+    pub(crate) fn run_without_waiting(&mut self) {
         let (log, data) = (self.dir.path().join("log"), self.dir.path().join("data"));
         let settings = [
             format!("port={}", self.address.port()),
@@ -121,19 +139,29 @@ impl Postgres {
         command.args(settings.iter().chain(&self.settings).flat_map(|setting| ["-c", setting]));
         command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::File::create(&log).unwrap());
-        let mut process = Beside::start(&mut command, Signal::SIGQUIT);
-        wait_for("PostgreSQL to answer", || {
-            let said = fs::read_to_string(&log).unwrap_or_default();
-            assert!(!process.has_ended(), "{said}");
-            let ready = ["ready to accept connections", "ready to accept read-only connections"];
-            ready.iter().any(|words| said.contains(words)).then_some(())
-        });
-        self.process = Some(process);
+        self.process = Some(Beside::start(&mut command, Signal::SIGQUIT));
     }
 
     /// Ends it as a crash would.
     pub(crate) fn crash(&mut self) {
         self.process = None;
+    }
+
+    /// Sends its postmaster a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.iter().for_each(|process| process.signal(signal));
+    }
+
+    /// What it has logged since it was started last.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap()
+    }
+
+    /// Follows another primary from its next start on.
+    pub(crate) fn follow(&self, primary: SocketAddr) {
+        let (host, port) = (primary.ip(), primary.port());
+        self.ask(&format!("ALTER SYSTEM SET primary_conninfo = 'host={host} port={port} user=it'"));
+        self.ask("SELECT pg_reload_conf()");
     }
 
     /// Makes a replica the primary.

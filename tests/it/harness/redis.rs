@@ -66,6 +66,14 @@ impl Redis {
         self.process = Some(process);
     }
 
+    /// As above, with further arguments this once.
+    pub(crate) fn run_with(&mut self, arguments: &[&str]) {
+        let own = self.arguments.len();
+        self.arguments.extend(arguments.iter().map(|&word| word.to_owned()));
+        self.run();
+        self.arguments.truncate(own);
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.iter().for_each(|process| process.signal(signal));

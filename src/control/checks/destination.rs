@@ -1,0 +1,186 @@
+//! Where one check connects to, and how: by the way that sessions take.
+//!
+//! A check that takes another way than sessions can pass where no session gets through, and fail where
+//! all do. So the backend's `source`, `source_ports`, `tcp` and `congestion` hold for every check of the
+//! server's own address, whatever the port, and its `send_proxy` for one of the server's own port: a
+//! header that speaks for nobody (`LOCAL`, `UNKNOWN`). Each can be turned off in `check`. Not here: TCP
+//! fast open, which lets a connect succeed before the server has answered. With `transparent` a check has
+//! no client whose address it could use: it comes from this machine.
+
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use ringlane_core::limits::SOURCE_PORT_TRIES;
+use ringlane_core::options::{Source, TcpOptions};
+use ringlane_core::snapshot::{Address, Backend, Congestion, SendProxy};
+use ringlane_core::sys::{self, ConnectOptions, is_refusal};
+use ringlane_l4::greeting::proxy;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
+use tokio::task::JoinHandle;
+
+use super::{Connection, plain};
+use crate::config::Check;
+
+/// One check's place and way.
+pub(super) struct Destination {
+    /// Where it connects to.
+    pub(super) address: Address,
+    source: Source,
+    tcp: TcpOptions,
+    congestion: Congestion,
+    proxy: Option<SendProxy>,
+    /// This machine ran out of something, which says nothing about the server.
+    exhausted: AtomicBool,
+    /// The file that the check waits for.
+    waits_for: Mutex<Option<PathBuf>>,
+}
+
+/// A task that ends with its owner.
+pub(super) struct Bound(pub(super) JoinHandle<()>);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
+    }
+}
+
+impl Destination {
+    /// Where the check of a server of `backend` connects to that listens at `server`; `own` is the
+    /// address that this server's checks have in the configuration, if it has one.
+    pub(super) fn new(
+        check: &Check,
+        backend: &Backend,
+        server: &Address,
+        own: Option<&Address>,
+    ) -> Self {
+        let address = check.place(server, own);
+        let same_host = match (&address, server) {
+            (Address::Inet(address), Address::Inet(server)) => address.ip() == server.ip(),
+            (address, server) => address == server,
+        };
+        let sends_proxy = check.way.send_proxy.unwrap_or(address == *server);
+        let by_tcp = same_host && check.way.tcp;
+        Self {
+            address,
+            source: if same_host && check.way.source {
+                backend.source.clone()
+            } else {
+                Source::default()
+            },
+            tcp: if by_tcp {
+                TcpOptions { fast_open: false, ..backend.tcp.clone() }
+            } else {
+                TcpOptions::default()
+            },
+            congestion: if by_tcp { backend.congestion.clone() } else { Congestion::Host },
+            proxy: backend.send_proxy.filter(|_| sends_proxy),
+            exhausted: AtomicBool::new(false),
+            waits_for: Mutex::default(),
+        }
+    }
+
+    /// Whether the check failed because this machine ran out of descriptors, memory or ports.
+    pub(super) fn is_exhausted(&self) -> bool {
+        self.exhausted.load(Ordering::Relaxed)
+    }
+
+    /// The check waits for a file, or for none any more.
+    pub(super) fn waits_for(&self, path: Option<&Path>) {
+        *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = path.map(Path::to_owned);
+    }
+
+    /// Why a check is given up that has taken `time`.
+    pub(super) fn gave_up(&self, time: Duration) -> String {
+        match &*self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(path) => format!("{} cannot be read within {time:?}", path.display()),
+            None => format!("no answer within {time:?}"),
+        }
+    }
+
+    /// Whether a plain connect would do the same.
+    pub(super) fn is_plain(&self) -> bool {
+        let no_options = self.tcp == TcpOptions::default() && self.source == Source::default();
+        no_options && self.proxy.is_none() && !matches!(self.congestion, Congestion::Named(_))
+    }
+
+    /// Connects, and sends the PROXY header where the server gets one.
+    pub(super) async fn connect(&self) -> Result<Box<dyn Connection>, String> {
+        let mut stream = self.open().await.map_err(|error| {
+            self.exhausted.store(is_exhausted(&error), Ordering::Relaxed);
+            format!("cannot connect to {self}: {}", plain(&error))
+        })?;
+        if let Some(send) = self.proxy {
+            let header = proxy::write(send, None, Vec::new());
+            let sent = stream.write_all(&header).await;
+            sent.map_err(|error| format!("{self}: {}", plain(&error)))?;
+        }
+        Ok(stream)
+    }
+
+    async fn open(&self) -> io::Result<Box<dyn Connection>> {
+        let inet = match &self.address {
+            Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+            Address::Inet(inet) => *inet,
+        };
+        let mut tries = if self.source.draws() { SOURCE_PORT_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            match self.open_once(inet).await {
+                Err(error) if tries > 0 && is_taken(&error) => {}
+                outcome => return Ok(Box::new(outcome?)),
+            }
+        }
+    }
+
+    async fn open_once(&self, inet: SocketAddr) -> io::Result<TcpStream> {
+        let Self { congestion, tcp, source, .. } = self;
+        let options = ConnectOptions { congestion, tcp, source, client: None };
+        let socket = sys::socket_towards(inet, &options)?;
+        TcpSocket::from_std_stream(socket).connect(inet).await
+    }
+
+    /// An address of this machine that leads to the server by way of [`Self::connect`], once, for a
+    /// client library that must connect by itself; for as long as the task lives.
+    pub(super) async fn bridge(&self) -> Result<(SocketAddr, Bound), String> {
+        let far = self.connect().await?;
+        let broken = |error: io::Error| {
+            self.exhausted.store(is_exhausted(&error), Ordering::Relaxed);
+            format!("cannot open a port of the loopback network: {}", plain(&error))
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(broken)?;
+        let near = listener.local_addr().map_err(broken)?;
+        let task = tokio::spawn(async move {
+            let mut far = far;
+            // One connection, and nobody else's: the port is gone with it.
+            let Ok((mut client, _)) = listener.accept().await else { return };
+            drop(listener);
+            let _ = client.set_nodelay(true);
+            // How it ends is seen by both sides.
+            let _ = copy_bidirectional(&mut client, &mut far).await;
+        });
+        Ok((near, Bound(task)))
+    }
+}
+
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+}
+
+/// Whether an error is this machine's own: no descriptor, memory or port is left.
+pub(super) fn is_exhausted(error: &io::Error) -> bool {
+    // EMFILE, ENFILE, ENOMEM, ENOBUFS of Linux.
+    let ran_out = matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105));
+    ran_out || (is_taken(error) && !is_refusal(error))
+}
