@@ -58,7 +58,8 @@ fn a_server_that_fails_its_check_gets_no_session_until_it_passes_again() {
     assert_eq!(ringlane.metrics()["ringlane_server_up{backend=\"back\",server=\"s1\"}"], 0.0);
     fs::remove_file(&mark).unwrap();
     wait_until("the check to pass", || ringlane.server_field(0, "/state") == "up");
-    assert_eq!(letters(&ringlane, 4).matches('a').count(), 2);
+    // In its turn again, which may be the first.
+    assert!((2..=3).contains(&letters(&ringlane, 4).matches('a').count()));
     ringlane.end();
 }
 
