@@ -1,24 +1,21 @@
 //! The admin API over HTTP, on the control thread: pages to read, and orders on the unix socket.
 //!
 //! Pages are built beside it. Not here: what they say (`status`, `metrics`), what becomes of an order
-//! (`servers`). Invariants: the sockets listen before privileges are given up; at most [`CONNECTIONS_MAX`] clients per socket
-//! are served at once, and one that is silent for [`IDLE_MAX`] is cut off, so that nobody can use up
-//! the process's descriptors from here. Next: `connection`.
+//! (`servers`). Invariants: the sockets listen before privileges are given up, but for a TCP address
+//! that a process which is about to end still holds; clients are served within bounds, so that nobody
+//! can use up the process's descriptors from here. Next: `bound`, `connection`.
 
 pub(super) mod affinity;
+mod bound;
 mod connection;
 mod orders;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
-use std::fs::{self, Permissions};
 use std::future;
-use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -29,122 +26,29 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
-use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::Running;
 use super::log::say;
 use super::metrics::Format;
-use super::privileges::{Identity, PrivilegesError};
 use super::running::Stage;
 use super::signals::block_here;
-use super::sockets::{Problem, SocketFiles, make_room};
 use super::{metrics, status};
-use crate::config;
+use bound::Http;
+pub use bound::{BindError, Bound, bind};
 use connection::Bounded;
 
 /// Clients served at once on one socket; more wait in its queue.
 const CONNECTIONS_MAX: usize = 64;
 /// How long a client may neither send nor take anything.
 const IDLE_MAX: Duration = Duration::from_secs(30);
-/// Connections that wait in the kernel.
-const BACKLOG: i32 = 128;
-/// The owner and the group may use the unix socket.
-const SOCKET_MODE: u32 = 0o660;
 
-const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before and after, and during shutdown_delay\n  \
+const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before, after and during \
+                     shutdown_delay\n  \
                      GET /status    everything as JSON\n  GET /metrics   Prometheus text\n  \
                      POST /v1/backends/BACKEND/servers/SERVER   {\"state\": \"ready|drain|maint\", \
                      \"weight\": N}\n  GET, DELETE /v1/backends/BACKEND/affinity   remembered clients; \
                      ?key= for one\n";
-
-/// The sockets of the admin API, listening. A socket file is removed when this is dropped.
-#[derive(Debug, Default)]
-pub struct Bound {
-    socket: Option<UnixListener>,
-    http: Option<TcpListener>,
-    files: SocketFiles,
-}
-
-impl Bound {
-    /// Gives the socket file to whom the process is about to become.
-    pub(super) fn give_to(&self, identity: &Identity) -> Result<(), PrivilegesError> {
-        self.files.paths().try_for_each(|path| identity.own(path))
-    }
-
-    /// The TCP address with the port that the kernel chose, if there is one.
-    pub fn http(&self) -> Option<SocketAddr> {
-        self.http.as_ref()?.local_addr().ok()
-    }
-}
-
-/// The admin API can't listen where it should.
-#[derive(Debug)]
-pub struct BindError {
-    place: Place,
-    problem: Problem,
-}
-
-#[derive(Debug)]
-enum Place {
-    Socket(PathBuf),
-    Http(SocketAddr),
-}
-
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problem = &self.problem;
-        match &self.place {
-            Place::Socket(path) => {
-                write!(f, "[global] admin.socket cannot listen on {}: {problem}", path.display())
-            }
-            Place::Http(address) => {
-                write!(f, "[global] admin.http cannot listen on {address}: {problem}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for BindError {}
-
-/// Makes the sockets listen. A socket file that nobody listens at is removed first.
-///
-/// # Errors
-/// When an address is taken, not ours or not permitted, in a sentence for the operator.
-pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
-    let mut bound = Bound::default();
-    if let Some(path) = &admin.socket {
-        let error = |problem| BindError { place: Place::Socket(path.clone()), problem };
-        make_room(path).map_err(error)?;
-        bound.socket = Some(bind_unix(path).map_err(|e| error(problem(e)))?);
-        bound.files.add(path).map_err(|e| error(problem(e)))?;
-    }
-    if let Some(address) = admin.http {
-        let error = |e| BindError { place: Place::Http(address), problem: problem(e) };
-        let listener = TcpListener::bind(address).map_err(error)?;
-        listener.set_nonblocking(true).map_err(error)?;
-        bound.http = Some(listener);
-    }
-    Ok(bound)
-}
-
-/// Nobody can connect before `listen`, so that the mode counts from the first client on.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    socket.bind(&SockAddr::unix(path)?)?;
-    fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-fn problem(error: io::Error) -> Problem {
-    match error.kind() {
-        ErrorKind::AddrInUse => Problem::InUse,
-        ErrorKind::AddrNotAvailable => Problem::NotLocal,
-        ErrorKind::PermissionDenied => Problem::Denied,
-        _ => Problem::Other(error),
-    }
-}
 
 /// Answers on the sockets of `bound` until the future is dropped. Needs a tokio runtime.
 pub async fn serve(bound: Bound, running: Arc<Running>) {
@@ -159,7 +63,14 @@ pub async fn serve(bound: Bound, running: Arc<Running>) {
         shows.route(server, post(orders::refused)).route(affinity::PATH, delete(orders::refused));
     let obeys = obeys.with_state(Arc::clone(&running));
     let unix = listen(socket.map(tokio::net::UnixListener::from_std), obeys);
-    let tcp = listen(http.map(tokio::net::TcpListener::from_std), shows.with_state(running));
+    let tcp = async {
+        let listener = match http {
+            None => None,
+            Some(Http::Listening(listener)) => Some(tokio::net::TcpListener::from_std(listener)),
+            Some(Http::Held(address)) => Some(takeover::bind_later(address).await),
+        };
+        listen(listener, shows.with_state(running)).await;
+    };
     tokio::join!(unix, tcp);
     drop(files);
 }

@@ -11,6 +11,8 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use ringlane_core::limits::MIRRORS_MAX;
@@ -21,6 +23,14 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that wait in the kernel until a shard accepts them; net.core.somaxconn caps it.
 const BACKLOG: u32 = 65_535;
+
+/// How long a start waits for addresses that are taken, all together. The kernel takes the sockets of
+/// a ring apart a moment after its process has gone, and a service manager may start the next process
+/// before that.
+pub(super) const FREE_WAIT: Duration = Duration::from_secs(1);
+
+/// The pause between two looks at an address that is taken.
+const FREE_STEP: Duration = Duration::from_millis(10);
 
 /// The listening sockets of a process.
 #[derive(Debug)]
@@ -47,9 +57,10 @@ pub(super) fn count(snapshot: &Snapshot, shards: usize) -> usize {
 
 /// Binds every address of every frontend.
 pub(super) fn bind(snapshot: &Snapshot, shards: usize) -> Result<Listeners, BindError> {
+    let until = Instant::now() + FREE_WAIT;
     for frontend in &snapshot.frontends {
         for address in &frontend.bind {
-            check_free(address, frontend.transparent)
+            when_free(until, || check_free(address, frontend.transparent))
                 .map_err(|problem| BindError::new(frontend, address, problem))?;
         }
     }
@@ -128,6 +139,19 @@ impl Listeners {
 /// An error that is no option's.
 fn plain(error: io::Error) -> Refused {
     Refused { option: "", error }
+}
+
+/// Does `attempt` again until it finds its address free, but not after `until`.
+pub(super) fn when_free<T>(
+    until: Instant,
+    mut attempt: impl FnMut() -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    loop {
+        match attempt() {
+            Err(Problem::InUse) if Instant::now() < until => thread::sleep(FREE_STEP),
+            outcome => return outcome,
+        }
+    }
 }
 
 /// Whether nobody listens at `address`.

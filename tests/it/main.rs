@@ -42,6 +42,7 @@ mod postgres;
 mod proxied;
 mod queue;
 mod refusals;
+mod restarts;
 mod roles;
 mod serving;
 mod shares;

@@ -1,0 +1,106 @@
+//! Who holds an admin address that is taken: a balancer that is about to end may be succeeded.
+//!
+//! A restart without a gap has the new process serve while the old one drains, with the same file.
+//! The old one goes on answering there, so the new one asks it. Not here: addresses of frontends,
+//! which a drain gives back at once. Invariant: an address is taken from nobody but a balancer that
+//! says itself that it drains or stops.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::time::sleep;
+
+use super::bound::bind_http;
+use crate::control::log::say;
+use crate::control::running::Stage;
+
+/// The pause between two attempts at an address that a process which is about to end still holds.
+const HELD_RETRY: Duration = Duration::from_millis(200);
+
+/// How long it may take to connect, and for each part of its answer.
+const ANSWER_WAIT: Duration = Duration::from_millis(500);
+
+/// Bytes of its answer that are read at most.
+const ANSWER_MAX: usize = 4096;
+
+/// Whether a balancer that is about to end listens at a unix socket.
+pub(super) fn leaves_socket(path: &Path) -> bool {
+    let connect = || {
+        // Where the queue is full a connect that blocks would wait without end.
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        socket.connect(&SockAddr::unix(path)?)?;
+        socket.set_nonblocking(false)?;
+        Ok(socket)
+    };
+    connect().and_then(leaves).unwrap_or(false)
+}
+
+/// Whether one listens at a TCP address.
+pub(super) fn leaves_http(address: SocketAddr) -> bool {
+    let stream = TcpStream::connect_timeout(&address, ANSWER_WAIT);
+    stream.and_then(|stream| leaves(stream.into())).unwrap_or(false)
+}
+
+/// Listens at a TCP address once the process that is about to end has done so.
+pub(super) async fn bind_later(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+    say(format_args!(
+        "admin.http waits for {address}: a process that is about to end listens there"
+    ));
+    loop {
+        sleep(HELD_RETRY).await;
+        match bind_http(address) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+            Err(error) => return Err(error),
+            Ok(listener) => {
+                say(format_args!("admin.http listens on {address}"));
+                return tokio::net::TcpListener::from_std(listener);
+            }
+        }
+    }
+}
+
+/// Whether the other end answers `/healthz` as a balancer does that drains or stops.
+fn leaves(mut stream: Socket) -> io::Result<bool> {
+    stream.set_write_timeout(Some(ANSWER_WAIT))?;
+    stream.set_read_timeout(Some(ANSWER_WAIT))?;
+    stream.write_all(b"GET /healthz HTTP/1.0\r\nHost: ringlane\r\n\r\n")?;
+    let (mut answer, until) = (Vec::new(), Instant::now() + ANSWER_WAIT);
+    let mut piece = [0; 512];
+    while answer.len() < ANSWER_MAX && Instant::now() < until {
+        match stream.read(&mut piece)? {
+            0 => break,
+            length => answer.extend_from_slice(&piece[..length]),
+        }
+    }
+    Ok(says_so(&String::from_utf8_lossy(&answer)))
+}
+
+fn says_so(answer: &str) -> bool {
+    let stages = [Stage::LameDuck, Stage::Draining, Stage::Stopping];
+    let Some((head, body)) = answer.split_once("\r\n\r\n") else { return false };
+    head.split(' ').nth(1) == Some("503") && stages.iter().any(|stage| stage.name() == body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_balancer_that_says_so_is_about_to_end() {
+        for (answer, expected) in [
+            ("HTTP/1.0 503 Service Unavailable\r\ncontent-length: 8\r\n\r\ndraining", true),
+            ("HTTP/1.0 503 Service Unavailable\r\n\r\nstopping", true),
+            ("HTTP/1.0 503 Service Unavailable\r\n\r\nstarting", false),
+            ("HTTP/1.0 503 Service Unavailable\r\n\r\nno server is available", false),
+            ("HTTP/1.0 200 OK\r\n\r\nok", false),
+            ("HTTP/1.0 200 OK\r\n\r\ndraining", false),
+            ("SSH-2.0-OpenSSH\r\n", false),
+            ("", false),
+        ] {
+            assert_eq!(says_so(answer), expected, "{answer:?}");
+        }
+    }
+}
