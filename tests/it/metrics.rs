@@ -3,12 +3,14 @@
 //! Not here: the values of single metrics, which the stories of their features check.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
 
-use crate::harness::balancer::{Ringlane, Setup};
+use serde_json::{Value, json};
+
+use crate::harness::balancer::{Ringlane, Setup, path_str};
 use crate::harness::client::{connect, read_to_end, round_trip, session};
 use crate::harness::echo::Echo;
 use crate::harness::server::free_port;
@@ -53,11 +55,35 @@ fn scrape(ringlane: &Ringlane, accept: &str) -> (String, String) {
     (head.to_owned(), body.to_owned())
 }
 
+/// The files for Prometheus and Grafana.
+const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/prometheus");
+
+/// Every expression of the dashboard, with values for its variables.
+fn dashboard_expressions() -> Vec<String> {
+    fn collect(value: &Value, found: &mut Vec<String>) {
+        match value {
+            Value::Array(all) => all.iter().for_each(|value| collect(value, found)),
+            Value::Object(object) => {
+                found.extend(object.get("expr").and_then(Value::as_str).map(str::to_owned));
+                object.values().for_each(|value| collect(value, found));
+            }
+            _ => {}
+        }
+    }
+    let file = fs::read_to_string(format!("{FILES}/grafana.json")).unwrap();
+    let mut found = Vec::new();
+    collect(&serde_json::from_str(&file).unwrap(), &mut found);
+    let fill = |expression: String| {
+        expression.replace("$__rate_interval", "5m").replace("$instance", ".*")
+    };
+    found.into_iter().map(fill).collect()
+}
+
 /// Runs promtool on this text, which must find nothing to complain about.
 fn promtool_check_metrics(text: &str) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("metrics");
-    std::fs::write(&file, text).unwrap();
+    fs::write(&file, text).unwrap();
     let output = program::bound_to_us()
         .arg(program::find("promtool", "prometheus"))
         .args(["check", "metrics"])
@@ -149,5 +175,66 @@ fn ends_waits_and_what_the_machine_gives_are_counted() {
     assert!(shards + control <= metrics["process_cpu_seconds_total"] + 0.01);
     let open = metrics["process_open_fds"];
     assert!(open >= 4.0 && open <= metrics["process_max_fds"], "{open}");
+    ringlane.end();
+}
+
+#[test]
+fn the_alert_rules_pass_their_tests() {
+    let rules = format!("{FILES}/rules.yml");
+    program::run("promtool", "prometheus", &["check", "rules", &rules]);
+    let tests = format!("{FILES}/rules_test.yml");
+    program::run("promtool", "prometheus", &["test", "rules", &tests]);
+    let (rules, tests) = (fs::read_to_string(rules).unwrap(), fs::read_to_string(tests).unwrap());
+    let alerts: Vec<&str> =
+        rules.lines().filter_map(|l| l.trim().strip_prefix("- alert: ")).collect();
+    assert!(!alerts.is_empty());
+    for alert in alerts {
+        assert!(tests.contains(&format!("alertname: {alert}\n")), "{alert} is never seen to fire");
+        assert!(
+            tests.contains(&format!("alertname: {alert} }}\n")),
+            "{alert} is never seen silent"
+        );
+    }
+}
+
+#[test]
+fn the_expressions_of_the_dashboard_are_valid() {
+    let expressions = dashboard_expressions();
+    assert!(!expressions.is_empty());
+    let rules: Vec<Value> = expressions
+        .iter()
+        .zip(0..)
+        .map(|(expression, n)| json!({ "record": format!("dashboard:{n}"), "expr": expression }))
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("dashboard.yml");
+    // JSON is YAML.
+    let text = json!({ "groups": [{ "name": "dashboard", "rules": rules }] }).to_string();
+    fs::write(&file, text).unwrap();
+    program::run("promtool", "prometheus", &["check", "rules", path_str(&file)]);
+}
+
+#[test]
+fn rules_and_dashboard_use_only_metrics_that_a_balancer_has() {
+    let echo = Echo::start();
+    let ringlane = busy(&echo);
+    let (_, text) = scrape(&ringlane, "*/*");
+    let (_, types) = names(&text);
+    let known: HashSet<String> = types
+        .into_iter()
+        .flat_map(|(family, kind)| match kind {
+            "histogram" => ["_bucket", "_sum", "_count"].map(|s| format!("{family}{s}")).to_vec(),
+            _ => vec![family.to_owned()],
+        })
+        .collect();
+    let rules = fs::read_to_string(format!("{FILES}/rules.yml")).unwrap();
+    let used = format!("{rules}\n{}", dashboard_expressions().join("\n"));
+    let words = used.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let used: HashSet<&str> = words
+        .filter(|word| word.starts_with("ringlane_") || word.starts_with("process_"))
+        .collect();
+    assert!(used.len() > 40, "{used:?}");
+    let unknown: Vec<_> = used.iter().filter(|name| !known.contains(**name)).collect();
+    assert!(unknown.is_empty(), "no balancer has {unknown:?}");
     ringlane.end();
 }
