@@ -123,8 +123,14 @@ pub struct ShardCounters {
 pub struct FrontendCounters {
     /// Sessions begun.
     pub sessions: Counter,
-    /// Sessions that ended by anything but both sides finishing.
+    /// Sessions that ended by anything but both sides finishing, an order or an empty client.
     pub sessions_failed: Counter,
+    /// Sessions whose client left without a byte having passed.
+    pub sessions_empty: Counter,
+    /// Sessions that an order ended: a drain, a maintenance or a stop.
+    pub sessions_ended_by_order: Counter,
+    /// Connections whose client had left before a full gate let it in; they are no sessions.
+    pub left_at_gate: Counter,
     /// Sessions ended.
     pub sessions_ended: Counter,
     /// The same by close code.

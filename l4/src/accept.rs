@@ -17,6 +17,7 @@ use ringlane_core::sys::Socket;
 use crate::clients;
 use crate::session;
 use crate::shard::Shard;
+use crate::waiting;
 
 /// Sessions that a shard may have more than another before it hands new ones over, besides one
 /// thirty-second of what the other has.
@@ -31,18 +32,53 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long a shard waits at a full gate before it looks by itself.
 const GATE_PATIENCE: Duration = Duration::from_millis(100);
 
+/// Connections that are looked at after a wait at a gate before they become sessions: all that the
+/// kernel's queue may have held meanwhile (net.core.somaxconn is 4096 by default).
+const QUEUED_MAX: u32 = 65_535;
+
+/// What became of a connection at the gates.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Admission {
+    /// It has a place at both.
+    Granted {
+        /// Whether it had to wait for it.
+        waited: bool,
+    },
+    /// Its client has left meanwhile.
+    Left,
+    /// The shard drains.
+    Drained,
+}
+
 /// Accepts on one listener until the shard drains; then empties its queue and closes it.
 pub(crate) async fn accept(shard: Rc<Shard>, frontend: FrontendId, mut listener: Listener) {
+    // Connections to come that may have waited in the kernel's queue, and whose clients may have left.
+    let mut queued = 0;
     loop {
         match first(shard.drain.wait(), listener.accept()).await {
             First::Left(()) => break,
             First::Right(Ok(connection)) => {
-                let Ok(client) = clients::greet(&shard, frontend, &connection) else { continue };
-                if !admit(&shard, frontend, &listener).await {
-                    clients::leave(&shard, frontend, client);
-                    break;
+                if queued > 0 {
+                    queued -= 1;
+                    if has_left(&shard, frontend, &connection) {
+                        continue;
+                    }
                 }
-                place(&shard, connection, frontend, client);
+                let Ok(client) = clients::greet(&shard, frontend, &connection) else { continue };
+                match admit(&shard, frontend, &listener, &connection).await {
+                    Admission::Granted { waited } => {
+                        queued = if waited { QUEUED_MAX } else { queued };
+                        place(&shard, connection, frontend, client);
+                    }
+                    Admission::Left => {
+                        queued = QUEUED_MAX;
+                        clients::leave(&shard, frontend, client);
+                    }
+                    Admission::Drained => {
+                        clients::leave(&shard, frontend, client);
+                        break;
+                    }
+                }
             }
             First::Right(Err(_)) => {
                 shard.counters().accepts_failed.add(1);
@@ -54,6 +90,9 @@ pub(crate) async fn accept(shard: Rc<Shard>, frontend: FrontendId, mut listener:
         }
     }
     for connection in listener.close().await {
+        if has_left(&shard, frontend, &connection) {
+            continue;
+        }
         // What is over the limit now would wait for sessions that are about to end: let it go.
         let Ok(client) = clients::greet(&shard, frontend, &connection) else { continue };
         if enter(&shard, frontend) {
@@ -67,35 +106,55 @@ pub(crate) async fn accept(shard: Rc<Shard>, frontend: FrontendId, mut listener:
 }
 
 /// Waits until the frontend's rate allows another connection, and takes a place at both gates,
-/// waiting for one if need be; `false` if the shard drains meanwhile.
-async fn admit(shard: &Rc<Shard>, frontend: FrontendId, listener: &Listener) -> bool {
-    let mut is_early = false;
+/// waiting for one if need be.
+async fn admit(
+    shard: &Rc<Shard>,
+    frontend: FrontendId,
+    listener: &Listener,
+    connection: &Socket,
+) -> Admission {
+    let mut waited = false;
     while let Err(wait) = shard.gauges.try_arrive(frontend, shard.reactor.now()) {
         shard.counters().accepts_paused.add(1);
-        if !std::mem::replace(&mut is_early, true) {
+        if !std::mem::replace(&mut waited, true) {
             shard.counters().frontend(frontend).waited_rate.add(1);
         }
         listener.pause();
         if let First::Left(()) = first(shard.drain.wait(), shard.reactor.sleep(wait)).await {
-            return false;
+            return Admission::Drained;
+        }
+        if has_left(shard, frontend, connection) {
+            return Admission::Left;
         }
     }
     if enter(shard, frontend) {
-        return true;
+        return Admission::Granted { waited };
     }
     shard.counters().accepts_paused.add(1);
     shard.counters().frontend(frontend).waited_full.add(1);
     listener.pause();
     loop {
         shard.gauges.wait(frontend);
+        if has_left(shard, frontend, connection) {
+            return Admission::Left;
+        }
         if enter(shard, frontend) {
-            return true;
+            return Admission::Granted { waited: true };
         }
         if shard.is_draining() {
-            return false;
+            return Admission::Drained;
         }
         let _ = first(shard.gate_opened.wait(), shard.reactor.sleep(GATE_PATIENCE)).await;
     }
+}
+
+/// Whether the client of a connection that had to wait has left, which is counted.
+fn has_left(shard: &Shard, frontend: FrontendId, connection: &Socket) -> bool {
+    let left = waiting::has_left(connection);
+    if left {
+        shard.counters().frontend(frontend).left_at_gate.add(1);
+    }
+    left
 }
 
 fn enter(shard: &Shard, frontend: FrontendId) -> bool {

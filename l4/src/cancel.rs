@@ -11,38 +11,50 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use ringlane_core::close::{Cause, Close};
-use ringlane_core::reactor::{Signal, Stream};
+use ringlane_core::reactor::{First, Receiver, Signal, first};
 use ringlane_core::snapshot::{BackendId, ServerId};
 
 use crate::connect::dial;
+use crate::greet::LEFT;
 use crate::greeting::postgres::Key;
 use crate::proxy;
 use crate::session::Account;
 use crate::shard::Shard;
+use crate::waiting::{Left, Waiting};
 
 /// Servers that are told of one cancel; further ones of a frontend's backends are not.
 const SERVERS_MAX: usize = 64;
 
 /// Tells the servers, and waits until they have heard.
-pub(crate) async fn pass_on(account: &Account, client: &Stream, key: &Key) -> Close {
+pub(crate) async fn pass_on(account: &Account, client: &Receiver<'_>, key: &Key) -> Close {
     let shard = &account.shard;
     let told = Rc::new(Told {
         left: Cell::new(0),
         heard: Cell::new(0),
         all: Signal::new(&shard.reactor),
+        given_up: Signal::new(&shard.reactor),
         until: shard.reactor.now() + account.frontend().timeout.connect,
     });
     for id in servers(account) {
         let backend = shard.snapshot.backend(shard.snapshot.server(id).backend);
-        let header = |send| proxy::header(send, account, client);
+        let header = |send| proxy::header(send, account, client.stream());
         let mut packet = backend.send_proxy.map(header).unwrap_or_default();
         packet.extend(key.cancel_request());
         told.left.set(told.left.get() + 1);
         let to = (id, account.client());
         shard.reactor.spawn(tell(Rc::clone(shard), to, packet, Rc::clone(&told)));
     }
-    while told.left.get() > 0 {
-        told.all.wait().await;
+    // A client may leave everything else to us by ending its stream; one that resets it has gone.
+    let waiting = Waiting::new(client, true);
+    waiting.watch();
+    let all = async {
+        while told.left.get() > 0 {
+            told.all.wait().await;
+        }
+    };
+    if waiting.unless_gone(all).await == Err(Left) {
+        told.given_up.raise();
+        return LEFT;
     }
     if told.heard.get() > 0 { Close::NORMAL } else { Close::connect(Cause::Server) }
 }
@@ -54,6 +66,8 @@ struct Told {
     /// Servers that took it.
     heard: Cell<usize>,
     all: Signal,
+    /// Raised when the client has gone.
+    given_up: Signal,
     until: Instant,
 }
 
@@ -64,14 +78,15 @@ async fn tell(
     packet: Vec<u8>,
     told: Rc<Told>,
 ) {
-    let told_one = shard.reactor.timeout_at(told.until, async {
+    let telling = shard.reactor.timeout_at(told.until, async {
         let server = dial(&shard, id, client).await.ok()?;
         let sent = server.send_few(&packet).ok();
         let mut receiver = server.receiver();
         while let Ok(Some(_)) = receiver.next().await {}
         sent.filter(|sent| *sent == packet.len())
     });
-    if matches!(told_one.await, Ok(Some(_))) {
+    let outcome = first(telling, told.given_up.wait()).await;
+    if matches!(outcome, First::Left(Ok(Some(_)))) {
         told.heard.set(told.heard.get() + 1);
     }
     told.left.set(told.left.get() - 1);

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ringlane_core::balance::{self, View};
-use ringlane_core::close::{Cause, Close};
+use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::reactor::{Elapsed, First, Stream, first};
 use ringlane_core::snapshot::{Backend, RaceAfter, ServerId};
 use ringlane_core::sys::{ConnectOptions, is_refusal};
@@ -22,6 +22,7 @@ use ringlane_core::sys::{ConnectOptions, is_refusal};
 use crate::queue;
 use crate::session::Account;
 use crate::shard::Shard;
+use crate::waiting::{Left, Waiting};
 
 /// Attempts that a session makes in all, as HAProxy's default `retries 3`.
 const CONNECT_ATTEMPTS: u32 = 4;
@@ -35,18 +36,31 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked in that pause whether there is another server by now.
 const RETRY_LOOK: Duration = Duration::from_millis(50);
 
-/// Connects a session to a server of its frontend's backend, which the account then occupies.
-pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
+/// Connects a session to a server of its frontend's backend, which the account then occupies, unless
+/// its client leaves before.
+pub(crate) async fn connect(
+    account: &mut Account,
+    waiting: &Waiting<'_, '_>,
+) -> Result<Stream, Close> {
+    let connected = waiting.unless_gone(connect_in_turn(account, waiting)).await;
+    connected.unwrap_or_else(|Left| Err(Close { cause: Cause::Client, phase: account.phase }))
+}
+
+async fn connect_in_turn(
+    account: &mut Account,
+    waiting: &Waiting<'_, '_>,
+) -> Result<Stream, Close> {
     let shard = Rc::clone(&account.shard);
     let timeout = account.frontend().timeout.connect;
     let mut tried: Vec<ServerId> = Vec::new();
-    let mut id = queue::occupy(account).await?;
+    let mut id = queue::occupy(account, waiting).await?;
+    account.phase = Phase::Connect;
     let until = shard.reactor.now() + timeout;
     loop {
         let race_after = shard.snapshot.backend(account.route().0).race_after;
         let outcome = match race_after {
-            None => attempt_one(&shard, id, (account.client(), timeout)).await,
-            Some(after) => shard.reactor.brief(race(account, id, timeout, after)).await,
+            None => attempt_one(&shard, id, (account.client(), timeout), waiting).await,
+            Some(after) => shard.reactor.brief(race(account, id, (timeout, after), waiting)).await,
         };
         let cause = match outcome {
             Ok(server) => {
@@ -65,7 +79,9 @@ pub(crate) async fn connect(account: &mut Account) -> Result<Stream, Close> {
             Some(id) => id,
             None => {
                 // Boxed, as most sessions never get here.
-                let id = Box::pin(begin_again(account, &tried, (cause, until))).await?;
+                let again = begin_again(account, &tried, (cause, until), waiting);
+                let id = Box::pin(again).await?;
+                account.phase = Phase::Connect;
                 tried.clear();
                 id
             }
@@ -80,6 +96,7 @@ async fn begin_again(
     account: &mut Account,
     tried: &[ServerId],
     (cause, until): (Cause, Instant),
+    waiting: &Waiting<'_, '_>,
 ) -> Result<ServerId, Close> {
     let shard = Rc::clone(&account.shard);
     let has_queue = shard.gauges.queue(account.route().0).is_some();
@@ -87,6 +104,7 @@ async fn begin_again(
     if resume > until && !has_queue {
         return Err(Close::connect(cause));
     }
+    waiting.watch();
     while shard.reactor.now() < resume {
         shard.reactor.sleep(RETRY_LOOK).await;
         // Who is in line came later.
@@ -95,7 +113,7 @@ async fn begin_again(
         }
     }
     if has_queue {
-        return queue::occupy(account).await;
+        return queue::occupy(account, waiting).await;
     }
     take(account, &[]).ok_or_else(|| Close::connect(cause))
 }
@@ -112,12 +130,12 @@ enum Failure {
 async fn race(
     account: &mut Account,
     id: ServerId,
-    timeout: Duration,
-    after: RaceAfter,
+    (timeout, after): (Duration, RaceAfter),
+    waiting: &Waiting<'_, '_>,
 ) -> Result<Stream, Failure> {
     let shard = Rc::clone(&account.shard);
     let how = (account.client(), timeout);
-    let mut slow = pin!(attempt_one(&shard, id, how));
+    let mut slow = pin!(attempt_one(&shard, id, how, waiting));
     let after = match after {
         RaceAfter::Time(time) => Some(time),
         RaceAfter::P95 => shard.gauges.connect_p95(),
@@ -129,7 +147,7 @@ async fn race(
     let Some(second) = Second::take(&shard, choose(&shard, account, &[id])) else {
         return slow.await;
     };
-    let mut other = pin!(attempt_one(&shard, second.id, how));
+    let mut other = pin!(attempt_one(&shard, second.id, how, waiting));
     let (won, stream) = match first(slow.as_mut(), other.as_mut()).await {
         First::Left(Ok(stream)) => (false, stream),
         First::Right(Ok(stream)) => (true, stream),
@@ -193,11 +211,13 @@ async fn attempt_one(
     shard: &Shard,
     id: ServerId,
     (client, timeout): (Option<SocketAddr>, Duration),
+    waiting: &Waiting<'_, '_>,
 ) -> Result<Stream, Failure> {
     let gauge = shard.gauges.server(id);
     let counters = shard.counters().server(id);
     let deadline = shard.reactor.now() + timeout;
-    let cause = match shard.reactor.timeout_at(deadline, dial(shard, id, client)).await {
+    let dialled = waiting.timeout_at(deadline, dial(shard, id, client));
+    let cause = match dialled.await {
         Ok(Ok(stream)) => {
             gauge.answered();
             counters.sessions.add(1);

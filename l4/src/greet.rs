@@ -17,12 +17,16 @@ use crate::greeting::client_hello::{self, ClientHello};
 use crate::greeting::postgres::{self, First, Key};
 use crate::greeting::{GREETING_MAX, Progress, Tracker};
 use crate::session::{Account, reach};
+use crate::waiting::{Left, Waiting};
 
 /// A fatal alert, `unrecognized_name` (RFC 6066, section 3), in a record of its own.
 const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
 /// How a greeting that is none, or that no route fits, ends its session.
 const REFUSED: Close = Close { cause: Cause::Refused, phase: Phase::Request };
+
+/// How a client leaves before its greeting is answered or passed on.
+pub(crate) const LEFT: Close = Close { cause: Cause::Client, phase: Phase::Request };
 
 /// What became of a greeting.
 pub(crate) enum Heard {
@@ -51,6 +55,8 @@ struct Ear<'a, 'b> {
     receiver: &'a mut Receiver<'b>,
     /// All that was said and not answered.
     bytes: Vec<u8>,
+    /// Whether it has sent anything.
+    has_sent: bool,
     deadline: Instant,
 }
 
@@ -65,7 +71,8 @@ pub(crate) async fn hear(
     let (protocol, timeout) = (frontend.protocol, frontend.timeout.greeting);
     let deadline = account.shard.reactor.now() + timeout;
     let bytes = said.map(|said| said.bytes().to_vec()).unwrap_or_default();
-    let mut ear = Ear { account, receiver, bytes, deadline };
+    let has_sent = !bytes.is_empty();
+    let mut ear = Ear { account, receiver, bytes, has_sent, deadline };
     match protocol {
         Protocol::Any | Protocol::Mysql | Protocol::Redis => {
             Ok(Heard::Session(Greeted { bytes: ear.bytes, ..Greeted::default() }))
@@ -92,9 +99,15 @@ impl Ear<'_, '_> {
         match received {
             Ok(Ok(Some(buffer))) => {
                 self.bytes.extend_from_slice(buffer.bytes());
+                self.has_sent = true;
                 Ok(())
             }
-            Ok(_) => Err(ended(Cause::Client)),
+            Ok(_) => {
+                if !self.has_sent {
+                    self.account.because(Reason::Empty);
+                }
+                Err(LEFT)
+            }
             Err(Elapsed) => Err(ended(Cause::ClientTimeout)),
         }
     }
@@ -140,8 +153,10 @@ impl Ear<'_, '_> {
                     return Ok(Heard::Session(Greeted { asks_for_tls: true, ..greeted }));
                 }
                 First::Ssl => {
-                    let reached = reach(self.account, self.receiver.stream()).await?;
-                    let offers = ask_for_tls(self.account, &reached).await?;
+                    // The client can send nothing more before it is answered.
+                    let waiting = Waiting::new(self.receiver, false);
+                    let reached = reach(self.account, &waiting).await?;
+                    let offers = ask_for_tls(self.account, &reached, &waiting).await?;
                     if offers {
                         self.answer(len, postgres::OFFERED)?;
                         let server = Some(reached);
@@ -192,7 +207,7 @@ impl Ear<'_, '_> {
         self.bytes.clear();
         match self.client().send_few(answer) {
             Ok(sent) if sent == answer.len() => Ok(()),
-            _ => Err(Close { cause: Cause::Client, phase: Phase::Request }),
+            _ => Err(LEFT),
         }
     }
 
@@ -219,17 +234,30 @@ pub(crate) async fn pass_on(
     account: &mut Account,
     server: &Stream,
     greeted: &Greeted,
+    waiting: &Waiting<'_, '_>,
 ) -> Result<(), Close> {
-    if greeted.asks_for_tls && !ask_for_tls(account, server).await? {
+    if greeted.asks_for_tls && !ask_for_tls(account, server, waiting).await? {
         // The client was promised what this server does not have.
         account.because(Reason::NoTls);
         return Err(Close::connect(Cause::Server));
     }
-    server.send_now(&greeted.bytes).await.map_err(|_| Close::data(Cause::Server))
+    let reactor = &account.shard.reactor;
+    let deadline = reactor.now() + account.frontend().timeout.server;
+    let sending = waiting.timeout_at(deadline, server.send_now(&greeted.bytes));
+    match waiting.unless_gone(sending).await {
+        Ok(Ok(Ok(()))) => Ok(()),
+        Ok(Ok(Err(_))) => Err(Close::data(Cause::Server)),
+        Ok(Err(Elapsed)) => Err(Close::data(Cause::ServerTimeout)),
+        Err(Left) => Err(LEFT),
+    }
 }
 
 /// Whether a PostgreSQL server offers TLS.
-async fn ask_for_tls(account: &Account, server: &Stream) -> Result<bool, Close> {
+async fn ask_for_tls(
+    account: &Account,
+    server: &Stream,
+    waiting: &Waiting<'_, '_>,
+) -> Result<bool, Close> {
     let broken = Close::connect(Cause::Server);
     let request = postgres::SSL_REQUEST;
     if server.send_few(&request).ok() != Some(request.len()) {
@@ -238,8 +266,11 @@ async fn ask_for_tls(account: &Account, server: &Stream) -> Result<bool, Close> 
     let reactor = &account.shard.reactor;
     let deadline = reactor.now() + account.frontend().timeout.connect;
     let mut receiver = server.receiver();
-    let answer = reactor.timeout_at(deadline, receiver.next()).await;
-    let answer = answer.map_err(|Elapsed| Close::connect(Cause::ServerTimeout))?;
+    let answer = waiting.unless_gone(waiting.timeout_at(deadline, receiver.next()));
+    let answer = answer
+        .await
+        .map_err(|Left| LEFT)?
+        .map_err(|Elapsed| Close::connect(Cause::ServerTimeout))?;
     let Ok(Some(answer)) = answer else { return Err(broken) };
     // Whoever reads next must find all that comes.
     let nothing_more = receiver.remainder().await.is_none();

@@ -26,5 +26,6 @@ mod session;
 mod shard;
 mod splice;
 mod throttle;
+mod waiting;
 
 pub use shard::{Setup, Thread, run, start};

@@ -16,6 +16,7 @@ use ringlane_core::snapshot::{AcceptProxy, ProxyDetails, SendProxy};
 use ringlane_core::sys::Buffer;
 
 use crate::clients::{self, REFUSED, Refused};
+use crate::greet::LEFT;
 use crate::greeting::Progress;
 use crate::greeting::proxy::{self as greeting, Ends, HEADER_MAX, Proxied};
 use crate::session::Account;
@@ -42,10 +43,9 @@ pub(crate) async fn hear(
     let deadline = shard.reactor.now() + accept.timeout;
     let header = shard.reactor.timeout_at(deadline, read(receiver)).await;
     let late = Close { cause: Cause::ClientTimeout, phase: Phase::Request };
-    let header = header.map_err(|Elapsed| late)?.inspect_err(|close| {
-        if close.cause == Cause::Refused {
-            account.because(Reason::ProxyHeader);
-        }
+    let header = header.map_err(|Elapsed| late)?.map_err(|(close, reason)| {
+        account.reason = reason;
+        close
     })?;
     let Header { proxied, rest } = header;
     if let Some(proxied) = proxied {
@@ -69,13 +69,13 @@ pub(crate) fn is_trusted(accept: &AcceptProxy, client: Option<IpAddr>) -> bool {
         || client.is_none_or(|client| accept.trusted.iter().any(|net| net.contains(&client)))
 }
 
-/// Reads a header; what ends the session if there is none.
-async fn read(receiver: &mut Receiver<'_>) -> Result<Header, Close> {
-    let ended = |cause| Close { cause, phase: Phase::Request };
+/// Reads a header; what ends the session if there is none, and why.
+async fn read(receiver: &mut Receiver<'_>) -> Result<Header, (Close, Option<Reason>)> {
     let mut header: Vec<u8> = Vec::new();
     loop {
-        let received = receiver.next().await.map_err(|_| ended(Cause::Client))?;
-        let Some(mut buffer) = received else { return Err(ended(Cause::Client)) };
+        let Ok(Some(mut buffer)) = receiver.next().await else {
+            return Err((LEFT, header.is_empty().then_some(Reason::Empty)));
+        };
         let before = header.len();
         let room = HEADER_MAX - before;
         header.extend_from_slice(&buffer.bytes()[..buffer.len().min(room)]);
@@ -86,7 +86,7 @@ async fn read(receiver: &mut Receiver<'_>) -> Result<Header, Close> {
                 return Ok(Header { proxied, rest });
             }
             Progress::More => {}
-            Progress::Not => return Err(ended(Cause::Refused)),
+            Progress::Not => return Err((REFUSED, Some(Reason::ProxyHeader))),
         }
     }
 }

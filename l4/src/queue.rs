@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringlane_core::close::{Cause, Close};
+use ringlane_core::close::{Cause, Close, Phase};
 use ringlane_core::health::RoleWanted;
 use ringlane_core::queue::{LINES, Queue, Ticket};
 use ringlane_core::reactor::{Signal, first};
@@ -21,6 +21,7 @@ use ringlane_core::snapshot::{BackendId, ServerId};
 use crate::connect::take;
 use crate::session::Account;
 use crate::shard::Shard;
+use crate::waiting::Waiting;
 
 /// How long the first of a line sleeps before it looks again uncalled.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -112,7 +113,10 @@ impl Drop for Place<'_> {
 }
 
 /// Takes a place at a server for a session that has tried none, waiting for it if need be.
-pub(crate) async fn occupy(account: &mut Account) -> Result<ServerId, Close> {
+pub(crate) async fn occupy(
+    account: &mut Account,
+    waiting: &Waiting<'_, '_>,
+) -> Result<ServerId, Close> {
     let shard = Rc::clone(&account.shard);
     let (backend, _) = account.route();
     let Some(queue) = shard.gauges.queue(backend) else {
@@ -123,6 +127,7 @@ pub(crate) async fn occupy(account: &mut Account) -> Result<ServerId, Close> {
     {
         return Ok(id);
     }
+    waiting.watch();
     // Boxed, as most sessions never wait.
     Box::pin(wait(&shard, queue, account)).await
 }
@@ -133,22 +138,8 @@ fn none_is_open(account: &mut Account) -> Close {
     Close::connect(Cause::Server)
 }
 
-/// Waits for a place at a server, and notes for how long.
+/// Waits for a place at a server.
 async fn wait(shard: &Shard, queue: &Queue, account: &mut Account) -> Result<ServerId, Close> {
-    let since = shard.reactor.now();
-    let outcome = wait_in_line(shard, queue, account).await;
-    // Who was refused at once has not waited.
-    if outcome != Err(Close::queue(Cause::Refused)) {
-        account.waited(shard.reactor.now().saturating_duration_since(since));
-    }
-    outcome
-}
-
-async fn wait_in_line(
-    shard: &Shard,
-    queue: &Queue,
-    account: &mut Account,
-) -> Result<ServerId, Close> {
     let (backend, _) = account.route();
     let counters = shard.counters().queue(backend);
     let Some(place) = Place::take(shard, queue, account) else {
@@ -157,6 +148,8 @@ async fn wait_in_line(
         return Err(Close::queue(Cause::Refused));
     };
     counters.waited.add(1);
+    account.phase = Phase::Queue;
+    account.begins_to_wait();
     let settings = shard.snapshot.backend(backend).queue;
     let timeout = settings
         .and_then(|queue| queue.timeout)
@@ -165,6 +158,7 @@ async fn wait_in_line(
     loop {
         let (is_first_here, is_its_turn) = place.is_first();
         if is_its_turn && let Some(id) = take(account, &[]) {
+            account.has_waited();
             return Ok(id);
         }
         let now = shard.reactor.now();

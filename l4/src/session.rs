@@ -36,6 +36,7 @@ use crate::pump::Broken;
 use crate::relay::{End, Relay, Side, Traffic};
 use crate::shard::Shard;
 use crate::throttle::Throttle;
+use crate::waiting::Waiting;
 
 /// The time between two looks at whether what was sent before a reset has arrived.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
@@ -79,9 +80,11 @@ pub(crate) struct Account {
     /// What it takes of what its client may take.
     client_place: Option<Place>,
     bytes: Bytes,
+    /// How far it has come.
+    pub(crate) phase: Phase,
     close: Option<Close>,
     /// What lies behind the close code.
-    reason: Option<Reason>,
+    pub(crate) reason: Option<Reason>,
 }
 
 /// What is known of few sessions.
@@ -95,7 +98,9 @@ struct About {
     unique_id: Option<UniqueId>,
     /// Servers whose connects failed.
     tried: [Option<ServerId>; TRIED_MAX],
-    /// Time in the queue, microseconds.
+    /// Since when it is in the queue.
+    waits_since: Option<Instant>,
+    /// Time in the queue before, microseconds.
     queue_us: u64,
 }
 
@@ -105,6 +110,7 @@ impl About {
         self.proxied.is_none()
             && self.unique_id.is_none()
             && self.tried[0].is_none()
+            && self.waits_since.is_none()
             && self.queue_us == 0
     }
 }
@@ -147,6 +153,7 @@ async fn serve(client: &Stream, account: &mut Account) -> Close {
     };
     let Opened { server, receiver, said, greeted, extras } = opened;
     let Some(id) = account.server else { return Close::data(Cause::Internal) };
+    account.phase = Phase::Data;
     let ids = (account.frontend, id, account.role);
     let traffic = Traffic::new(&account.shard, ids, &account.bytes, extras);
     if greeted > 0 {
@@ -214,7 +221,7 @@ async fn open<'a>(client: &'a Stream, account: &mut Account) -> Result<Opened<'a
     if protocol.begins_with_the_client() {
         return client.reactor().brief(open_by_greeting(receiver, account, said)).await;
     }
-    let server = reach(account, client).await?;
+    let server = reach(account, &Waiting::new(&receiver, said.is_some())).await?;
     let mirror = Mirror::begin(account, client, &[]);
     let extras = extras(account, Tracker::new(protocol), mirror);
     Ok(Opened { server, receiver, said, greeted: 0, extras })
@@ -238,13 +245,14 @@ async fn open_by_greeting<'a>(
     let client = receiver.stream();
     let mut greeted = match greet::hear(account, &mut receiver, said).await? {
         Heard::Session(greeted) => greeted,
-        Heard::Cancel(key) => return Err(cancel::pass_on(account, client, &key).await),
+        Heard::Cancel(key) => return Err(cancel::pass_on(account, &receiver, &key).await),
     };
+    let waiting = Waiting::new(&receiver, !greeted.bytes.is_empty());
     let server = match greeted.server.take() {
         Some(server) => server,
-        None => reach(account, client).await?,
+        None => reach(account, &waiting).await?,
     };
-    greet::pass_on(account, &server, &greeted).await?;
+    greet::pass_on(account, &server, &greeted, &waiting).await?;
     let mirror = Mirror::begin(account, client, &greeted.bytes);
     account.forget_said();
     let Greeted { bytes, tracker, .. } = greeted;
@@ -253,13 +261,16 @@ async fn open_by_greeting<'a>(
 }
 
 /// Connects to a server and tells it who the client is.
-pub(crate) async fn reach(account: &mut Account, client: &Stream) -> Result<Stream, Close> {
-    let server = connect(account).await?;
+pub(crate) async fn reach(
+    account: &mut Account,
+    waiting: &Waiting<'_, '_>,
+) -> Result<Stream, Close> {
+    let server = connect(account, waiting).await?;
     if let Some(send) = account.shard.snapshot.backend(account.backend).send_proxy {
         if matches!(send, SendProxy::V2(details) if details.unique_id) {
             account.give_unique_id();
         }
-        let header = proxy::header(send, account, client);
+        let header = proxy::header(send, account, waiting.client());
         // The connection is new, so there is room for a few bytes.
         if server.send_few(&header).ok() != Some(header.len()) {
             return Err(Close::connect(Cause::Server));
@@ -289,6 +300,7 @@ impl Account {
             retries: 0,
             client_place: None,
             bytes: Bytes::default(),
+            phase: Phase::Request,
             close: None,
             reason: None,
         }
@@ -366,10 +378,20 @@ impl Account {
         self.reason = Some(reason);
     }
 
-    /// It was in the backend's queue for so long.
-    pub(crate) fn waited(&mut self, time: Duration) {
-        self.about().queue_us += micros(time);
-        self.shard.counters().queue_wait.record(micros(time));
+    /// It is in the backend's queue from now on.
+    pub(crate) fn begins_to_wait(&mut self) {
+        self.about().waits_since = Some(self.shard.reactor.now());
+    }
+
+    /// It has a place at a server, or has given up.
+    pub(crate) fn has_waited(&mut self) {
+        let now = self.shard.reactor.now();
+        let Some(about) = &mut self.about else { return };
+        if let Some(since) = about.waits_since.take() {
+            let waited = micros(now.saturating_duration_since(since));
+            about.queue_us += waited;
+            self.shard.counters().queue_wait.record(waited);
+        }
     }
 
     /// A connect to its server failed: gives the place back and remembers the server.
@@ -434,6 +456,13 @@ impl Account {
         self.shard.counters().connect_time.record(micros(connect));
     }
 
+    /// Whether its client connected, saw the server accept, and left: what checks and scans do.
+    fn left_without_a_byte(&self, close: Close) -> bool {
+        (close == Close::NORMAL || close == Close::data(Cause::Client))
+            && self.bytes.from_client.get() + self.bytes.from_server.get() == 0
+            && self.connect_us.is_some()
+    }
+
     fn record(&self, close: Close, duration: Duration) -> SessionRecord {
         let about = self.about.as_ref();
         SessionRecord {
@@ -461,18 +490,25 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         // Nothing set the code: the shard was stopped and dropped the session where it stood.
-        let killed = if self.connect_us.is_some() { Close::data } else { Close::connect };
         let close = self.close.unwrap_or_else(|| {
             self.reason = Some(Reason::Stopped);
-            killed(Cause::Killed)
+            Close { cause: Cause::Killed, phase: self.phase }
         });
+        self.has_waited();
         let duration = self.shard.reactor.now().saturating_duration_since(self.accepted);
         let counters = self.shard.counters();
         counters.session_duration.record(micros(duration));
         let frontend = counters.frontend(self.frontend);
         frontend.sessions_ended.add(1);
         frontend.closes.count(close);
-        if close != Close::NORMAL {
+        if self.left_without_a_byte(close) {
+            self.reason = Some(Reason::Empty);
+        }
+        if self.reason == Some(Reason::Empty) {
+            frontend.sessions_empty.add(1);
+        } else if self.reason.is_some_and(Reason::is_order) {
+            frontend.sessions_ended_by_order.add(1);
+        } else if close != Close::NORMAL {
             frontend.sessions_failed.add(1);
         }
         if self.reason == Some(Reason::Stopped) {

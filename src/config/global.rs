@@ -139,8 +139,9 @@ fn read_access_log(table: &Table<'_>) -> AccessLog {
         },
         None => LogDestination::default(),
     };
+    let log_empty = table.boolean("log_empty").unwrap_or(true);
     table.refuse_unknown_keys();
-    AccessLog { format, destination }
+    AccessLog { format, destination, log_empty }
 }
 
 fn destination(text: &str) -> Result<LogDestination, String> {

@@ -135,6 +135,8 @@ pub struct AccessLog {
     pub format: LogFormat,
     /// Where lines go.
     pub destination: LogDestination,
+    /// Whether sessions whose client left without a byte get a line.
+    pub log_empty: bool,
 }
 
 /// The shape of an access-log line.

@@ -110,9 +110,11 @@ impl Place {
                 ("socket", "socket = \"/run/ringlane/admin.sock\""),
                 ("http", "http = \"127.0.0.1:9000\""),
             ],
-            Self::AccessLog => {
-                &[("format", "format = \"json\""), ("to", "to = \"file:/var/log/ringlane.log\"")]
-            }
+            Self::AccessLog => &[
+                ("format", "format = \"json\""),
+                ("to", "to = \"file:/var/log/ringlane.log\""),
+                ("log_empty", "log_empty = false"),
+            ],
             Self::Resolver => &[
                 ("servers", "servers = [\"10.0.0.53:53\"]"),
                 ("timeout", "timeout = \"2s\""),

@@ -19,6 +19,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
+use ringlane_core::reason::Reason;
 use ringlane_core::record::SessionRecord;
 
 use super::Running;
@@ -67,6 +68,7 @@ pub fn start(
     let writer = Writer {
         running: Arc::clone(&running),
         format: configured.format,
+        log_empty: configured.log_empty,
         queues,
         orders: Arc::clone(&orders),
         batch: Vec::with_capacity(BATCH + BATCH / 8),
@@ -127,6 +129,7 @@ impl Drop for AccessLogThread {
 struct Writer {
     running: Arc<Running>,
     format: LogFormat,
+    log_empty: bool,
     queues: Vec<Arc<ArrayQueue<SessionRecord>>>,
     orders: Arc<Orders>,
     batch: Vec<u8>,
@@ -162,6 +165,9 @@ impl Writer {
         for index in 0..self.queues.len() {
             for _ in 0..self.queues[index].capacity() {
                 let Some(record) = self.queues[index].pop() else { break };
+                if record.reason == Some(Reason::Empty) && !self.log_empty {
+                    continue;
+                }
                 line::append(&mut self.batch, self.format, &record, &self.running.snapshot);
                 if self.batch.len() >= BATCH {
                     self.flush();

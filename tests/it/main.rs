@@ -28,6 +28,7 @@ mod greetings;
 mod half_closed;
 mod hostile;
 mod last_words;
+mod leavers;
 mod limits;
 mod logins;
 mod logs;

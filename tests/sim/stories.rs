@@ -157,6 +157,22 @@ fn a_drain_lets_sessions_finish_and_a_stop_does_not() {
 }
 
 #[test]
+fn who_leaves_before_a_server_accepts_gives_its_place_to_the_next() {
+    for leaver in [Client::sending(0), Client::sending(100).that(Ending::ResetsAfter(50))] {
+        let mut world = World::new(8)
+            .troubled()
+            .with_at_most(1)
+            .giving_up_after(secs(100), secs(100))
+            .server(Server::that(Behaviour::Swallows));
+        world = (0..20)
+            .fold(world, |world, n| world.client(leaver.clone().coming_after(secs(1) * n / 10)));
+        world.printed = std::env::var_os("RINGLANE_SIM_TRACE").is_some();
+        let report = world.run().unwrap_or_else(|failure| panic!("{failure}"));
+        assert!(report.lasted < secs(50), "all have gone after {:?}", report.lasted);
+    }
+}
+
+#[test]
 fn servers_move_and_vanish_and_no_session_notices() {
     for order in [Order::Move(0, 1), Order::Vanish(0)] {
         let world = World::new(7)

@@ -17,7 +17,7 @@ use super::{Operation, Reactor, Retry};
 use crate::limits::SOURCE_PORT_TRIES;
 use crate::slab::Key;
 use crate::snapshot::Address;
-use crate::sys::{self, Buffer, ConnectOptions, Interest, Look, Outcome, Pipe, Socket};
+use crate::sys::{self, Buffer, ConnectOptions, Interest, Look, Outcome, Pipe, Presence, Socket};
 
 /// A connected socket.
 #[derive(Clone, Debug)]
@@ -119,6 +119,11 @@ impl Stream {
     pub(super) async fn pause_for_readiness(&self, time: Duration) {
         self.reactor.counters().false_readiness.add(1);
         self.reactor.sleep(time).await;
+    }
+
+    /// What the other side has done with the connection. Reads nothing.
+    pub fn presence(&self) -> Presence {
+        sys::presence(&self.fd)
     }
 
     /// Moves up to `len` received bytes into a pipe. 0 says that there are none to be spliced, and not
@@ -322,6 +327,12 @@ impl<'a> Receiver<'a> {
     /// What it receives from.
     pub fn stream(&self) -> &'a Stream {
         self.stream
+    }
+
+    /// Whether bytes have come that nobody has taken yet.
+    pub fn has_bytes(&self) -> bool {
+        let driver = &self.stream.reactor.0.driver;
+        self.operation.is_some_and(|operation| driver.borrow_mut().has_bytes(operation))
     }
 
     /// The next bytes; `None` at the end of the stream. Bytes not yet taken are never lost by

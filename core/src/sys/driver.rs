@@ -277,6 +277,11 @@ impl Driver {
         Look::Ended
     }
 
+    /// Whether received bytes wait to be looked at.
+    pub(crate) fn has_bytes(&mut self, key: Key) -> bool {
+        self.slots.get_mut(key).is_some_and(|slot| matches!(slot.first, Some(Outcome::Data(_))))
+    }
+
     /// As `look`, but the owner does not care when the operation ends well.
     pub(crate) fn glance(&mut self, key: Key) -> Look {
         match self.slots.get_mut(key) {

@@ -51,7 +51,9 @@ struct Watch {
     eventful: bool,
     reading: Option<Reading>,
     writing: Option<Writing>,
-    polling: [Option<u64>; 2],
+    /// The other side has ended or broken the connection.
+    hung_up: bool,
+    polling: [Option<u64>; Interest::COUNT],
 }
 
 #[derive(Clone, Copy)]
@@ -218,9 +220,10 @@ impl Epoll {
         let ended = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
         let eventful = ended | EpollFlags::EPOLLRDHUP | EpollFlags::EPOLLPRI;
         watch.eventful |= event.events().intersects(eventful);
+        watch.hung_up |= event.events().intersects(ended | EpollFlags::EPOLLRDHUP);
         watch.readable |= event.events().intersects(eventful | EpollFlags::EPOLLIN);
         watch.writable |= event.events().intersects(ended | EpollFlags::EPOLLOUT);
-        for interest in [Interest::Readable, Interest::Writable] {
+        for interest in [Interest::Readable, Interest::Writable, Interest::Hangup] {
             let watch = &mut self.watches[fd as usize];
             if watch.is(interest)
                 && let Some(user_data) = watch.polling[interest as usize].take()
@@ -379,6 +382,7 @@ impl Watch {
         match interest {
             Interest::Readable => self.readable,
             Interest::Writable => self.writable,
+            Interest::Hangup => self.hung_up,
         }
     }
 
@@ -386,6 +390,7 @@ impl Watch {
         match interest {
             Interest::Readable => self.readable = ready,
             Interest::Writable => self.writable = ready,
+            Interest::Hangup => self.hung_up = ready,
         }
     }
 

@@ -39,6 +39,24 @@ pub enum Interest {
     Readable,
     /// There is room to write, or an error.
     Writable,
+    /// The other side has ended or broken the connection. Bytes alone don't count.
+    Hangup,
+}
+
+impl Interest {
+    /// How many there are.
+    pub(super) const COUNT: usize = 3;
+}
+
+/// What the other side of a connection has done with it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Presence {
+    /// It may still send, or what it has sent is not read yet.
+    Open,
+    /// It has ended its stream, and nothing is left to read.
+    Ended,
+    /// The connection is broken.
+    Broken,
 }
 
 /// What can be asked for.

@@ -21,16 +21,16 @@ mod uring;
 
 pub use buffers::Buffer;
 pub(crate) use driver::{Driver, Label, Look, Outcome, Owner};
-pub use kernel::Interest;
 pub(crate) use kernel::Wait;
+pub use kernel::{Interest, Presence};
 pub use options::{ConnectOptions, Refused, be_transparent, has_port_ranges, is_refusal};
 pub use pipe::Pipe;
 pub use rooms::Brief;
 pub(crate) use rooms::Rooms;
 pub use setup::{DriverKind, SetupError, probe};
 pub use socket::{
-    ListenOptions, Socket, listen, local_address, peer_address, probe_connect, reset_on_close,
-    socket_towards,
+    ListenOptions, Socket, listen, local_address, peer_address, presence, probe_connect,
+    reset_on_close, socket_towards,
 };
 pub(crate) use socket::{
     accept_now, has_unacknowledged, is_readable, leave_pacing_on_a_short_path, segments, send_few,

@@ -10,10 +10,9 @@ use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
-use super::kernel::Interest;
+use super::kernel::{Interest, Presence};
 use super::options::{self, ConnectOptions, Refused, refused};
 use super::sim::SimSocket;
 use crate::options::TcpOptions;
@@ -403,11 +402,47 @@ pub(super) fn take_error(socket: &impl AsFd) -> io::Result<()> {
 /// Whether a socket can be read or written now.
 pub(super) fn is_ready(socket: &Socket, interest: Interest) -> io::Result<bool> {
     let events = match interest {
-        Interest::Readable => PollFlags::POLLIN,
-        Interest::Writable => PollFlags::POLLOUT,
+        Interest::Readable => libc::POLLIN,
+        Interest::Writable => libc::POLLOUT,
+        Interest::Hangup => libc::POLLRDHUP,
     };
-    let mut poll = [PollFd::new(socket.os()?, events)];
-    Ok(nix::poll::poll(&mut poll, PollTimeout::ZERO)? > 0)
+    Ok(poll_now(&socket.os()?, events)? != 0)
+}
+
+/// What a socket is now of all that was asked for; errors and hang-ups always are.
+fn poll_now(socket: &impl AsFd, events: i16) -> io::Result<i16> {
+    let mut poll = libc::pollfd { fd: socket.as_fd().as_raw_fd(), events, revents: 0 };
+    // SAFETY: one entry, which lives until the call returns.
+    let polled = unsafe { libc::poll(&raw mut poll, 1, 0) };
+    if polled < 0 { Err(io::Error::last_os_error()) } else { Ok(poll.revents) }
+}
+
+/// What the other side of a connection has done with it. Reads nothing.
+pub fn presence(socket: &Socket) -> Presence {
+    match &socket.0 {
+        Inner::Os { fd, .. } => os_presence(fd),
+        Inner::Sim(socket) => socket.presence(),
+    }
+}
+
+fn os_presence(fd: &OwnedFd) -> Presence {
+    // A socket that can't be polled tells its next receive why.
+    let Ok(state) = poll_now(fd, libc::POLLRDHUP) else { return Presence::Open };
+    let socket = SockRef::from(fd);
+    // A reset that a receive has reported already leaves the hang-up alone, which a unix socket
+    // also shows for a plain end.
+    let is_reset = || socket.domain().is_ok_and(|domain| domain != Domain::UNIX);
+    if state & libc::POLLERR != 0 || state & libc::POLLHUP != 0 && is_reset() {
+        return Presence::Broken;
+    }
+    if state & (libc::POLLRDHUP | libc::POLLHUP) == 0 {
+        return Presence::Open;
+    }
+    match socket.peek(&mut [std::mem::MaybeUninit::uninit()]) {
+        Ok(0) => Presence::Ended,
+        Err(error) if error.kind() != io::ErrorKind::WouldBlock => Presence::Broken,
+        _ => Presence::Open,
+    }
 }
 
 /// Receives what is there.

@@ -170,6 +170,7 @@ fn poll_mask(interest: Interest) -> u32 {
     let mask = match interest {
         Interest::Readable => libc::POLLIN,
         Interest::Writable => libc::POLLOUT,
+        Interest::Hangup => libc::POLLRDHUP,
     };
     u32::from(mask.unsigned_abs())
 }

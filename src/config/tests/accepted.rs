@@ -26,7 +26,7 @@ max_connections = 100_000
 shutdown_delay = "10s"
 drain_timeout = "1m30s"
 driver = "epoll"
-access_log = { format = "json", to = "file:/var/log/ringlane.log" }
+access_log = { format = "json", to = "file:/var/log/ringlane.log", log_empty = false }
 resolver = { servers = ["127.0.0.1:5353", "::1"], timeout = "500ms", hold = "1m" }
 
 [[frontend]]
@@ -90,6 +90,7 @@ fn everything_said() {
         access_log: Some(AccessLog {
             format: LogFormat::Json,
             destination: LogDestination::File("/var/log/ringlane.log".into()),
+            log_empty: false,
         }),
         resolver: Resolver {
             servers: vec![([127, 0, 0, 1], 5353).into(), (Ipv6Addr::LOCALHOST, 53).into()],
@@ -202,7 +203,11 @@ fn words_for_shards_and_logs() {
         ),
     ] {
         let global = parse(&super::global(lines)).expect(lines).global;
-        let access_log = access_log.map(|(format, destination)| AccessLog { format, destination });
+        let access_log = access_log.map(|(format, destination)| AccessLog {
+            format,
+            destination,
+            log_empty: true,
+        });
         assert_eq!((global.shards, global.access_log), (shards, access_log), "{lines}");
     }
 }

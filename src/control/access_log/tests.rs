@@ -128,7 +128,7 @@ type Queues = Vec<Arc<ArrayQueue<SessionRecord>>>;
 /// A log to `destination`, with `places` per queue of two shards.
 fn start_log(destination: LogDestination, places: usize) -> (AccessLogThread, Queues) {
     let queues: Queues = (0..2).map(|_| Arc::new(ArrayQueue::new(places))).collect();
-    let configured = AccessLog { format: LogFormat::Json, destination };
+    let configured = AccessLog { format: LogFormat::Json, destination, log_empty: true };
     (start(&configured, running(), queues.clone()).unwrap(), queues)
 }
 
@@ -228,7 +228,7 @@ fn a_destination_that_cannot_be_opened_is_named() {
     for destination in
         [LogDestination::File(missing.clone()), LogDestination::Syslog(missing.clone())]
     {
-        let configured = AccessLog { format: LogFormat::Text, destination };
+        let configured = AccessLog { format: LogFormat::Text, destination, log_empty: true };
         let error = start(&configured, running(), Vec::new()).unwrap_err();
         assert!(error.to_string().starts_with(missing.to_str().unwrap()), "{error}");
     }

@@ -186,8 +186,20 @@ pub(super) const METRICS: &[Metric] = &[
     counter("ringlane_frontend_sessions_ended_total", "Sessions ended, for whatever reason.",
         FrontendCount(|f| f.sessions_ended.get())),
     counter("ringlane_frontend_sessions_failed_total",
-        "Sessions that ended in any other way than by both sides finishing.",
+        "Sessions that ended in any other way than by both sides finishing, by order, or by a \
+         client that sent nothing.",
         FrontendCount(|f| f.sessions_failed.get())),
+    counter("ringlane_frontend_sessions_empty_total",
+        "Sessions whose client left before any byte was exchanged, such as health checks and \
+         port scans.",
+        FrontendCount(|f| f.sessions_empty.get())),
+    counter("ringlane_frontend_sessions_ended_by_order_total",
+        "Sessions ended by an operator's drain, maintenance or stop.",
+        FrontendCount(|f| f.sessions_ended_by_order.get())),
+    counter("ringlane_frontend_left_at_gate_total",
+        "Connections whose client left while they waited for `max_connections` or `rate`; they \
+         never became sessions.",
+        FrontendCount(|f| f.left_at_gate.get())),
     counter("ringlane_frontend_closes_total",
         "Sessions ended, by close code; a code appears with its first session.",
         Closes),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::net::{Net, Owner};
 use super::queue::Queue;
 use super::tcp::By;
+use crate::sys::kernel::Presence;
 
 /// A socket of a shard.
 pub(in crate::sys) struct SimSocket {
@@ -41,6 +42,10 @@ impl SimSocket {
 
     pub(in crate::sys) fn reset_on_close(&self) {
         self.net.lock().at(self.id).resets_on_close = true;
+    }
+
+    pub(in crate::sys) fn presence(&self) -> Presence {
+        self.net.lock().presence(self.id)
     }
 
     pub(in crate::sys) fn peer_address(&self) -> Option<SocketAddr> {

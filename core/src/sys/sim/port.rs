@@ -19,7 +19,7 @@ use super::tcp::By;
 use crate::limits::{BUFFER_SIZE, RECEIVE_WINDOW};
 use crate::snapshot::Address;
 use crate::sys::buffers::BufferPool;
-use crate::sys::kernel::{CANCELLATION, Completion, Interest, Request};
+use crate::sys::kernel::{CANCELLATION, Completion, Interest, Presence, Request};
 use crate::sys::pipe::Pipe;
 use crate::sys::socket::{Socket, wrong_world};
 
@@ -206,6 +206,7 @@ impl Port {
                 let ready = match interest {
                     Interest::Readable => state.is_readable(key.0),
                     Interest::Writable => state.is_writable(key.0),
+                    Interest::Hangup => state.presence(key.0) != Presence::Open,
                 };
                 if ready || state.chance(state.weather.squeezes) {
                     self.end(key, 0);

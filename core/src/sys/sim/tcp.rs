@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::net::{Event, Owner, State};
 use super::queue::Queue;
+use crate::sys::kernel::Presence;
 
 /// Connections that wait to be accepted on one socket; more are put off.
 const QUEUE_MAX: usize = 64;
@@ -330,6 +331,18 @@ impl State {
         let socket = &self.sockets[id as usize];
         let urgent = usize::from(socket.mark == Some(socket.passed));
         socket.inbox.len() > urgent || socket.far_finished || socket.dead || socket.error.is_some()
+    }
+
+    /// What the other side has done with the connection.
+    pub(super) fn presence(&self, id: u32) -> Presence {
+        let socket = &self.sockets[id as usize];
+        if socket.dead || socket.error.is_some() {
+            Presence::Broken
+        } else if socket.far_finished && socket.inbox.is_empty() {
+            Presence::Ended
+        } else {
+            Presence::Open
+        }
     }
 
     /// Asks to be told when there is room.
