@@ -14,7 +14,8 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Report};
 use crate::control::Supervisor;
-use crate::control::log::{self, say};
+use crate::control::log;
+use crate::control::notice::{Level, Notice};
 use crate::ctl::{self, Ctl};
 use crate::demo;
 
@@ -97,7 +98,7 @@ fn balance(file: &Path) -> ExitCode {
     match Supervisor::start(config) {
         Ok(supervisor) => supervisor.serve(),
         Err(error) => {
-            say(format_args!("{error}"));
+            log::announce(&Notice::new(Level::Error, "start_failed", error.to_string()));
             ExitCode::FAILURE
         }
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use ringlane_core::snapshot::Address;
 
 use crate::config;
-use crate::control::log::say;
+use crate::control::log;
 use crate::control::{Running, Supervisor};
 use servers::Servers;
 
@@ -26,7 +26,7 @@ pub fn run(time: Option<Duration>) -> ExitCode {
     match start() {
         Ok((supervisor, servers)) => show(supervisor, servers, time),
         Err(error) => {
-            say(format_args!("demo: {error}"));
+            log::error(format_args!("demo: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -44,7 +44,7 @@ fn start() -> Result<(Supervisor, Servers), String> {
 fn show(supervisor: Supervisor, servers: Servers, time: Option<Duration>) -> ExitCode {
     let running = supervisor.shared();
     let Some(frontend) = frontend(&running) else {
-        say(format_args!("demo: the frontend has no TCP address"));
+        log::error(format_args!("demo: the frontend has no TCP address"));
         return ExitCode::FAILURE;
     };
     let shown = Arc::clone(&running);
@@ -54,7 +54,7 @@ fn show(supervisor: Supervisor, servers: Servers, time: Option<Duration>) -> Exi
     let world = match world {
         Ok(world) => world,
         Err(error) => {
-            say(format_args!("demo: cannot start a thread: {error}"));
+            log::error(format_args!("demo: cannot start a thread: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -63,7 +63,7 @@ fn show(supervisor: Supervisor, servers: Servers, time: Option<Duration>) -> Exi
         Ok(Ok(total)) if total.failed == 0 => code,
         Ok(Ok(_)) => ExitCode::FAILURE,
         Ok(Err(error)) => {
-            say(format_args!("demo: {error}"));
+            log::error(format_args!("demo: {error}"));
             ExitCode::FAILURE
         }
         Err(_) => ExitCode::FAILURE,

@@ -242,7 +242,7 @@ fn timeout(table: &Table<'_>) -> Timeout {
     let duration = |key, otherwise| inner.duration(key).unwrap_or(otherwise);
     timeout.greeting = duration("greeting", timeout.greeting);
     timeout.connect = duration("connect", timeout.connect);
-    // Read once: what is wrong with it is reported with each reading.
+    // Read once: what is wrong with it is reported once.
     let idle = inner.duration("idle");
     timeout.client = duration("client", idle.unwrap_or(timeout.client));
     timeout.server = duration("server", idle.unwrap_or(timeout.server));

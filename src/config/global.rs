@@ -1,4 +1,4 @@
-//! The reader of `[global]`, with `admin` and `access_log` in it (`resolver`: see `names`).
+//! The reader of `[global]`, with `admin`, `log` and `access_log` in it (`resolver`: see `names`).
 //!
 //! Not here: anything that depends on the machine, such as how many shards `auto` means.
 
@@ -14,7 +14,7 @@ use super::names::{self, Resolver};
 use super::report::Diagnostic;
 use super::table::{At, Table};
 use super::words::Place;
-use super::{AccessLog, Admin, Driver, Global, LogDestination, LogFormat, Shards};
+use super::{AccessLog, Admin, Driver, Global, Log, LogDestination, LogFormat, LogLevel, Shards};
 
 /// How long a drain waits where nothing is said.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -31,6 +31,7 @@ impl Default for Global {
             max_connections: None,
             shutdown_delay: Duration::ZERO,
             drain_timeout: DRAIN_TIMEOUT,
+            log: Log::default(),
             access_log: None,
             resolver: Resolver::default(),
         }
@@ -42,6 +43,7 @@ pub(super) fn read(table: Option<Table<'_>>, claims: &mut Claims) -> Global {
     let default = Global::default();
     let Some(table) = table else { return default };
     let admin = table.table("admin", Place::Admin);
+    let log = table.table("log", Place::Log);
     let access_log = table.table("access_log", Place::AccessLog);
     let resolver = table.table("resolver", Place::Resolver);
     let global = Global {
@@ -54,6 +56,7 @@ pub(super) fn read(table: Option<Table<'_>>, claims: &mut Claims) -> Global {
         max_connections: table.integer("max_connections", 1..=u32::MAX),
         shutdown_delay: table.delay("shutdown_delay").unwrap_or(default.shutdown_delay),
         drain_timeout: table.duration("drain_timeout").unwrap_or(default.drain_timeout),
+        log: log.map(|table| read_log(&table)).unwrap_or_default(),
         access_log: access_log.map(|table| read_access_log(&table)),
         resolver: resolver.map(|table| names::resolver(&table)).unwrap_or_default(),
     };
@@ -115,33 +118,49 @@ fn read_admin(table: &Table<'_>, claims: &mut Claims) -> Admin {
     admin
 }
 
+fn read_log(table: &Table<'_>) -> Log {
+    let levels = [LogLevel::Error, LogLevel::Warning, LogLevel::Info, LogLevel::Debug];
+    let levels = levels.map(|level| (level.word(), level));
+    let foreign = [
+        ("warn", "warning"),
+        ("err", "error"),
+        ("crit", "error"),
+        ("critical", "error"),
+        ("alert", "error"),
+        ("emerg", "error"),
+        ("notice", "info"),
+        ("trace", "debug"),
+    ];
+    let level = table.choice("level", &levels, &foreign).unwrap_or_default();
+    let (format, destination) = (read_format(table), read_destination(table));
+    table.refuse_unknown_keys();
+    Log { level, format, destination }
+}
+
 fn read_access_log(table: &Table<'_>) -> AccessLog {
-    let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
-    let format = table.choice("format", &formats, &[("plain", "text")]).unwrap_or_default();
-    let destination = match table.string("to") {
-        Some(to) => match destination(to.value) {
-            Ok(destination) => {
-                match &destination {
-                    LogDestination::Stderr => {}
-                    LogDestination::File(path) => {
-                        table.want(to.span, Wanted::LogFolder(path.clone()));
-                    }
-                    LogDestination::Syslog(path) => {
-                        table.want(to.span, Wanted::Socket(path.clone()));
-                    }
-                }
-                destination
-            }
-            Err(why) => {
-                table.report(unusable_destination(table, to, &why));
-                LogDestination::default()
-            }
-        },
-        None => LogDestination::default(),
-    };
+    let (format, destination) = (read_format(table), read_destination(table));
     let log_empty = table.boolean("log_empty").unwrap_or(true);
     table.refuse_unknown_keys();
     AccessLog { format, destination, log_empty }
+}
+
+fn read_format(table: &Table<'_>) -> LogFormat {
+    let formats = [("json", LogFormat::Json), ("text", LogFormat::Text)];
+    table.choice("format", &formats, &[("plain", "text")]).unwrap_or_default()
+}
+
+fn read_destination(table: &Table<'_>) -> LogDestination {
+    let Some(to) = table.string("to") else { return LogDestination::default() };
+    let destination = destination(to.value).unwrap_or_else(|why| {
+        table.report(unusable_destination(table, to, &why));
+        LogDestination::default()
+    });
+    match &destination {
+        LogDestination::Stderr => {}
+        LogDestination::File(path) => table.want(to.span, Wanted::LogFolder(path.clone())),
+        LogDestination::Syslog(path) => table.want(to.span, Wanted::Socket(path.clone())),
+    }
+    destination
 }
 
 fn destination(text: &str) -> Result<LogDestination, String> {

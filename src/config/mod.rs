@@ -91,6 +91,8 @@ pub struct Global {
     pub shutdown_delay: Duration,
     /// How long a drain waits for sessions to end by themselves.
     pub drain_timeout: Duration,
+    /// How and where the process itself logs.
+    pub log: Log,
     /// Where finished sessions are written to, if anywhere.
     pub access_log: Option<AccessLog>,
     /// Who is asked for the addresses of servers that are given by name.
@@ -128,6 +130,53 @@ pub struct Admin {
     pub http: Option<SocketAddr>,
 }
 
+/// How and where the process itself logs: starts, changes, limits, losses.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Log {
+    /// Lines that matter less are not written.
+    pub level: LogLevel,
+    /// The shape of a line.
+    pub format: LogFormat,
+    /// Where lines go.
+    pub destination: LogDestination,
+}
+
+/// How much a line matters.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub enum LogLevel {
+    /// Clients are refused, or the balancer itself is damaged: somebody must act now.
+    Error,
+    /// A limit, a failure or a loss that will hurt if it goes on.
+    Warning,
+    /// Something changed that an operator wants to find in the log later.
+    #[default]
+    Info,
+    /// Details for looking into a problem.
+    Debug,
+}
+
+impl LogLevel {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// Its severity in syslog and the journal.
+    pub const fn priority(self) -> u8 {
+        match self {
+            Self::Error => 3,
+            Self::Warning => 4,
+            Self::Info => 6,
+            Self::Debug => 7,
+        }
+    }
+}
+
 /// How and where finished sessions are written.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AccessLog {
@@ -139,17 +188,17 @@ pub struct AccessLog {
     pub log_empty: bool,
 }
 
-/// The shape of an access-log line.
+/// The shape of a log line.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LogFormat {
     /// One JSON object per line.
     Json,
-    /// `key=value` words.
+    /// `key=value` words in the access log, a sentence otherwise.
     #[default]
     Text,
 }
 
-/// Where access-log lines go.
+/// Where log lines go.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum LogDestination {
     /// The standard error stream.

@@ -14,6 +14,8 @@ pub(super) enum Place {
     Global,
     /// `admin` in `[global]`.
     Admin,
+    /// `log` in `[global]`.
+    Log,
     /// `access_log` in `[global]`.
     AccessLog,
     /// `resolver` in `[global]`.
@@ -61,7 +63,7 @@ pub(super) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 23] = [
+    pub(super) const ALL: [Self; 24] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -74,6 +76,7 @@ impl Place {
         Self::Route,
         Self::Admin,
         Self::AccessLog,
+        Self::Log,
         Self::Resolver,
         Self::Timeout,
         Self::AcceptProxy,
@@ -103,6 +106,7 @@ impl Place {
                 ("max_connections", "max_connections = 100000"),
                 ("shutdown_delay", "shutdown_delay = \"10s\""),
                 ("drain_timeout", "drain_timeout = \"30s\""),
+                ("log", "log = { level = \"info\", to = \"stderr\" }"),
                 ("access_log", "access_log = { format = \"json\", to = \"stderr\" }"),
                 ("resolver", "resolver = { servers = [\"10.0.0.53:53\"] }"),
             ],
@@ -114,6 +118,11 @@ impl Place {
                 ("format", "format = \"json\""),
                 ("to", "to = \"file:/var/log/ringlane.log\""),
                 ("log_empty", "log_empty = false"),
+            ],
+            Self::Log => &[
+                ("level", "level = \"info\""),
+                ("format", "format = \"json\""),
+                ("to", "to = \"stderr\""),
             ],
             Self::Resolver => &[
                 ("servers", "servers = [\"10.0.0.53:53\"]"),
@@ -163,6 +172,7 @@ impl Place {
             Self::Root => "the file",
             Self::Global => "[global]",
             Self::Admin => "admin in [global]",
+            Self::Log => "log in [global]",
             Self::AccessLog => "access_log in [global]",
             Self::Resolver => "resolver in [global]",
             Self::Frontend => "[[frontend]]",

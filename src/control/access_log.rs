@@ -7,7 +7,6 @@
 //! the destination refuses it.
 
 mod line;
-mod sink;
 #[cfg(test)]
 mod tests;
 
@@ -23,13 +22,16 @@ use ringlane_core::reason::Reason;
 use ringlane_core::record::SessionRecord;
 
 use super::Running;
-use super::log::say;
+use super::log::{self, say};
+use super::notice::{Level, Notice};
+use super::sink::{Lost, Sink};
 use crate::config::{self, LogFormat};
-use sink::{Lost, Sink};
 
 /// Time between two sweeps. The queues have no wake-up, so that a push costs a shard nothing; they
 /// hold some hundred times what a shard finishes in this time.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+/// Facility local0 and severity info of syslog.
+const SYSLOG_PRIORITY: u8 = 16 * 8 + 6;
 /// Bytes of lines that are written at once.
 const BATCH: usize = 64 * 1024;
 /// How often a failing destination is spoken of.
@@ -99,7 +101,7 @@ impl AccessLogThread {
         self.orders.stop.store(true, Ordering::Release);
         self.wake();
         if self.alive.recv_timeout(STOP_MAX) == Err(RecvTimeoutError::Timeout) {
-            say(format_args!(
+            log::error(format_args!(
                 "access log: its destination has taken nothing for {} s; what was queued is lost",
                 STOP_MAX.as_secs()
             ));
@@ -146,7 +148,7 @@ impl Writer {
                 match self.sink.reopen() {
                     Ok(Some(path)) => say(format_args!("access log: reopened {}", path.display())),
                     Ok(None) => say(format_args!("access log: nothing to reopen, it is no file")),
-                    Err(error) => say(format_args!(
+                    Err(error) => log::error(format_args!(
                         "access log: cannot reopen {error}; still writing to the old file"
                     )),
                 }
@@ -178,7 +180,7 @@ impl Writer {
     }
 
     fn flush(&mut self) {
-        if let Err(lost) = self.sink.write(&self.batch) {
+        if let Err(lost) = self.sink.write(SYSLOG_PRIORITY, &self.batch) {
             self.running.log_records_lost.fetch_add(lost.records, Ordering::Relaxed);
             self.complaint.add(lost);
         }
@@ -207,7 +209,8 @@ impl Complaint {
         if recent && !last_chance {
             return;
         }
-        say(format_args!("access log: {} records lost: {error}", self.records));
+        let text = format!("access log: {} records lost: {error}", self.records);
+        log::write(&Notice::new(Level::Error, "access_log_lost", text).count(self.records));
         *self = Self { records: 0, last: None, spoke_at: Some(now) };
     }
 }

@@ -29,7 +29,7 @@ use axum::routing::{delete, get, post};
 use tokio::sync::{Semaphore, oneshot};
 
 use super::Running;
-use super::log::say;
+use super::log;
 use super::metrics::Format;
 use super::running::Stage;
 use super::signals::block_here;
@@ -86,7 +86,7 @@ where
         Some(Ok(listener)) => axum::serve(Bounded::new(listener), router).await,
     };
     if let Err(error) = outcome {
-        say(format_args!("the admin API ended: {error}; sessions are not concerned"));
+        log::error(format_args!("admin API stopped: {error}; traffic is not affected"));
     }
 }
 

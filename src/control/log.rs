@@ -1,92 +1,159 @@
-//! Log lines of the control side, on stderr, one each; journald or the terminal adds the time.
+//! The process's own log: what happened, one line each, to stderr, a file or a syslog socket.
 //!
-//! Not here: the access log (`access_log`), the queue and its thread (`writer`). Invariants: once
-//! [`start`] was called no caller ever waits for stderr: a line goes into a bounded queue, and one
-//! that finds it full is lost and counted; what was lost is reported as soon as stderr takes lines
-//! again; no line is longer than a pipe takes in one piece.
+//! Not here: the access log (`access_log`), how a line looks (`format`), the queue and its thread
+//! (`writer`). Invariants: once [`start`] was called no caller ever waits for the destination: a line
+//! goes into a bounded queue, and one that finds it full is lost and counted; what was lost is
+//! reported as soon as lines are taken again; what must be seen by whoever started the process (that
+//! it is ready, why it could not start) is on stderr, too.
 
+mod format;
 mod writer;
 
+use std::env;
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, poll};
 
-use writer::Queue;
-
-/// Bytes of the longest line, its end included: what a pipe takes whole or not at all (`PIPE_BUF`),
-/// so that lines of several processes on one pipe never mix.
-const LINE_MAX: usize = 4096;
-
-/// Stands at the end of a line that was cut.
-const CUT: &str = " [cut]";
+use super::notice::{Level, Notice};
+use super::sink::Sink;
+use crate::config::{Log, LogDestination, LogFormat};
+use format::{Frame, Style};
+use writer::{Line, Queue};
 
 /// How long a line waits for stderr where there is no thread that could wait, in milliseconds.
 const PATIENCE_MS: u8 = 100;
 
-/// How long [`flush`] waits for a stderr that takes nothing.
+/// How long [`flush`] waits for a destination that takes nothing.
 const FLUSH_MAX: Duration = Duration::from_millis(500);
 
-/// The queue of the thread that writes, once it runs.
-static QUEUE: OnceLock<Arc<Queue>> = OnceLock::new();
+/// The running log, once there is one.
+static LOG: OnceLock<Running> = OnceLock::new();
 
-/// Starts the thread that writes to stderr. Without it (before a start, in a command that ends at
-/// once) lines are written where they arise. Calling it again does nothing.
+/// What is configured, and the queue of the thread that writes.
+struct Running {
+    level: Level,
+    /// Whether lines go to stderr anyway.
+    is_stderr: bool,
+    queue: Arc<Queue>,
+}
+
+/// Opens the destination and starts the thread that writes. Without it (before a start, in a command
+/// that ends at once) lines are written to stderr where they arise. Calling it again does nothing.
 ///
 /// # Errors
-/// When the system has no room for another thread.
-pub(super) fn start() -> io::Result<()> {
-    if QUEUE.get().is_some() {
+/// When the destination can't be opened, or the system has no room for another thread.
+pub(super) fn start(configured: &Log) -> io::Result<()> {
+    if LOG.get().is_some() {
         return Ok(());
     }
-    let queue = Arc::new(Queue::default());
-    writer::spawn(Arc::clone(&queue))?;
+    let is_stderr = configured.destination == LogDestination::Stderr;
+    let (frame, name) = match &configured.destination {
+        LogDestination::Stderr => (stderr_frame(), "stderr".to_owned()),
+        LogDestination::File(path) => (Frame::Plain, path.display().to_string()),
+        LogDestination::Syslog(path) => (Frame::Syslog, path.display().to_string()),
+    };
+    let style = Style { format: configured.format, frame };
+    let queue = Arc::new(Queue::new(style, name));
+    if is_stderr {
+        writer::spawn_for_stderr(Arc::clone(&queue))?;
+    } else {
+        writer::spawn(Arc::clone(&queue), Sink::open(&configured.destination)?)?;
+    }
     // Two starts at once, as unit tests make them: the second thread sleeps for ever.
-    let _ = QUEUE.set(queue);
+    let _ = LOG.set(Running { level: configured.level, is_stderr, queue });
     Ok(())
 }
 
-/// Writes one line to stderr, after the program's name.
-pub fn say(line: fmt::Arguments<'_>) {
-    announce(&format!("ringlane: {line}"));
+/// Logs an error without fields of its own.
+pub fn error(line: fmt::Arguments<'_>) {
+    write(&Notice::new(Level::Error, "", line.to_string()));
 }
 
-/// Writes one line to stderr as it is.
-pub(super) fn announce(line: &str) {
-    let line = bounded(line);
-    match QUEUE.get() {
-        Some(queue) => queue.push(line),
-        None => write_now(&line),
+/// Logs a warning without fields of its own.
+pub fn warning(line: fmt::Arguments<'_>) {
+    write(&Notice::new(Level::Warning, "", line.to_string()));
+}
+
+/// Logs something that is neither, without fields of its own.
+pub fn say(line: fmt::Arguments<'_>) {
+    write(&Notice::new(Level::Info, "", line.to_string()));
+}
+
+/// Logs a detail, unless nobody wants to know.
+pub fn debug(line: fmt::Arguments<'_>) {
+    if LOG.get().is_some_and(|log| log.level >= Level::Debug) {
+        write(&Notice::new(Level::Debug, "", line.to_string()));
     }
 }
 
-/// Lines that stderr did not take since the start.
+/// Logs a line.
+pub fn write(notice: &Notice) {
+    match LOG.get() {
+        Some(log) if notice.level <= log.level => log.queue.push(notice),
+        Some(_) => {}
+        None => write_now(notice),
+    }
+}
+
+/// Logs a line that whoever started the process must see, whatever the level and destination.
+pub fn announce(notice: &Notice) {
+    let Some(log) = LOG.get() else { return write_now(notice) };
+    log.queue.push(notice);
+    if !log.is_stderr {
+        write_now(notice);
+    }
+}
+
+/// Opens a log file anew before the next line, for log rotation; whether there is one.
+pub(super) fn reopen() -> bool {
+    let Some(log) = LOG.get() else { return false };
+    if !log.is_stderr {
+        log.queue.reopen();
+    }
+    !log.is_stderr
+}
+
+/// Lines that the destination did not take since the start.
 pub fn lost() -> u64 {
-    QUEUE.get().map_or(0, |queue| queue.lost())
+    LOG.get().map_or(0, |log| log.queue.lost())
 }
 
 /// Waits until what was logged has been written, though not for long. For the end of the process.
 pub fn flush() {
-    if let Some(queue) = QUEUE.get() {
-        queue.flush(FLUSH_MAX);
+    if let Some(log) = LOG.get() {
+        log.queue.flush(FLUSH_MAX);
     }
 }
 
-/// One line that ends, and is no longer than [`LINE_MAX`].
-fn bounded(line: &str) -> String {
-    let room = LINE_MAX - 1;
-    if line.len() <= room {
-        return format!("{line}\n");
-    }
-    let end = line.floor_char_boundary(room - CUT.len());
-    format!("{}{CUT}\n", &line[..end])
+/// What stands before lines on stderr: journald adds the time and takes the level from a prefix.
+fn stderr_frame() -> Frame {
+    let own = || File::from(io::stderr().as_fd().try_clone_to_owned().ok()?).metadata().ok();
+    let stream = env::var("JOURNAL_STREAM").ok();
+    let is_journal = stream
+        .zip(own())
+        .is_some_and(|(stream, own)| is_journal_stream(&stream, own.dev(), own.ino()));
+    if is_journal { Frame::Journal } else { Frame::Plain }
 }
 
-/// Writes a line from here, or loses it when stderr takes nothing for a moment.
-fn write_now(line: &str) {
+/// Whether `JOURNAL_STREAM` (systemd.exec) names this file: device and inode, in decimal. The
+/// variable is inherited by whoever is started from a service, with a stderr of their own.
+fn is_journal_stream(variable: &str, device: u64, inode: u64) -> bool {
+    variable
+        .split_once(':')
+        .is_some_and(|(left, right)| left.parse() == Ok(device) && right.parse() == Ok(inode))
+}
+
+/// Writes a line to stderr from here, or loses it when stderr takes nothing for a moment.
+fn write_now(notice: &Notice) {
+    let style = Style { format: LogFormat::Text, frame: stderr_frame() };
+    let Line { text, .. } = Line::new(style, notice, Timestamp::now());
     let stderr = io::stderr();
     let mut writable = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
     if poll(&mut writable, PATIENCE_MS) == Ok(0) {
@@ -94,7 +161,7 @@ fn write_now(line: &str) {
     }
     // One write per line, so that lines of several threads don't mix. When stderr is gone there is
     // nobody left to tell.
-    let _ = stderr.lock().write_all(line.as_bytes());
+    let _ = stderr.lock().write_all(text.as_bytes());
 }
 
 #[cfg(test)]
@@ -102,15 +169,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_cut_where_a_pipe_would_cut_it() {
-        assert_eq!(bounded("short"), "short\n");
-        let longest = "x".repeat(LINE_MAX - 1);
-        assert_eq!(bounded(&longest), format!("{longest}\n"));
-        // Two bytes per letter: the cut must not fall within one.
-        for letter in ["x", "é", "€"] {
-            let cut = bounded(&letter.repeat(LINE_MAX));
-            assert!(cut.len() <= LINE_MAX && cut.len() > LINE_MAX - 4, "{}", cut.len());
-            assert!(cut.ends_with(&format!("{letter}{CUT}\n")), "{cut}");
+    fn the_journal_is_known_by_device_and_inode() {
+        assert!(is_journal_stream("8:1234", 8, 1234));
+        for other in ["", "8", "8:", ":1234", "8:1235", "9:1234", "8:1234:1", "8 :1234"] {
+            assert!(!is_journal_stream(other, 8, 1234), "{other}");
         }
     }
 }

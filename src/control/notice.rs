@@ -4,19 +4,7 @@
 //! is whole without the fields; they only repeat parts of it under documented names
 //! (docs/operations.md).
 
-/// How much a line matters.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Level {
-    /// Clients are refused, or the balancer itself is damaged: somebody must act now.
-    Error,
-    /// A limit, a failure or a loss that will hurt if it goes on.
-    Warning,
-    /// Something changed that an operator wants to find in the log later.
-    #[default]
-    Info,
-    /// Details for looking into a problem.
-    Debug,
-}
+pub use crate::config::LogLevel as Level;
 
 /// One line.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

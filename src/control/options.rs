@@ -17,8 +17,9 @@ use ringlane_core::sys::{self, ConnectOptions};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Running;
-use super::log::say;
+use super::log;
 use super::metrics::server_total;
+use super::notice::{Level, Notice};
 use super::sockets::Problem;
 
 /// The kernel's own source ports; it keeps to a socket's range within them alone.
@@ -121,14 +122,10 @@ pub(super) async fn watch(running: &Running) {
             let impossible = |id| server_total(running, id, |s| s.connects_impossible.get());
             if alarm.rings(servers.clone().map(impossible).sum()) {
                 let addresses = servers.map(|id| running.servers.address(id));
-                match probe_families(backend, addresses) {
-                    Err(why) => say(format_args!("{why}")),
-                    Ok(()) => say(format_args!(
-                        "backend \"{}\" cannot connect to its servers: no descriptor or source port \
-                         is left, or its source address was gone for a moment: `ringlane tune` \
-                         says what to raise",
-                        backend.name
-                    )),
+                // Where a probe works, something ran out: `events` says so, with counts.
+                if let Err(why) = probe_families(backend, addresses) {
+                    let notice = Notice::new(Level::Error, "connects_refused", why.to_string());
+                    log::write(&notice.backend(&backend.name));
                 }
             }
         }

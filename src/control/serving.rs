@@ -22,8 +22,8 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use super::access_log::AccessLogThread;
 use super::events::{Events, LOOK_INTERVAL};
-use super::log::{announce, say};
-use super::notice::Notice;
+use super::log::{self, say};
+use super::notice::{Level, Notice};
 use super::running::{Running, Stage};
 use super::shards::{End, Shards};
 use super::signals::{Signal, Signals};
@@ -64,7 +64,7 @@ impl<'a> Serving<'a> {
 
     /// Serves until the last shard has ended. `admin` is polled all the while.
     pub(super) async fn run(mut self, ready: &str, admin: impl Future) -> ExitCode {
-        announce(ready);
+        log::announce(&Notice::new(Level::Info, "ready", ready.to_owned()));
         // By itself: systemd drops a datagram that is too long, and with it all that is in it.
         notify(&[NotifyState::Ready]);
         notify(&[NotifyState::Status(&self.summary())]);
@@ -108,8 +108,12 @@ impl<'a> Serving<'a> {
                 "SIGHUP: nothing to do, this version reads its configuration at start"
             )),
             Signal::Reopen => match self.log {
-                Some(log) => log.reopen(),
-                None => say(format_args!("SIGUSR1: nothing to do, there is no access log")),
+                Some(access_log) => {
+                    access_log.reopen();
+                    log::reopen();
+                }
+                None if log::reopen() => {}
+                None => say(format_args!("SIGUSR1: nothing to do, no log is a file")),
             },
         }
     }
@@ -179,15 +183,15 @@ impl<'a> Serving<'a> {
     fn account_for(&mut self, index: usize, end: &End) {
         match end {
             End::Returned if self.running.stage() >= Stage::Draining => return,
-            End::Returned => say(format_args!(
-                "shard {index} ended although nobody asked it to: this is a bug of ringlane, \
+            End::Returned => log::error(format_args!(
+                "shard {index} exited unexpectedly: this is a bug of ringlane, \
                  please report it"
             )),
-            End::Failed(error) => say(format_args!(
+            End::Failed(error) => log::error(format_args!(
                 "shard {index} ended because the kernel refused its ring's work ({error}): its \
                  sessions are lost; the kernel's log (`dmesg`) may say why"
             )),
-            End::Panicked => say(format_args!(
+            End::Panicked => log::error(format_args!(
                 "shard {index} panicked: this is a bug of ringlane, please report it"
             )),
         }
@@ -198,7 +202,7 @@ impl<'a> Serving<'a> {
 
 /// Writes the lines of a look.
 fn write(notices: Vec<Notice>) {
-    notices.iter().for_each(|notice| say(format_args!("{}", notice.message)));
+    notices.iter().for_each(log::write);
 }
 
 /// Completes at a time, if there is one.
@@ -212,6 +216,6 @@ async fn reached(time: Option<tokio::time::Instant>) {
 /// Tells systemd, where there is one to tell.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        say(format_args!("cannot tell systemd about the state (NOTIFY_SOCKET): {error}"));
+        log::warning(format_args!("cannot tell systemd about the state (NOTIFY_SOCKET): {error}"));
     }
 }

@@ -30,6 +30,8 @@ pub enum StartError {
     Admin(String),
     /// The process could not become the configured user.
     Privileges(PrivilegesError),
+    /// The process's own log can't be opened.
+    Log(io::Error),
     /// The access log can't be opened.
     AccessLog(io::Error),
     /// The system lacks something that every program needs.
@@ -71,6 +73,11 @@ impl fmt::Display for StartError {
             Self::Connect(error) => error.fmt(f),
             Self::Admin(error) => f.write_str(error),
             Self::Privileges(error) => error.fmt(f),
+            Self::Log(error) => write!(
+                f,
+                "cannot open the log: {error}; the configured user must be able to write to the \
+                 destination of [global] log"
+            ),
             Self::AccessLog(error) => write!(
                 f,
                 "cannot open the access log: {error}; the configured user must be able to write \

@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::access_log::{self, AccessLogThread};
 use super::descriptors::{self, Room};
-use super::log::{self, say};
+use super::log;
 use super::privileges::Identity;
 use super::rates;
 use super::running::{Running, Stage};
@@ -83,7 +83,7 @@ impl Supervisor {
             identity.assume().map_err(StartError::Privileges)?;
         }
         let signals = Signals::catch().map_err(StartError::system("signal handlers"))?;
-        log::start().map_err(StartError::system("the thread that writes log lines"))?;
+        log::start(&global.log).map_err(StartError::Log)?;
         drop(inside);
 
         options::check(&mut snapshot).map_err(StartError::Connect)?;
@@ -151,7 +151,7 @@ fn choose_driver(configured: config::Driver) -> Result<DriverKind, SetupError> {
         config::Driver::Auto => {
             let Err(refused) = probe(DriverKind::Uring) else { return Ok(DriverKind::Uring) };
             probe(DriverKind::Epoll)?;
-            say(format_args!("using epoll, which costs more per byte: {refused}"));
+            log::warning(format_args!("using epoll, which costs more per byte: {refused}"));
             Ok(DriverKind::Epoll)
         }
     }

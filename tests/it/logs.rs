@@ -121,10 +121,20 @@ fn a_syslog_daemon_gets_a_datagram_per_session() {
     ringlane.end();
 }
 
+/// Whether it is one whole line of the process's log: time, level, name, sentence.
+fn is_line(line: &str) -> bool {
+    let mut words = line.splitn(4, ' ');
+    let (time, level) = (words.next().unwrap(), words.next().unwrap_or_default());
+    let is_time = time.len() == 27 && time.starts_with("20") && time.ends_with('Z');
+    let is_level = ["error", "warning", "info", "debug"].contains(&level);
+    is_time && is_level && words.next().is_some_and(|name| name.starts_with("ringlane"))
+}
+
 /// How many records the balancer has said to have lost, all its life.
 fn lost(said: &[String]) -> usize {
     let counts = said.iter().filter_map(|line| {
-        line.strip_prefix("ringlane: access log: ")?
+        line.split_once("ringlane: access log: ")?
+            .1
             .split_once(" records lost")?
             .0
             .parse::<usize>()
@@ -212,7 +222,7 @@ fn a_shard_whose_queue_is_full_drops_and_counts() {
     // What else is said there stands between records, never within one.
     let is_record = |line: &str| serde_json::from_str::<Value>(line).is_ok();
     let (records, words): (Vec<&String>, Vec<&String>) = said.iter().partition(|l| is_record(l));
-    assert!(words.iter().all(|word| word.starts_with("ringlane")), "{words:#?}");
+    assert!(words.iter().all(|word| is_line(word)), "{words:#?}");
     assert_eq!(records.len() as u64 + dropped, SESSIONS);
 }
 
@@ -251,7 +261,8 @@ fn a_stderr_that_nobody_reads_costs_log_lines_and_nothing_else() {
         ringlane.signal(Signal::SIGHUP);
         ringlane.said().into_iter().find(|line| line.contains(" log lines lost: "))
     });
-    let lost: f64 = report.split_whitespace().nth(1).unwrap().parse().unwrap();
+    let sentence = report.split_once("ringlane: ").unwrap().1;
+    let lost: f64 = sentence.split_whitespace().next().unwrap().parse().unwrap();
     assert_eq!(lost, ringlane.metrics()["ringlane_log_lines_lost_total"], "{report}");
     ringlane.end();
 }
@@ -263,4 +274,107 @@ fn a_balancer_ends_though_nobody_reads_its_stderr() {
     fill_stderr(&ringlane, &backend);
     ringlane.signal(Signal::SIGTERM);
     assert!(ringlane.ended().success());
+}
+
+#[test]
+fn lines_on_stderr_have_time_and_level() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address]).start();
+    ringlane.order("back/s1", "maint");
+    let error = ringlane.wait_for_word("backend back: no usable server");
+    assert_eq!(error.split(' ').nth(1), Some("error"), "{error}");
+    let said = ringlane.end();
+    assert!(said.iter().all(|line| is_line(line)), "{said:#?}");
+    assert!(said[0].contains(" info ringlane ") && said[0].contains(" ready: "), "{said:#?}");
+    assert!(said.last().unwrap().ends_with(" info ringlane: stopped"), "{said:#?}");
+}
+
+#[test]
+fn lines_for_the_journal_have_a_priority_and_no_time() {
+    let echo = Echo::start();
+    // The variable names the file that stderr is, as systemd does it.
+    let service = "export JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2); exec \"$@\"";
+    let ringlane = Setup::to(&[echo.address]).through(&["sh", "-c", service, "sh"]).start();
+    ringlane.order("back/s1", "maint");
+    let error = ringlane.wait_for_word("backend back: no usable server");
+    assert!(error.starts_with("<3>backend back"), "{error}");
+    let said = ringlane.end();
+    assert!(said[0].starts_with("<6>ringlane ") && said[0].contains(" ready: "), "{said:#?}");
+    // Inherited by whoever is started with a stderr of its own, it means nothing.
+    let other = Setup::to(&[echo.address]).environment("JOURNAL_STREAM", "1:1").start();
+    assert!(is_line(&other.end()[0]));
+}
+
+#[test]
+fn lines_as_json_have_the_documented_fields() {
+    let echo = Echo::start();
+    let log = "log = { format = \"json\", level = \"warning\" }";
+    let ringlane = Setup::to(&[echo.address]).global(log).start();
+    ringlane.order("back/s1", "maint");
+    ringlane.wait_for_word("no usable server");
+    let said = ringlane.end();
+    let lines: Vec<Value> = said.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let error = lines.iter().find(|line| line["event"] == "backend_without_server").unwrap();
+    assert_eq!((&error["level"], &error["backend"]), (&"error".into(), &"back".into()));
+    assert_eq!(error["count"], 1);
+    let message = error["message"].as_str().unwrap();
+    assert!(message.starts_with("backend back: no usable server: of 1 server"), "{error}");
+    // That it is ready is said at any level; what an operator ordered is not a warning.
+    assert_eq!(lines[0]["event"], "ready");
+    let levels: Vec<_> = lines[1..].iter().map(|line| line["level"].as_str().unwrap()).collect();
+    assert!(levels.iter().all(|level| ["warning", "error"].contains(level)), "{lines:#?}");
+}
+
+#[test]
+fn the_log_goes_to_a_file_that_is_reopened_and_readiness_to_stderr_too() {
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]);
+    let (path, rotated) = (setup.path("ringlane.log"), setup.path("ringlane.log.1"));
+    let log = format!("log = {{ to = \"file:{}\" }}", path_str(&path));
+    let ringlane = setup.global(&log).start();
+    let read = |path: &PathBuf| fs::read_to_string(path).unwrap_or_default();
+    wait_until("the ready line in the file", || read(&path).contains(" ready: "));
+    fs::rename(&path, &rotated).unwrap();
+    ringlane.signal(Signal::SIGUSR1);
+    wait_until("a new file", || read(&path).contains("ringlane: log: reopened "));
+    ringlane.order("back/s1", "maint");
+    wait_until("the event", || read(&path).contains("backend back: no usable server"));
+    // What this directory's story is about is over before its files are removed with it.
+    let said = ringlane.end();
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(said[0].contains(" ready: "), "{said:#?}");
+}
+
+#[test]
+fn a_syslog_daemon_gets_the_log_with_severities() {
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]);
+    let path = setup.path("log");
+    let daemon = UnixDatagram::bind(&path).unwrap();
+    daemon.set_read_timeout(Some(PATIENCE)).unwrap();
+    let log = format!("log = {{ to = \"syslog:{}\" }}", path_str(&path));
+    let ringlane = setup.global(&log).start();
+    ringlane.order("back/s1", "maint");
+    let mut buffer = [0; 8192];
+    let mut next = || {
+        let length = daemon.recv(&mut buffer).unwrap();
+        str::from_utf8(&buffer[..length]).unwrap().to_owned()
+    };
+    let head = format!("<30>ringlane[{}]: ringlane ", ringlane.process().0);
+    let ready = next();
+    assert!(ready.starts_with(&head) && ready.contains(" ready: "), "{ready}");
+    let error = wait_for("the error", || Some(next()).filter(|line| line.contains("no usable")));
+    assert!(error.starts_with("<27>ringlane["), "{error}");
+    ringlane.end();
+}
+
+#[test]
+fn a_log_that_cannot_be_opened_refuses_the_start() {
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]);
+    let path = setup.path("missing").join("ringlane.log");
+    let log = format!("log = {{ to = \"file:{}\" }}", path_str(&path));
+    let said = setup.global(&log).refused();
+    let why = format!("error ringlane: cannot open the log: {}: ", path.display());
+    assert!(said.contains(&why), "{said}");
 }

@@ -10,8 +10,8 @@ use ringlane_core::snapshot::{
 };
 
 use super::super::{
-    AccessLog, Admin, Config, Global, LogDestination, LogFormat, Lookup, Name, Resolver, Shards,
-    load,
+    AccessLog, Admin, Config, Global, Log, LogDestination, LogFormat, LogLevel, Lookup, Name,
+    Resolver, Shards, load,
 };
 use super::{backend, frontend, parse};
 
@@ -26,6 +26,7 @@ max_connections = 100_000
 shutdown_delay = "10s"
 drain_timeout = "1m30s"
 driver = "epoll"
+log = { level = "debug", format = "json", to = "syslog:/dev/log" }
 access_log = { format = "json", to = "file:/var/log/ringlane.log", log_empty = false }
 resolver = { servers = ["127.0.0.1:5353", "::1"], timeout = "500ms", hold = "1m" }
 
@@ -87,6 +88,11 @@ fn everything_said() {
         driver: crate::config::Driver::Epoll,
         shutdown_delay: Duration::from_secs(10),
         drain_timeout: Duration::from_secs(90),
+        log: Log {
+            level: LogLevel::Debug,
+            format: LogFormat::Json,
+            destination: LogDestination::Syslog("/dev/log".into()),
+        },
         access_log: Some(AccessLog {
             format: LogFormat::Json,
             destination: LogDestination::File("/var/log/ringlane.log".into()),
@@ -187,6 +193,23 @@ fn words_for_choosing_a_server() {
     let default =
         Affinity { key: HashKey::ClientIp, ttl: Duration::from_secs(1800), size: 100_000 };
     assert_eq!(config.snapshot.backends[0].affinity, Some(default));
+}
+
+#[test]
+fn words_for_the_log() {
+    for (lines, level, destination) in [
+        ("", LogLevel::Info, LogDestination::Stderr),
+        ("log = {}", LogLevel::Info, LogDestination::Stderr),
+        ("log = { level = \"error\" }", LogLevel::Error, LogDestination::Stderr),
+        (
+            "log = { level = \"warning\", to = \"file:/var/log/r.log\" }",
+            LogLevel::Warning,
+            LogDestination::File("/var/log/r.log".into()),
+        ),
+    ] {
+        let log = parse(&super::global(lines)).expect(lines).global.log;
+        assert_eq!(log, Log { level, format: LogFormat::Text, destination }, "{lines}");
+    }
 }
 
 #[test]

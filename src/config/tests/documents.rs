@@ -53,7 +53,9 @@ fn every_key_is_documented_in_its_section() {
     for place in Place::ALL {
         let heading = match place {
             Place::Root => continue,
-            Place::Global | Place::Admin | Place::AccessLog | Place::Resolver => "## `[global]`",
+            Place::Global | Place::Admin | Place::Log | Place::AccessLog | Place::Resolver => {
+                "## `[global]`"
+            }
             Place::Frontend
             | Place::Timeout
             | Place::AcceptProxy

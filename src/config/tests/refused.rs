@@ -571,6 +571,22 @@ error: to of access_log in [global] can't be used
 }
 
 #[test]
+fn a_log_of_a_level_of_syslog() {
+    check(
+        &global(r#"log = { level = "warn" }"#),
+        r#"
+error: level of log in [global] can't be used
+ --> test.toml:2:17
+  |
+2 | log = { level = "warn" }
+  |                 ^^^^^^ it must be error, warning, info or debug
+  |
+  = help: this balancer says "warning"
+"#,
+    );
+}
+
+#[test]
 fn an_access_log_with_a_bare_path() {
     check(
         &global(r#"access_log = { to = "/var/log/x" }"#),

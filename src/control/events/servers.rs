@@ -54,7 +54,8 @@ impl Server {
         if let Some(seen) = self.impossible.observe(impossible, look.now, &mut look.budget) {
             let text = format!(
                 ": {} in {} could not be made by this machine: no local port, descriptor, memory or \
-                 route left, or the kernel refuses `source` or `tcp` of the backend",
+                 route left (`ringlane tune` says what to raise), or the kernel refuses `source` \
+                 or `tcp` of the backend",
                 counted(seen.count, "connect"),
                 human(seen.within)
             );

@@ -1,9 +1,10 @@
-//! The bounded queue between those that log and the one thread that writes to stderr.
+//! The bounded queue between those that log and the one thread that writes.
 //!
-//! Not here: what a line looks like (`log`). Invariants: [`Queue::push`] holds the lock for a few
-//! instructions and never waits for stderr; the order of lines is kept; every line is written or
-//! counted as lost, and losses are reported in the place where the lines would have been. The thread
-//! is never joined: a stderr that takes nothing must not keep the process from ending.
+//! Not here: what a line looks like (`format`), files and syslog sockets (`sink`). Invariants:
+//! [`Queue::push`] holds the lock for a few instructions and never waits for the destination; the
+//! order of lines is kept; every line is written or counted as lost, and losses are reported in the
+//! place where the lines would have been. The thread is never joined: a destination that takes
+//! nothing must not keep the process from ending.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -13,16 +14,40 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Lines that wait for stderr at most: 4 MiB, if all are as long as they may be.
+use super::format::Style;
+use crate::control::notice::{Level, Notice};
+use crate::control::sink::Sink;
+
+/// Lines that wait for their destination at most: 4 MiB, if all are as long as they may be.
 const LINES_MAX: usize = 1024;
 
+/// Facility daemon of syslog; the severity is the line's.
+const SYSLOG_FACILITY: u8 = 3 * 8;
+
+/// One line, ready to be written.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub(super) level: Level,
+    pub(super) text: String,
+}
+
+impl Line {
+    pub(super) fn new(style: Style, notice: &Notice, now: Timestamp) -> Self {
+        Self { level: notice.level, text: style.line(notice, now) }
+    }
+}
+
 /// Lines that have yet to be written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
+    style: Style,
+    /// The destination, for sentences.
+    name: String,
     state: Mutex<State>,
-    /// There is a line.
+    /// There is a line, or the destination is to be reopened.
     filled: Condvar,
     /// Everything has been written or lost.
     emptied: Condvar,
@@ -30,7 +55,8 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    lines: VecDeque<String>,
+    lines: VecDeque<Line>,
+    reopen: bool,
     /// The thread is at a line that is no longer in `lines`.
     writes: bool,
     /// Lines lost in all.
@@ -40,8 +66,15 @@ struct State {
 }
 
 impl Queue {
+    /// An empty queue of lines in this style, for a destination of this name.
+    pub(super) fn new(style: Style, name: String) -> Self {
+        let (filled, emptied) = (Condvar::new(), Condvar::new());
+        Self { style, name, state: Mutex::default(), filled, emptied }
+    }
+
     /// Puts a line behind all others, or loses it if there are [`LINES_MAX`].
-    pub(super) fn push(&self, line: String) {
+    pub(super) fn push(&self, notice: &Notice) {
+        let line = self.line(notice);
         let mut state = self.lock();
         if state.lines.len() >= LINES_MAX {
             state.lose();
@@ -52,32 +85,44 @@ impl Queue {
         self.filled.notify_one();
     }
 
+    /// Has the destination opened anew before the next line is written.
+    pub(super) fn reopen(&self) {
+        self.lock().reopen = true;
+        self.filled.notify_one();
+    }
+
     pub(super) fn lost(&self) -> u64 {
         self.lock().lost
     }
 
     /// Waits until all that was pushed before has been written or lost, but no longer than `most`.
     pub(super) fn flush(&self, most: Duration) {
-        let is_busy = |state: &mut State| state.writes || !state.lines.is_empty();
+        let is_busy = |state: &mut State| state.writes || state.reopen || !state.lines.is_empty();
         // Whether it was in time does not matter: the process ends.
         let _ = self.emptied.wait_timeout_while(self.lock(), most, is_busy);
     }
 
-    /// Writes the next line to `out`, and before it how many were lost, if some were.
-    fn write_next(&self, out: &mut Out<impl Write>) {
+    /// Writes the next line to `out`, and behind it how many were lost, if some were.
+    fn write_next(&self, out: &mut impl Destination) {
         let mut state = self.lock();
-        while state.lines.is_empty() {
+        while state.lines.is_empty() && !state.reopen {
             state.writes = false;
             self.emptied.notify_all();
             state = self.filled.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
         state.writes = true;
-        let line = state.lines.pop_front().unwrap_or_default();
+        if std::mem::take(&mut state.reopen) {
+            drop(state);
+            let notice = out.reopen();
+            let _ = out.write(&self.line(&notice));
+            return;
+        }
+        let Some(line) = state.lines.pop_front() else { return };
         // A full queue loses those that come last; they are reported when it has been emptied.
         let reported = if state.lines.is_empty() { state.unreported } else { 0 };
         drop(state);
         let written = out.write(&line);
-        let report = written.is_ok() && reported > 0 && out.write(&report(reported)).is_ok();
+        let report = written.is_ok() && reported > 0 && out.write(&self.report(reported)).is_ok();
         let mut state = self.lock();
         if report {
             state.unreported -= reported;
@@ -85,6 +130,15 @@ impl Queue {
         if written.is_err() {
             state.lose();
         }
+    }
+
+    fn line(&self, notice: &Notice) -> Line {
+        Line::new(self.style, notice, Timestamp::now())
+    }
+
+    fn report(&self, lost: u64) -> Line {
+        let text = format!("{lost} log lines lost: {} did not take them", self.name);
+        self.line(&Notice::new(Level::Warning, "log_lines_lost", text).count(lost))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,17 +154,20 @@ impl State {
     }
 }
 
-fn report(lost: u64) -> String {
-    format!("ringlane: {lost} log lines lost: stderr did not take them\n")
+/// Starts the thread that writes to stderr.
+pub(super) fn spawn_for_stderr(queue: Arc<Queue>) -> io::Result<()> {
+    // A descriptor of its own: while stderr takes nothing, nobody is to wait for the lock of std's.
+    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+    spawn(queue, Out { to: Stderr(stderr), torn: false })
 }
 
 /// Starts the thread.
-pub(super) fn spawn(queue: Arc<Queue>) -> io::Result<()> {
-    // A descriptor of its own: while stderr takes nothing, nobody is to wait for the lock of std's.
-    let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+pub(super) fn spawn(
+    queue: Arc<Queue>,
+    mut out: impl Destination + Send + 'static,
+) -> io::Result<()> {
     let run = move || {
         crate::control::signals::block_here();
-        let mut out = Out { to: Stderr(stderr), torn: false };
         loop {
             queue.write_next(&mut out);
         }
@@ -118,22 +175,56 @@ pub(super) fn spawn(queue: Arc<Queue>) -> io::Result<()> {
     thread::Builder::new().name("log".to_owned()).spawn(run).map(drop)
 }
 
-/// Where lines go, and whether half a line stands there.
+/// Where lines go.
+pub(super) trait Destination {
+    /// Writes one line, or loses it.
+    fn write(&mut self, line: &Line) -> io::Result<()>;
+
+    /// Opens it anew; what to log about that.
+    fn reopen(&mut self) -> Notice;
+}
+
+impl Destination for Sink {
+    fn write(&mut self, line: &Line) -> io::Result<()> {
+        let priority = SYSLOG_FACILITY | line.level.priority();
+        self.write(priority, line.text.as_bytes()).map_err(|lost| lost.error)
+    }
+
+    fn reopen(&mut self) -> Notice {
+        let (level, text) = match self.reopen() {
+            Ok(Some(path)) => (Level::Info, format!("log: reopened {}", path.display())),
+            Ok(None) => (Level::Info, "log: nothing to reopen, it is no file".to_owned()),
+            Err(error) => {
+                let text = format!("log: cannot reopen {error}; still writing to the old file");
+                (Level::Error, text)
+            }
+        };
+        Notice::new(level, "log_reopened", text)
+    }
+}
+
+/// Something that is written to, and whether half a line stands there.
 struct Out<W> {
     to: W,
     torn: bool,
 }
 
-impl<W: Write> Out<W> {
+impl<W: Write> Destination for Out<W> {
     /// Writes one line. One that fails half-way is ended before the next.
-    fn write(&mut self, line: &str) -> io::Result<()> {
+    fn write(&mut self, line: &Line) -> io::Result<()> {
         if self.torn {
             self.append("\n")?;
             self.torn = false;
         }
-        self.append(line)
+        self.append(&line.text)
     }
 
+    fn reopen(&mut self) -> Notice {
+        Notice::new(Level::Info, "log_reopened", "log: nothing to reopen, it is no file".to_owned())
+    }
+}
+
+impl<W: Write> Out<W> {
     fn append(&mut self, text: &str) -> io::Result<()> {
         let mut rest = text.as_bytes();
         while !rest.is_empty() {
@@ -175,6 +266,18 @@ impl Write for Stderr {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::LogFormat;
+    use crate::control::log::format::Frame;
+
+    /// A queue whose lines are their sentences alone.
+    fn queue() -> Queue {
+        let style = Style { format: LogFormat::Text, frame: Frame::Syslog };
+        Queue::new(style, "stderr".to_owned())
+    }
+
+    fn notice(text: &str) -> Notice {
+        Notice::new(Level::Info, "", text.to_owned())
+    }
 
     /// Takes so many bytes, then says that the disk is full.
     struct Disk {
@@ -208,41 +311,38 @@ mod tests {
 
     #[test]
     fn a_full_queue_loses_the_last_lines_and_reports_how_many() {
-        let (queue, mut out) = (Queue::default(), disk(usize::MAX));
-        (0..LINES_MAX + 7).for_each(|number| queue.push(format!("{number}\n")));
+        let (queue, mut out) = (queue(), disk(usize::MAX));
+        (0..LINES_MAX + 7).for_each(|number| queue.push(&notice(&number.to_string())));
         assert_eq!(queue.lost(), 7);
         (0..LINES_MAX).for_each(|_| queue.write_next(&mut out));
-        queue.push("again\n".to_owned());
+        queue.push(&notice("again"));
         queue.write_next(&mut out);
         let lines = held(&out);
         let last = LINES_MAX - 1;
         assert_eq!((lines[0], lines[last]), ("0", last.to_string().as_str()));
-        assert_eq!(
-            lines[LINES_MAX..],
-            ["ringlane: 7 log lines lost: stderr did not take them", "again"]
-        );
+        assert_eq!(lines[LINES_MAX..], ["7 log lines lost: stderr did not take them", "again"]);
     }
 
     #[test]
     fn what_a_full_disk_refuses_is_reported_when_it_has_room_again() {
-        let (queue, mut out) = (Queue::default(), disk(10));
-        for line in ["one\n", "two\n", "three\n", "four\n"] {
-            queue.push(line.to_owned());
+        let (queue, mut out) = (queue(), disk(10));
+        for line in ["one", "two", "three", "four"] {
+            queue.push(&notice(line));
             queue.write_next(&mut out);
         }
         assert_eq!(queue.lost(), 2, "one torn, one not begun");
         out.to.room = usize::MAX;
-        queue.push("five\n".to_owned());
+        queue.push(&notice("five"));
         queue.write_next(&mut out);
-        let report = "ringlane: 2 log lines lost: stderr did not take them";
+        let report = "2 log lines lost: stderr did not take them";
         assert_eq!(held(&out), ["one", "two", "th", "five", report]);
     }
 
     #[test]
     fn an_empty_queue_is_flushed_at_once_and_a_stuck_one_not_for_ever() {
-        let queue = Queue::default();
+        let queue = queue();
         queue.flush(Duration::from_secs(3600));
-        queue.push("never written\n".to_owned());
+        queue.push(&notice("never written"));
         queue.flush(Duration::from_millis(1));
         assert_eq!(queue.lock().lines.len(), 1);
     }

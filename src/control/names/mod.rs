@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
 use super::Running;
-use super::log::say;
+use super::log::{self, say};
 use crate::config::{Lookup, Name, Resolver};
 use dns::{Answered, Dns, Memory, Nothing};
 
@@ -151,7 +151,8 @@ impl Follower {
                 (Answer::Failed, _) => "its last addresses are kept until it is".to_owned(),
                 _ => format!("its last addresses are kept for {hold:?}"),
             };
-            say(format_args!("server {full_name}: {name} cannot be resolved ({why}); {then}"));
+            let text = format!("server {full_name}: {name} cannot be resolved ({why}); {then}");
+            log::warning(format_args!("{text}"));
         }
         (answer, format!("{name} has no address: {why}"))
     }
@@ -179,7 +180,7 @@ impl Follower {
         if left_over > self.left_over {
             let (full_name, slots) = (self.full_name(), lookup.slots);
             let all = left_over + addresses.present();
-            say(format_args!(
+            log::warning(format_args!(
                 "server {full_name}: {} has {all} addresses, of which slots = {slots} can be used: \
                  raise slots to use more",
                 lookup.name.asked(),

@@ -1,6 +1,6 @@
-//! Where lines go: stderr, a file, a syslog socket.
+//! Where lines of the access log and of the process's log go: stderr, a file, a syslog socket.
 //!
-//! Not here: what is in a line (`line`), when the loss of one is spoken of (`access_log`).
+//! Not here: what is in a line, when the loss of one is reported (`access_log`, `log`).
 //! Invariants: a failed write never leaves half a line in front of a whole one; what the process says
 //! on stderr never stands within a line; a syslog daemon that takes nothing is waited for once,
 //! [`SYSLOG_WAIT`], and then not until it takes something again.
@@ -20,8 +20,6 @@ use crate::config::LogDestination;
 
 /// Bytes that a pipe takes whole or not at all (POSIX, `PIPE_BUF`; Linux).
 const PIPE_BUF: usize = 4096;
-/// Facility local0, severity info.
-const SYSLOG_PRIORITY: u8 = 16 * 8 + 6;
 /// How long a full syslog socket may hold up the thread.
 const SYSLOG_WAIT: Duration = Duration::from_millis(100);
 /// Log files are for the owner and for the group that reads logs.
@@ -64,15 +62,15 @@ impl Sink {
         Ok(Some(path))
     }
 
-    /// Writes whole lines.
-    pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
+    /// Writes whole lines; `priority` is what a syslog daemon files them under.
+    pub(super) fn write(&mut self, priority: u8, lines: &[u8]) -> Result<(), Lost> {
         match self {
             Self::Stderr(stream) => stream.write_pieces(lines).map_err(|lost| lost.at("stderr")),
             Self::File(stream, path) => {
                 stream.write(lines).map_err(|lost| lost.at(&path.display().to_string()))
             }
             Self::Syslog(syslog) => {
-                let outcome = syslog.write(lines);
+                let outcome = syslog.write(priority, lines);
                 outcome.map_err(|lost| lost.at(&syslog.path.display().to_string()))
             }
         }
@@ -183,12 +181,12 @@ impl Syslog {
     }
 
     /// One datagram per line. When the daemon is gone the rest is lost at once.
-    fn write(&mut self, lines: &[u8]) -> Result<(), Lost> {
+    fn write(&mut self, priority: u8, lines: &[u8]) -> Result<(), Lost> {
         let mut lost: Option<Lost> = None;
         let mut rest = lines;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = rest.split_at(end + 1);
-            if let Err(error) = self.send(&line[..end]) {
+            if let Err(error) = self.send(priority, &line[..end]) {
                 let gone = is_gone(&error);
                 let before = lost.map_or(0, |lost| lost.records);
                 let records = before + if gone { count(rest) } else { 1 };
@@ -202,9 +200,9 @@ impl Syslog {
         lost.map_or(Ok(()), Err)
     }
 
-    fn send(&mut self, line: &[u8]) -> io::Result<()> {
+    fn send(&mut self, priority: u8, line: &[u8]) -> io::Result<()> {
         self.message.clear();
-        write!(self.message, "<{SYSLOG_PRIORITY}>ringlane[{}]: ", process::id())?;
+        write!(self.message, "<{priority}>ringlane[{}]: ", process::id())?;
         self.message.extend_from_slice(line);
         let outcome = match self.socket.send(&self.message) {
             // The daemon may have been restarted: a new socket has the same name.
