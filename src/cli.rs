@@ -93,7 +93,7 @@ fn balance(file: &Path) -> ExitCode {
         Err(report) => return finish(Err::<String, _>(report)),
     };
     for warning in config.warnings.lines() {
-        say(format_args!("{warning}"));
+        log::warning(format_args!("{warning}"));
     }
     match Supervisor::start(config) {
         Ok(supervisor) => supervisor.serve(),

@@ -151,14 +151,15 @@ fn read_format(table: &Table<'_>) -> LogFormat {
 
 fn read_destination(table: &Table<'_>) -> LogDestination {
     let Some(to) = table.string("to") else { return LogDestination::default() };
+    let span = to.span.clone();
     let destination = destination(to.value).unwrap_or_else(|why| {
         table.report(unusable_destination(table, to, &why));
         LogDestination::default()
     });
     match &destination {
         LogDestination::Stderr => {}
-        LogDestination::File(path) => table.want(to.span, Wanted::LogFolder(path.clone())),
-        LogDestination::Syslog(path) => table.want(to.span, Wanted::Socket(path.clone())),
+        LogDestination::File(path) => table.want(span, Wanted::LogFolder(path.clone())),
+        LogDestination::Syslog(path) => table.want(span, Wanted::Socket(path.clone())),
     }
     destination
 }

@@ -86,11 +86,9 @@ pub fn say(line: fmt::Arguments<'_>) {
     write(&Notice::new(Level::Info, "", line.to_string()));
 }
 
-/// Logs a detail, unless nobody wants to know.
-pub fn debug(line: fmt::Arguments<'_>) {
-    if LOG.get().is_some_and(|log| log.level >= Level::Debug) {
-        write(&Notice::new(Level::Debug, "", line.to_string()));
-    }
+/// Whether lines of this level are written; for those that are dear to make.
+pub(super) fn is_wanted(level: Level) -> bool {
+    LOG.get().is_some_and(|log| level <= log.level)
 }
 
 /// Logs a line.

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ringlane_core::addresses::Found;
 use ringlane_core::gauges::Gauges;
 use ringlane_core::health::{
-    Admin, Backend, Change, Ended, Ending, Health, Orders, RoleWanted, Seen,
+    Admin, Backend, Change, Ended, Ending, Health, Orders, RoleWanted, Seen, State,
 };
 use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::snapshot::{Address, BackendId, ServerId, Snapshot};
@@ -28,7 +28,8 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::sleep;
 
-use super::log::say;
+use super::log;
+use super::notice::{Level, Notice};
 use crate::config::Watch;
 pub use known::{History, Known, Recorded};
 use outbox::Outbox;
@@ -141,6 +142,9 @@ impl Servers {
         outcome: Result<Seen, String>,
         certificate_days: Option<i64>,
     ) {
+        if let (Err(why), true) = (&outcome, log::is_wanted(Level::Debug)) {
+            self.log(id, Level::Debug, "check_failed", &format!("check failed: {why}"));
+        }
         let said = match &outcome {
             Ok(seen) => Ok(seen.detail.clone().unwrap_or_default()),
             Err(why) => Err(why.clone()),
@@ -176,13 +180,13 @@ impl Servers {
 
     /// An operator orders a weight, at most [`WEIGHT_MAX`].
     pub fn set_weight(&self, id: ServerId, weight: u32) {
-        let name = self.snapshot.full_name(id);
         self.with(id, |state, index| {
             let before = state.health.weight(index);
             let weight = weight.min(WEIGHT_MAX);
             if before != weight {
                 let reason = "ordered by an operator";
-                say(format_args!("server {name} has weight {weight} (was {before}): {reason}"));
+                let text = format!("has weight {weight} (was {before}): {reason}");
+                self.log(id, Level::Info, "server_weight", &text);
                 let (from, to) = (format!("weight {before}"), format!("weight {weight}"));
                 state.servers[index].record(from, to, reason.to_owned());
             }
@@ -198,7 +202,6 @@ impl Servers {
 
     /// A server has another address from now on, or none, or its name says something else of it.
     pub(super) fn set_address(&self, id: ServerId, found: Option<Found>, why: &str) {
-        let name = self.snapshot.full_name(id);
         let gauge = self.gauges.server(id);
         self.with(id, |state, index| {
             let address = found.map(|found| Address::Inet(found.address));
@@ -209,12 +212,14 @@ impl Servers {
                 state.health.named(index, named, backup);
                 let now = state.health.weight(index);
                 if now != before {
-                    say(format_args!("server {name} has weight {now} (was {before}): {why}"));
+                    let text = format!("has weight {now} (was {before}): {why}");
+                    self.log(id, Level::Info, "server_weight", &text);
                 }
                 return Vec::new();
             }
             let (from, to) = (place(server.address.as_ref()), place(address.as_ref()));
-            say(format_args!("server {name} is {to} (was {from}): {why}"));
+            let text = format!("is {to} (was {from}): {why}");
+            self.log(id, Level::Info, "server_moved", &text);
             server.record(from, to, why.to_owned());
             server.address = address;
             server.last_check = None;
@@ -281,6 +286,14 @@ impl Servers {
         })
     }
 
+    /// Logs a line about a server; the text follows its name.
+    fn log(&self, id: ServerId, level: Level, event: &'static str, text: &str) {
+        let text = format!("server {} {text}", self.snapshot.full_name(id));
+        let (backend, server) = (self.place(id).0, &self.snapshot.server(id).name);
+        let backend = &self.snapshot.backend(backend).name;
+        log::write(&Notice::new(level, event, text).backend(backend).server(server));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<BackendState>> {
         // Nothing that panics is called with it held; what is inside is whole at any time.
         self.backends.lock().unwrap_or_else(PoisonError::into_inner)
@@ -314,11 +327,9 @@ impl Servers {
             self.warming[backend.0 as usize].notify_one();
         }
         for change in changes {
-            let name = self.snapshot.full_name(ServerId(state.first.0 + change.server as u32));
-            say(format_args!(
-                "server {name} is {} (was {}): {}",
-                change.to, change.from, change.reason
-            ));
+            let id = ServerId(state.first.0 + change.server as u32);
+            let text = format!("is {} (was {}): {}", change.to, change.from, change.reason);
+            self.log(id, level(&change.from, &change.to), "server_changed", &text);
             let (from, to) = (change.from.to_string(), change.to.to_string());
             state.servers[change.server].record(from, to, change.reason);
         }
@@ -400,6 +411,16 @@ impl ServerState {
 /// Whether sessions are to end at once among which are some that write.
 fn fences_writers(ended: &Ended) -> bool {
     ended.how == Ending::Fence && ended.role != RoleWanted::Replica
+}
+
+/// How much a change of a server's state matters: what takes capacity or trust away is a warning.
+fn level(from: &State, to: &State) -> Level {
+    let lost = |state: &State| {
+        let is_out = matches!(state.health, Health::Down | Health::Absent);
+        [is_out, state.ejected, state.stale, state.in_conflict]
+    };
+    let is_worse = lost(from).into_iter().zip(lost(to)).any(|(before, now)| now && !before);
+    if is_worse { Level::Warning } else { Level::Info }
 }
 
 /// Where a server is, in words.

@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::harness::balancer::{Ringlane, Setup, path_str};
 use crate::harness::client::{connect, round_trip, session};
 use crate::harness::echo::Echo;
+use crate::harness::server::free_port;
 use crate::harness::{PATIENCE, pause, wait_for, wait_until};
 
 /// One session that sends so many bytes; the client's address.
@@ -377,4 +378,18 @@ fn a_log_that_cannot_be_opened_refuses_the_start() {
     let said = setup.global(&log).refused();
     let why = format!("error ringlane: cannot open the log: {}: ", path.display());
     assert!(said.contains(&why), "{said}");
+}
+
+#[test]
+fn at_level_debug_each_check_that_fails_is_a_line() {
+    let mut setup = Setup::to(&[]).global("log = { level = \"debug\", format = \"json\" }");
+    setup = setup.backend("check = { kind = \"tcp\", interval = \"50ms\", fall = 2 }");
+    setup.server(&format!("name = \"s1\", address = \"{}\"", free_port()));
+    let ringlane = setup.start();
+    let changed: Value =
+        serde_json::from_str(&ringlane.wait_for_word("\"server_changed\"")).unwrap();
+    assert_eq!((&changed["level"], &changed["server"]), (&"warning".into(), &"s1".into()));
+    let failed: Value = serde_json::from_str(&ringlane.wait_for_word("\"check_failed\"")).unwrap();
+    assert_eq!((&failed["level"], &failed["backend"]), (&"debug".into(), &"back".into()));
+    ringlane.end();
 }
