@@ -18,6 +18,12 @@ use crate::config::Watch;
 /// Between two looks at the counters.
 const PACE: Duration = Duration::from_millis(200);
 
+/// A look that comes so much later than the one before shows that the process was away.
+const AWAY: Duration = Duration::from_secs(1);
+
+/// For how long after that failures are the pause's: those of sessions whose time was over meanwhile.
+const FORGIVEN: Duration = Duration::from_secs(1);
+
 /// One backend and its judge.
 struct Judged {
     first: ServerId,
@@ -51,14 +57,21 @@ pub(super) fn begin(running: &Arc<Running>, watches: &[Watch]) {
 async fn judge(running: Arc<Running>, mut judged: Vec<Judged>) {
     let mut ticker = interval(PACE);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut last, mut forgiven_until) = (Instant::now(), None);
     loop {
-        let now = ticker.tick().await.into_std();
-        judged.iter_mut().for_each(|judged| judged.look(&running, now));
+        ticker.tick().await;
+        let now = Instant::now();
+        if now.saturating_duration_since(last) > PACE + AWAY {
+            forgiven_until = Some(now + FORGIVEN);
+        }
+        last = now;
+        let is_forgiven = forgiven_until.is_some_and(|until| now < until);
+        judged.iter_mut().for_each(|judged| judged.look(&running, now, is_forgiven));
     }
 }
 
 impl Judged {
-    fn look(&mut self, running: &Running, now: Instant) {
+    fn look(&mut self, running: &Running, now: Instant, is_forgiven: bool) {
         let ids = (0..self.places.len()).zip((self.first.0..).map(ServerId));
         // Everybody's place first, since shares are of those that are there.
         for (index, id) in ids.clone() {
@@ -69,6 +82,9 @@ impl Judged {
             }
         }
         for (index, id) in ids {
+            if is_forgiven {
+                self.outlier.forgive(index, met(running, id), now);
+            }
             let (ejected, why) = match self.outlier.observe(index, met(running, id), now) {
                 Some(Verdict::Ejected(time, met)) => (true, format!("{met}: out for {time:?}")),
                 Some(Verdict::Back) => (false, "its time is over".to_owned()),

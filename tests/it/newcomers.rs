@@ -1,6 +1,7 @@
 //! Checks of databases that let no new client in, though those that they have are served on.
 
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -11,7 +12,7 @@ use crate::harness::postgres::{self, Postgres};
 use crate::harness::redis::Redis;
 use crate::harness::session::Session;
 use crate::harness::talk::{Database, Talk};
-use crate::harness::{heavy, wait_until};
+use crate::harness::{heavy, pause, wait_until};
 
 /// A balancer with a check that is quick to see things.
 fn watch(servers: &[SocketAddr], keys: &str) -> Ringlane {
@@ -209,4 +210,29 @@ fn each_check_is_a_login_unless_it_is_kept() {
     let seen = (0..5).map(|_| logins(&ringlane, 20)).sum::<u64>();
     assert!(seen >= 10, "every tenth: {seen}");
     ringlane.end();
+}
+
+#[test]
+fn a_pause_of_the_balancer_is_no_failure_of_the_servers() {
+    let (postgres, redis) = (Postgres::start(), Redis::start(&[]));
+    for (server, keys) in [
+        (postgres.address, "kind = \"postgres\", user = \"it\""),
+        (redis.address, "kind = \"redis\""),
+    ] {
+        let check =
+            format!("check = {{ {keys}, interval = \"20ms\", timeout = \"400ms\", fall = 1 }}");
+        let ringlane = Setup::to(&[server]).backend(&check).start();
+        wait_until("the role", || ringlane.server_field(0, "/role") == "primary");
+        let changes = ringlane.server_field(0, "/changes");
+        // Most of the time a check is under way.
+        for _ in 0..5 {
+            ringlane.signal(Signal::SIGSTOP);
+            pause(Duration::from_millis(600));
+            ringlane.signal(Signal::SIGCONT);
+            let before = ringlane.server_field(0, "/check/at");
+            wait_until("the next check", || ringlane.server_field(0, "/check/at") != before);
+        }
+        assert_eq!(ringlane.server_field(0, "/changes"), changes);
+        ringlane.end();
+    }
 }

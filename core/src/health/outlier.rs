@@ -141,6 +141,13 @@ impl Outlier {
         }
     }
 
+    /// What a server has met until now is no fault of its own: it is judged by what follows alone.
+    pub fn forgive(&mut self, index: usize, met: Met, now: Instant) {
+        if let Some(seat) = self.seats.get_mut(index) {
+            (seat.marks, seat.since) = ([met; 2], now);
+        }
+    }
+
     /// What a server has met until now. To be told of each, a few times per `interval`.
     pub fn observe(&mut self, index: usize, met: Met, now: Instant) -> Option<Verdict> {
         let may_go = (self.out + 1) * 100 <= self.present * self.rules.share as usize;
@@ -205,6 +212,16 @@ mod tests {
 
     fn three(now: Instant) -> Outlier {
         Outlier::new(RULES, [Met::default(); 3], now)
+    }
+
+    #[test]
+    fn what_was_forgiven_ejects_nobody() {
+        let now = Instant::now();
+        let mut outlier = three(now);
+        outlier.forgive(0, met(0, 7, 0), now);
+        assert_eq!(outlier.observe(0, met(0, 11, 0), now), None);
+        let verdict = outlier.observe(0, met(0, 12, 0), now);
+        assert_eq!(verdict, Some(Verdict::Ejected(RULES.base, met(0, 5, 0))));
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //!
 //! One task per server on the control thread, which follows the server to where it is. A check is
 //! bounded in time; what it finds goes to `servers`, which decides what follows. It connects by the way
-//! that sessions take (`destination`), and those of databases log in each time (`kept` where they don't). Not here: deciding anything, the passive view that shards
+//! that sessions take (`destination`), its time stands still while the process is stopped (`awake`), and those of databases log in each time (`kept` where they don't). Not here: deciding anything, the passive view that shards
 //! have of servers. Invariants: at most one check of a server is under way; N servers are not asked
 //! at one instant. One file per kind.
 
 mod agent;
+mod awake;
 mod destination;
 mod exec;
 mod http;
@@ -27,7 +28,7 @@ use ringlane_core::health::Seen;
 use ringlane_core::prng::Prng;
 use ringlane_core::snapshot::{Address, BackendId, ServerId};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use self::destination::Destination;
 use super::{Running, blocking};
@@ -102,10 +103,13 @@ async fn watch_one(
         }
         let destination = Destination::new(&check, backend, &address, own.as_ref());
         let begin = Instant::now();
-        let outcome = match timeout(check.timeout, probe.run(&name, &destination)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(destination.gave_up(check.timeout)).into(),
-        };
+        let ended = awake::within(check.timeout, probe.run(&name, &destination)).await;
+        let outcome =
+            ended.outcome.unwrap_or_else(|| Err(destination.gave_up(check.timeout)).into());
+        if outcome.seen.is_err() && ended.paused {
+            // This process was away meanwhile: the server is asked again before it counts.
+            continue;
+        }
         running.check_times[backend_id.0 as usize].record(begin.elapsed());
         if outcome.seen.is_err() && destination.is_exhausted() {
             // Nothing was learnt of the server.
@@ -124,6 +128,12 @@ async fn watch_one(
         let percent = 100 - JITTER + prng.below(2 * JITTER + 1);
         let next = begin + interval * u32::try_from(percent).unwrap_or(100) / 100;
         let _ = timeout_at(next, has_moved(&running, id, checked.as_ref())).await;
+        if awake::overslept(next) {
+            // As all others were due meanwhile, they are spread anew.
+            let spread = check.interval.min(FIRST_SPREAD);
+            let share = u32::try_from(prng.below(100)).unwrap_or(0);
+            sleep(spread * share / 100).await;
+        }
     }
 }
 
