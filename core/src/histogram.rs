@@ -1,8 +1,8 @@
 //! A log-linear histogram that one shard writes and anyone may read while it does.
 //!
 //! `hdrhistogram::Histogram` can't be read while another thread writes, so shards fill these plain
-//! buckets and the control thread pours them into an HDR histogram for quantiles. Values are
-//! microseconds; 32 buckets per power of two keep the relative error below 1/32.
+//! buckets and the control thread merges them for quantiles. Values are microseconds; 32
+//! buckets per power of two keep the relative error below 1/32.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

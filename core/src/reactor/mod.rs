@@ -33,7 +33,7 @@ pub use stream::{Receiver, Sender, Stream};
 pub use timer::{Elapsed, Signal, Sleep};
 
 use crate::counters::ShardCounters;
-use crate::limits::{TASKS_PER_TURN, VISITS_BEFORE_TIMERS};
+use crate::limits::{SILENCE, TASKS_PER_TURN, VISITS_BEFORE_TIMERS};
 use crate::mailbox::{Mailbox, Message};
 use crate::slab::{Key, Slab};
 use crate::sys::sim::Place;
@@ -164,7 +164,7 @@ impl Reactor {
             if self.has_ended() {
                 break Ok(());
             }
-            if let Err(error) = self.visit_kernel(self.wait()) {
+            if let Err(error) = self.rest() {
                 break Err(error);
             }
         };
@@ -389,6 +389,27 @@ impl Reactor {
             self.wake(self.0.reader.get());
         }
         self.0.wheel.borrow_mut().expire(millis, |task| self.wake(task));
+        Ok(())
+    }
+
+    /// Visits the kernel for as long as there is nothing to do. In silence after a burst it comes back
+    /// once, to give back what the burst has left.
+    fn rest(&self) -> io::Result<()> {
+        let wait = self.wait();
+        let is_long = match wait {
+            Wait::No => false,
+            Wait::Completion => true,
+            Wait::AtMost(time) => time > SILENCE,
+        };
+        if !is_long || !self.0.driver.borrow().has_slack() {
+            return self.visit_kernel(wait);
+        }
+        let (before, completions) = (self.now(), self.counters().completions.get());
+        self.visit_kernel(Wait::AtMost(SILENCE))?;
+        let was_silent = self.counters().completions.get() == completions;
+        if was_silent && self.now().saturating_duration_since(before) >= SILENCE {
+            self.0.driver.borrow().trim();
+        }
         Ok(())
     }
 

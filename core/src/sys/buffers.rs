@@ -28,7 +28,15 @@ pub(crate) struct BufferPool {
     offered: Cell<usize>,
     touched: Cell<usize>,
     max: usize,
-    free: RefCell<Vec<u16>>,
+    free: RefCell<Free>,
+}
+
+/// Buffers that nobody uses, the most recently used on top.
+#[derive(Default)]
+struct Free {
+    ids: Vec<u16>,
+    /// So many at the bottom have no memory behind them.
+    cold: usize,
 }
 
 /// Where offered buffers wait.
@@ -76,7 +84,7 @@ impl BufferPool {
             offered: Cell::new(0),
             touched: Cell::new(0),
             max,
-            free: RefCell::new(Vec::new()),
+            free: RefCell::default(),
         };
         pool.refill();
         Ok(Rc::new(pool))
@@ -112,7 +120,7 @@ impl BufferPool {
 
     /// Buffers that are owned by a [`Buffer`] now.
     pub(crate) fn lent(&self) -> usize {
-        self.touched.get() - self.offered.get() - self.free.borrow().len()
+        self.touched.get() - self.offered.get() - self.free.borrow().ids.len()
     }
 
     /// Offers buffers until enough are offered, the most recently used first.
@@ -121,6 +129,26 @@ impl BufferPool {
             let Some(id) = self.free.borrow_mut().pop().or_else(|| self.touch()) else { return };
             self.offer(id);
         }
+    }
+
+    /// Whether memory lies behind buffers that nobody uses.
+    pub(super) fn has_slack(&self) -> bool {
+        let free = self.free.borrow();
+        free.ids.len() > free.cold
+    }
+
+    /// Gives the memory behind buffers that nobody uses back to the system. Offered ones keep theirs:
+    /// the kernel may be filling them at this moment.
+    pub(super) fn trim(&self) {
+        let mut free = self.free.borrow_mut();
+        free.ids.sort_unstable_by(|a, b| b.cmp(a));
+        let follows = |id: &u16, below: &u16| *id == *below + 1;
+        for run in free.ids.chunk_by(follows) {
+            if let Some(lowest) = run.last() {
+                self.region.discard(usize::from(*lowest) * BUFFER_SIZE, run.len() * BUFFER_SIZE);
+            }
+        }
+        free.cold = free.ids.len();
     }
 
     /// A buffer that was never used, if one is left.
@@ -160,6 +188,14 @@ impl BufferPool {
     /// Where a buffer begins.
     pub(super) fn address(&self, id: u16) -> *mut u8 {
         self.region.at(usize::from(id) * BUFFER_SIZE).as_ptr()
+    }
+}
+
+impl Free {
+    fn pop(&mut self) -> Option<u16> {
+        let id = self.ids.pop()?;
+        self.cold = self.cold.min(self.ids.len());
+        Some(id)
     }
 }
 
@@ -204,7 +240,7 @@ impl Drop for Buffer {
         if self.pool.offered.get() < BUFFERS_OFFERED {
             self.pool.offer(self.id);
         } else {
-            self.pool.free.borrow_mut().push(self.id);
+            self.pool.free.borrow_mut().ids.push(self.id);
         }
     }
 }
@@ -216,3 +252,34 @@ impl fmt::Debug for Buffer {
 }
 const BUFFER_LEN: u16 = BUFFER_SIZE as u16;
 const _: () = assert!(BUFFER_LEN as usize == BUFFER_SIZE);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_behind_unused_buffers_goes_back_and_what_is_held_stays() {
+        let pool = BufferPool::private(4 * BUFFERS_OFFERED).unwrap();
+        let fill = || {
+            let id = pool.take().unwrap();
+            // SAFETY: the buffer was just taken, so its first byte is nobody else's.
+            unsafe { pool.address(id).write(b'x') };
+            pool.received(id, 1, false)
+        };
+        let held = fill();
+        let burst: Vec<Buffer> = (0..2 * BUFFERS_OFFERED).map(|_| fill()).collect();
+        assert!(!pool.has_slack(), "all of them are in use");
+        let at: Vec<*mut u8> = burst.iter().map(|buffer| pool.address(buffer.id)).collect();
+        drop(burst);
+        assert!(pool.has_slack());
+        pool.trim();
+        assert!(!pool.has_slack());
+        // SAFETY: the pool is alive, and nobody holds these buffers.
+        let left = at.iter().filter(|at| unsafe { at.read() } == b'x').count();
+        assert_eq!((held.bytes(), left), (&b"x"[..], 0));
+        assert_eq!(pool.lent(), 1);
+        // What was given back serves again.
+        let again: Vec<Buffer> = (0..2 * BUFFERS_OFFERED).map(|_| fill()).collect();
+        assert!(again.iter().all(|buffer| buffer.bytes() == b"x"));
+    }
+}

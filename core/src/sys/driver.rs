@@ -423,6 +423,16 @@ impl Driver {
         Some(self.pool.received(completion.buffer?, len, completion.backlog))
     }
 
+    /// Whether memory lies behind buffers that nobody uses.
+    pub(crate) fn has_slack(&self) -> bool {
+        self.pool.has_slack()
+    }
+
+    /// Gives that memory back to the system.
+    pub(crate) fn trim(&self) {
+        self.pool.trim();
+    }
+
     /// Operations that the kernel has not finished.
     pub(crate) fn in_flight(&self) -> usize {
         self.slots.len()

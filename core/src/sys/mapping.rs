@@ -30,6 +30,15 @@ impl Mapping {
         // SAFETY: just checked.
         unsafe { self.start.add(offset) }
     }
+
+    /// Gives the memory behind some whole pages back to the system; they read as zeros from now on.
+    pub(super) fn discard(&self, offset: usize, len: usize) {
+        assert!(offset <= self.len && len <= self.len - offset, "pages inside of the mapping");
+        let start = self.at(offset).as_ptr().cast();
+        // SAFETY: the pages lie inside of this private mapping, which stays mapped. A refusal changes
+        // nothing.
+        unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) };
+    }
 }
 
 impl Drop for Mapping {
