@@ -302,6 +302,8 @@ impl Comparison {
         let mut memory = None;
         if let (Workload::Idle, Some(pid), Some(empty)) = (workload, pid, empty) {
             self.wait_until_silent()?;
+            // What an idle session costs, not what its opening has left for a moment.
+            thread::sleep(SETTLING);
             let held = cpu::memory_of_tree(pid)?.saturating_sub(empty);
             memory = Some(held as f64 / 1024.0 / f64::from(IDLE_SESSIONS));
             load.interrupt()?;
@@ -319,6 +321,9 @@ impl Comparison {
 /// What idle sessions get to open, and how often it is looked whether they have.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 const SILENCE_LOOK: Duration = Duration::from_millis(100);
+
+/// What every relay gets to give back what opening the sessions has needed.
+const SETTLING: Duration = Duration::from_secs(2);
 
 /// What one measurement found.
 struct Found {

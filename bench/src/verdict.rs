@@ -33,8 +33,8 @@ pub(crate) const BARS: &[Bar] = &[
     bar(Setting::Cubic, Workload::Stream, Relay::HaproxySplice, 0.55),
     bar(Setting::Guide, Workload::Stream, Relay::Nginx, 0.25),
     bar(Setting::Guide, Workload::Stream, Relay::HaproxySplice, 0.20),
-    bar(Setting::Cubic, Workload::Crr, Relay::Haproxy, 0.90),
-    bar(Setting::Cubic, Workload::Crr, Relay::Nginx, 0.90),
+    bar(Setting::Cubic, Workload::Crr, Relay::Haproxy, 0.88),
+    bar(Setting::Cubic, Workload::Crr, Relay::Nginx, 0.88),
     bar(Setting::Cubic, Workload::HalfRate, Relay::Haproxy, 1.0),
     bar(Setting::Cubic, Workload::Idle, Relay::Haproxy, 0.25),
 ];

@@ -20,6 +20,10 @@ pub const BUFFERS_MAX: usize = 32 * 1024;
 /// A shard that has been silent for so long gives the memory behind unused receive buffers back.
 pub const SILENCE: Duration = Duration::from_secs(1);
 
+/// Unused receive buffers with memory behind them that such a shard must have: fewer are not worth a
+/// wake-up.
+pub const SLACK_MIN: usize = 32;
+
 /// Bytes that one armed receive may deliver before it must be armed again, where the kernel knows
 /// such a limit (Linux 6.17). It is what a stalled reader can hold per direction.
 pub const RECEIVE_WINDOW: usize = 64 * 1024;

@@ -1,5 +1,6 @@
 //! Many sessions: at once, one after the other, and fairly spread over shards.
 
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::thread;
 
@@ -9,10 +10,12 @@ use crate::harness::echo::Echo;
 use crate::harness::{heavy, wait_until};
 
 #[test]
-fn five_thousand_sessions_at_once_cost_four_kibibytes_each() {
+fn five_thousand_sessions_in_a_burst_cost_one_kibibyte_and_a_half_each() {
     let _alone = heavy();
     const SESSIONS: usize = 5000;
-    const BYTES_MAX: u64 = 4096;
+    // 1.0 KiB without an access log and on one shard. On epoll every shard has a table by descriptor.
+    let is_epoll = std::env::var("RINGLANE_IT_DRIVER").is_ok_and(|driver| driver == "epoll");
+    let bytes_max = if is_epoll { 2048 } else { 1536 };
     let echo = Echo::start();
     let ringlane = Setup::to(&[echo.address]).start();
     let (address, process) = (ringlane.address(), ringlane.process());
@@ -21,12 +24,17 @@ fn five_thousand_sessions_at_once_cost_four_kibibytes_each() {
     let descriptors = ringlane.descriptors_at_rest();
     let before = process.resident();
 
-    let mut sessions: Vec<TcpStream> = (0..SESSIONS).map(|_| session(address)).collect();
-    let growth = process.resident().saturating_sub(before);
-    println!("{} bytes of memory per idle session", growth / SESSIONS as u64);
+    // All open before the first byte, so that many openings are under way together: what they need
+    // must not stay. The first bytes come all at once, too.
+    let mut sessions: Vec<TcpStream> = (0..SESSIONS).map(|_| connect(address)).collect();
+    sessions.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
+    sessions.iter_mut().for_each(|client| client.read_exact(&mut [0]).unwrap());
     assert_eq!(ringlane.live(), SESSIONS as u64);
+    // The memory of buffers that the burst has used goes back after a moment of silence.
+    let each = || process.resident().saturating_sub(before) / SESSIONS as u64;
+    wait_until("an idle session to cost no more", || each() <= bytes_max);
+    println!("{} bytes of memory per idle session", each());
     assert!(process.descriptors() >= descriptors + 2 * SESSIONS);
-    assert!(growth / SESSIONS as u64 <= BYTES_MAX, "{growth} bytes for {SESSIONS} sessions");
 
     sessions.iter_mut().for_each(|client| round_trip(client, b"still there"));
     drop(sessions);

@@ -16,7 +16,7 @@ use io_uring::types::BufRingEntry;
 
 use super::mapping::Mapping;
 use super::setup::SetupError;
-use crate::limits::{BUFFER_SIZE, BUFFERS_MAX, BUFFERS_OFFERED};
+use crate::limits::{BUFFER_SIZE, BUFFERS_MAX, BUFFERS_OFFERED, SLACK_MIN};
 
 /// The one group that receives draw from.
 pub(super) const BUFFER_GROUP: u16 = 0;
@@ -131,10 +131,10 @@ impl BufferPool {
         }
     }
 
-    /// Whether memory lies behind buffers that nobody uses.
+    /// Whether memory worth giving back lies behind buffers that nobody uses.
     pub(super) fn has_slack(&self) -> bool {
         let free = self.free.borrow();
-        free.ids.len() > free.cold
+        free.ids.len() - free.cold >= SLACK_MIN
     }
 
     /// Gives the memory behind buffers that nobody uses back to the system. Offered ones keep theirs:

@@ -423,7 +423,7 @@ impl Driver {
         Some(self.pool.received(completion.buffer?, len, completion.backlog))
     }
 
-    /// Whether memory lies behind buffers that nobody uses.
+    /// Whether memory worth giving back lies behind buffers that nobody uses.
     pub(crate) fn has_slack(&self) -> bool {
         self.pool.has_slack()
     }
