@@ -8,7 +8,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::unistd::gettid;
 use ringlane_core::counters::ShardCounters;
@@ -59,6 +59,8 @@ pub struct Running {
     /// How much later than it was due the control thread came to something, once a second.
     pub(super) control_lag: Timings,
     started_at: Instant,
+    /// The same by the clock on the wall.
+    pub(super) started_on: SystemTime,
     stage: AtomicU8,
     asked_to_drain: Notify,
 }
@@ -119,6 +121,7 @@ impl Running {
             control_ticked_ms: AtomicU64::new(0),
             log_records_lost: AtomicU64::new(0),
             started_at: Instant::now(),
+            started_on: SystemTime::now(),
             stage: AtomicU8::new(Stage::Starting as u8),
             asked_to_drain: Notify::new(),
         })
@@ -137,7 +140,7 @@ impl Running {
 
     /// The calling thread is that of a shard, or, without one, the control thread.
     pub(super) fn i_am(&self, shard: Option<usize>) {
-        let index = shard.unwrap_or(self.shards());
+        let index = shard.unwrap_or_else(|| self.shards());
         self.threads[index].store(gettid().as_raw(), Ordering::Relaxed);
     }
 

@@ -173,6 +173,8 @@ fn ends_waits_and_what_the_machine_gives_are_counted() {
     let control = metrics["ringlane_control_cpu_seconds_total"];
     assert!(shards > 0.0 && control > 0.0, "{metrics:#?}");
     assert!(shards + control <= metrics["process_cpu_seconds_total"] + 0.01);
+    let start = "process_start_time_seconds";
+    assert_eq!(metrics[start], ringlane.metrics()[start], "another time would be a restart");
     let open = metrics["process_open_fds"];
     assert!(open >= 4.0 && open <= metrics["process_max_fds"], "{open}");
     ringlane.end();

@@ -6,7 +6,7 @@
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::time::{ClockId, clock_gettime};
@@ -23,7 +23,7 @@ pub(super) fn cpu_seconds() -> Option<f64> {
 
 /// CPU time of a shard's thread, or, without one, of the control thread, seconds.
 pub(super) fn thread_cpu_seconds(running: &Running, shard: Option<usize>) -> Option<f64> {
-    let index = shard.unwrap_or(running.shards());
+    let index = shard.unwrap_or_else(|| running.shards());
     let thread = running.threads.get(index)?.load(Ordering::Relaxed);
     // The clock of a thread as pthread_getcpuclockid(3) makes its number: the thread's number
     // inverted, then "of a thread" (4) and "the scheduler's time" (2).
@@ -57,12 +57,10 @@ pub(super) fn max_fds() -> Option<u64> {
     getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
 }
 
-/// When the process started, seconds since 1970.
+/// When the process started, seconds since 1970: the same at every scrape, whatever the clock does
+/// meanwhile, since a change of it counts as a restart.
 pub(super) fn start_time(running: &Running) -> Option<f64> {
-    let started = SystemTime::now().checked_sub(running.uptime())?;
-    // To the hundredth, as the kernel knows it: the difference of two clocks is not the same twice.
-    let hundredths = started.duration_since(UNIX_EPOCH).ok()?.as_millis() / 10;
-    Some(hundredths as f64 / 100.0)
+    Some(running.started_on.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
 }
 
 /// The ports that the kernel draws the source ports of connections from.
