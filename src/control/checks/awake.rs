@@ -59,10 +59,9 @@ pub(super) async fn within<F: Future>(limit: Duration, work: F) -> Ended<F::Outp
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
+    use std::sync::mpsc;
 
     use tokio::runtime::Builder;
-    use tokio::time::sleep;
 
     use super::*;
 
@@ -72,12 +71,13 @@ mod tests {
 
     #[test]
     fn a_pause_takes_nothing_from_the_limit() {
-        // The thread sleeps, as all threads of a process do that is stopped; then two more turns of
-        // the loop are needed.
+        // The thread is held up, as all threads of a process are that is stopped; then two more turns
+        // of the loop are needed.
         let away = async {
-            thread::sleep(3 * LATE);
-            sleep(Duration::from_millis(1)).await;
-            sleep(Duration::from_millis(1)).await;
+            let (_open, silent) = mpsc::channel::<()>();
+            assert!(silent.recv_timeout(3 * LATE).is_err());
+            sleep_until(Instant::now() + Duration::from_millis(1)).await;
+            sleep_until(Instant::now() + Duration::from_millis(1)).await;
         };
         let ended = run(within(LATE, away));
         assert!(ended.outcome.is_some() && ended.paused);
