@@ -4,8 +4,9 @@
 //! is left; when all have failed the session waits a moment for another to come up and then begins
 //! again, in line with all others where there is a queue, else for as long as the connect timeout
 //! lasts. With `race_after` a second server is tried beside one that is slow to
-//! accept; the first to accept gets the session. Errors of this machine (descriptors, ports, memory,
-//! options that the kernel refuses) end the session and are not held against a server.
+//! accept; the first to accept gets the session. A server that this machine has no port or route left
+//! for, or whose socket options the kernel refuses, is passed over and not held against the server; if
+//! no other is left, or descriptors or memory ran out, the session ends.
 
 use std::io;
 use std::net::SocketAddr;
@@ -26,6 +27,10 @@ use crate::waiting::{Left, Waiting};
 
 /// Attempts that a session makes in all, as HAProxy's default `retries 3`.
 const CONNECT_ATTEMPTS: u32 = 4;
+
+/// Servers that a session passes over since this machine can't connect to them: more would only
+/// confirm it. Then the session ends (`RC`).
+const PASSED_OVER_MAX: u32 = 64;
 
 /// Times that a session chooses anew since the server that it chose has become full.
 const TAKE_ATTEMPTS: usize = 8;
@@ -56,28 +61,37 @@ async fn connect_in_turn(
     let mut id = queue::occupy(account, waiting).await?;
     account.phase = Phase::Connect;
     let until = shard.reactor.now() + timeout;
+    // Attempts that reached a server and failed, and why the last one did.
+    let (mut failed, mut last_cause) = (0, None);
+    let mut passed_over = 0;
     loop {
         let race_after = shard.snapshot.backend(account.route().0).race_after;
         let outcome = match race_after {
             None => attempt_one(&shard, id, (account.client(), timeout), waiting).await,
             Some(after) => shard.reactor.brief(race(account, id, (timeout, after), waiting)).await,
         };
-        let cause = match outcome {
+        match outcome {
             Ok(server) => {
                 account.connected();
                 return Ok(server);
             }
-            Err(Failure::Ours) => Cause::Resource,
-            Err(Failure::Server(cause)) => cause,
-        };
+            Err(Failure::Exhausted) => {
+                account.failed(id);
+                return Err(Close::connect(Cause::Resource));
+            }
+            Err(Failure::Impossible) => passed_over += 1,
+            Err(Failure::Server(cause)) => (failed, last_cause) = (failed + 1, Some(cause)),
+        }
         account.failed(id);
         tried.push(id);
-        if cause == Cause::Resource || account.retries + 1 == CONNECT_ATTEMPTS {
-            return Err(Close::connect(cause));
+        if failed == CONNECT_ATTEMPTS || passed_over == PASSED_OVER_MAX {
+            return Err(Close::connect(last_cause.unwrap_or(Cause::Resource)));
         }
         id = match take(account, &tried) {
             Some(id) => id,
             None => {
+                // This machine can't connect to any.
+                let cause = last_cause.ok_or(Close::connect(Cause::Resource))?;
                 // Boxed, as most sessions never get here.
                 let again = begin_again(account, &tried, (cause, until), waiting);
                 let id = Box::pin(again).await?;
@@ -121,8 +135,10 @@ async fn begin_again(
 enum Failure {
     /// The server refused, or did not answer in time.
     Server(Cause),
-    /// This machine can't make the connection.
-    Ours,
+    /// This machine ran out of descriptors or memory: no other server would help.
+    Exhausted,
+    /// This machine has no port or route left towards the server, or refuses what is configured.
+    Impossible,
 }
 
 /// Connects to the server that the account occupies, or to another one that it then occupies, if that
@@ -223,9 +239,13 @@ async fn attempt_one(
             counters.sessions.add(1);
             return Ok(stream);
         }
-        Ok(Err(error)) if is_exhausted(&error) || is_ours(&error) => {
+        Ok(Err(error)) if is_exhausted(&error) => {
             counters.connects_impossible.add(1);
-            return Err(Failure::Ours);
+            return Err(Failure::Exhausted);
+        }
+        Ok(Err(error)) if is_ours(&error) => {
+            counters.connects_impossible.add(1);
+            return Err(Failure::Impossible);
         }
         Ok(Err(_)) => Cause::Server,
         Err(Elapsed) => {
@@ -304,11 +324,12 @@ fn choose(shard: &Shard, account: &Account, tried: &[ServerId]) -> Option<Server
     Some(id_of(assigned.server))
 }
 
-/// Whether an error says that this machine has no source address or port left for a connection, or
-/// refuses what the configuration tells its socket.
+/// Whether an error says that this machine has no source address, port or route left for a connection,
+/// or refuses what the configuration tells its socket. An unreachable host is none of them: a server
+/// whose machine is off is reported like that.
 fn is_ours(error: &io::Error) -> bool {
-    is_refusal(error)
-        || matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, NetworkUnreachable};
+    is_refusal(error) || matches!(error.kind(), AddrInUse | AddrNotAvailable | NetworkUnreachable)
 }
 
 /// Whether an error says that this machine ran out of something.

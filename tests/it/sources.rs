@@ -8,9 +8,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
 use nix::unistd::Uid;
 
-use crate::harness::balancer::Setup;
+use crate::harness::balancer::{Ringlane, Setup};
 use crate::harness::client::{
-    connect, connect_fast, connect_from, round_trip, session, try_round_trip,
+    connect, connect_fast, connect_from, greeting, round_trip, session, try_round_trip,
 };
 use crate::harness::echo::Echo;
 use crate::harness::namespace::{self, tcp_counter};
@@ -167,6 +167,48 @@ fn a_source_address_that_goes_is_counted_and_said_once() {
         assert_eq!(ringlane.metrics()[metric], 3.0);
         let said = ringlane.end();
         assert_eq!(said.iter().filter(|line| line.contains(why)).count(), 1, "{said:#?}");
+    });
+}
+
+/// Sessions that stay, at these two servers, of which the first is preferred.
+fn two_servers(there: &Echo, other: &Echo, backend: &str) -> Ringlane {
+    let setup = Setup::to(&[there.address, other.address]).backend("balance = \"first\"");
+    setup.backend(backend).start()
+}
+
+#[test]
+fn a_server_without_a_free_port_is_passed_over_until_none_is_left() {
+    namespace::inside(|| {
+        // The kernel draws from its own range, and shards from others.
+        namespace::set("ipv4/ip_local_port_range", "40000 60000");
+        for ports in ["41000-41000", "21000-21000"] {
+            let (first, second) = (Echo::greeting('a'), Echo::greeting('b'));
+            let ringlane = two_servers(&first, &second, &format!("source_ports = {ports:?}"));
+            let mut clients = [(); 2].map(|()| connect(ringlane.address()));
+            let mut greeted = |nth: usize| greeting(&mut clients[nth]).unwrap();
+            assert_eq!((greeted(0), greeted(1)), ('a', 'b'), "{ports}");
+            assert!(greeting(&mut connect(ringlane.address())).is_err());
+            assert_eq!(ringlane.log(1)[0]["close"], "RC");
+            assert_eq!(ringlane.servers("connects_impossible"), [2, 1]);
+            assert_eq!(ringlane.servers("connects_failed"), [0, 0]);
+            drop(clients);
+            ringlane.end();
+        }
+    });
+}
+
+#[test]
+fn a_server_without_a_route_is_passed_over() {
+    namespace::inside(|| {
+        let (nowhere, echo) = (Ipv4Addr::new(198, 51, 100, 7), Echo::greeting('b'));
+        let setup = Setup::to(&[(nowhere, 5432).into(), echo.address]);
+        let ringlane = setup.backend("balance = \"first\"").start();
+        for nth in 1..=3 {
+            assert_eq!(greeting(&mut connect(ringlane.address())).unwrap(), 'b');
+            assert_eq!(ringlane.servers("connects_impossible"), [nth, 0]);
+        }
+        assert_eq!(ringlane.servers("connects_failed"), [0, 0]);
+        ringlane.end();
     });
 }
 
