@@ -20,6 +20,8 @@ const DRAINED_PER_SECOND: u32 = 50;
 pub(crate) struct Endings {
     said: Cell<u32>,
     words: RefCell<Vec<Word>>,
+    /// The shard stops: every session ends.
+    stopped: Cell<bool>,
 }
 
 /// The last word on a server's sessions of some frontends.
@@ -39,6 +41,8 @@ struct Word {
 /// What is meant for a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Verdict {
+    /// The shard stops: it ends now, as well as it can be ended.
+    Stopped,
     /// It ends now.
     Fenced(Reason),
     /// It ends when it is idle, and not before this time.
@@ -49,6 +53,12 @@ impl Endings {
     /// Words so far: what a session that begins now keeps.
     pub(crate) fn said(&self) -> u32 {
         self.said.get()
+    }
+
+    /// Every session ends now.
+    pub(crate) fn stop(&self) {
+        self.said.set(self.said.get().wrapping_add(1));
+        self.stopped.set(true);
     }
 
     /// A word on a server that has so many sessions.
@@ -79,6 +89,9 @@ impl Endings {
         if self.said.get() == begun {
             return None;
         }
+        if self.stopped.get() {
+            return Some(Verdict::Stopped);
+        }
         let words = self.words.borrow();
         let meant = words.iter().filter(|word| {
             word.server == server
@@ -94,7 +107,7 @@ impl Endings {
             }
         });
         verdicts.min_by_key(|verdict| match verdict {
-            Verdict::Fenced(_) => None,
+            Verdict::Stopped | Verdict::Fenced(_) => None,
             Verdict::Drained(at, _) => Some(*at),
         })
     }

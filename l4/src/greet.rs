@@ -155,7 +155,13 @@ impl Ear<'_, '_> {
                 First::Ssl => {
                     // The client can send nothing more before it is answered.
                     let waiting = Waiting::new(self.receiver, false);
-                    let reached = reach(self.account, &waiting).await?;
+                    let reached = match reach(self.account, &waiting).await {
+                        Ok(reached) => reached,
+                        Err(close) => {
+                            tell_postgres(self.account, self.client(), close);
+                            return Err(close);
+                        }
+                    };
                     let offers = ask_for_tls(self.account, &reached, &waiting).await?;
                     if offers {
                         self.answer(len, postgres::OFFERED)?;
@@ -227,6 +233,14 @@ impl Ear<'_, '_> {
         }
         REFUSED
     }
+}
+
+/// Tells a client of PostgreSQL, which waits for an answer in clear text, why there is no server for
+/// its session.
+pub(crate) fn tell_postgres(account: &Account, client: &Stream, close: Close) {
+    let Some(why) = postgres::unavailable(close, account.reason, account.route().1) else { return };
+    // cannot_connect_now, as from a server that starts or stops: drivers try again, or elsewhere.
+    let _ = client.send_few(&postgres::error("57P03", why));
 }
 
 /// Passes a greeting on to the server that was chosen.

@@ -282,7 +282,7 @@ pub(crate) enum End {
     Broken(Broken),
     /// A side was silent for too long.
     Silent(Cause),
-    /// It was idle and its server is drained.
+    /// It was idle and its server is drained, or the shard stops.
     Drained(Reason),
     /// Its server is not what it was.
     Fenced {
@@ -328,6 +328,10 @@ impl<'a> Relay<'a> {
             // Before anything more passes.
             let told = self.tell(why);
             return Poll::Ready(Err(End::Fenced { told, why }));
+        }
+        if verdict == Some(Verdict::Stopped) {
+            self.tell(Reason::Stopped);
+            return Poll::Ready(Err(End::Drained(Reason::Stopped)));
         }
         if self.broken.is_none()
             && let Err(Broken(side)) = self.poll_ways(cx)

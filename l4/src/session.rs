@@ -250,7 +250,16 @@ async fn open_by_greeting<'a>(
     let waiting = Waiting::new(&receiver, !greeted.bytes.is_empty());
     let server = match greeted.server.take() {
         Some(server) => server,
-        None => reach(account, &waiting).await?,
+        None => match reach(account, &waiting).await {
+            Ok(server) => server,
+            Err(close) => {
+                // One whose startup message was read.
+                if greeted.tracker.is_some() {
+                    greet::tell_postgres(account, client, close);
+                }
+                return Err(close);
+            }
+        },
     };
     greet::pass_on(account, &server, &greeted, &waiting).await?;
     let mirror = Mirror::begin(account, client, &greeted.bytes);

@@ -191,9 +191,13 @@ impl Shard {
                     self.drain_until.set(Some(self.reactor.now() + time));
                     self.drain.raise();
                 }
-                First::Left(Message::Stop) | First::Right(()) => return,
+                First::Left(Message::Stop) | First::Right(()) => break,
             }
         }
+        // Clients that can be told why their session ends are; then all that is left is dropped.
+        self.endings.stop();
+        self.reactor.wake_everyone();
+        self.reactor.yield_now().await;
     }
 
     /// Resolves when a drain is over: no listener and no session left, or no time.

@@ -23,6 +23,7 @@ mod drains;
 mod endings;
 mod events;
 mod failover;
+mod farewells;
 mod first_steps;
 mod greetings;
 mod half_closed;

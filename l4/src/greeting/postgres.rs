@@ -7,6 +7,8 @@
 
 use std::ops::RangeInclusive;
 
+use ringlane_core::close::{Cause, Close, Phase};
+use ringlane_core::health::RoleWanted;
 use ringlane_core::reason::Reason;
 
 use super::Progress;
@@ -148,6 +150,30 @@ pub fn farewell(why: Reason) -> String {
         _ => "its server has changed",
     };
     format!("terminating connection: {what}")
+}
+
+/// What a client reads when no server was found for its session; nothing if it, or an order, ended it.
+pub fn unavailable(close: Close, reason: Option<Reason>, role: RoleWanted) -> Option<&'static str> {
+    let is_one_open = reason != Some(Reason::NoServer);
+    Some(match (close.cause, close.phase, role) {
+        (Cause::Refused, Phase::Queue, _) => {
+            "all servers are at their limit of connections, and too many clients wait already"
+        }
+        (Cause::ServerTimeout, Phase::Queue, _) => {
+            "no server had room for another connection in time"
+        }
+        (Cause::Server, _, RoleWanted::Primary) if !is_one_open => {
+            "no primary server is available at the moment"
+        }
+        (Cause::Server, _, RoleWanted::Replica) if !is_one_open => {
+            "no replica server is available at the moment"
+        }
+        (Cause::Server, _, _) if !is_one_open => "no server is available at the moment",
+        (Cause::Server, _, _) => "no server accepts connections at the moment",
+        (Cause::ServerTimeout, _, _) => "no server answered in time",
+        (Cause::Resource, _, _) => "the load balancer has run out of resources",
+        _ => return None,
+    })
 }
 
 /// Splits one direction into messages: type, length, body.
