@@ -9,7 +9,7 @@ mod table;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config;
 use request::{Place, ask};
@@ -40,7 +40,7 @@ enum Command {
     },
     /// Take a server out, put it back, or change its weight.
     Server {
-        /// BACKEND/SERVER, as in the status.
+        /// BACKEND/SERVER, as in the status; either name may have slashes.
         #[arg(value_name = "BACKEND/SERVER")]
         name: String,
         #[command(subcommand)]
@@ -75,24 +75,73 @@ pub fn run(ctl: Ctl) -> Result<String, String> {
             if json {
                 return Ok(page);
             }
-            let page: Value = serde_json::from_str(&page)
-                .map_err(|error| format!("{place} answers with no status: {error}"))?;
-            Ok(table::status(&page))
+            Ok(table::status(&parsed(&place, &page)?))
         }
         Command::Server { name, order } => {
-            let Some((backend, server)) = name.split_once('/') else {
-                return Err(format!("\"{name}\" names no server: write BACKEND/SERVER"));
+            let (backend, server) = match splits(&name)[..] {
+                [] => return Err(format!("\"{name}\" names no server: write BACKEND/SERVER")),
+                [(backend, server)] => (backend, server),
+                // Names may have slashes, too: the status says which of them it is.
+                ref splits => {
+                    let page = ask(&place, "GET", "/status", "")?;
+                    choose(&name, splits, &parsed(&place, &page)?)?
+                }
             };
             let body = match order {
-                Order::Ready => json!({ "state": "ready" }),
-                Order::Drain => json!({ "state": "drain" }),
-                Order::Maint => json!({ "state": "maint" }),
-                Order::Weight { weight } => json!({ "weight": weight }),
+                Order::Ready => serde_json::json!({ "state": "ready" }),
+                Order::Drain => serde_json::json!({ "state": "drain" }),
+                Order::Maint => serde_json::json!({ "state": "maint" }),
+                Order::Weight { weight } => serde_json::json!({ "weight": weight }),
             };
             let path = format!("/v1/backends/{}/servers/{}", escaped(backend), escaped(server));
             ask(&place, "POST", &path, &body.to_string())?;
             Ok(format!("{name}: done\n"))
         }
+    }
+}
+
+/// What is in an answer.
+fn parsed(place: &Place, page: &str) -> Result<Value, String> {
+    serde_json::from_str(page).map_err(|error| {
+        format!("{place} answers with something that is no status of a balancer ({error})")
+    })
+}
+
+/// Every way to read `BACKEND/SERVER`.
+fn splits(name: &str) -> Vec<(&str, &str)> {
+    let slashes = name.match_indices('/').map(|(at, _)| (&name[..at], &name[at + 1..]));
+    slashes.filter(|(backend, server)| !backend.is_empty() && !server.is_empty()).collect()
+}
+
+/// The one way to read `name` that a status knows.
+fn choose<'a>(
+    name: &str,
+    splits: &[(&'a str, &'a str)],
+    status: &Value,
+) -> Result<(&'a str, &'a str), String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let backends = list(&status["backends"]);
+    let exists = |(backend, server): &&(&str, &str)| {
+        backends
+            .iter()
+            .filter(|found| found["name"] == *backend)
+            .any(|found| list(&found["servers"]).iter().any(|found| found["name"] == *server))
+    };
+    let found: Vec<_> = splits.iter().filter(exists).collect();
+    match found[..] {
+        [one] => Ok(*one),
+        [] => {
+            Err(format!("there is no server \"{name}\": `ringlane ctl status` lists all of them"))
+        }
+        _ => Err(format!(
+            "\"{name}\" may be {}: order it with POST /v1/backends/BACKEND/servers/SERVER on the admin \
+             socket, a slash within a name written %2F",
+            found
+                .iter()
+                .map(|(backend, server)| format!("server \"{server}\" of backend \"{backend}\""))
+                .collect::<Vec<_>>()
+                .join(" or "),
+        )),
     }
 }
 
@@ -119,4 +168,33 @@ fn escaped(name: &str) -> String {
         _ => format!("%{byte:02X}"),
     };
     name.bytes().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_slashes_is_the_server_that_there_is() {
+        let server = |name: &str| serde_json::json!({ "name": name });
+        let backend = |name: &str, servers: &[&str]| {
+            let servers: Vec<Value> = servers.iter().map(|name| server(name)).collect();
+            serde_json::json!({ "name": name, "servers": servers })
+        };
+        let backends = [
+            backend("eu/db", &["s", "a/b", "x"]),
+            backend("eu", &["db/x", "c"]),
+            backend("/", &["/"]),
+        ];
+        let status = serde_json::json!({ "backends": backends });
+        let find = |name| choose(name, &splits(name), &status);
+        assert_eq!(find("eu/db/s"), Ok(("eu/db", "s")));
+        assert_eq!(find("eu/db/a/b"), Ok(("eu/db", "a/b")));
+        assert_eq!(find("///"), Ok(("/", "/")));
+        assert!(find("eu/db/none").unwrap_err().contains("there is no server"));
+        let both = find("eu/db/x").unwrap_err();
+        assert!(both.contains("server \"db/x\" of backend \"eu\" or server \"x\""), "{both}");
+        assert_eq!(splits("db/s"), [("db", "s")]);
+        assert!(splits("s").is_empty() && splits("/s").is_empty() && splits("db/").is_empty());
+    }
 }

@@ -18,12 +18,12 @@ use std::future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{ACCEPT, CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use tokio::sync::{Semaphore, oneshot};
@@ -37,11 +37,6 @@ use super::{metrics, status};
 use bound::Http;
 pub use bound::{BindError, Bound, bind};
 use connection::Bounded;
-
-/// Clients served at once on one socket; more wait in its queue.
-const CONNECTIONS_MAX: usize = 64;
-/// How long a client may neither send nor take anything.
-const IDLE_MAX: Duration = Duration::from_secs(30);
 
 const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before, after and during \
                      shutdown_delay\n  \
@@ -83,11 +78,21 @@ where
     let outcome = match listener {
         None => future::pending().await,
         Some(Err(error)) => Err(error),
-        Some(Ok(listener)) => axum::serve(Bounded::new(listener), router).await,
+        Some(Ok(listener)) => {
+            // A client that asks again connects again, so that nobody keeps a place for nothing.
+            let router = router.layer(map_response(close));
+            axum::serve(Bounded::new(listener), router).await
+        }
     };
     if let Err(error) = outcome {
         log::error(format_args!("admin API stopped: {error}; traffic is not affected"));
     }
+}
+
+/// Has the connection end with the answer.
+async fn close(mut response: Response) -> Response {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// What every socket has.

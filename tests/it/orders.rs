@@ -1,9 +1,12 @@
 //! `ringlane ctl`: operators look at a running balancer, take servers out and put them back.
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use crate::harness::balancer::{Ringlane, Setup, path_str};
+use crate::harness::balancer::{Ringlane, Setup, get_over_tcp, path_str};
 use crate::harness::client::{connect, greeting, round_trip, session, try_round_trip};
 use crate::harness::echo::Echo;
 use crate::harness::{pause, wait_until};
@@ -113,5 +116,56 @@ fn a_drained_session_ends_when_it_was_silent_for_as_long_as_configured() {
         try_round_trip(&mut client, b"hello").is_err()
     });
     assert_eq!(ringlane.log(1)[0]["close"], "KD");
+    ringlane.end();
+}
+
+/// Clients of the admin API that keep their places for as long as they may.
+fn occupy<S: Write>(connect: impl Fn() -> S, request: &[u8]) -> Vec<S> {
+    let occupant = |_| {
+        let mut stream = connect();
+        // One that gave its place up already can't be written to.
+        let _ = stream.write_all(request);
+        stream
+    };
+    (0..100).map(occupant).collect()
+}
+
+#[test]
+fn nobody_locks_an_operator_out_of_the_admin_socket() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address]).start();
+    let (socket, http) = (ringlane.admin_socket(), ringlane.admin_http());
+    for request in [
+        &b""[..],
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Drip: ",
+        b"POST /v1/backends/back/servers/s1 HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{",
+    ] {
+        let unix = occupy(|| UnixStream::connect(&socket).unwrap(), request);
+        let tcp = occupy(|| TcpStream::connect(http).unwrap(), request);
+        // The command gives up after ten seconds by itself.
+        ringlane.order("back/s1", "drain");
+        ringlane.order("back/s1", "ready");
+        assert!(ringlane.is_healthy());
+        assert!(get_over_tcp(http, "/healthz").0.contains(" 200 "));
+        assert!(get_over_tcp(http, "/metrics").0.contains(" 200 "));
+        drop((unix, tcp));
+    }
+    ringlane.end();
+}
+
+#[test]
+fn a_name_with_slashes_can_be_ordered() {
+    let echo = Echo::start();
+    let body = format!(
+        "[[frontend]]\nname = \"front\"\nbind = \"127.0.0.1:0\"\nbackend = \"eu/db\"\n\
+         [[backend]]\nname = \"eu/db\"\nserver = [{{ name = \"a/s\", address = \"{}\" }}]\n",
+        echo.address
+    );
+    let ringlane = Setup::of(&body).start();
+    ringlane.order("eu/db/a/s", "drain");
+    assert_eq!(ringlane.server_field(0, "/admin"), "drain");
+    let refusal = refused(&ringlane, &["server", "eu/db/none", "drain"]);
+    assert!(refusal.contains("there is no server \"eu/db/none\""), "{refusal}");
     ringlane.end();
 }

@@ -24,7 +24,7 @@ use crate::control::sockets::{FREE_WAIT, Problem, SocketFiles, make_room, when_f
 const BACKLOG: i32 = 128;
 
 /// The owner and the group may use the unix socket.
-const SOCKET_MODE: u32 = 0o660;
+pub(super) const SOCKET_MODE: u32 = 0o660;
 
 /// The sockets of the admin API, listening. A socket file is removed when this is dropped.
 #[derive(Debug, Default)]

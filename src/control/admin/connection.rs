@@ -1,29 +1,108 @@
-//! Admin clients within bounds: so many at once, each for as long as something moves.
+//! Admin clients within bounds: so many at once, each for so long, and the newest is always served.
 //!
-//! Not here: HTTP. The server library bounds neither, and its listener seam is where both fit.
+//! Not here: HTTP. The server library bounds neither, and its listener seam is where both fit. A
+//! connection carries one request (`Connection: close`). Invariants: it has got the first byte of its
+//! answer [`REQUEST_MAX`] after it was accepted, and the last [`ANSWER_MAX`] after that, or it is cut
+//! off, however it drips; when all places are taken, the client that has gone without an answer for
+//! longest gives its place to the next, so that nobody can lock out whoever asks at once.
 
+use std::collections::VecDeque;
 use std::future;
 use std::io::{self, ErrorKind};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::{CONNECTIONS_MAX, IDLE_MAX};
+/// Clients served at once on one socket.
+pub(super) const CONNECTIONS_MAX: usize = 64;
 
-/// A listener that accepts while it has places.
+/// The longest time from the accept to the first byte of the answer.
+const REQUEST_MAX: Duration = Duration::from_secs(10);
+
+/// The longest time from there to its last byte.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
+
+/// How long a client that is being answered keeps its place while others wait for one.
+const ANSWER_GRACE: Duration = Duration::from_secs(2);
+
+/// The pause between two looks for a client that can give its place up.
+const EVICT_STEP: Duration = Duration::from_millis(50);
+
+/// A listener that accepts while it has places, and makes some.
 pub(super) struct Bounded<L> {
     listener: L,
     places: Arc<Semaphore>,
+    /// Those that have a place, in the order in which they came; some have gone.
+    clients: VecDeque<Weak<Client>>,
+}
+
+/// What is known of a client from outside its connection.
+struct Client {
+    accepted: Instant,
+    /// It has got a part of its answer.
+    answered: AtomicBool,
+    evicted: AtomicBool,
+    /// Of the task that serves it.
+    waker: Mutex<Option<Waker>>,
 }
 
 impl<L> Bounded<L> {
     pub(super) fn new(listener: L) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS_MAX)) }
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        Self { listener, places, clients: VecDeque::new() }
+    }
+
+    /// A place, taken from another client if there is none.
+    async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            if self.places.available_permits() == 0 {
+                self.evict();
+            }
+            let place = Arc::clone(&self.places).acquire_owned();
+            if let Ok(place) = timeout(EVICT_STEP, place).await {
+                return place.ok();
+            }
+        }
+    }
+
+    /// Cuts the oldest client off that has no answer yet, or one that takes long to take it.
+    fn evict(&mut self) {
+        self.clients.retain(|client| client.strong_count() > 0);
+        let clients = || self.clients.iter().filter_map(Weak::upgrade);
+        if clients().any(|client| client.evicted.load(Ordering::Relaxed)) {
+            // Its place is about to be free.
+            return;
+        }
+        let unanswered = clients().find(|client| !client.answered.load(Ordering::Relaxed));
+        let slow = || clients().find(|client| client.accepted.elapsed() > ANSWER_GRACE);
+        if let Some(client) = unanswered.or_else(slow) {
+            client.evict();
+        }
+    }
+}
+
+impl Client {
+    fn evict(&self) {
+        self.evicted.store(true, Ordering::Relaxed);
+        if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            waker.wake();
+        }
+    }
+
+    /// Has the task woken that `cx` is of when it is evicted.
+    fn watch(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            None => *waker = Some(cx.waker().clone()),
+        }
     }
 }
 
@@ -32,12 +111,22 @@ impl<L: Listener> Listener for Bounded<L> {
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let Ok(place) = Arc::clone(&self.places).acquire_owned().await else {
+        // First the client, then its place: nobody gives a place up for a client that isn't there.
+        let (io, address) = self.listener.accept().await;
+        let Some(place) = self.place().await else {
             // Only a closed semaphore has no more places, and this one is never closed.
             return future::pending().await;
         };
-        let (io, address) = self.listener.accept().await;
-        (Connection { io, idle: Box::pin(sleep(IDLE_MAX)), _place: place }, address)
+        let client = Arc::new(Client {
+            accepted: Instant::now(),
+            answered: AtomicBool::new(false),
+            evicted: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        });
+        self.clients.retain(|client| client.strong_count() > 0);
+        self.clients.push_back(Arc::downgrade(&client));
+        let deadline = Box::pin(sleep(REQUEST_MAX));
+        (Connection { io, deadline, client, _place: place }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -45,25 +134,23 @@ impl<L: Listener> Listener for Bounded<L> {
     }
 }
 
-/// A client, its place, and the time when it has been silent for too long.
+/// A client, its place, and the time when it is cut off.
 pub(super) struct Connection<Io> {
     io: Io,
-    idle: Pin<Box<Sleep>>,
+    deadline: Pin<Box<Sleep>>,
+    client: Arc<Client>,
     _place: OwnedSemaphorePermit,
 }
 
 impl<Io> Connection<Io> {
-    /// Passes `outcome` on; one that waits ends when the idle time is over.
-    fn watched<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        outcome: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        if outcome.is_ready() {
-            self.idle.as_mut().reset(Instant::now() + IDLE_MAX);
-            return outcome;
+    /// Whether the connection is to end now.
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.client.watch(cx);
+        let is_over = self.deadline.as_mut().poll(cx).is_ready();
+        if is_over || self.client.evicted.load(Ordering::Relaxed) {
+            return Err(ErrorKind::TimedOut.into());
         }
-        self.idle.as_mut().poll(cx).map(|()| Err(ErrorKind::TimedOut.into()))
+        Ok(())
     }
 }
 
@@ -73,8 +160,8 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Connection<Io> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.io).poll_read(cx, buffer);
-        self.watched(cx, outcome)
+        self.check(cx)?;
+        Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 }
 
@@ -84,11 +171,15 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Connection<Io> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.io).poll_write(cx, bytes);
-        self.watched(cx, outcome)
+        self.check(cx)?;
+        if !self.client.answered.swap(true, Ordering::Relaxed) {
+            self.deadline.as_mut().reset(Instant::now() + ANSWER_MAX);
+        }
+        Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
