@@ -11,6 +11,7 @@ use crossbeam_utils::CachePadded;
 use crate::balance::{Turns, affinity};
 use crate::clients;
 use crate::health::{Orders, RoleWanted, WEIGHT_SCALE};
+use crate::hops::Hops;
 use crate::pace::Pace;
 use crate::queue::Queue;
 use crate::snapshot::{Backend, BackendId, Frontend, FrontendId, Server, ServerId, Snapshot};
@@ -36,6 +37,8 @@ pub struct Gauges {
     affinities: Vec<Option<affinity::Table>>,
     /// Whose turn it is in each backend, for each role that sessions may want.
     turns: Vec<[Turns; RoleWanted::COUNT]>,
+    /// Connections of this process to its own listeners.
+    pub hops: Hops,
     queues: Vec<Option<Queue>>,
     /// New connections per second of each frontend that has a limit.
     rates: Vec<Option<CachePadded<Pace>>>,
@@ -81,6 +84,7 @@ impl Gauges {
             connect_p95_us: AtomicU64::new(0),
             affinities: (0..).zip(&snapshot.backends).map(affinity).collect(),
             turns: (0..).zip(&snapshot.backends).map(turns).collect(),
+            hops: Hops::new(&snapshot.frontends),
             queues: snapshot.backends.iter().map(queue).collect(),
             rates: snapshot.frontends.iter().map(|frontend| frontend.rate.map(rate)).collect(),
             bandwidths: snapshot.backends.iter().map(bandwidth).collect(),
@@ -461,6 +465,7 @@ impl Gauges {
             connect_p95_us: AtomicU64::new(0),
             affinities: Vec::new(),
             turns: Vec::new(),
+            hops: Hops::new(&[]),
             queues: Vec::new(),
             rates: vec![None],
             bandwidths: Vec::new(),

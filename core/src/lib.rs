@@ -15,6 +15,7 @@ pub mod counters;
 pub mod gauges;
 pub mod health;
 pub mod histogram;
+pub mod hops;
 pub mod limits;
 #[cfg(all(loom, test))]
 mod loom_tests;

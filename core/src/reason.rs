@@ -43,6 +43,8 @@ pub enum Reason {
     NoTls,
     /// The client left without having sent a byte.
     Empty,
+    /// It has been to every frontend and was about to go to another one.
+    Loop,
 }
 
 impl Reason {
@@ -50,7 +52,7 @@ impl Reason {
     pub const ENDINGS: usize = Self::Lag as usize + 1;
 
     /// Every reason, in the order of the documentation.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Drained,
         Self::Maintenance,
         Self::Stopped,
@@ -68,6 +70,7 @@ impl Reason {
         Self::NoServer,
         Self::NoTls,
         Self::Empty,
+        Self::Loop,
     ];
 
     /// Its word in logs.
@@ -90,6 +93,7 @@ impl Reason {
             Self::NoServer => "no_server",
             Self::NoTls => "no_tls",
             Self::Empty => "empty",
+            Self::Loop => "loop",
         }
     }
 

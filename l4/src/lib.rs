@@ -22,6 +22,7 @@ mod proxy;
 mod pump;
 mod queue;
 mod relay;
+mod round;
 mod session;
 mod shard;
 mod splice;

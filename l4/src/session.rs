@@ -34,6 +34,7 @@ use crate::mirror::Mirror;
 use crate::proxy;
 use crate::pump::Broken;
 use crate::relay::{End, Relay, Side, Traffic};
+use crate::round;
 use crate::shard::Shard;
 use crate::throttle::Throttle;
 use crate::waiting::Waiting;
@@ -73,7 +74,7 @@ pub(crate) struct Account {
     accepted: Instant,
     accepted_unix_us: u64,
     /// The server that it occupies a place of.
-    server: Option<ServerId>,
+    pub(crate) server: Option<ServerId>,
     /// From accept to the server's answer, microseconds.
     connect_us: Option<u32>,
     pub(crate) retries: u32,
@@ -274,12 +275,15 @@ pub(crate) async fn reach(
     account: &mut Account,
     waiting: &Waiting<'_, '_>,
 ) -> Result<Stream, Close> {
+    let client = waiting.client();
+    round::stop_before_connecting(account, client)?;
     let server = connect(account, waiting).await?;
+    round::stop_after_connecting(account, client, &server)?;
     if let Some(send) = account.shard.snapshot.backend(account.backend).send_proxy {
         if matches!(send, SendProxy::V2(details) if details.unique_id) {
             account.give_unique_id();
         }
-        let header = proxy::header(send, account, waiting.client());
+        let header = proxy::header(send, account, client);
         // The connection is new, so there is room for a few bytes.
         if server.send_few(&header).ok() != Some(header.len()) {
             return Err(Close::connect(Cause::Server));

@@ -31,6 +31,9 @@ struct Hop {
     by: String,
 }
 
+/// The frontends that one server of a backend leads to, where its address stands, and its name.
+type Way = (Vec<usize>, Range<usize>, String);
+
 /// Records every chain that leads back to where it began. `own` are the addresses of this host.
 pub(super) fn refuse(
     root: &Table<'_>,
@@ -39,7 +42,7 @@ pub(super) fn refuse(
     own: &[IpAddr],
 ) {
     let listeners = Listeners::of(frontends, own);
-    let mut by_name: HashMap<&str, Vec<(Vec<usize>, Range<usize>, String)>> = HashMap::new();
+    let mut by_name: HashMap<&str, Vec<Way>> = HashMap::new();
     for backend in backends {
         let Some(name) = &backend.name else { continue };
         let ways = ways(backend).filter_map(|(addresses, span, by)| {
@@ -60,7 +63,7 @@ fn ways(backend: &Backend<'_>) -> impl Iterator<Item = (Vec<Address>, Range<usiz
         let span = server.table.value("address")?.span;
         let addresses = match server.place.as_ref()? {
             Where::Fixed(address) => vec![address.clone()],
-            Where::Named(Name::Addresses { name, port }) if name == "localhost" => {
+            Where::Named(Name::Addresses { name, port }) if is_localhost(name) => {
                 let local = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
                 local.map(|ip| Address::Inet(SocketAddr::new(ip, *port))).into()
             }
@@ -76,10 +79,12 @@ fn ways(backend: &Backend<'_>) -> impl Iterator<Item = (Vec<Address>, Range<usiz
     servers.chain(mirror)
 }
 
-fn hops(
-    frontend: &Frontend<'_>,
-    ways: &HashMap<&str, Vec<(Vec<usize>, Range<usize>, String)>>,
-) -> Vec<Hop> {
+/// Whether a name is that of this machine wherever it is asked for (RFC 6761, section 6.3).
+fn is_localhost(name: &str) -> bool {
+    name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
+}
+
+fn hops(frontend: &Frontend<'_>, ways: &HashMap<&str, Vec<Way>>) -> Vec<Hop> {
     let routed = frontend.routes.iter().map(|entry| entry.backend.as_ref());
     let mut names: Vec<&str> = std::iter::once(frontend.backend.as_ref())
         .chain(routed)
@@ -89,7 +94,7 @@ fn hops(
     names.sort_unstable();
     names.dedup();
     let ways = names.iter().filter_map(|name| ways.get(name)).flatten();
-    let each = |(to, span, by): &(Vec<usize>, Range<usize>, String)| {
+    let each = |(to, span, by): &Way| {
         let hop = |to: &usize| Hop { to: *to, span: span.clone(), by: by.clone() };
         to.iter().map(hop).collect::<Vec<_>>()
     };

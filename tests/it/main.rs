@@ -33,6 +33,7 @@ mod leavers;
 mod limits;
 mod logins;
 mod logs;
+mod loops;
 mod metrics;
 mod mirror;
 mod names;
