@@ -81,9 +81,9 @@ pub(crate) struct Account {
     /// What it takes of what its client may take.
     client_place: Option<Place>,
     bytes: Bytes,
-    /// How far it has come.
+    /// How far it has come, and what ended it there.
     pub(crate) phase: Phase,
-    close: Option<Close>,
+    cause: Option<Cause>,
     /// What lies behind the close code.
     pub(crate) reason: Option<Reason>,
 }
@@ -314,7 +314,7 @@ impl Account {
             client_place: None,
             bytes: Bytes::default(),
             phase: Phase::Request,
-            close: None,
+            cause: None,
             reason: None,
         }
     }
@@ -352,7 +352,7 @@ impl Account {
 
     /// The session has ended, and why.
     fn end(&mut self, close: Close) {
-        self.close = Some(close);
+        (self.cause, self.phase) = (Some(close.cause), close.phase);
     }
 
     /// The client is somebody else than whom the connection comes from, and has this place.
@@ -503,10 +503,11 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         // Nothing set the code: the shard was stopped and dropped the session where it stood.
-        let close = self.close.unwrap_or_else(|| {
+        let cause = self.cause.unwrap_or_else(|| {
             self.reason = Some(Reason::Stopped);
-            Close { cause: Cause::Killed, phase: self.phase }
+            Cause::Killed
         });
+        let close = Close { cause, phase: self.phase };
         self.has_waited();
         let duration = self.shard.reactor.now().saturating_duration_since(self.accepted);
         let counters = self.shard.counters();
