@@ -10,7 +10,6 @@ use std::thread;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-use super::bound::SOCKET_MODE;
 use super::connection::CONNECTIONS_MAX;
 use super::*;
 use crate::config::Admin;
