@@ -1,6 +1,7 @@
 //! The account of a finished session: what the access log is printed from.
 //!
-//! Fixed size, no strings: a shard fills it once, at the end, and pushes it into a bounded queue.
+//! A shard fills it once, at the end, and pushes it into a bounded queue. Of fixed size but for what
+//! the client asked for in its first message, which is bounded and there only where a log wants it.
 //! The root package's log thread turns it into text or JSON.
 
 use std::fmt;
@@ -9,6 +10,7 @@ use std::num::NonZeroU64;
 
 use crate::close::Close;
 use crate::reason::Reason;
+use crate::route::Said;
 use crate::snapshot::{BackendId, FrontendId, ServerId};
 
 /// Servers that a record names as tried in vain; further ones are only counted (`retries`).
@@ -31,8 +33,35 @@ impl fmt::Display for UniqueId {
     }
 }
 
+/// Bytes of a name that a record keeps at most.
+pub const NAME_MAX: usize = 255;
+
+/// What a client asked for in its first message.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Names {
+    /// The server name of TLS.
+    pub sni: Option<Box<str>>,
+    /// The user that logs in.
+    pub user: Option<Box<str>>,
+    /// The database that it opens.
+    pub database: Option<Box<str>>,
+}
+
+impl Names {
+    /// The names in a first message, cut to [`NAME_MAX`]; nothing if there are none.
+    pub fn of(said: &Said) -> Option<Box<Self>> {
+        let name = |name: &Option<String>| {
+            let name = name.as_deref().filter(|name| !name.is_empty())?;
+            Some(Box::from(&name[..name.floor_char_boundary(NAME_MAX)]))
+        };
+        let names =
+            Self { sni: name(&said.sni), user: name(&said.user), database: name(&said.database) };
+        (names != Self::default()).then(|| Box::new(names))
+    }
+}
+
 /// One finished session.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct SessionRecord {
     /// When it was accepted, microseconds since the Unix epoch.
     pub accepted_unix_us: u64,
@@ -62,10 +91,28 @@ pub struct SessionRecord {
     pub duration_us: u64,
     /// Connects that failed before one succeeded.
     pub retries: u32,
+    /// What its client asked for, if that was read and the log wants it.
+    pub names: Option<Box<Names>>,
     /// Why it ended.
     pub close: Close,
     /// What lies behind the close code, where that leaves it open.
     pub reason: Option<Reason>,
     /// The shard that served it.
     pub shard: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_bounded_and_absent_where_there_are_none() {
+        assert_eq!(Names::of(&Said::default()), None);
+        let empty = Said { user: Some(String::new()), ..Said::default() };
+        assert_eq!(Names::of(&empty), None);
+        let long = Said { user: Some("é".repeat(1000)), ..Said::default() };
+        let names = Names::of(&long).unwrap();
+        assert_eq!(names.user.unwrap().len(), NAME_MAX - 1, "no half letter");
+        assert_eq!((names.sni, names.database), (None, None));
+    }
 }

@@ -83,6 +83,8 @@ pub struct Frontend {
     pub accept_proxy: Option<AcceptProxy>,
     /// What its clients speak, as far as that is looked at.
     pub protocol: Protocol,
+    /// Whether the access log wants to know what they ask for in their first messages.
+    pub log_names: bool,
     /// Where sessions go by what their clients say first; the first that fits counts.
     pub routes: Vec<Route>,
     /// What becomes of a TLS client that names no server.
@@ -358,6 +360,7 @@ impl Default for Frontend {
             role: RoleWanted::default(),
             accept_proxy: None,
             protocol: Protocol::default(),
+            log_names: false,
             routes: Vec::new(),
             no_sni: Unrouted::default(),
             unmatched: Unrouted::default(),

@@ -114,6 +114,7 @@ fn log(shard: &Shard, frontend: FrontendId, client: SocketAddr, why: Reason) {
         queue_us: 0,
         duration_us: 0,
         retries: 0,
+        names: None,
         close: REFUSED,
         reason: Some(why),
         shard: u32::try_from(shard.reactor.shard()).unwrap_or(u32::MAX),

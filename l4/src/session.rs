@@ -17,7 +17,7 @@ use ringlane_core::health::{Ending, RoleWanted};
 use ringlane_core::limits::LAST_WORDS;
 use ringlane_core::reactor::{Receiver, Stream};
 use ringlane_core::reason::Reason;
-use ringlane_core::record::{SessionRecord, TRIED_MAX, UniqueId};
+use ringlane_core::record::{Names, SessionRecord, TRIED_MAX, UniqueId};
 use ringlane_core::route::Said;
 use ringlane_core::snapshot::{BackendId, Frontend, FrontendId, SendProxy, ServerId};
 use ringlane_core::sys::{Buffer, Socket};
@@ -93,6 +93,8 @@ pub(crate) struct Account {
 struct About {
     /// What its client said first, while a server is chosen by it.
     said: Option<Said>,
+    /// The same for the access log, if that wants it.
+    names: Option<Box<Names>>,
     /// What a proxy said of its client.
     proxied: Option<Proxied>,
     /// The number that its server was told.
@@ -108,7 +110,8 @@ struct About {
 impl About {
     /// Whether nothing of it will be asked for any more.
     fn is_empty(&self) -> bool {
-        self.proxied.is_none()
+        self.names.is_none()
+            && self.proxied.is_none()
             && self.unique_id.is_none()
             && self.tried[0].is_none()
             && self.waits_since.is_none()
@@ -340,7 +343,9 @@ impl Account {
         let route = route.map(|route| (route.backend, route.role));
         let frontend = self.frontend();
         (self.backend, self.role) = route.unwrap_or((frontend.backend, frontend.role));
-        self.about().said = Some(said);
+        let names = if self.frontend().log_names { Names::of(&said) } else { None };
+        let about = self.about();
+        (about.names, about.said) = (names, Some(said));
         route.is_some()
     }
 
@@ -476,9 +481,10 @@ impl Account {
             && self.connect_us.is_some()
     }
 
-    fn record(&self, close: Close, duration: Duration) -> SessionRecord {
+    fn record(&self, close: Close, duration: Duration, names: Option<Box<Names>>) -> SessionRecord {
         let about = self.about.as_ref();
         SessionRecord {
+            names,
             accepted_unix_us: self.accepted_unix_us,
             unique_id: self.unique_id(),
             client: self.client(),
@@ -509,6 +515,7 @@ impl Drop for Account {
         });
         let close = Close { cause, phase: self.phase };
         self.has_waited();
+        let names = self.about.as_mut().and_then(|about| about.names.take());
         let duration = self.shard.reactor.now().saturating_duration_since(self.accepted);
         let counters = self.shard.counters();
         counters.session_duration.record(micros(duration));
@@ -550,7 +557,7 @@ impl Drop for Account {
             }
         }
         if self.shard.snapshot.log_sessions
-            && self.shard.log.push(self.record(close, duration)).is_err()
+            && self.shard.log.push(self.record(close, duration, names)).is_err()
         {
             counters.log_dropped.add(1);
         }

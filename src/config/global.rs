@@ -11,10 +11,13 @@ use super::address;
 use super::lower::Claims;
 use super::machine::Wanted;
 use super::names::{self, Resolver};
-use super::report::Diagnostic;
+use super::report::{Diagnostic, quoted};
+use super::synonyms;
 use super::table::{At, Table};
 use super::words::Place;
-use super::{AccessLog, Admin, Driver, Global, Log, LogDestination, LogFormat, LogLevel, Shards};
+use super::{
+    AccessLog, Admin, Driver, Global, Log, LogDestination, LogField, LogFormat, LogLevel, Shards,
+};
 
 /// How long a drain waits where nothing is said.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -140,8 +143,41 @@ fn read_log(table: &Table<'_>) -> Log {
 fn read_access_log(table: &Table<'_>) -> AccessLog {
     let (format, destination) = (read_format(table), read_destination(table));
     let log_empty = table.boolean("log_empty").unwrap_or(true);
+    let fields = read_fields(table);
     table.refuse_unknown_keys();
-    AccessLog { format, destination, log_empty }
+    AccessLog { format, destination, log_empty, fields }
+}
+
+/// The fields of a line: those that are named, or all.
+fn read_fields(table: &Table<'_>) -> Vec<LogField> {
+    let Some(array) = table.value("fields") else { return LogField::ALL.to_vec() };
+    let mut fields = Vec::new();
+    for At { value: name, span } in table.strings("fields") {
+        let field = LogField::ALL.into_iter().find(|field| field.name() == name);
+        let why = match field {
+            Some(field) if fields.contains(&field) => format!("{} is there twice", quoted(name)),
+            Some(field) => {
+                fields.push(field);
+                continue;
+            }
+            None => format!("there is no field {}", quoted(name)),
+        };
+        let mut diagnostic = table.unusable("fields", span, &why);
+        if field.is_none() {
+            let names = LogField::ALL.map(LogField::name);
+            let plain = synonyms::plain(name);
+            diagnostic = diagnostic.hint(match synonyms::nearest(&plain, names.into_iter()) {
+                Some(near) => format!("did you mean {}?", quoted(near)),
+                None => format!("the fields are {}", synonyms::listed(&names)),
+            });
+        }
+        table.report(diagnostic);
+    }
+    if array.as_array().is_some_and(|array| array.is_empty()) {
+        let diagnostic = table.unusable("fields", array.span, "a line needs at least one field");
+        table.report(diagnostic);
+    }
+    fields
 }
 
 fn read_format(table: &Table<'_>) -> LogFormat {

@@ -10,7 +10,6 @@ use std::ops::Range;
 use ringlane_core::route::Route;
 use ringlane_core::snapshot::{self, Address, BackendId, ServerId, Snapshot};
 
-use super::Global;
 use super::address::Place;
 use super::backend::{Backend, Server};
 use super::frontend::Frontend;
@@ -19,6 +18,7 @@ use super::report::{Diagnostic, Sink, quoted};
 use super::route;
 use super::table::{At, Table};
 use super::words;
+use super::{Global, LogField};
 
 /// Names that a hint lists at most.
 const LISTED_MAX: usize = 5;
@@ -92,6 +92,11 @@ pub(super) fn snapshot(
     let sees_roles: Vec<bool> = backends.iter().map(|backend| backend.sees_roles).collect();
     let lookups = lower_backends(sink, backends, &mut snapshot);
     lower_frontends(sink, frontends, &mut snapshot, &sees_roles, claims);
+    let logged = global.access_log.iter().flat_map(|log| &log.fields);
+    let wants_names = logged.copied().any(LogField::is_of_the_first_message);
+    for frontend in &mut snapshot.frontends {
+        frontend.log_names = wants_names && frontend.protocol.begins_with_the_client();
+    }
     (snapshot, lookups)
 }
 

@@ -186,6 +186,106 @@ pub struct AccessLog {
     pub destination: LogDestination,
     /// Whether sessions whose client left without a byte get a line.
     pub log_empty: bool,
+    /// The fields of a line, in their order.
+    pub fields: Vec<LogField>,
+}
+
+/// A field of an access-log line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogField {
+    /// When the session was accepted.
+    Time,
+    /// The client's address and port.
+    Client,
+    /// Where it came in.
+    Frontend,
+    /// The backend that its route led to.
+    Backend,
+    /// The server that served it.
+    Server,
+    /// Bytes from the client.
+    BytesIn,
+    /// Bytes to the client.
+    BytesOut,
+    /// From accept to the server's answer.
+    ConnectUs,
+    /// From accept to the end.
+    DurationUs,
+    /// Connects that failed before one succeeded.
+    Retries,
+    /// The close code.
+    Close,
+    /// The shard that served it.
+    Shard,
+    /// The number that the server was told.
+    UniqueId,
+    /// What lies behind the close code.
+    Reason,
+    /// Time in the backend's queue.
+    QueueUs,
+    /// Servers whose connects failed.
+    Tried,
+    /// The server name of TLS.
+    Sni,
+    /// The user that logged in.
+    User,
+    /// The database that was opened.
+    Database,
+}
+
+impl LogField {
+    /// All of them, in the order of a line that nothing is configured for.
+    pub const ALL: [Self; 19] = [
+        Self::Time,
+        Self::Client,
+        Self::Frontend,
+        Self::Backend,
+        Self::Server,
+        Self::BytesIn,
+        Self::BytesOut,
+        Self::ConnectUs,
+        Self::DurationUs,
+        Self::Retries,
+        Self::Close,
+        Self::Shard,
+        Self::UniqueId,
+        Self::Reason,
+        Self::QueueUs,
+        Self::Tried,
+        Self::Sni,
+        Self::User,
+        Self::Database,
+    ];
+
+    /// Its name, in lines and in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Time => "time",
+            Self::Client => "client",
+            Self::Frontend => "frontend",
+            Self::Backend => "backend",
+            Self::Server => "server",
+            Self::BytesIn => "bytes_in",
+            Self::BytesOut => "bytes_out",
+            Self::ConnectUs => "connect_us",
+            Self::DurationUs => "duration_us",
+            Self::Retries => "retries",
+            Self::Close => "close",
+            Self::Shard => "shard",
+            Self::UniqueId => "unique_id",
+            Self::Reason => "reason",
+            Self::QueueUs => "queue_us",
+            Self::Tried => "tried",
+            Self::Sni => "sni",
+            Self::User => "user",
+            Self::Database => "database",
+        }
+    }
+
+    /// Whether it is known from the client's first message alone.
+    pub(crate) const fn is_of_the_first_message(self) -> bool {
+        matches!(self, Self::Sni | Self::User | Self::Database)
+    }
 }
 
 /// The shape of a log line.

@@ -118,6 +118,7 @@ impl Place {
                 ("format", "format = \"json\""),
                 ("to", "to = \"file:/var/log/ringlane.log\""),
                 ("log_empty", "log_empty = false"),
+                ("fields", "fields = [\"time\", \"client\", \"server\", \"close\"]"),
             ],
             Self::Log => &[
                 ("level", "level = \"info\""),

@@ -25,7 +25,8 @@ use super::Running;
 use super::log::{self, say};
 use super::notice::{Level, Notice};
 use super::sink::{Lost, Sink};
-use crate::config::{self, LogFormat};
+use crate::config;
+use line::Shape;
 
 /// Time between two sweeps. The queues have no wake-up, so that a push costs a shard nothing; they
 /// hold some hundred times what a shard finishes in this time.
@@ -69,7 +70,7 @@ pub fn start(
     let (living, alive) = mpsc::channel();
     let writer = Writer {
         running: Arc::clone(&running),
-        format: configured.format,
+        shape: Shape { format: configured.format, fields: configured.fields.clone() },
         log_empty: configured.log_empty,
         queues,
         orders: Arc::clone(&orders),
@@ -130,7 +131,7 @@ impl Drop for AccessLogThread {
 /// What the thread owns.
 struct Writer {
     running: Arc<Running>,
-    format: LogFormat,
+    shape: Shape,
     log_empty: bool,
     queues: Vec<Arc<ArrayQueue<SessionRecord>>>,
     orders: Arc<Orders>,
@@ -170,7 +171,7 @@ impl Writer {
                 if record.reason == Some(Reason::Empty) && !self.log_empty {
                     continue;
                 }
-                line::append(&mut self.batch, self.format, &record, &self.running.snapshot);
+                self.shape.append(&mut self.batch, &record, &self.running.snapshot);
                 if self.batch.len() >= BATCH {
                     self.flush();
                 }

@@ -46,6 +46,7 @@ fn a_client_has_so_many_sessions_on_all_shards_together_and_others_have_theirs()
     assert_eq!(ringlane.frontend("refused_too_many"), 5);
     let log = ringlane.log(5);
     assert!(log.iter().all(|record| record["close"] == "PR"), "{log:?}");
+    assert!(log.iter().all(|record| record["reason"] == "too_many"), "{log:?}");
     assert!(log[0]["client"].as_str().unwrap().starts_with("127.0.3.1:"), "{log:?}");
     drop(inside.pop());
     wait_until("the client to have room again", || try_session(CROWD, address).is_ok());

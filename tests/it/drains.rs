@@ -52,7 +52,8 @@ fn a_session_that_outlives_the_drain_is_cut_and_logged() {
     // Ended without its consent: as an end or as a reset.
     let _ = client.read(&mut [0]).map(|read| assert_eq!(read, 0));
     ringlane.assert_ended_well();
-    assert_eq!(ringlane.log(1)[0]["close"], "KD");
+    let record = &ringlane.log(1)[0];
+    assert_eq!((&record["close"], &record["reason"]), (&"KD".into(), &"stopped".into()));
 }
 
 #[test]

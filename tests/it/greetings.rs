@@ -108,6 +108,8 @@ fn a_client_that_names_no_server_or_an_unknown_one_is_told_so() {
     let log = ringlane.log(3);
     let codes: Vec<&str> = log.iter().filter_map(|record| record["close"].as_str()).collect();
     assert_eq!(codes.iter().filter(|code| **code == "PR").count(), 2, "{codes:?}");
+    let refused = log.iter().find(|record| record["sni"] == "b.lan").unwrap();
+    assert_eq!((&refused["reason"], &refused["backend"]), (&"unrouted".into(), &"rest".into()));
     ringlane.end();
 }
 

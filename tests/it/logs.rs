@@ -1,6 +1,7 @@
 //! The access log: what a line says, where it goes, and what a destination that blocks costs.
 
 use std::fs::{self, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
@@ -391,5 +392,69 @@ fn at_level_debug_each_check_that_fails_is_a_line() {
     assert_eq!((&changed["level"], &changed["server"]), (&"warning".into(), &"s1".into()));
     let failed: Value = serde_json::from_str(&ringlane.wait_for_word("\"check_failed\"")).unwrap();
     assert_eq!((&failed["level"], &failed["backend"]), (&"debug".into(), &"back".into()));
+    ringlane.end();
+}
+
+/// The first message of a client of PostgreSQL in clear text.
+fn startup(user: &str, database: &str) -> Vec<u8> {
+    let parameters = format!("user\0{user}\0database\0{database}\0\0");
+    let length = u32::try_from(8 + parameters.len()).unwrap();
+    [&length.to_be_bytes()[..], &[0, 3, 0, 0], parameters.as_bytes()].concat()
+}
+
+#[test]
+fn a_session_without_server_names_the_backend_of_its_route_and_who_asked() {
+    let echo = Echo::start();
+    let body = format!(
+        r#"
+        [[frontend]]
+        name = "front"
+        bind = "127.0.0.1:0"
+        protocol = "postgres"
+        backend = "back"
+        timeout = {{ connect = "500ms" }}
+        route = [{{ user = "eve", backend = "other" }}]
+        [[backend]]
+        name = "back"
+        server = [{{ name = "s1", address = "{}" }}]
+        [[backend]]
+        name = "other"
+        server = [{{ name = "o1", address = "{}" }}]
+        "#,
+        echo.address,
+        free_port()
+    );
+    let ringlane = Setup::of(&body).start();
+    // A database whose name would be fields and lines of its own.
+    let database = "d b\" close=-- \n{\"time\":1}\u{1b}[2K\u{202e}";
+    let mut client = connect(ringlane.address());
+    client.write_all(&startup("eve", database)).unwrap();
+    let record = &ringlane.log(1)[0];
+    for (field, expected) in [
+        ("backend", Value::from("other")),
+        ("server", Value::Null),
+        ("close", "SC".into()),
+        ("tried", vec!["o1"].into()),
+        ("user", "eve".into()),
+        ("database", database.into()),
+        ("sni", Value::Null),
+    ] {
+        assert_eq!(record[field], expected, "{field}: {record}");
+    }
+    let mut client = connect(ringlane.address());
+    client.write_all(&startup("ann", "app")).unwrap();
+    drop(client);
+    let record = &ringlane.log(2)[1];
+    assert_eq!((&record["backend"], &record["user"]), (&"back".into(), &"ann".into()));
+    ringlane.end();
+}
+
+#[test]
+fn a_line_has_the_fields_that_are_configured() {
+    let echo = Echo::start();
+    let log = "access_log = { to = \"stderr\", fields = [\"close\", \"server\", \"reason\"] }";
+    let ringlane = Setup::to(&[echo.address]).global(log).start();
+    one_session(ringlane.address(), 5);
+    assert_eq!(ringlane.wait_for_word("close="), "close=-- server=s1 reason=-");
     ringlane.end();
 }

@@ -115,7 +115,8 @@ fn a_drained_session_ends_when_it_was_silent_for_as_long_as_configured() {
         pause(Duration::from_millis(200));
         try_round_trip(&mut client, b"hello").is_err()
     });
-    assert_eq!(ringlane.log(1)[0]["close"], "KD");
+    let record = &ringlane.log(1)[0];
+    assert_eq!((&record["close"], &record["reason"]), (&"KD".into(), &"drained".into()));
     ringlane.end();
 }
 

@@ -84,6 +84,7 @@ fn who_waits_is_served_in_order_on_whatever_shard_and_priority_goes_first() {
     assert_eq!((queue(&ringlane, "waited"), queue(&ringlane, "sessions_live")), (7, 0));
     let log = ringlane.log(8);
     assert!(log.iter().all(|record| record["close"] == "--"), "{log:?}");
+    assert_eq!(log.iter().filter(|record| record["queue_us"].as_u64() > Some(0)).count(), 7);
     let shards: Vec<_> = log.iter().map(|record| record["shard"].as_u64()).collect();
     assert!(shards.contains(&Some(0)) && shards.contains(&Some(1)), "{shards:?}");
     ringlane.end();

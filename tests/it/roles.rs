@@ -121,6 +121,7 @@ fn sessions_of_the_old_primary_are_fenced_though_it_still_answers() {
     assert_eq!(servers[1].ask(&["GET", "a"]), "1");
     let closes: Vec<_> = ringlane.log(1).iter().map(|record| record["close"].clone()).collect();
     assert!(closes.contains(&"KD".into()), "{closes:?}");
+    assert!(ringlane.log(1).iter().any(|record| record["reason"] == "demoted"));
     ringlane.wait_for_word("1 fenced because the server is no longer the primary");
     ringlane.end();
 }

@@ -10,8 +10,8 @@ use ringlane_core::snapshot::{
 };
 
 use super::super::{
-    AccessLog, Admin, Config, Global, Log, LogDestination, LogFormat, LogLevel, Lookup, Name,
-    Resolver, Shards, load,
+    AccessLog, Admin, Config, Global, Log, LogDestination, LogField, LogFormat, LogLevel, Lookup,
+    Name, Resolver, Shards, load,
 };
 use super::{backend, frontend, parse};
 
@@ -97,6 +97,7 @@ fn everything_said() {
             format: LogFormat::Json,
             destination: LogDestination::File("/var/log/ringlane.log".into()),
             log_empty: false,
+            fields: LogField::ALL.to_vec(),
         }),
         resolver: Resolver {
             servers: vec![([127, 0, 0, 1], 5353).into(), (Ipv6Addr::LOCALHOST, 53).into()],
@@ -230,6 +231,7 @@ fn words_for_shards_and_logs() {
             format,
             destination,
             log_empty: true,
+            fields: LogField::ALL.to_vec(),
         });
         assert_eq!((global.shards, global.access_log), (shards, access_log), "{lines}");
     }

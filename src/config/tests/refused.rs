@@ -587,6 +587,28 @@ error: level of log in [global] can't be used
 }
 
 #[test]
+fn an_access_log_with_a_field_that_is_not_there() {
+    check(
+        &global(r#"access_log = { fields = ["time", "databse", "time"] }"#),
+        r#"
+error: fields of access_log in [global] can't be used
+ --> test.toml:2:34
+  |
+2 | access_log = { fields = ["time", "databse", "time"] }
+  |                                  ^^^^^^^^^ there is no field "databse"
+  |
+  = help: did you mean "database"?
+
+error: fields of access_log in [global] can't be used
+ --> test.toml:2:45
+  |
+2 | access_log = { fields = ["time", "databse", "time"] }
+  |                                             ^^^^^^ "time" is there twice
+"#,
+    );
+}
+
+#[test]
 fn an_access_log_with_a_bare_path() {
     check(
         &global(r#"access_log = { to = "/var/log/x" }"#),

@@ -1,109 +1,164 @@
 //! One finished session as one line: JSON, or `key=value` words.
 //!
-//! Not here: where lines go (`sink`). Invariants: a line has no newline inside, whatever a name in
-//! the configuration contains; both shapes have the same fields in the same order, which
-//! docs/access-log.md documents.
+//! Not here: where lines go (`sink`). Invariants: a line has no newline inside and nothing that
+//! moves a cursor, whatever names in the configuration and clients contain; both shapes have the
+//! same fields in the same order, which docs/access-log.md documents; a value in text has no space
+//! unless it is a JSON string.
 
-use std::fmt::Display;
 use std::io::Write;
-use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{Frontend, Server, Snapshot};
-use serde::Serialize;
+use ringlane_core::snapshot::{ServerId, Snapshot};
 
-use crate::config::LogFormat;
+use crate::config::{LogField, LogFormat};
+use crate::control::escape;
 
 /// Microseconds always, so that lines can be compared as text.
 const TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
-#[derive(Serialize)]
-struct Line<'a> {
-    time: String,
-    client: Option<SocketAddr>,
-    frontend: Option<&'a str>,
-    backend: Option<&'a str>,
-    server: Option<&'a str>,
-    bytes_in: u64,
-    bytes_out: u64,
-    connect_us: u64,
-    duration_us: u64,
-    retries: u32,
-    close: String,
-    shard: u32,
-    unique_id: Option<String>,
+/// What lines look like.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    pub(super) format: LogFormat,
+    pub(super) fields: Vec<LogField>,
 }
 
-/// Appends the line of `record`, whose ids are those of `snapshot`.
-pub(super) fn append(
-    out: &mut Vec<u8>,
-    format: LogFormat,
-    record: &SessionRecord,
-    snapshot: &Snapshot,
-) {
-    let line = Line::new(record, snapshot);
-    let start = out.len();
-    let outcome = match format {
-        LogFormat::Json => serde_json::to_writer(&mut *out, &line).map_err(Into::into),
-        LogFormat::Text => line.write_text(out),
-    };
-    match outcome {
-        Ok(()) => out.push(b'\n'),
-        // Neither shape can fail on memory; half a line would be worse than none.
-        Err(_) => out.truncate(start),
-    }
+/// The value of a field.
+enum Value<'a> {
+    Unknown,
+    Number(u64),
+    /// Text of ours, which needs no care.
+    Plain(String),
+    /// A name that somebody chose.
+    Name(&'a str),
+    Names(Vec<&'a str>),
 }
 
-impl<'a> Line<'a> {
-    fn new(record: &SessionRecord, snapshot: &'a Snapshot) -> Self {
-        // Ids mean nothing in another generation.
-        let known = record.generation == snapshot.generation;
-        let frontend: Option<&Frontend> =
-            snapshot.frontends.get(record.frontend.0 as usize).filter(|_| known);
-        let server: Option<&Server> =
-            record.server.and_then(|id| snapshot.servers.get(id.0 as usize)).filter(|_| known);
-        let chosen = server.map(|server| server.backend);
-        let backend = chosen
-            .or_else(|| frontend.map(|frontend| frontend.backend))
-            .and_then(|id| snapshot.backends.get(id.0 as usize));
-        Self {
-            time: time(record.accepted_unix_us),
-            client: record.client,
-            frontend: frontend.map(|frontend| &*frontend.name),
-            backend: backend.map(|backend| &*backend.name),
-            server: server.map(|server| &*server.name),
-            bytes_in: record.bytes_in,
-            bytes_out: record.bytes_out,
-            connect_us: record.connect_us,
-            duration_us: record.duration_us,
-            retries: record.retries,
-            close: record.close.to_string(),
-            shard: record.shard,
-            unique_id: record.unique_id.map(|id| id.to_string()),
+impl Shape {
+    /// Appends the line of `record`, whose ids are those of `snapshot`.
+    pub(super) fn append(&self, out: &mut Vec<u8>, record: &SessionRecord, snapshot: &Snapshot) {
+        let start = out.len();
+        let outcome = match self.format {
+            LogFormat::Json => self.write_json(out, record, snapshot),
+            LogFormat::Text => self.write_text(out, record, snapshot),
+        };
+        match outcome {
+            Ok(()) => out.push(b'\n'),
+            // Neither shape can fail on memory; half a line would be worse than none.
+            Err(_) => out.truncate(start),
         }
     }
 
-    fn write_text(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
-        write!(
-            out,
-            "time={} client={} frontend={} backend={} server={} bytes_in={} bytes_out={} \
-             connect_us={} duration_us={} retries={} close={} shard={} unique_id={}",
-            self.time,
-            or_dash(self.client),
-            word(self.frontend),
-            word(self.backend),
-            word(self.server),
-            self.bytes_in,
-            self.bytes_out,
-            self.connect_us,
-            self.duration_us,
-            self.retries,
-            self.close,
-            self.shard,
-            or_dash(self.unique_id.as_ref()),
-        )
+    fn write_json(
+        &self,
+        out: &mut Vec<u8>,
+        record: &SessionRecord,
+        snapshot: &Snapshot,
+    ) -> std::io::Result<()> {
+        for (index, field) in self.fields.iter().enumerate() {
+            let before = if index == 0 { '{' } else { ',' };
+            let value = value(*field, record, snapshot).json();
+            write!(out, "{before}\"{}\":{value}", field.name())?;
+        }
+        out.push(b'}');
+        Ok(())
+    }
+
+    fn write_text(
+        &self,
+        out: &mut Vec<u8>,
+        record: &SessionRecord,
+        snapshot: &Snapshot,
+    ) -> std::io::Result<()> {
+        for (index, field) in self.fields.iter().enumerate() {
+            let before = if index == 0 { "" } else { " " };
+            let value = value(*field, record, snapshot).text();
+            write!(out, "{before}{}={value}", field.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// What a record has in a field.
+fn value<'a>(field: LogField, record: &'a SessionRecord, snapshot: &'a Snapshot) -> Value<'a> {
+    // Ids mean nothing in another generation.
+    let is_known = record.generation == snapshot.generation;
+    let server = |id: ServerId| {
+        snapshot.servers.get(id.0 as usize).filter(|_| is_known).map(|server| &*server.name)
+    };
+    let names = record.names.as_deref();
+    match field {
+        LogField::Time => Value::Plain(time(record.accepted_unix_us)),
+        LogField::Client => Value::plain(record.client),
+        LogField::Frontend => {
+            let frontend = snapshot.frontends.get(record.frontend.0 as usize);
+            Value::name(frontend.filter(|_| is_known).map(|frontend| &*frontend.name))
+        }
+        LogField::Backend => {
+            let backend = snapshot.backends.get(record.backend.0 as usize);
+            Value::name(backend.filter(|_| is_known).map(|backend| &*backend.name))
+        }
+        LogField::Server => Value::name(record.server.and_then(server)),
+        LogField::BytesIn => Value::Number(record.bytes_in),
+        LogField::BytesOut => Value::Number(record.bytes_out),
+        LogField::ConnectUs => Value::Number(record.connect_us),
+        LogField::DurationUs => Value::Number(record.duration_us),
+        LogField::Retries => Value::Number(record.retries.into()),
+        LogField::Close => Value::Plain(record.close.to_string()),
+        LogField::Shard => Value::Number(record.shard.into()),
+        LogField::UniqueId => Value::plain(record.unique_id),
+        LogField::Reason => Value::plain(record.reason),
+        LogField::QueueUs => Value::Number(record.queue_us),
+        LogField::Tried => {
+            let tried: Vec<&str> = record.tried.into_iter().flatten().filter_map(server).collect();
+            if tried.is_empty() { Value::Unknown } else { Value::Names(tried) }
+        }
+        LogField::Sni => Value::name(names.and_then(|names| names.sni.as_deref())),
+        LogField::User => Value::name(names.and_then(|names| names.user.as_deref())),
+        LogField::Database => Value::name(names.and_then(|names| names.database.as_deref())),
+    }
+}
+
+impl<'a> Value<'a> {
+    fn plain(value: Option<impl ToString>) -> Self {
+        value.map_or(Self::Unknown, |value| Self::Plain(value.to_string()))
+    }
+
+    fn name(name: Option<&'a str>) -> Self {
+        name.map_or(Self::Unknown, Self::Name)
+    }
+
+    fn json(&self) -> String {
+        match self {
+            Self::Unknown => "null".to_owned(),
+            Self::Number(number) => number.to_string(),
+            Self::Plain(text) => quoted(text),
+            Self::Name(name) => quoted(name),
+            Self::Names(names) => {
+                let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+                format!("[{}]", names.join(","))
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        match self {
+            Self::Unknown => "-".to_owned(),
+            Self::Number(number) => number.to_string(),
+            Self::Plain(text) => text.clone(),
+            Self::Name(name) => word(name),
+            Self::Names(names) => {
+                // A name may have a comma: then the commas between names would mean nothing.
+                let apart = |name: &&str| !name.contains(',');
+                let words: Vec<String> = names
+                    .iter()
+                    .map(|name| if apart(name) { word(name) } else { quoted(name) })
+                    .collect();
+                words.join(",")
+            }
+        }
     }
 }
 
@@ -113,18 +168,15 @@ fn time(unix_us: u64) -> String {
     TIME.timestamp_to_string(&time.unwrap_or(Timestamp::MAX))
 }
 
-fn or_dash(value: Option<impl Display>) -> String {
-    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+/// A JSON string on one line.
+fn quoted(text: &str) -> String {
+    escape::json(serde_json::Value::from(text).to_string())
 }
 
 /// A name as it is, or as a JSON string where it would not stay one word.
-fn word(name: Option<&str>) -> String {
-    let plain = |name: &&str| {
-        let breaks = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '=' | '\\');
-        !name.is_empty() && *name != "-" && !name.contains(breaks)
-    };
-    match name {
-        Some(name) if !plain(&name) => serde_json::Value::from(name).to_string(),
-        name => or_dash(name),
-    }
+fn word(name: &str) -> String {
+    let breaks =
+        |c: char| c.is_whitespace() || escape::is_unsafe(c) || matches!(c, '"' | '=' | '\\');
+    let is_plain = !name.is_empty() && name != "-" && !name.contains(breaks);
+    if is_plain { name.to_owned() } else { quoted(name) }
 }

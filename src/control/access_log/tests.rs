@@ -7,11 +7,14 @@ use std::path::Path;
 use ringlane_core::close::{Cause, Close};
 use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
 
-use ringlane_core::record::{TRIED_MAX, UniqueId};
+use proptest::prelude::*;
+use ringlane_core::record::{NAME_MAX, Names, TRIED_MAX, UniqueId};
+use ringlane_core::route::Said;
 use ringlane_core::snapshot::Snapshot;
 
 use super::*;
-use crate::config::{AccessLog, LogDestination};
+use crate::config::{AccessLog, LogDestination, LogField, LogFormat};
+use crate::control::escape;
 use crate::control::status::tests::{running, snapshot};
 
 fn record() -> SessionRecord {
@@ -30,6 +33,7 @@ fn record() -> SessionRecord {
         queue_us: 0,
         duration_us: 5_204_117,
         retries: 1,
+        names: None,
         close: Close::NORMAL,
         reason: None,
         shard: 3,
@@ -38,7 +42,7 @@ fn record() -> SessionRecord {
 
 fn line(format: LogFormat, record: &SessionRecord, snapshot: &Snapshot) -> String {
     let mut out = Vec::new();
-    line::append(&mut out, format, record, snapshot);
+    Shape { format, fields: LogField::ALL.to_vec() }.append(&mut out, record, snapshot);
     String::from_utf8(out).unwrap()
 }
 
@@ -87,7 +91,8 @@ fn what_is_not_known_is_a_dash_or_null() {
     };
     let text = line(LogFormat::Text, &nobody, &snapshot());
     assert!(text.contains(" client=- frontend=\"pg \\\"write\\\"\" backend=postgres server=- "));
-    assert!(text.ends_with(" close=SC shard=3 unique_id=-\n"), "{text}");
+    let rest = "close=SC shard=3 unique_id=- reason=- queue_us=0 tried=- sni=- user=- database=-";
+    assert!(text.ends_with(&format!(" {rest}\n")), "{text}");
     let json: serde_json::Value =
         serde_json::from_str(&line(LogFormat::Json, &nobody, &snapshot())).unwrap();
     assert!(json["client"].is_null() && json["server"].is_null());
@@ -115,6 +120,90 @@ fn a_name_stays_one_word_on_one_line() {
 }
 
 #[test]
+fn fields_are_those_that_are_configured_in_their_order() {
+    let names = Names { user: Some("ann lee".into()), sni: Some("x.org".into()), database: None };
+    let record = SessionRecord {
+        names: Some(Box::new(names)),
+        tried: [Some(ServerId(0)), Some(ServerId(1)), None, None],
+        reason: Some(Reason::Demoted),
+        queue_us: 7,
+        ..record()
+    };
+    let line = |format| {
+        let mut out = Vec::new();
+        let names = ["user", "tried", "reason", "queue_us", "sni", "database", "client"];
+        let all = LogField::ALL.into_iter();
+        let field = |name: &str| all.clone().find(|field| field.name() == name).unwrap();
+        let fields = names.into_iter().map(field).collect();
+        Shape { format, fields }.append(&mut out, &record, &snapshot());
+        String::from_utf8(out).unwrap()
+    };
+    assert_eq!(
+        line(LogFormat::Text),
+        "user=\"ann lee\" tried=pg1,pg2 reason=demoted queue_us=7 sni=x.org database=- \
+         client=192.0.2.7:40312\n"
+    );
+    assert_eq!(
+        line(LogFormat::Json),
+        "{\"user\":\"ann lee\",\"tried\":[\"pg1\",\"pg2\"],\"reason\":\"demoted\",\"queue_us\":7,\
+         \"sni\":\"x.org\",\"database\":null,\"client\":\"192.0.2.7:40312\"}\n"
+    );
+}
+
+proptest! {
+    /// Whatever clients call themselves: one line, all words apart, and the name is there to read.
+    #[test]
+    fn hostile_names_make_no_line_and_no_field_of_their_own(
+        user in "[\\s\\S]{1,80}|[ =\"\\\\\r\n\u{202e}a]{1,20}",
+        database in "[\\s\\S]{1,80}",
+        bytes in proptest::collection::vec(any::<u8>(), 1..40),
+    ) {
+        let sni = String::from_utf8_lossy(&bytes).into_owned();
+        let said = Said {
+            sni: Some(sni.clone()),
+            user: Some(user.clone()),
+            database: Some(database.clone()),
+            ..Said::default()
+        };
+        let record = SessionRecord { names: Names::of(&said), ..record() };
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let line = line(format, &record, &snapshot());
+            let whole = line.strip_suffix('\n').unwrap();
+            prop_assert!(!whole.contains(escape::is_unsafe), "{:?}", whole);
+            let found = match format {
+                LogFormat::Json => serde_json::from_str(whole).unwrap(),
+                LogFormat::Text => words(whole),
+            };
+            prop_assert_eq!(found["close"].as_str(), Some("--"));
+            for (field, sent) in [("sni", &sni), ("user", &user), ("database", &database)] {
+                let kept = &sent[..sent.floor_char_boundary(NAME_MAX)];
+                prop_assert_eq!(found[field].as_str(), Some(kept), "{} {:?}", field, whole);
+            }
+        }
+    }
+}
+
+/// Reads a line of words as its documentation says that programs can.
+fn words(line: &str) -> serde_json::Value {
+    let mut found = serde_json::Map::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (name, after) = rest.split_once('=').unwrap();
+        let (value, length) = if after.starts_with('"') {
+            let mut values = serde_json::Deserializer::from_str(after).into_iter::<String>();
+            (values.next().unwrap().unwrap(), values.byte_offset())
+        } else {
+            let length = after.find(' ').unwrap_or(after.len());
+            (after[..length].to_owned(), length)
+        };
+        assert!(found.insert(name.to_owned(), value.into()).is_none(), "{name} twice");
+        rest = after[length..].strip_prefix(' ').unwrap_or(&after[length..]);
+    }
+    assert_eq!(found.len(), LogField::ALL.len());
+    found.into()
+}
+
+#[test]
 fn a_time_beyond_the_calendar_is_no_panic() {
     let late = SessionRecord { accepted_unix_us: u64::MAX, ..record() };
     assert!(line(LogFormat::Text, &late, &snapshot()).starts_with("time=9999-12-"));
@@ -128,7 +217,12 @@ type Queues = Vec<Arc<ArrayQueue<SessionRecord>>>;
 /// A log to `destination`, with `places` per queue of two shards.
 fn start_log(destination: LogDestination, places: usize) -> (AccessLogThread, Queues) {
     let queues: Queues = (0..2).map(|_| Arc::new(ArrayQueue::new(places))).collect();
-    let configured = AccessLog { format: LogFormat::Json, destination, log_empty: true };
+    let configured = AccessLog {
+        format: LogFormat::Json,
+        destination,
+        log_empty: true,
+        fields: LogField::ALL.to_vec(),
+    };
     (start(&configured, running(), queues.clone()).unwrap(), queues)
 }
 
@@ -228,7 +322,12 @@ fn a_destination_that_cannot_be_opened_is_named() {
     for destination in
         [LogDestination::File(missing.clone()), LogDestination::Syslog(missing.clone())]
     {
-        let configured = AccessLog { format: LogFormat::Text, destination, log_empty: true };
+        let configured = AccessLog {
+            format: LogFormat::Text,
+            destination,
+            log_empty: true,
+            fields: LogField::ALL.to_vec(),
+        };
         let error = start(&configured, running(), Vec::new()).unwrap_err();
         assert!(error.to_string().starts_with(missing.to_str().unwrap()), "{error}");
     }
