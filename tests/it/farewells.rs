@@ -110,7 +110,7 @@ fn who_finds_no_server_reads_why() {
 fn who_waits_in_vain_reads_why() {
     let server = welcoming();
     let mut setup = Setup::to(&[]).frontend("protocol = \"postgres\"");
-    setup = setup.backend("queue = { size = 1, timeout = \"500ms\" }");
+    setup = setup.backend("queue = { size = 1, timeout = \"5s\" }");
     setup.server(&format!("name = \"s1\", address = \"{}\", max_connections = 1", server.address));
     let ringlane = setup.start();
     let inside = logged_in(ringlane.address());
