@@ -89,6 +89,11 @@ impl InTurn {
         turns: &Turns,
         admits: impl Fn(&Candidate) -> bool,
     ) -> Option<Candidate> {
+        // With one candidate there is nothing to share and no turn to take: a retry, or the second
+        // server of a race between two, would cost that server its own next turn.
+        if let [only] = candidates {
+            return Some(*only).filter(admits);
+        }
         let mut picked = None;
         for _ in 0..ATTEMPTS {
             let from = self.look(candidates, turns);
