@@ -78,6 +78,9 @@ fn every_close_code_and_field_is_documented() {
     for field in json.keys() {
         assert!(document.contains(&format!("\n| `{field}` |")), "{field}");
     }
+    for reason in Reason::ALL {
+        assert!(document.contains(&format!("\n| `{reason}` |")), "{reason}");
+    }
 }
 
 #[test]
@@ -197,7 +200,8 @@ fn words(line: &str) -> serde_json::Value {
             (after[..length].to_owned(), length)
         };
         assert!(found.insert(name.to_owned(), value.into()).is_none(), "{name} twice");
-        rest = after[length..].strip_prefix(' ').unwrap_or(&after[length..]);
+        rest = &after[length..];
+        rest = rest.strip_prefix(' ').unwrap_or(rest);
     }
     assert_eq!(found.len(), LogField::ALL.len());
     found.into()

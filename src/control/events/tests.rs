@@ -202,4 +202,8 @@ fn each_kind_of_loss_has_a_line() {
         (11, "connects_impossible"),
     ];
     assert_eq!(seen, expected, "{notices:#?}");
+    let document = include_str!("../../../docs/operations.md");
+    for (_, event) in seen {
+        assert!(document.contains(&format!("\n| `{event}` |")), "{event}");
+    }
 }
