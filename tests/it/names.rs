@@ -206,7 +206,10 @@ fn srv_records_give_ports_weights_and_backups() {
     wait_until("new weights", || {
         servers(&ringlane, "weight").iter().filter(|weight| *weight == "1000").count() >= 3
     });
-    assert_eq!(count(&ringlane, 40), BTreeMap::from([('a', 20), ('b', 20)]));
+    // Turns that were taken under the old weights may leave one more to either.
+    let shares = count(&ringlane, 40);
+    assert!(shares.values().all(|share| (19..=21).contains(share)), "{shares:?}");
+    assert_eq!(shares.len(), 2, "{shares:?}");
     dns.answer(&[records[0].clone(), records[3].clone()]);
     wait_until("one server", || present() == 1);
     assert_eq!(count(&ringlane, 5), BTreeMap::from([('c', 5)]));
