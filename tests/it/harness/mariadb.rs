@@ -4,6 +4,7 @@ use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -58,7 +59,11 @@ impl Mariadb {
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).unwrap();
         let data = format!("--datadir={}", path_str(&dir.path().join("data")));
         let quiet = ["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"];
+        // Installations side by side can run the machine out of asynchronous I/O.
+        static INSTALLING: Mutex<()> = Mutex::new(());
+        let alone = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
         run("mariadb-install-db", PACKAGE, &[&quiet[..], &["--user=root", &data]].concat());
+        drop(alone);
         fs::write(dir.path().join("init.sql"), SETTINGS).unwrap();
         let arguments = arguments.to_vec();
         let mut server = Self { address: free_port(), process: None, number, arguments, dir };
