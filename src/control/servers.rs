@@ -311,9 +311,11 @@ impl Servers {
         let now = Instant::now();
         let mut backends = self.lock();
         let state = &mut backends[backend.0 as usize];
+        let primary = state.health.primary();
         let changes = change(state, index);
         let ended = state.health.ended_by(&changes);
-        if ended.iter().any(fences_writers) {
+        // Where the primary stays the same, as when a replica fails, nobody writes anywhere else.
+        if state.health.primary() != primary && ended.iter().any(fences_writers) {
             // Nobody is to write anywhere else before the last one has stopped writing there.
             state.fenced_until = Some(now + FENCE_MAX);
         }
@@ -417,7 +419,7 @@ fn fences_writers(ended: &Ended) -> bool {
 fn level(from: &State, to: &State) -> Level {
     let lost = |state: &State| {
         let is_out = matches!(state.health, Health::Down | Health::Absent);
-        [is_out, state.ejected, state.stale, state.in_conflict]
+        [is_out, state.ejected, state.stale, state.diverged, state.in_conflict]
     };
     let is_worse = lost(from).into_iter().zip(lost(to)).any(|(before, now)| now && !before);
     if is_worse { Level::Warning } else { Level::Info }
