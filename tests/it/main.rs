@@ -34,6 +34,7 @@ mod limits;
 mod logins;
 mod logs;
 mod loops;
+mod many_servers;
 mod metrics;
 mod mirror;
 mod names;
