@@ -59,7 +59,10 @@ fn a_drained_server_keeps_its_sessions_and_gets_no_new_ones() {
     assert_eq!(letters(&ringlane, 3), "aaa");
     done(&ringlane, &["server", "back/s2", "ready"]);
     done(&ringlane, &["server", "back/s1", "weight", "3"]);
-    assert_eq!(letters(&ringlane, 8).matches('a').count(), 6);
+    // The turn that was due under the old weights may still be taken: one session to either side.
+    let turns = letters(&ringlane, 48);
+    let share = turns.matches('a').count();
+    assert!((35..=37).contains(&share), "{share} of 48 with weights 3 to 1: {turns}");
     assert_eq!(ringlane.server_field(0, "/changes/0/from"), "weight 1");
     assert_eq!(ringlane.server_field(0, "/changes/0/to"), "weight 3");
     done(&ringlane, &["server", "back/s1", "weight", "0"]);
