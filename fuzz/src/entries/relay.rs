@@ -13,7 +13,7 @@ use crossbeam_queue::ArrayQueue;
 use ringlane_core::close::{Close, Phase};
 use ringlane_core::counters::ShardCounters;
 use ringlane_core::gauges::Gauges;
-use ringlane_core::limits::{BUFFER_SIZE, RECEIVE_WINDOW};
+use ringlane_core::limits::{BUFFER_SIZE, LAST_WORDS, RECEIVE_WINDOW};
 use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::reactor::{Reactor, Rest};
 use ringlane_core::record::SessionRecord;
@@ -299,7 +299,8 @@ impl Machine {
             }
             self.net.close(end.socket);
         }
-        self.run(Duration::from_secs(1));
+        // What a broken side had sent is delivered, and acknowledged, within this much each.
+        self.run(2 * LAST_WORDS + Duration::from_secs(1));
         let record = self.log.pop().expect("a session that has ended is recorded");
         assert!(self.log.is_empty(), "once");
         match self.resets {
