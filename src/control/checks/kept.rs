@@ -3,8 +3,11 @@
 //! Invariant: whatever the server makes of the kept connection, at least every [`LOGIN_EVERY`]th check
 //! logs in as a new client does, so that a server that lets nobody in any more is noticed.
 
+use super::destination::Destination;
+use crate::config::Login;
+
 /// A check with `login = "kept"` logs in anew each time that it has asked so often on one connection.
-pub(super) const LOGIN_EVERY: u32 = 10;
+const LOGIN_EVERY: u32 = 10;
 
 /// What is kept of a login, and how often it was used.
 pub(super) struct Kept<C> {
@@ -18,8 +21,23 @@ impl<C> Default for Kept<C> {
     }
 }
 
+/// A session with a database that can be asked again.
+pub(super) trait Session: Sized {
+    /// What the server answers, as its kind of check reads it.
+    type Answer;
+
+    /// Logs in as a new client does; an error is a phrase for operators.
+    async fn log_in(login: &Login, destination: &Destination) -> Result<Self, String>;
+
+    /// Asks what the check wants to know.
+    async fn ask(&mut self) -> Result<Self::Answer, String>;
+
+    /// Ends it in order, beside the checks.
+    fn leave(self);
+}
+
 /// What a check does with the connection of the last one.
-pub(super) enum Next<C> {
+enum Next<C> {
     /// It asks on it.
     Ask(C),
     /// It logs in, as a new client must, and leaves this one in order then: not before, since the place
@@ -31,7 +49,7 @@ pub(super) enum Next<C> {
 
 impl<C> Kept<C> {
     /// The connection of the last check, for the next one.
-    pub(super) fn next(&mut self) -> Next<C> {
+    fn next(&mut self) -> Next<C> {
         match self.connection.take() {
             Some(connection) if self.used < LOGIN_EVERY => Next::Ask(connection),
             Some(connection) => Next::LogInBeside(connection),
@@ -40,20 +58,70 @@ impl<C> Kept<C> {
     }
 
     /// Keeps a connection that has just logged in and was asked.
-    pub(super) fn begin(&mut self, connection: C) {
+    fn begin(&mut self, connection: C) {
         *self = Self { connection: Some(connection), used: 1 };
     }
 
     /// Keeps the connection beside which no login was possible: given up, its place would be the one that
     /// the next login gets, and the server would count as up again, for this check alone.
-    pub(super) fn hold(&mut self, connection: C) {
+    fn hold(&mut self, connection: C) {
         *self = Self { connection: Some(connection), used: LOGIN_EVERY };
     }
 
     /// Keeps a connection that was asked again.
-    pub(super) fn go_on(&mut self, connection: C) {
+    fn go_on(&mut self, connection: C) {
         *self = Self { connection: Some(connection), used: self.used + 1 };
     }
+}
+
+impl<S: Session> Kept<S> {
+    /// One check: on the kept session where there is one, else with a login.
+    pub(super) async fn check(
+        &mut self,
+        login: &Login,
+        destination: &Destination,
+    ) -> Result<S::Answer, String> {
+        let old = match self.next() {
+            // One that fails may have been closed for its silence: then a new client decides.
+            Next::Ask(mut session) => {
+                if let Ok(answer) = session.ask().await {
+                    self.go_on(session);
+                    return Ok(answer);
+                }
+                None
+            }
+            Next::LogInBeside(session) => Some(session),
+            Next::LogIn => None,
+        };
+        let (session, answer) = match log_in_and_ask::<S>(login, destination).await {
+            Ok(found) => found,
+            Err(why) => {
+                if let Some(old) = old {
+                    self.hold(old);
+                }
+                return Err(why);
+            }
+        };
+        if let Some(old) = old {
+            old.leave();
+        }
+        if login.kept {
+            self.begin(session);
+        } else {
+            session.leave();
+        }
+        Ok(answer)
+    }
+}
+
+/// What a new client is told.
+async fn log_in_and_ask<S: Session>(
+    login: &Login,
+    destination: &Destination,
+) -> Result<(S, S::Answer), String> {
+    let mut session = S::log_in(login, destination).await?;
+    let answer = session.ask().await?;
+    Ok((session, answer))
 }
 
 #[cfg(test)]

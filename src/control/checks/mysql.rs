@@ -16,7 +16,7 @@ use ringlane_core::snapshot::Address;
 use tokio::time::timeout;
 
 use super::destination::{Bound, Destination};
-use super::kept::{Kept, Next};
+use super::kept::{self, Kept};
 use super::{LEAVE_MAX, read_file, reveal};
 use crate::config::{Login, Tls, Trust};
 
@@ -56,41 +56,42 @@ impl<'a> Probe<'a> {
     }
 
     pub(super) async fn check(&mut self, destination: &Destination) -> Result<Seen, String> {
-        let old = match self.kept.next() {
-            // One that fails may have been closed for its silence: then a new client decides.
-            Next::Ask(mut session) => {
-                if let Ok(seen) = session.ask().await {
-                    self.kept.go_on(session);
-                    return Ok(seen);
-                }
-                None
-            }
-            Next::LogInBeside(session) => Some(session),
-            Next::LogIn => None,
-        };
-        let (session, seen) = match log_in_and_ask(self.login, destination).await {
-            Ok(found) => found,
-            Err(why) => {
-                if let Some(old) = old {
-                    self.kept.hold(old);
-                }
-                return Err(why);
-            }
-        };
-        if let Some(old) = old {
-            old.leave();
-        }
-        if self.login.kept {
-            self.kept.begin(session);
-        } else {
-            session.leave();
-        }
-        Ok(seen)
+        self.kept.check(self.login, destination).await
     }
 }
 
-impl Session {
-    async fn ask(&mut self) -> Result<Seen, String> {
+impl kept::Session for Session {
+    type Answer = Seen;
+
+    async fn log_in(login: &Login, destination: &Destination) -> Result<Self, String> {
+        let mut options =
+            OptsBuilder::default().prefer_socket(false).db_name(login.database.clone());
+        options = options.user(Some(login.user.as_deref().unwrap_or("root")));
+        // What the crate would ask for otherwise, and a check has no use for.
+        options = options.max_allowed_packet(Some(PACKET_MAX)).wait_timeout(Some(WAIT_TIMEOUT));
+        if let Some(password) = &login.password {
+            options = options.pass(Some(reveal(password, destination).await?));
+        }
+        let tls = match &login.tls {
+            Some(tls) => Some(secured_by(tls, destination).await?),
+            None => None,
+        };
+        let is_optional = login.tls.as_ref().is_some_and(|tls| !tls.required);
+        match connect(options.clone().ssl_opts(tls), destination).await {
+            Err(Failed::Mysql(Error::Driver(DriverError::NoClientSslFlagFromServer)))
+                if is_optional =>
+            {
+                connect(options, destination).await
+            }
+            connected => connected,
+        }
+        .map_err(|failed| match failed {
+            Failed::Mysql(error) => format!("cannot log in to {destination}: {error}"),
+            Failed::Way(why) => why,
+        })
+    }
+
+    async fn ask(&mut self) -> Result<Self::Answer, String> {
         let mut known = self.named(VARIABLES).await?;
         known.extend(self.named(STATUS).await?);
         serves(&known)?;
@@ -104,13 +105,6 @@ impl Session {
         Ok(Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() })
     }
 
-    /// Names and values, the names in lower case.
-    async fn named(&mut self, question: &str) -> Result<HashMap<String, String>, String> {
-        let rows: Vec<(String, String)> =
-            self.connection.query(question).await.map_err(|error| error.to_string())?;
-        Ok(rows.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect())
-    }
-
     /// Ends it in order, beside the checks: what just breaks off counts as an aborted client.
     fn leave(self) {
         let Self { connection, bridge } = self;
@@ -118,6 +112,15 @@ impl Session {
             let _bridge = bridge;
             let _ = timeout(LEAVE_MAX, connection.disconnect()).await;
         });
+    }
+}
+
+impl Session {
+    /// Names and values, the names in lower case.
+    async fn named(&mut self, question: &str) -> Result<HashMap<String, String>, String> {
+        let rows: Vec<(String, String)> =
+            self.connection.query(question).await.map_err(|error| error.to_string())?;
+        Ok(rows.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect())
     }
 }
 
@@ -171,43 +174,6 @@ async fn behind(connection: &mut Conn) -> Result<Option<Duration>, String> {
     }
     let seconds = field("Seconds_Behind_Source", "Seconds_Behind_Master");
     Ok(seconds.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs))
-}
-
-/// What a new client is told.
-async fn log_in_and_ask(
-    login: &Login,
-    destination: &Destination,
-) -> Result<(Session, Seen), String> {
-    let mut session = log_in(login, destination).await?;
-    let seen = session.ask().await?;
-    Ok((session, seen))
-}
-
-async fn log_in(login: &Login, destination: &Destination) -> Result<Session, String> {
-    let mut options = OptsBuilder::default().prefer_socket(false).db_name(login.database.clone());
-    options = options.user(Some(login.user.as_deref().unwrap_or("root")));
-    // What the crate would ask for otherwise, and a check has no use for.
-    options = options.max_allowed_packet(Some(PACKET_MAX)).wait_timeout(Some(WAIT_TIMEOUT));
-    if let Some(password) = &login.password {
-        options = options.pass(Some(reveal(password, destination).await?));
-    }
-    let tls = match &login.tls {
-        Some(tls) => Some(secured_by(tls, destination).await?),
-        None => None,
-    };
-    let is_optional = login.tls.as_ref().is_some_and(|tls| !tls.required);
-    match connect(options.clone().ssl_opts(tls), destination).await {
-        Err(Failed::Mysql(Error::Driver(DriverError::NoClientSslFlagFromServer)))
-            if is_optional =>
-        {
-            connect(options, destination).await
-        }
-        connected => connected,
-    }
-    .map_err(|failed| match failed {
-        Failed::Mysql(error) => format!("cannot log in to {destination}: {error}"),
-        Failed::Way(why) => why,
-    })
 }
 
 enum Failed {

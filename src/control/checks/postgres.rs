@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::destination::{Bound, Destination};
-use super::kept::{Kept, Next};
+use super::kept::{self, Kept};
 use super::{Connection, LEAVE_MAX, plain, reveal, tls};
 use crate::config::{Login, Tls};
 
@@ -60,35 +60,7 @@ impl<'a> Probe<'a> {
     }
 
     pub(super) async fn check(&mut self, destination: &Destination) -> Result<Seen, String> {
-        let old = match self.kept.next() {
-            // One that fails may have been closed for its silence: then a new client decides.
-            Next::Ask(session) => {
-                if let Ok(row) = session.ask().await {
-                    self.kept.go_on(session);
-                    return self.read(&row);
-                }
-                None
-            }
-            Next::LogInBeside(session) => Some(session),
-            Next::LogIn => None,
-        };
-        let (session, row) = match log_in_and_ask(self.login, destination).await {
-            Ok(found) => found,
-            Err(why) => {
-                if let Some(old) = old {
-                    self.kept.hold(old);
-                }
-                return Err(why);
-            }
-        };
-        if let Some(old) = old {
-            old.leave();
-        }
-        if self.login.kept {
-            self.kept.begin(session);
-        } else {
-            session.leave();
-        }
+        let row = self.kept.check(self.login, destination).await?;
         self.read(&row)
     }
 
@@ -130,8 +102,31 @@ struct Session {
     carrier: Bound,
 }
 
-impl Session {
-    async fn ask(&self) -> Result<SimpleQueryRow, String> {
+impl kept::Session for Session {
+    type Answer = SimpleQueryRow;
+
+    async fn log_in(login: &Login, destination: &Destination) -> Result<Self, String> {
+        let mut config = tokio_postgres::Config::new();
+        let user = login.user.as_deref().unwrap_or("postgres");
+        config.user(user).dbname(login.database.as_deref().unwrap_or("postgres"));
+        config.application_name("ringlane-check");
+        if let Some(password) = &login.password {
+            config.password(reveal(password, destination).await?);
+        }
+        let mut stream = destination.connect().await?;
+        if let Some(tls) = &login.tls {
+            stream = ask_for_tls(stream, tls, destination).await?;
+        }
+        let (client, connection) =
+            config.connect_raw(stream, NoTls).await.map_err(|error| phrase(&error))?;
+        // What breaks it is seen by the next question.
+        let carrier = tokio::spawn(async move {
+            let _ = connection.await;
+        });
+        Ok(Self { client, carrier: Bound(carrier) })
+    }
+
+    async fn ask(&mut self) -> Result<Self::Answer, String> {
         let answer = self.client.simple_query(QUESTION).await.map_err(|error| phrase(&error))?;
         let row = answer.into_iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
@@ -148,37 +143,6 @@ impl Session {
             let _ = timeout(LEAVE_MAX, &mut carrier.0).await;
         });
     }
-}
-
-/// What a new client is told.
-async fn log_in_and_ask(
-    login: &Login,
-    destination: &Destination,
-) -> Result<(Session, SimpleQueryRow), String> {
-    let session = log_in(login, destination).await?;
-    let row = session.ask().await?;
-    Ok((session, row))
-}
-
-async fn log_in(login: &Login, destination: &Destination) -> Result<Session, String> {
-    let mut config = tokio_postgres::Config::new();
-    let user = login.user.as_deref().unwrap_or("postgres");
-    config.user(user).dbname(login.database.as_deref().unwrap_or("postgres"));
-    config.application_name("ringlane-check");
-    if let Some(password) = &login.password {
-        config.password(reveal(password, destination).await?);
-    }
-    let mut stream = destination.connect().await?;
-    if let Some(tls) = &login.tls {
-        stream = ask_for_tls(stream, tls, destination).await?;
-    }
-    let (client, connection) =
-        config.connect_raw(stream, NoTls).await.map_err(|error| phrase(&error))?;
-    // What breaks it is seen by the next question.
-    let carrier = tokio::spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(Session { client, carrier: Bound(carrier) })
 }
 
 /// Asks whether the server has TLS, and puts it over the connection if it has.

@@ -14,7 +14,7 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult}
 use ringlane_core::health::{Lag, Role, Seen};
 
 use super::destination::{Bound, Destination};
-use super::kept::{Kept, Next};
+use super::kept::{self, Kept};
 use super::{reveal, tls};
 use crate::config::Login;
 
@@ -45,36 +45,35 @@ impl<'a> Probe<'a> {
     }
 
     pub(super) async fn check(&mut self, destination: &Destination) -> Result<Seen, String> {
-        let old = match self.kept.next() {
-            // One that fails may have been closed for its silence: then a new client decides.
-            Next::Ask(mut session) => {
-                if let Ok(seen) = session.ask().await {
-                    self.kept.go_on(session);
-                    return Ok(seen);
-                }
-                None
-            }
-            Next::LogInBeside(session) => Some(session),
-            Next::LogIn => None,
-        };
-        let (session, seen) = match log_in_and_ask(self.login, destination).await {
-            Ok(found) => found,
-            Err(why) => {
-                if let Some(old) = old {
-                    self.kept.hold(old);
-                }
-                return Err(why);
-            }
-        };
-        if self.login.kept {
-            self.kept.begin(session);
-        }
-        Ok(seen)
+        self.kept.check(self.login, destination).await
     }
 }
 
-impl Session {
-    async fn ask(&mut self) -> Result<Seen, String> {
+impl kept::Session for Session {
+    type Answer = Seen;
+
+    async fn log_in(login: &Login, destination: &Destination) -> Result<Self, String> {
+        let mut settings = RedisConnectionInfo::default();
+        if let Some(user) = &login.user {
+            settings = settings.set_username(user);
+        }
+        if let Some(password) = &login.password {
+            settings = settings.set_password(reveal(password, destination).await?);
+        }
+        let mut stream = destination.connect().await?;
+        if let Some(over) = &login.tls {
+            stream = tls::secure(stream, over, destination, &mut None).await?;
+        }
+        // The check has a timeout of its own.
+        let config = AsyncConnectionConfig::default().set_response_timeout(None);
+        let connected = MultiplexedConnection::new_with_config(&settings, stream, config).await;
+        let (connection, driver) =
+            connected.map_err(|error| format!("cannot log in to {destination}: {error}"))?;
+        // What breaks it is seen by the next question.
+        Ok(Self { connection, _carrier: Bound(tokio::spawn(driver)) })
+    }
+
+    async fn ask(&mut self) -> Result<Self::Answer, String> {
         let mut questions = redis::pipe();
         questions.ignore_errors().cmd("PING");
         for section in ["persistence", "replication", "cluster"] {
@@ -102,41 +101,13 @@ impl Session {
         }
         read(&info)
     }
+
+    /// Its connection is just closed: Redis logs nothing of that.
+    fn leave(self) {}
 }
 
 fn serves_nobody(error: &RedisError) -> bool {
     error.is_io_error() || error.code().is_some_and(|code| SERVES_NOBODY.contains(&code))
-}
-
-/// What a new client is told.
-async fn log_in_and_ask(
-    login: &Login,
-    destination: &Destination,
-) -> Result<(Session, Seen), String> {
-    let mut session = log_in(login, destination).await?;
-    let seen = session.ask().await?;
-    Ok((session, seen))
-}
-
-async fn log_in(login: &Login, destination: &Destination) -> Result<Session, String> {
-    let mut settings = RedisConnectionInfo::default();
-    if let Some(user) = &login.user {
-        settings = settings.set_username(user);
-    }
-    if let Some(password) = &login.password {
-        settings = settings.set_password(reveal(password, destination).await?);
-    }
-    let mut stream = destination.connect().await?;
-    if let Some(over) = &login.tls {
-        stream = tls::secure(stream, over, destination, &mut None).await?;
-    }
-    // The check has a timeout of its own.
-    let config = AsyncConnectionConfig::default().set_response_timeout(None);
-    let connected = MultiplexedConnection::new_with_config(&settings, stream, config).await;
-    let (connection, driver) =
-        connected.map_err(|error| format!("cannot log in to {destination}: {error}"))?;
-    // What breaks it is seen by the next question.
-    Ok(Session { connection, _carrier: Bound(tokio::spawn(driver)) })
 }
 
 /// A field of `INFO` or `CLUSTER INFO`.
