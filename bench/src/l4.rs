@@ -40,6 +40,9 @@ pub(crate) struct Options {
     /// Relays to compare
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Relay::value_variants().to_vec())]
     relays: Vec<Relay>,
+    /// Another build of `ringlane` to compare this one with, in the same rounds
+    #[arg(long, value_name = "PROGRAM")]
+    before: Option<PathBuf>,
     /// Workloads to run
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = Workload::value_variants().to_vec())]
     workloads: Vec<Workload>,
@@ -63,11 +66,18 @@ impl Options {
         self.rounds.unwrap_or_else(|| self.depth().rounds()).max(1)
     }
 
+    /// The relays to compare; another build is one of them only if it is named.
+    fn relays(&self) -> Vec<Relay> {
+        let has_program = |relay: &Relay| *relay != Relay::Before || self.before.is_some();
+        self.relays.iter().copied().filter(has_program).collect()
+    }
+
     /// Whether the run is one of the two that are documented, whose results are published.
     fn is_whole(&self) -> bool {
         self.rounds.is_none()
             && self.seconds.is_none()
             && self.congestion == Setting::value_variants()
+            && self.before.is_none()
             && self.relays == Relay::value_variants()
             && self.workloads == Workload::value_variants()
     }
@@ -127,8 +137,9 @@ impl Comparison {
         let uses_floor = options.relays.contains(&Relay::Floor);
         let floor = if uses_floor { floor::compile(folder.path())? } else { PathBuf::new() };
         let mut versions = Vec::new();
-        for relay in &options.relays {
-            versions.push((relay.name().to_owned(), relay.version()?));
+        let before = options.before.clone().unwrap_or_default();
+        for relay in options.relays() {
+            versions.push((relay.name().to_owned(), relay.version(&before)?));
         }
         let loadgen = Loadgen::find(options.load_core)?;
         let (echo, source) = (loadgen.serve("echo")?, loadgen.serve("source")?);
@@ -138,6 +149,7 @@ impl Comparison {
             server_echo: echo.address.clone(),
             server_source: source.address.clone(),
             floor,
+            before,
         };
         let run = Run {
             date: format!("{:.0}", jiff::Timestamp::now()),
@@ -171,7 +183,7 @@ impl Comparison {
             let title = Workload::HalfRate.title();
             self.run.left_out.push(format!("{title}: the load generator has no --rate"));
         }
-        plan::cases(options.depth(), &settings, &workloads, &options.relays)
+        plan::cases(options.depth(), &settings, &workloads, &options.relays())
     }
 
     /// Measures one workload with all its relays.

@@ -228,11 +228,12 @@ fn is_worth_it(depth: Depth, setting: Setting, workload: Workload) -> bool {
 
 /// What a quick run does not leave out.
 fn is_needed(setting: Setting, workload: Workload, relay: Relay) -> bool {
+    use Relay::{Before, HaproxySplice, Nginx, Ringlane};
     let is_yardstick = matches!(relay, Relay::Monoio | Relay::Glommio);
     match (setting, workload) {
         (Setting::Cubic, Workload::Idle | Workload::HalfRate) => !is_yardstick,
         (Setting::Cubic, _) => true,
-        _ => matches!(relay, Relay::Ringlane | Relay::HaproxySplice | Relay::Nginx),
+        _ => matches!(relay, Ringlane | Before | HaproxySplice | Nginx),
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) enum Relay {
     Ringlane,
     /// This balancer on epoll.
     RinglaneEpoll,
+    /// Another build of this balancer on io_uring: what `--before` names.
+    Before,
     /// HAProxy, copying.
     Haproxy,
     /// HAProxy with `option splice-auto`.
@@ -63,6 +65,7 @@ impl Relay {
             Self::Direct => "direct",
             Self::Ringlane => "ringlane",
             Self::RinglaneEpoll => "ringlane, epoll",
+            Self::Before => "ringlane, before",
             Self::Haproxy => "haproxy",
             Self::HaproxySplice => "haproxy, splice",
             Self::Nginx => "nginx",
@@ -72,8 +75,13 @@ impl Relay {
         }
     }
 
-    /// The version that it says it has, or has been built with.
-    pub(crate) fn version(self) -> Result<String, String> {
+    /// Whether it is this balancer, in whatever build.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(self, Self::Ringlane | Self::RinglaneEpoll | Self::Before)
+    }
+
+    /// The version that it prints, or has been built with; `before` is the other build, if any.
+    pub(crate) fn version(self, before: &Path) -> Result<String, String> {
         let (program, argument) = match self {
             Self::Direct => return Ok("no relay".to_owned()),
             Self::Monoio => {
@@ -85,6 +93,7 @@ impl Relay {
             }
             Self::Floor => (PathBuf::from("cc"), "--version"),
             Self::Ringlane | Self::RinglaneEpoll => (sibling("ringlane")?, "--version"),
+            Self::Before => (before.to_owned(), "--version"),
             Self::Haproxy | Self::HaproxySplice => ("haproxy".into(), "-v"),
             Self::Nginx => ("nginx".into(), "-v"),
         };
@@ -103,10 +112,10 @@ impl Relay {
     /// Its configuration, unless its arguments are all.
     fn template(self) -> Option<&'static str> {
         match self {
-            Self::Ringlane | Self::RinglaneEpoll => Some(include_str!("../peers/ringlane.toml")),
+            _ if self.is_own() => Some(include_str!("../peers/ringlane.toml")),
             Self::Haproxy | Self::HaproxySplice => Some(include_str!("../peers/haproxy.cfg")),
             Self::Nginx => Some(include_str!("../peers/nginx.conf")),
-            Self::Direct | Self::Floor | Self::Monoio | Self::Glommio => None,
+            _ => None,
         }
     }
 
@@ -128,8 +137,10 @@ impl Relay {
             Self::Floor => (wiring.floor.clone(), pairs),
             Self::Monoio => (sibling("yardstick-monoio")?, pairs),
             Self::Glommio => (sibling("yardstick-glommio")?, pairs),
-            Self::Ringlane | Self::RinglaneEpoll => {
-                (sibling("ringlane")?, vec!["run".into(), "--config".into(), config])
+            Self::Ringlane | Self::RinglaneEpoll | Self::Before => {
+                let before = self == Self::Before;
+                let program = if before { wiring.before.clone() } else { sibling("ringlane")? };
+                (program, vec!["run".into(), "--config".into(), config])
             }
             Self::Haproxy | Self::HaproxySplice => {
                 ("haproxy".into(), vec!["-db".into(), "-f".into(), config])
@@ -152,6 +163,8 @@ pub(crate) struct Wiring {
     pub(crate) server_source: String,
     /// The compiled floor.
     pub(crate) floor: PathBuf,
+    /// The program of [`Relay::Before`].
+    pub(crate) before: PathBuf,
 }
 
 impl Wiring {
@@ -338,6 +351,7 @@ mod tests {
             server_echo: "127.0.0.1:8001".to_owned(),
             server_source: "127.0.0.1:8002".to_owned(),
             floor: PathBuf::new(),
+            before: PathBuf::new(),
         };
         let listen = Listen {
             echo: "127.0.0.1:7001".parse().unwrap(),

@@ -34,8 +34,9 @@ use crate::config::Watch;
 pub use known::{History, Known, Recorded};
 use outbox::Outbox;
 
-/// How long a new primary is kept closed at most until all shards have ended the sessions of the old.
-const FENCE_MAX: Duration = Duration::from_millis(50);
+/// How long a new primary is kept closed at most until all shards have ended the sessions of the old:
+/// longer than a busy machine leaves a thread without its core.
+const FENCE_MAX: Duration = Duration::from_secs(1);
 
 /// The pause between two looks at what shards have yet to take or to do.
 const DELIVERY_STEP: Duration = Duration::from_millis(1);
@@ -374,8 +375,21 @@ impl Servers {
         let shards = || state.sent.iter().enumerate();
         let is_behind = |(shard, sent): (usize, &u64)| self.gauges.heard(shard) < *sent;
         let awaits = state.outbox.has_endings() || shards().any(is_behind);
+        if awaits && state.fenced_until.is_some_and(|until| now >= until) {
+            self.log_overdue(state);
+        }
         state.fenced_until = state.fenced_until.filter(|until| awaits && now < *until);
         state.fenced_until.is_some()
+    }
+
+    /// Logs that a primary opens although some shard may still have sessions with the one before.
+    fn log_overdue(&self, state: &BackendState) {
+        let backend = &self.snapshot.backend(state.id).name;
+        let text = format!(
+            "backend {backend}: after {FENCE_MAX:?} not every shard has ended its sessions with the \
+             former primary; new sessions that write are let through all the same"
+        );
+        log::write(&Notice::new(Level::Warning, "fence_overdue", text).backend(backend));
     }
 
     /// Sends shards which sessions end.
