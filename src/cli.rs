@@ -13,9 +13,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Report};
-use crate::control::Supervisor;
-use crate::control::log;
 use crate::control::notice::{Level, Notice};
+use crate::control::{Supervisor, log};
 use crate::ctl::{self, Ctl};
 use crate::demo;
 

@@ -14,11 +14,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
 
 use crate::config;
-use crate::control::log;
-use crate::control::{Running, Supervisor};
+use crate::control::{Running, Supervisor, log};
 use servers::Servers;
 
 /// Runs the demo, for a time or until Ctrl-C. The code is 0 if no new session failed.

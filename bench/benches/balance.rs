@@ -7,9 +7,11 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ringlane_core::balance::{Chooser, Turns, View};
-use ringlane_core::health::WEIGHT_SCALE;
+use ringlane_core::ids::BackendId;
+use ringlane_core::machine::Address;
 use ringlane_core::prng::Prng;
-use ringlane_core::snapshot::{Address, BackendId, BalanceKind, Server};
+use ringlane_core::settings::{BalanceKind, Server};
+use ringlane_core::shared::WEIGHT_SCALE;
 
 fn servers(count: u16) -> Vec<Server> {
     let server = |nth: u16| Server {

@@ -10,10 +10,11 @@ use std::hint::black_box;
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use ringlane_core::balance::{Chooser, Turns, View};
 use ringlane_core::bench::{Slab, Wheel};
-use ringlane_core::health::WEIGHT_SCALE;
-use ringlane_core::mailbox::{Mailbox, Message};
+use ringlane_core::ids::BackendId;
+use ringlane_core::machine::Address;
 use ringlane_core::prng::Prng;
-use ringlane_core::snapshot::{Address, BackendId, BalanceKind, LoadBound, Server};
+use ringlane_core::settings::{BalanceKind, LoadBound, Server};
+use ringlane_core::shared::{Mailbox, Message, WEIGHT_SCALE};
 
 /// Operations per count. `instructions.rs` of the program divides by it.
 const TIMES: u64 = 1000;

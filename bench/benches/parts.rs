@@ -7,8 +7,8 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ringlane_core::bench::{Slab, Wheel};
-use ringlane_core::mailbox::{Mailbox, Message};
 use ringlane_core::prng::Prng;
+use ringlane_core::shared::{Mailbox, Message};
 
 /// Timers or entries that are there already.
 const LOADS: [u64; 3] = [16, 1024, 65_536];

@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing here does anything of its own; each function is one call of what it names.
 
-use crate::{slab, wheel};
+use crate::machine::{slab, wheel};
 
 /// The timer wheel of a shard.
 pub struct Wheel(wheel::Wheel);

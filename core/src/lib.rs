@@ -1,36 +1,24 @@
-//! The workbench of a shard: ring driver, executor, buffers, timers, balance, snapshot, counters.
+//! The workbench of a shard: ring driver, executor, buffers, timers, balance, settings, counters.
 //!
-//! Not here: any protocol above TCP and UDP, TLS, file formats, threads of the control side.
-//! `unsafe` is allowed in `sys` alone. Read `reactor` first, then `snapshot` and `balance`.
+//! Four rooms, each above the ones before it: `machine` (driver and executor, which know nothing of
+//! load balancing), `settings` (what is configured), `counters` (what happened, one writer each),
+//! `shared` (the words that several shards write) and `balance`, which reads those to choose a server.
+//! Not here: any protocol above TCP and UDP, TLS, file formats, threads of the control side, what
+//! checks make of servers (`ringlane-health`). `unsafe` is allowed in `machine::sys` alone. Read
+//! `machine::reactor` first, then `settings` and `balance`.
 
 #![deny(unsafe_code)]
 
-pub mod addresses;
 pub mod balance;
 #[doc(hidden)]
 pub mod bench;
-pub mod clients;
-pub mod close;
 pub mod counters;
-pub mod gauges;
-pub mod health;
-pub mod histogram;
-pub mod hops;
+pub mod ids;
 pub mod limits;
 #[cfg(all(loom, test))]
 mod loom_tests;
-pub mod mailbox;
-pub mod options;
-pub mod pace;
-mod parking;
+pub mod machine;
 pub mod prng;
-pub mod queue;
-pub mod reactor;
-pub mod reason;
-pub mod record;
-pub mod route;
-mod slab;
-pub mod snapshot;
+pub mod settings;
+pub mod shared;
 mod sync;
-pub mod sys;
-mod wheel;

@@ -8,16 +8,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringlane_core::clients::Place;
-use ringlane_core::mailbox::Message;
-use ringlane_core::reactor::{First, Listener, first};
-use ringlane_core::snapshot::FrontendId;
-use ringlane_core::sys::Socket;
+use ringlane_core::ids::FrontendId;
+use ringlane_core::machine::reactor::{First, Listener, first};
+use ringlane_core::machine::sys::Socket;
+use ringlane_core::shared::Message;
+use ringlane_core::shared::clients::Place;
 
-use crate::clients;
-use crate::session;
 use crate::shard::Shard;
-use crate::waiting;
+use crate::{clients, session, waiting};
 
 /// Sessions that a shard may have more than another before it hands new ones over, besides one
 /// thirty-second of what the other has.

@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-use ringlane_core::close::{Cause, Close};
-use ringlane_core::reactor::{First, Receiver, Signal, first};
-use ringlane_core::snapshot::{BackendId, ServerId};
+use ringlane_core::counters::{Cause, Close};
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::machine::reactor::{First, Receiver, Signal, first};
 
 use crate::connect::dial;
 use crate::greet::LEFT;

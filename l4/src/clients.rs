@@ -1,18 +1,17 @@
 //! What one client may take of a frontend: asked right after accept, before anything is spent on it.
 //!
-//! The counting is `ringlane_core::clients`. A client that a trusted proxy speaks for is known only
+//! The counting is `ringlane_core::shared::clients`. A client that a trusted proxy speaks for is known only
 //! after its PROXY header, and asked for then. Refused connections are counted and logged; they are
 //! no sessions.
 
 use std::net::{IpAddr, SocketAddr};
 
 use ringlane_core::balance::subscriber;
-use ringlane_core::clients::{Entry, Place};
-use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::reason::Reason;
-use ringlane_core::record::{SessionRecord, TRIED_MAX};
-use ringlane_core::snapshot::{FrontendId, Refusal};
-use ringlane_core::sys::{Socket, peer_address, reset_on_close};
+use ringlane_core::counters::{Cause, Close, Phase, Reason, SessionRecord, TRIED_MAX};
+use ringlane_core::ids::FrontendId;
+use ringlane_core::machine::sys::{Socket, peer_address, reset_on_close};
+use ringlane_core::settings::Refusal;
+use ringlane_core::shared::clients::{Entry, Place};
 
 use crate::proxy;
 use crate::shard::Shard;

@@ -15,10 +15,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use ringlane_core::balance::{self, View};
-use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::reactor::{Elapsed, First, Stream, first};
-use ringlane_core::snapshot::{Backend, RaceAfter, ServerId};
-use ringlane_core::sys::{ConnectOptions, is_refusal};
+use ringlane_core::counters::{Cause, Close, Phase};
+use ringlane_core::ids::ServerId;
+use ringlane_core::machine::reactor::{Elapsed, First, Stream, first};
+use ringlane_core::machine::sys::{ConnectOptions, is_refusal};
+use ringlane_core::settings::{Backend, RaceAfter};
 
 use crate::queue;
 use crate::session::Account;
@@ -282,7 +283,7 @@ fn choose(shard: &Shard, account: &Account, tried: &[ServerId]) -> Option<Server
     let view = |index: usize| {
         let id = id_of(index);
         let gauge = shard.gauges.server(id);
-        let orders = gauge.orders();
+        let orders = gauge.eligibility();
         View {
             sessions: gauge.sessions(),
             weight: orders.weight(),
@@ -311,7 +312,7 @@ fn choose(shard: &Shard, account: &Account, tried: &[ServerId]) -> Option<Server
     let keeps = |index: usize| {
         let (id, gauge) = (id_of(index), shard.gauges.server(id_of(index)));
         let has_place = gauge.is_usable(now_ms) && !gauge.is_full();
-        gauge.orders().keeps_for(role) && has_place && !tried.contains(&id)
+        gauge.eligibility().keeps_for(role) && has_place && !tried.contains(&id)
     };
     let claims = |index: usize| shard.gauges.server(id_of(index)).claim(now_ms);
     if let Some(index) = table.find(key, now_ms, |index| keeps(index) && claims(index)) {

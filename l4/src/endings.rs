@@ -8,9 +8,9 @@
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
-use ringlane_core::health::{Ending, RoleWanted};
-use ringlane_core::reason::Reason;
-use ringlane_core::snapshot::ServerId;
+use ringlane_core::counters::{Ending, Reason};
+use ringlane_core::ids::ServerId;
+use ringlane_core::settings::RoleWanted;
 
 /// Sessions of one server that a shard lets go per second while they are drained.
 const DRAINED_PER_SECOND: u32 = 50;

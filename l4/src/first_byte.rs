@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ringlane_core::reactor::Stream;
+use ringlane_core::machine::reactor::Stream;
 
 use crate::relay::{End, Relay};
 use crate::session::Bytes;

@@ -7,11 +7,10 @@
 
 use std::time::Instant;
 
-use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::reactor::{Elapsed, Receiver, Stream};
-use ringlane_core::reason::Reason;
-use ringlane_core::route::{Protocol, Said, Unrouted};
-use ringlane_core::sys::Buffer;
+use ringlane_core::counters::{Cause, Close, Phase, Reason};
+use ringlane_core::machine::reactor::{Elapsed, Receiver, Stream};
+use ringlane_core::machine::sys::Buffer;
+use ringlane_core::settings::{Protocol, Said, Unrouted};
 
 use crate::greeting::client_hello::{self, ClientHello};
 use crate::greeting::postgres::{self, First, Key};

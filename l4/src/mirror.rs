@@ -12,10 +12,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringlane_core::counters::BackendCounters;
+use ringlane_core::ids::BackendId;
 use ringlane_core::limits::{MIRROR_BYTES, MIRROR_BYTES_ALL, MIRRORS_MAX};
-use ringlane_core::reactor::{First, Signal, Stream, first};
-use ringlane_core::snapshot::{Backend, BackendId};
-use ringlane_core::sys::ConnectOptions;
+use ringlane_core::machine::reactor::{First, Signal, Stream, first};
+use ringlane_core::machine::sys::ConnectOptions;
+use ringlane_core::settings::Backend;
 
 use crate::proxy;
 use crate::session::Account;

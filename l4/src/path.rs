@@ -6,7 +6,7 @@
 //! spliced; `auto` begins with copy.
 
 use ringlane_core::limits::BUFFER_SIZE;
-use ringlane_core::snapshot::Path;
+use ringlane_core::settings::Path;
 
 /// Receives in a row that must leave a backlog before a direction is spliced.
 const BACKLOG_RECEIVES: u16 = 3;

@@ -8,7 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 
 use ringlane_core::limits::PIPES_IDLE;
-use ringlane_core::sys::Pipe;
+use ringlane_core::machine::sys::Pipe;
 
 /// The pool.
 #[derive(Debug)]

@@ -9,11 +9,10 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use proxy_header::Tlv;
-use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::reactor::{Elapsed, Receiver, Stream};
-use ringlane_core::reason::Reason;
-use ringlane_core::snapshot::{AcceptProxy, ProxyDetails, SendProxy};
-use ringlane_core::sys::Buffer;
+use ringlane_core::counters::{Cause, Close, Phase, Reason};
+use ringlane_core::machine::reactor::{Elapsed, Receiver, Stream};
+use ringlane_core::machine::sys::Buffer;
+use ringlane_core::settings::{AcceptProxy, ProxyDetails, SendProxy};
 
 use crate::clients::{self, REFUSED, Refused};
 use crate::greet::LEFT;

@@ -11,8 +11,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ringlane_core::reactor::{Receiver, Sender, Stream};
-use ringlane_core::sys::Buffer;
+use ringlane_core::machine::reactor::{Receiver, Sender, Stream};
+use ringlane_core::machine::sys::Buffer;
 
 use crate::path::PathChoice;
 use crate::relay::{Side, Traffic};

@@ -1,7 +1,7 @@
 //! Waiting for a server with room: first come, first served, within priorities.
 //!
 //! A session waits only if its backend lets it and no server can take it: all are full, or none that
-//! it may go to is there. Whose turn it is among all shards is told by `ringlane_core::queue`; this
+//! it may go to is there. Whose turn it is among all shards is told by `ringlane_core::shared`; this
 //! shard's own lines are here. Invariants: who comes while others wait goes behind them; who waits
 //! gives its place back however it ends; the first of a line looks by itself every [`PATIENCE`],
 //! since a call may be lost and a server may have come up.
@@ -11,12 +11,11 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::health::RoleWanted;
-use ringlane_core::queue::{LINES, Queue, Ticket};
-use ringlane_core::reactor::{Signal, first};
-use ringlane_core::reason::Reason;
-use ringlane_core::snapshot::{BackendId, ServerId};
+use ringlane_core::counters::{Cause, Close, Phase, Reason};
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::machine::reactor::{Signal, first};
+use ringlane_core::settings::RoleWanted;
+use ringlane_core::shared::{LINES, Queue, Ticket};
 
 use crate::connect::take;
 use crate::session::Account;

@@ -13,14 +13,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ringlane_core::close::Cause;
-use ringlane_core::counters::{FrontendCounters, ServerCounters};
-use ringlane_core::health::RoleWanted;
+use ringlane_core::counters::{Cause, FrontendCounters, Reason, ServerCounters};
+use ringlane_core::ids::{FrontendId, ServerId};
 use ringlane_core::limits::{LAST_LOOK, LAST_WORDS, PIPE_SIZE};
-use ringlane_core::reactor::{Receiver, Sleep, Stream};
-use ringlane_core::reason::Reason;
-use ringlane_core::snapshot::{Backend, FrontendId, Path, ServerId};
-use ringlane_core::sys::Buffer;
+use ringlane_core::machine::reactor::{Receiver, Sleep, Stream};
+use ringlane_core::machine::sys::Buffer;
+use ringlane_core::settings::{Backend, Path, RoleWanted};
 
 use crate::endings::Verdict;
 use crate::extras::Extras;

@@ -1,13 +1,12 @@
 //! Sessions that go round through this process's own listeners, and their end.
 //!
-//! How they are recognised is in `ringlane_core::hops`. Not here: chains that the configuration shows,
+//! How they are recognised is in `ringlane_core::shared`. Not here: chains that the configuration shows,
 //! which it refuses. Invariant: a process without a server at one of its own listeners pays one look
 //! at a flag and one at its listeners' ports per session, and no system call.
 
-use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::reactor::Stream;
-use ringlane_core::reason::Reason;
-use ringlane_core::snapshot::Address;
+use ringlane_core::counters::{Cause, Close, Phase, Reason};
+use ringlane_core::machine::Address;
+use ringlane_core::machine::reactor::Stream;
 
 use crate::session::Account;
 

@@ -11,19 +11,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringlane_core::balance::Known;
-use ringlane_core::clients::Place;
-use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::health::{Ending, RoleWanted};
+use ringlane_core::counters::{
+    Cause, Close, Ending, Names, Phase, Reason, SessionRecord, TRIED_MAX, UniqueId,
+};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 use ringlane_core::limits::LAST_WORDS;
-use ringlane_core::reactor::{Receiver, Stream};
-use ringlane_core::reason::Reason;
-use ringlane_core::record::{Names, SessionRecord, TRIED_MAX, UniqueId};
-use ringlane_core::route::Said;
-use ringlane_core::snapshot::{BackendId, Frontend, FrontendId, SendProxy, ServerId};
-use ringlane_core::sys::{Buffer, Socket};
+use ringlane_core::machine::reactor::{Receiver, Stream};
+use ringlane_core::machine::sys::{Buffer, Socket};
+use ringlane_core::settings::{Frontend, RoleWanted, Said, SendProxy};
+use ringlane_core::shared::clients::Place;
 
-use crate::cancel;
-use crate::clients;
 use crate::connect::connect;
 use crate::extras::Extras;
 use crate::first_byte::Timed;
@@ -31,13 +28,12 @@ use crate::greet::{self, Greeted, Heard};
 use crate::greeting::Tracker;
 use crate::greeting::proxy::Proxied;
 use crate::mirror::Mirror;
-use crate::proxy;
 use crate::pump::Broken;
 use crate::relay::{End, Relay, Side, Traffic};
-use crate::round;
 use crate::shard::Shard;
 use crate::throttle::Throttle;
 use crate::waiting::Waiting;
+use crate::{cancel, clients, proxy, round};
 
 /// The time between two looks at whether what was sent before a reset has arrived.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);

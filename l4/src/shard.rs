@@ -11,15 +11,14 @@ use std::time::Instant;
 
 use crossbeam_queue::ArrayQueue;
 use ringlane_core::balance::{Chooser, View};
-use ringlane_core::counters::ShardCounters;
-use ringlane_core::gauges::Gauges;
-use ringlane_core::health::RoleWanted;
-use ringlane_core::mailbox::{Mailbox, Message};
+use ringlane_core::counters::{SessionRecord, ShardCounters};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
+use ringlane_core::machine::reactor::{First, Listener, Reactor, Signal, Stream, first};
+use ringlane_core::machine::sys::{DriverKind, SetupError, Socket};
+use ringlane_core::machine::{Address, Congestion};
 use ringlane_core::prng::Prng;
-use ringlane_core::reactor::{First, Listener, Reactor, Signal, Stream, first};
-use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{Address, BackendId, Congestion, FrontendId, ServerId, Snapshot};
-use ringlane_core::sys::{DriverKind, SetupError, Socket};
+use ringlane_core::settings::{RoleWanted, Snapshot};
+use ringlane_core::shared::{Gauges, Mailbox, Message};
 
 use crate::accept::accept;
 use crate::endings::Endings;
@@ -142,7 +141,7 @@ impl Shard {
         pipes: Pipes,
         seed: u64,
     ) -> Self {
-        let chooser = |(id, backend): (u32, &ringlane_core::snapshot::Backend)| {
+        let chooser = |(id, backend): (u32, &ringlane_core::settings::Backend)| {
             Chooser::new(backend.balance, snapshot.servers_of(BackendId(id)))
         };
         let choosers = (0..).zip(&snapshot.backends).map(chooser).collect();

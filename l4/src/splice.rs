@@ -11,8 +11,8 @@ use std::io::ErrorKind::{InvalidInput, OutOfMemory, Unsupported, WouldBlock};
 use std::time::Duration;
 
 use ringlane_core::limits::SPLICE_BUDGET;
-use ringlane_core::reactor::{First, Retry, Stream, first};
-use ringlane_core::sys::{Interest, Pipe};
+use ringlane_core::machine::reactor::{First, Retry, Stream, first};
+use ringlane_core::machine::sys::{Interest, Pipe};
 
 use crate::pipes::Lease;
 use crate::pump::{Broken, Halves, Way};

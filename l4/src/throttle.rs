@@ -11,10 +11,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use ringlane_core::ids::BackendId;
 use ringlane_core::limits::{BUFFER_SIZE, PIPE_SIZE};
-use ringlane_core::pace::Pace;
-use ringlane_core::reactor::Sleep;
-use ringlane_core::snapshot::BackendId;
+use ringlane_core::machine::reactor::Sleep;
+use ringlane_core::shared::Pace;
 
 use crate::relay::Side;
 use crate::shard::Shard;

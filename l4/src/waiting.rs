@@ -11,8 +11,8 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use ringlane_core::reactor::{Elapsed, Reactor, Receiver, Stream};
-use ringlane_core::sys::{Interest, Presence, Socket, presence};
+use ringlane_core::machine::reactor::{Elapsed, Reactor, Receiver, Stream};
+use ringlane_core::machine::sys::{Interest, Presence, Socket, presence};
 
 /// A connect or an answer that takes longer is slow: the client is watched from then on.
 const WATCH_AFTER: Duration = Duration::from_millis(10);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
 
 use super::names::Name;
 use super::report::{Diagnostic, quoted};

@@ -6,9 +6,8 @@ use std::iter;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ringlane_core::snapshot::{
-    self, Address, Affinity, BalanceKind, HashKey, LoadBound, Queue, RaceAfter,
-};
+use ringlane_core::machine::Address;
+use ringlane_core::settings::{self, Affinity, BalanceKind, HashKey, LoadBound, Queue, RaceAfter};
 
 use super::address::{self, Place as Where};
 use super::check::{self, Watch};
@@ -81,7 +80,7 @@ pub(super) struct Backend<'a> {
     /// Whether its check sees which of them is primary.
     pub(super) sees_roles: bool,
     /// All that needs no other table; `lower` fills in the rest.
-    pub(super) settings: snapshot::Backend,
+    pub(super) settings: settings::Backend,
 }
 
 /// One entry of `server` as the file has it.
@@ -128,8 +127,8 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
     }
     let own = servers.iter().map(|s| iter::repeat_n(s.check_address.clone(), s.slots as usize));
     watch.addresses = own.flatten().collect();
-    let defaults = snapshot::Backend::default();
-    let settings = snapshot::Backend {
+    let defaults = settings::Backend::default();
+    let settings = settings::Backend {
         balance: balance(&table),
         hash: key(&table, "hash"),
         affinity: affinity(&table),

@@ -1,6 +1,6 @@
 //! The reader of `check` in a `[[backend]]`, and of what a backend makes of its checks.
 //!
-//! Not here: doing checks (`control::checks`), rules themselves (`ringlane_core::health`). The keys of
+//! Not here: doing checks (`control::checks`), rules themselves (`ringlane_health`). The keys of
 //! a check depend on its kind; one of another kind is refused with the kind that has it.
 
 mod tls;
@@ -11,8 +11,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::Regex;
-use ringlane_core::health::{Ejection, LagLimit, OnChange, OnConflict, Rules};
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
+use ringlane_health::{Ejection, LagLimit, OnChange, OnConflict, Rules};
 
 use super::duration;
 use super::machine::Wanted;

@@ -5,9 +5,9 @@
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use ringlane_core::health::RoleWanted;
-use ringlane_core::snapshot::{
-    self, AcceptProxy, Address, ClientLimits, ClientRate, Path, Priority, Refusal, Timeout,
+use ringlane_core::machine::Address;
+use ringlane_core::settings::{
+    self, AcceptProxy, ClientLimits, ClientRate, Path, Priority, Refusal, RoleWanted, Timeout,
 };
 
 use super::address::{self, Problem};
@@ -68,7 +68,7 @@ pub(super) struct Frontend<'a> {
     /// Each with the name of its backend, which has no id yet.
     pub(super) routes: Vec<route::Entry<'a>>,
     /// All that needs no other table; `lower` fills in the rest.
-    pub(super) settings: snapshot::Frontend,
+    pub(super) settings: settings::Frontend,
 }
 
 /// Reads one frontend.
@@ -83,7 +83,7 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
     let priorities =
         [("high", Priority::High), ("normal", Priority::Normal), ("low", Priority::Low)];
     let routing = route::read(&table);
-    let settings = snapshot::Frontend {
+    let settings = settings::Frontend {
         max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
         timeout: timeout(&table),
         congestion: table.congestion(),
@@ -98,7 +98,7 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
         rate: table.integer("rate", 1..=RATE_MAX),
         per_client: per_client(&table),
         priority: table.choice("priority", &priorities, &[]).unwrap_or_default(),
-        ..snapshot::Frontend::default()
+        ..settings::Frontend::default()
     };
     let frontend = Frontend {
         name,

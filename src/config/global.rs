@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use ringlane_core::limits;
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
 
 use super::address;
 use super::lower::Claims;

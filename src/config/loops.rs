@@ -12,7 +12,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
 
 use super::address::Place as Where;
 use super::backend::Backend;

@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use ringlane_core::route::Route;
-use ringlane_core::snapshot::{self, Address, BackendId, ServerId, Snapshot};
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::machine::Address;
+use ringlane_core::settings::{self, Route, Snapshot};
 
 use super::address::Place;
 use super::backend::{Backend, Server};
@@ -124,7 +125,7 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
             }
             lookups.extend(lower_server(server, id, snapshot));
         }
-        snapshot.backends.push(snapshot::Backend {
+        snapshot.backends.push(settings::Backend {
             name: owned(backend.name.as_ref()),
             first_server,
             server_count: id_of_next_server(snapshot) - first_server.0,
@@ -144,7 +145,7 @@ fn lower_server(server: Server<'_>, backend: BackendId, snapshot: &mut Snapshot)
         None => (None, None),
     };
     let names = if slots.is_empty() { vec![entry.clone()] } else { slots };
-    snapshot.servers.extend(names.into_iter().map(|name| snapshot::Server {
+    snapshot.servers.extend(names.into_iter().map(|name| settings::Server {
         name,
         backend,
         address: address.clone(),
@@ -201,7 +202,7 @@ fn lower_frontends(
             ..entry.route
         };
         let routes = frontend.routes.into_iter().map(lowered).collect();
-        snapshot.frontends.push(snapshot::Frontend {
+        snapshot.frontends.push(settings::Frontend {
             name: owned(frontend.name.as_ref()),
             bind: frontend.bind.into_iter().map(|bind| bind.value).collect(),
             backend,

@@ -40,7 +40,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringlane_core::snapshot::Snapshot;
+use ringlane_core::settings::Snapshot;
 use toml::de::DeTable;
 
 pub use check::{Body, Check, Http, Kind, Login, Secret, Step, Tls, Trust, Watch, Way};

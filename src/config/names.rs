@@ -7,7 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringlane_core::snapshot::ServerId;
+use ringlane_core::ids::ServerId;
 
 use super::address;
 use super::table::{At, Table};

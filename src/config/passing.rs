@@ -1,7 +1,8 @@
 //! The reader of what a `[[backend]]` says of the bytes that pass: how fast, who else hears them, and
 //! what stands before them.
 
-use ringlane_core::snapshot::{Address, Bandwidth, Mirror, ProxyDetails, SendProxy};
+use ringlane_core::machine::Address;
+use ringlane_core::settings::{Bandwidth, Mirror, ProxyDetails, SendProxy};
 
 use super::address::{self, Place as Where};
 use super::bitrate;

@@ -2,8 +2,7 @@
 //!
 //! Not here: whether a route's backend exists (`lower`).
 
-use ringlane_core::health::RoleWanted;
-use ringlane_core::route::{NamePattern, Protocol, Route, Unrouted};
+use ringlane_core::settings::{NamePattern, Protocol, RoleWanted, Route, Unrouted};
 
 use super::frontend;
 use super::table::{At, Table};

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ringlane_core::options::{Keepalive, Source, SourceAddress, SourcePorts, TcpOptions};
+use ringlane_core::machine::{Keepalive, Source, SourceAddress, SourcePorts, TcpOptions};
 
 use super::address;
 use super::table::{At, Table};

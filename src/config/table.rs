@@ -7,7 +7,7 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use ringlane_core::snapshot::{Address, Congestion};
+use ringlane_core::machine::{Address, Congestion};
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::address;

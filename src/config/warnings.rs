@@ -8,9 +8,9 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
-use ringlane_core::health::{OnChange, RoleWanted};
-use ringlane_core::route::Protocol;
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
+use ringlane_core::settings::{Protocol, RoleWanted};
+use ringlane_health::OnChange;
 
 use super::Global;
 use super::address::Place as Where;

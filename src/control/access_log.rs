@@ -18,8 +18,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
-use ringlane_core::reason::Reason;
-use ringlane_core::record::SessionRecord;
+use ringlane_core::counters::{Reason, SessionRecord};
 
 use super::Running;
 use super::log::{self, say};

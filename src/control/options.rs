@@ -11,9 +11,10 @@ use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use ringlane_core::options::SourcePorts;
-use ringlane_core::snapshot::{Address, Backend, BackendId, ServerId, Snapshot};
-use ringlane_core::sys::{self, ConnectOptions};
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::machine::sys::{self, ConnectOptions};
+use ringlane_core::machine::{Address, SourcePorts};
+use ringlane_core::settings::{Backend, Snapshot};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Running;
@@ -153,7 +154,7 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    use ringlane_core::options::{Source, SourceAddress};
+    use ringlane_core::machine::{Source, SourceAddress};
 
     use super::*;
     use crate::control::status::tests::snapshot;

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringlane_core::health::{Met, Outlier, Verdict};
-use ringlane_core::snapshot::{Address, BackendId, ServerId};
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::machine::Address;
+use ringlane_health::{Met, Outlier, Verdict};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Running;

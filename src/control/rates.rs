@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ringlane_core::balance::Meter;
-use ringlane_core::snapshot::{BackendId, ServerId};
+use ringlane_core::ids::{BackendId, ServerId};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Running;

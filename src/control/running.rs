@@ -12,10 +12,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use nix::unistd::gettid;
 use ringlane_core::counters::ShardCounters;
-use ringlane_core::gauges::Gauges;
-use ringlane_core::mailbox::Mailbox;
-use ringlane_core::snapshot::{Address, ServerId, Snapshot};
-use ringlane_core::sys::DriverKind;
+use ringlane_core::ids::ServerId;
+use ringlane_core::machine::Address;
+use ringlane_core::machine::sys::DriverKind;
+use ringlane_core::settings::Snapshot;
+use ringlane_core::shared::{Gauges, Mailbox};
 use tokio::sync::Notify;
 
 use super::metrics::Timings;

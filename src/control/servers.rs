@@ -1,7 +1,7 @@
 //! The state of all servers: what checks saw, what operators ordered, where they are.
 //!
 //! Kept by the control thread and the admin API; shards read one word per server in `gauges`, which
-//! is written here alone. What a server may take is decided in `ringlane_core::health`. Invariants:
+//! is written here alone. What a server may take is decided in `ringlane_health`. Invariants:
 //! every change of a state is logged once and kept, the last [`CHANGES_KEPT`] of each server; what a
 //! change of one server costs does not grow with the servers of its backend; nothing waits with the
 //! lock held; while sessions are being fenced no server of their backend takes sessions that want
@@ -17,13 +17,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use ringlane_core::addresses::Found;
-use ringlane_core::gauges::Gauges;
-use ringlane_core::health::{
-    Admin, Backend, Change, Ended, Ending, Health, Orders, RoleWanted, Seen, State,
-};
-use ringlane_core::mailbox::{Mailbox, Message};
-use ringlane_core::snapshot::{Address, BackendId, ServerId, Snapshot};
+use ringlane_core::counters::Ending;
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::machine::Address;
+use ringlane_core::settings::{RoleWanted, Snapshot};
+use ringlane_core::shared::{Eligibility, Gauges, Mailbox, Message};
+use ringlane_health::addresses::Found;
+use ringlane_health::{Admin, Backend, Change, Ended, Health, Seen, State};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::sleep;
@@ -353,15 +353,15 @@ impl Servers {
         updated.extend(state.health.primary());
         let is_fenced = self.is_fenced(state, now);
         for index in updated {
-            let orders = match state.health.orders(index, now) {
-                _ if state.outbox.has_move(index) => Orders::CLOSED,
-                orders if is_fenced => orders.closed_for_primary(),
-                orders => orders,
+            let eligibility = match state.health.eligibility(index, now) {
+                _ if state.outbox.has_move(index) => Eligibility::CLOSED,
+                open if is_fenced => open.closed_for_primary(),
+                open => open,
             };
             let gauge = self.gauges.server(ServerId(state.first.0 + index as u32));
             // A word that stays as it is needs not leave the shards' caches.
-            if gauge.orders() != orders {
-                gauge.order(orders);
+            if gauge.eligibility() != eligibility {
+                gauge.set_eligibility(eligibility);
             }
         }
         if let Some(queue) = self.gauges.queue(state.id) {

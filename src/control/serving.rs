@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringlane_core::mailbox::Message;
+use ringlane_core::shared::Message;
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 

@@ -11,10 +11,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use ringlane_core::mailbox::Message;
-use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::FrontendId;
-use ringlane_core::sys::{SetupError, Socket};
+use ringlane_core::counters::SessionRecord;
+use ringlane_core::ids::FrontendId;
+use ringlane_core::machine::sys::{SetupError, Socket};
+use ringlane_core::shared::Message;
 use ringlane_l4::{Setup, Thread};
 use tokio::sync::mpsc;
 

@@ -1,6 +1,6 @@
 //! Makes the listening sockets of all frontends, and says clearly what is in the way.
 //!
-//! Not here: socket options (`ringlane_core::sys::listen`), accepting. A TCP address gets one
+//! Not here: socket options (`ringlane_core::machine::sys::listen`), accepting. A TCP address gets one
 //! SO_REUSEPORT socket per shard, so that the kernel spreads connections; a unix address has one
 //! socket, which one shard accepts from. Invariant: nothing listens before every address was found
 //! free, and a socket file that is left behind or removed is always our own or nobody's.
@@ -15,10 +15,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use ringlane_core::ids::FrontendId;
 use ringlane_core::limits::MIRRORS_MAX;
-use ringlane_core::options::TcpOptions;
-use ringlane_core::snapshot::{Address, Congestion, Frontend, FrontendId, Snapshot};
-use ringlane_core::sys::{self, ListenOptions, Refused};
+use ringlane_core::machine::sys::{self, ListenOptions, Refused};
+use ringlane_core::machine::{Address, Congestion, TcpOptions};
+use ringlane_core::settings::{Frontend, Snapshot};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that wait in the kernel until a shard accepts them; net.core.somaxconn caps it.

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 
-use ringlane_core::sys::SetupError;
+use ringlane_core::machine::sys::SetupError;
 
 use super::descriptors::TooFewDescriptors;
 use super::options::ConnectError;

@@ -11,7 +11,8 @@ pub(super) mod tests;
 use std::process;
 
 use ringlane_core::counters::FrontendCounters;
-use ringlane_core::snapshot::{BackendId, BalanceKind, FrontendId, ServerId};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
+use ringlane_core::settings::BalanceKind;
 use serde::Serialize;
 
 use super::Running;

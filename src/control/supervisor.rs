@@ -10,10 +10,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
+use ringlane_core::counters::SessionRecord;
 use ringlane_core::limits;
-use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{Address, Snapshot};
-use ringlane_core::sys::{DriverKind, SetupError, probe};
+use ringlane_core::machine::Address;
+use ringlane_core::machine::sys::{DriverKind, SetupError, probe};
+use ringlane_core::settings::Snapshot;
 use tokio::runtime::{Builder, Runtime};
 
 use super::access_log::{self, AccessLogThread};
@@ -265,7 +266,7 @@ mod tests {
         let bound = |ports: std::ops::Range<u16>| -> Vec<Address> {
             ports.map(|port| Address::Inet(([127, 0, 0, 1], port).into())).collect()
         };
-        let frontend = |nth: u16| ringlane_core::snapshot::Frontend {
+        let frontend = |nth: u16| ringlane_core::settings::Frontend {
             name: format!("customer-{nth:04}"),
             ..Default::default()
         };
@@ -287,7 +288,7 @@ mod tests {
         assert!(all_in_one.ends_with(&format!(" and {} more", 1000 - listed)), "{all_in_one}");
         // At once the longest names and paths that a file may have.
         let name = "n".repeat(128);
-        let long = (0..99).map(|_| ringlane_core::snapshot::Frontend {
+        let long = (0..99).map(|_| ringlane_core::settings::Frontend {
             name: name.clone(),
             ..Default::default()
         });

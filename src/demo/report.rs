@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::servers::NAMES;
 use crate::control::Running;
-use ringlane_core::snapshot::ServerId;
+use ringlane_core::ids::ServerId;
 
 /// One second of the demo.
 pub(super) struct Second {

@@ -8,11 +8,10 @@ use nix::sys::signal::Signal;
 
 use serde_json::Value;
 
-use crate::harness::PATIENCE;
 use crate::harness::balancer::{Setup, get_over_tcp, path_str};
 use crate::harness::client::{connect, read_to_end, round_trip, session};
 use crate::harness::echo::Echo;
-use crate::harness::wait_until;
+use crate::harness::{PATIENCE, wait_until};
 
 fn is_refused(address: SocketAddr) -> bool {
     let outcome = TcpStream::connect_timeout(&address, PATIENCE);

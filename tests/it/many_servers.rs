@@ -2,7 +2,7 @@
 //!
 //! Figures are printed; `docs/PERFORMANCE.md` says which ones to expect of a release build, and how to
 //! run this alone. That the work does not grow with the square of the servers is a test of steps in
-//! `core/src/health/tests.rs`.
+//! `health/src/tests.rs`.
 
 use std::env;
 use std::fmt::Write;

@@ -5,13 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use ringlane_core::counters::ShardCounters;
-use ringlane_core::gauges::Gauges;
-use ringlane_core::mailbox::{Mailbox, Message};
-use ringlane_core::reactor::{Reactor, Rest};
-use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{FrontendId, ServerId, Snapshot};
-use ringlane_core::sys::sim::Net;
+use ringlane_core::counters::{SessionRecord, ShardCounters};
+use ringlane_core::ids::{FrontendId, ServerId};
+use ringlane_core::machine::reactor::{Reactor, Rest};
+use ringlane_core::machine::sys::sim::Net;
+use ringlane_core::settings::Snapshot;
+use ringlane_core::shared::{Gauges, Mailbox, Message};
 use ringlane_l4::Setup;
 
 /// Records that a shard's queue holds.

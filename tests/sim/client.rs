@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringlane_core::sys::sim::{Connecting, Net, SocketId, Wake};
+use ringlane_core::machine::sys::sim::{Connecting, Net, SocketId, Wake};
 
 use crate::content::{self, Reading};
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringlane_core::sys::sim::{Net, SocketId, Wake};
+use ringlane_core::machine::sys::sim::{Net, SocketId, Wake};
 
 use crate::client::again;
 use crate::content::{self, Reading};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringlane_core::snapshot::{BalanceKind, Path};
+use ringlane_core::settings::{BalanceKind, Path};
 
 use crate::client::{Client, Ending};
 use crate::server::{Behaviour, Server};

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use ringlane_core::machine::sys::sim::Weather;
 use ringlane_core::prng::Prng;
-use ringlane_core::snapshot::{BalanceKind, Path};
-use ringlane_core::sys::sim::Weather;
+use ringlane_core::settings::{BalanceKind, Path};
 
 use crate::client::{Client, Ending};
 use crate::server::{Behaviour, Server};

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::ServerId;
-use ringlane_core::sys::sim::Facts;
+use ringlane_core::counters::{Cause, Close, Phase, SessionRecord};
+use ringlane_core::ids::ServerId;
+use ringlane_core::machine::sys::sim::Facts;
 
 use crate::client::{Ending, Visitor};
 use crate::server::{Behaviour, Connection, Machine};

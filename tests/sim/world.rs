@@ -7,14 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringlane_core::gauges::Gauges;
-use ringlane_core::mailbox::Message;
-use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{
-    Address, Backend, BackendId, BalanceKind, Congestion, Frontend, Path, ServerId, Snapshot,
-    Timeout,
-};
-use ringlane_core::sys::sim::{Net, Weather};
+use ringlane_core::counters::SessionRecord;
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::machine::sys::sim::{Net, Weather};
+use ringlane_core::machine::{Address, Congestion};
+use ringlane_core::settings::{Backend, BalanceKind, Frontend, Path, Snapshot, Timeout};
+use ringlane_core::shared::{Gauges, Message};
 
 use crate::balancer::Balancer;
 use crate::client::{Client, Visitor};
@@ -178,7 +176,7 @@ impl World {
     }
 
     fn snapshot(&self) -> Snapshot {
-        let server = |(index, server): (usize, &Server)| ringlane_core::snapshot::Server {
+        let server = |(index, server): (usize, &Server)| ringlane_core::settings::Server {
             name: format!("server-{index}"),
             backend: BackendId(0),
             address: Some(Address::Inet(server_address(index))),

@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use super::{below, identity, mix};
-use crate::snapshot::{Affinity, Server};
+use crate::settings::{Affinity, Server};
 use crate::sync::{AtomicU64, Ordering};
 
 /// Entries in a set: two cache lines. The fewer, the earlier a set is full while others are not.
@@ -277,7 +277,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::snapshot::{Address, BackendId, HashKey};
+    use crate::ids::BackendId;
+    use crate::machine::Address;
+    use crate::settings::HashKey;
 
     const TTL_MS: u64 = 30_000;
 

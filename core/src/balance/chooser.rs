@@ -8,7 +8,7 @@
 
 use super::{Balance, Candidate, Member, Turns};
 use crate::prng::Prng;
-use crate::snapshot::{BalanceKind, Server};
+use crate::settings::{BalanceKind, Server};
 
 /// What is true of one server at the moment of choosing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

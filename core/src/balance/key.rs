@@ -8,8 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::route::Said;
-use crate::snapshot::HashKey;
+use crate::settings::{HashKey, Said};
 
 /// What a session can be recognised by.
 #[derive(Clone, Copy, Debug, Default)]

@@ -32,9 +32,9 @@ use random_two::RandomTwo;
 use ring_hash::RingHash;
 use round_robin::RoundRobin;
 
-use crate::health::WEIGHT_SCALE;
 use crate::prng::Prng;
-use crate::snapshot::{BalanceKind, LoadBound, Server};
+use crate::settings::{BalanceKind, LoadBound, Server};
+use crate::shared::WEIGHT_SCALE;
 
 use xxhash_rust::xxh3::xxh3_64;
 

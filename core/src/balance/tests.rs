@@ -7,7 +7,8 @@ use proptest::prelude::*;
 mod shares;
 
 use super::*;
-use crate::snapshot::{Address, BackendId};
+use crate::ids::BackendId;
+use crate::machine::Address;
 
 const BOUND: LoadBound = LoadBound { percent: 125 };
 

@@ -7,7 +7,7 @@ use loom::thread;
 
 use super::in_every_order;
 use crate::balance::affinity::Table;
-use crate::snapshot::{Affinity, HashKey};
+use crate::settings::{Affinity, HashKey};
 
 /// A table of one set.
 fn table() -> Arc<Table> {

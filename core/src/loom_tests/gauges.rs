@@ -4,7 +4,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use super::{Bell, in_every_order};
-use crate::gauges::{Gate, Gauges, RETRY_FAILED_MS, ServerGauge};
+use crate::shared::{Gate, Gauges, RETRY_FAILED_MS, ServerGauge};
 use crate::sync::{AtomicU32, Ordering};
 
 /// A shard takes a place at a gate, asleep while there is none, as the accepting task does.

@@ -7,7 +7,7 @@ use loom::sync::atomic::{AtomicBool, AtomicUsize};
 use loom::thread;
 
 use super::{Bell, in_every_order};
-use crate::parking::Parking;
+use crate::machine::parking::Parking;
 use crate::sync::Ordering;
 
 const MESSAGES: usize = 2;

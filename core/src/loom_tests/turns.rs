@@ -5,9 +5,11 @@ use loom::thread;
 
 use super::in_every_order;
 use crate::balance::{Chooser, Turns, View};
-use crate::health::WEIGHT_SCALE;
+use crate::ids::BackendId;
+use crate::machine::Address;
 use crate::prng::Prng;
-use crate::snapshot::{Address, BackendId, BalanceKind, Server};
+use crate::settings::{BalanceKind, Server};
+use crate::shared::WEIGHT_SCALE;
 
 fn servers() -> Vec<Server> {
     let server = |name: &str| Server {

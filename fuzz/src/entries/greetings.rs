@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use ringlane_core::snapshot::{ProxyDetails, SendProxy};
+use ringlane_core::settings::{ProxyDetails, SendProxy};
 use ringlane_l4::greeting::{
     GREETING_MAX, Progress, Tracker, client_hello, mysql, postgres, proxy, redis,
 };

@@ -10,18 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use ringlane_core::close::{Close, Phase};
-use ringlane_core::counters::ShardCounters;
-use ringlane_core::gauges::Gauges;
+use ringlane_core::counters::{Close, Phase, SessionRecord, ShardCounters};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 use ringlane_core::limits::{BUFFER_SIZE, LAST_WORDS, RECEIVE_WINDOW};
-use ringlane_core::mailbox::{Mailbox, Message};
-use ringlane_core::reactor::{Reactor, Rest};
-use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{
-    Address, Backend, BackendId, BalanceKind, Bandwidth, Congestion, Frontend, FrontendId, Path,
-    Server, ServerId, Snapshot, Timeout,
+use ringlane_core::machine::reactor::{Reactor, Rest};
+use ringlane_core::machine::sys::sim::{Net, SocketId, Weather};
+use ringlane_core::machine::{Address, Congestion};
+use ringlane_core::settings::{
+    Backend, BalanceKind, Bandwidth, Frontend, Path, Server, Snapshot, Timeout,
 };
-use ringlane_core::sys::sim::{Net, SocketId, Weather};
+use ringlane_core::shared::{Gauges, Mailbox, Message};
 
 use super::Input;
 

@@ -2,9 +2,11 @@
 
 use ringlane_core::balance::{Chooser, Turns, View};
 use ringlane_core::bench::{Key, Slab, Wheel};
-use ringlane_core::histogram::Histogram;
+use ringlane_core::counters::Histogram;
+use ringlane_core::ids::BackendId;
+use ringlane_core::machine::Address;
 use ringlane_core::prng::Prng;
-use ringlane_core::snapshot::{Address, BackendId, BalanceKind, LoadBound, Server};
+use ringlane_core::settings::{BalanceKind, LoadBound, Server};
 
 use super::Input;
 

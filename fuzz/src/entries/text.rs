@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringlane::config::{self, Config};
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 

@@ -15,8 +15,8 @@ mod reader;
 mod recorded;
 pub mod redis;
 
-use ringlane_core::reason::Reason;
-use ringlane_core::route::Protocol;
+use ringlane_core::counters::Reason;
+use ringlane_core::settings::Protocol;
 
 /// Bytes of the longest greeting that is waited for; one that is longer is refused.
 pub const GREETING_MAX: usize = 16 * 1024;

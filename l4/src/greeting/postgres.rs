@@ -7,9 +7,8 @@
 
 use std::ops::RangeInclusive;
 
-use ringlane_core::close::{Cause, Close, Phase};
-use ringlane_core::health::RoleWanted;
-use ringlane_core::reason::Reason;
+use ringlane_core::counters::{Cause, Close, Phase, Reason};
+use ringlane_core::settings::RoleWanted;
 
 use super::Progress;
 use super::client_hello::HANDSHAKE;

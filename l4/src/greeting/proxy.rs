@@ -10,7 +10,7 @@ mod v2;
 use std::net::{IpAddr, SocketAddr};
 
 use proxy_header::{ProxiedAddress, ProxyHeader, Tlv};
-use ringlane_core::snapshot::SendProxy;
+use ringlane_core::settings::SendProxy;
 
 use super::Progress;
 

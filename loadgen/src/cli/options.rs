@@ -7,11 +7,10 @@ use std::time::Duration;
 use clap::{Args, Subcommand, value_parser};
 
 use super::values::{duration, percent, rate, size};
-use crate::load;
 use crate::load::Direction;
 use crate::schedule::Arrivals;
-use crate::serve;
 use crate::slo::Slo;
+use crate::{load, serve};
 
 /// The most sessions of one run.
 const SESSIONS_MOST: i64 = 10_000_000;

@@ -4,10 +4,9 @@ use std::net::Ipv6Addr;
 use std::path::Path;
 use std::time::Duration;
 
-use ringlane_core::snapshot::{
-    self, Affinity, BackendId, BalanceKind, Congestion, FrontendId, HashKey, LoadBound, ServerId,
-    Timeout,
-};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
+use ringlane_core::machine::Congestion;
+use ringlane_core::settings::{self, Affinity, BalanceKind, HashKey, LoadBound, Timeout};
 
 use super::super::{
     AccessLog, Admin, Config, Global, Log, LogDestination, LogField, LogFormat, LogLevel, Lookup,
@@ -118,7 +117,7 @@ fn everything_said() {
     assert_eq!((write.name.as_str(), write.backend), ("pg-write", BackendId(1)));
     assert_eq!(write.max_connections, 10_000);
     assert_eq!(write.timeout, timeout(2000, 180_000, 240_000));
-    assert_eq!((&write.congestion, write.path), (&Congestion::Host, snapshot::Path::Splice));
+    assert_eq!((&write.congestion, write.path), (&Congestion::Host, settings::Path::Splice));
     assert_eq!((cache.name.as_str(), cache.backend), ("cache", BackendId(0)));
     assert_eq!(cache.timeout, timeout(5000, 500, 600_000), "idle is for what is not given");
 
@@ -164,7 +163,7 @@ fn nothing_said_beyond_the_needed() {
     let frontend = snapshot.frontend(FrontendId(0));
     assert_eq!(frontend.max_connections, u32::MAX);
     assert_eq!(frontend.timeout, timeout(5000, 3_600_000, 3_600_000));
-    assert_eq!((&frontend.congestion, frontend.path), (&Congestion::Auto, snapshot::Path::Auto));
+    assert_eq!((&frontend.congestion, frontend.path), (&Congestion::Auto, settings::Path::Auto));
     let backend = snapshot.backend(frontend.backend);
     assert_eq!(
         (backend.balance, &backend.congestion),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ringlane_core::options::{Keepalive, Source, SourceAddress, SourcePorts, TcpOptions};
+use ringlane_core::machine::{Keepalive, Source, SourceAddress, SourcePorts, TcpOptions};
 
 use super::{backend, check, frontend, parse};
 

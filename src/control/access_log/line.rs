@@ -9,8 +9,9 @@ use std::io::Write;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
-use ringlane_core::record::SessionRecord;
-use ringlane_core::snapshot::{ServerId, Snapshot};
+use ringlane_core::counters::SessionRecord;
+use ringlane_core::ids::ServerId;
+use ringlane_core::settings::Snapshot;
 
 use crate::config::{LogField, LogFormat};
 use crate::control::escape;

@@ -4,13 +4,12 @@ use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
-use ringlane_core::close::{Cause, Close};
-use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
+use ringlane_core::counters::{Cause, Close};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 
 use proptest::prelude::*;
-use ringlane_core::record::{NAME_MAX, Names, TRIED_MAX, UniqueId};
-use ringlane_core::route::Said;
-use ringlane_core::snapshot::Snapshot;
+use ringlane_core::counters::{NAME_MAX, Names, TRIED_MAX, UniqueId};
+use ringlane_core::settings::{Said, Snapshot};
 
 use super::*;
 use crate::config::{AccessLog, LogDestination, LogField, LogFormat};

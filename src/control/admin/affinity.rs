@@ -12,7 +12,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use ringlane_core::balance::affinity::{Entry, Table};
 use ringlane_core::balance::key_of;
-use ringlane_core::snapshot::{BackendId, HashKey};
+use ringlane_core::ids::BackendId;
+use ringlane_core::settings::HashKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

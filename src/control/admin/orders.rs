@@ -10,8 +10,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use ringlane_core::health::Admin;
-use ringlane_core::snapshot::ServerId;
+use ringlane_core::ids::ServerId;
+use ringlane_health::Admin;
 use serde::Deserialize;
 use serde_json::json;
 

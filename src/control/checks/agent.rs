@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ringlane_core::health::{Admin, Advice, Seen};
+use ringlane_health::{Admin, Advice, Seen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 

@@ -16,9 +16,9 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ringlane_core::limits::SOURCE_PORT_TRIES;
-use ringlane_core::options::{Source, TcpOptions};
-use ringlane_core::snapshot::{Address, Backend, Congestion, SendProxy};
-use ringlane_core::sys::{self, ConnectOptions, is_refusal};
+use ringlane_core::machine::sys::{self, ConnectOptions, is_refusal};
+use ringlane_core::machine::{Address, Congestion, Source, TcpOptions};
+use ringlane_core::settings::{Backend, SendProxy};
 use ringlane_l4::greeting::proxy;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use ringlane_core::health::Seen;
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
+use ringlane_health::Seen;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{ChildStdout, Command};
 use tokio::time::sleep;

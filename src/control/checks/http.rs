@@ -7,8 +7,8 @@
 
 use std::io::ErrorKind;
 
-use ringlane_core::health::Seen;
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
+use ringlane_health::Seen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::destination::Destination;

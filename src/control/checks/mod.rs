@@ -24,9 +24,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringlane_core::health::Seen;
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::machine::Address;
 use ringlane_core::prng::Prng;
-use ringlane_core::snapshot::{Address, BackendId, ServerId};
+use ringlane_health::Seen;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout_at};
 

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, DriverError, Error, OptsBuilder, Row, SslOpts};
-use ringlane_core::health::{Lag, Role, Seen};
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
+use ringlane_health::{Lag, Role, Seen};
 use tokio::time::timeout;
 
 use super::destination::{Bound, Destination};

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringlane_core::health::{Lag, Role, Seen};
+use ringlane_health::{Lag, Role, Seen};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult};
-use ringlane_core::health::{Lag, Role, Seen};
+use ringlane_health::{Lag, Role, Seen};
 
 use super::destination::{Bound, Destination};
 use super::kept::{self, Kept};

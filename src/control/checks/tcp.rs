@@ -1,6 +1,6 @@
 //! `kind = "tcp"`: and say and hear what the steps say.
 
-use ringlane_core::health::Seen;
+use ringlane_health::Seen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::destination::Destination;

@@ -9,8 +9,8 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ringlane_core::health::Seen;
-use ringlane_core::snapshot::Address;
+use ringlane_core::machine::Address;
+use ringlane_health::Seen;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{self, CryptoProvider, verify_tls12_signature, verify_tls13_signature};

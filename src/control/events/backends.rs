@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ringlane_core::health::RoleWanted;
-use ringlane_core::snapshot::{BackendId, ServerId, Snapshot};
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::settings::{RoleWanted, Snapshot};
 
 use super::Look;
 use super::frontends::again;
@@ -77,7 +77,7 @@ fn servers(look: &Look<'_>, id: BackendId, role: RoleWanted) -> Servers {
     let ids = backend.first_server.0..backend.first_server.0 + backend.server_count;
     ids.fold(Servers::default(), |mut servers, id| {
         let gauge = look.running.gauges.server(ServerId(id));
-        let orders = gauge.orders();
+        let orders = gauge.eligibility();
         let count = match (orders.is_open_for(role) && orders.weight() > 0, gauge.is_down()) {
             (false, _) => &mut servers.closed,
             (true, true) => &mut servers.unreachable,

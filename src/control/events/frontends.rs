@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ringlane_core::gauges::Gate;
-use ringlane_core::snapshot::FrontendId;
+use ringlane_core::ids::FrontendId;
+use ringlane_core::shared::Gate;
 
 use super::Look;
 use super::pacing::{Episode, Tally, Turn, counted, human};

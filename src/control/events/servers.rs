@@ -4,9 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use ringlane_core::health::Ending;
-use ringlane_core::reason::Reason;
-use ringlane_core::snapshot::{FrontendId, ServerId};
+use ringlane_core::counters::{Ending, Reason};
+use ringlane_core::ids::{FrontendId, ServerId};
 
 use super::Look;
 use super::frontends::again;

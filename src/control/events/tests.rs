@@ -1,8 +1,9 @@
 //! Counters in, lines out.
 
-use ringlane_core::health::{Ending, Orders, RoleWanted};
-use ringlane_core::reason::Reason;
-use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
+use ringlane_core::counters::{Ending, Reason};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
+use ringlane_core::settings::RoleWanted;
+use ringlane_core::shared::Eligibility;
 
 use super::*;
 use crate::control::notice::Level;
@@ -71,8 +72,8 @@ fn refused_clients_are_counted_with_an_example_and_at_most_every_ten_seconds() {
 fn a_backend_without_server_is_an_error_that_ends_with_the_sessions_it_cost() {
     let mut story = Story::begin();
     for id in [0, 1] {
-        let closed = Orders::new([false; 3], 256);
-        story.running.gauges.server(ServerId(id)).order(closed);
+        let closed = Eligibility::new([false; 3], 256);
+        story.running.gauges.server(ServerId(id)).set_eligibility(closed);
     }
     assert!(story.lines().is_empty(), "perhaps only a moment");
     let notice = story.look().remove(0);
@@ -82,9 +83,9 @@ fn a_backend_without_server_is_an_error_that_ends_with_the_sessions_it_cost() {
     );
     story.running.counters[0].backend(BackendId(0)).unserved.add(7);
     assert!(story.lines()[0].starts_with("backend postgres: 7 sessions in 1 s ended because no"));
-    let open = Orders::new([true; 3], 256);
+    let open = Eligibility::new([true; 3], 256);
     assert!(open.is_open_for(RoleWanted::Any));
-    story.running.gauges.server(ServerId(0)).order(open);
+    story.running.gauges.server(ServerId(0)).set_eligibility(open);
     assert_eq!(
         story.lines(),
         ["backend postgres: usable server again after 2 s; 7 sessions refused meanwhile"]

@@ -1,6 +1,6 @@
 //! Histograms with fixed buckets, as Prometheus wants them.
 //!
-//! Shards record into fine histograms (`ringlane_core::histogram`) that are merged here at a scrape;
+//! Shards record into fine histograms (`ringlane_core::counters`) that are merged here at a scrape;
 //! what the control thread measures itself goes into [`Timings`] directly. The bounds are part of
 //! the interface: recording rules and dashboards name them, `docs/metrics.md` lists them. Invariant:
 //! a value counts below a bound only if all of its fine bucket does, so that no quantile comes out
@@ -9,8 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ringlane_core::counters::ShardCounters;
-use ringlane_core::histogram::Histogram;
+use ringlane_core::counters::{Histogram, ShardCounters};
 
 use crate::control::Running;
 

@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ringlane_core::counters::ShardCounters;
-use ringlane_core::histogram::Histogram;
+use ringlane_core::counters::{Histogram, ShardCounters};
 
 use crate::control::Running;
 

@@ -11,8 +11,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{SysconfVar, sysconf};
-use ringlane_core::options::{SourceAddress, SourcePorts};
-use ringlane_core::snapshot::{Address, Server, Snapshot};
+use ringlane_core::machine::{Address, SourceAddress, SourcePorts};
+use ringlane_core::settings::{Server, Snapshot};
 
 use crate::control::Running;
 

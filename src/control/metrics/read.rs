@@ -5,13 +5,13 @@
 
 use std::fmt;
 
-use ringlane_core::close::Close;
 use ringlane_core::counters::{
-    AffinityCounters, BackendCounters, FrontendCounters, QueueCounters, ServerCounters,
+    AffinityCounters, BackendCounters, Close, FrontendCounters, QueueCounters, ServerCounters,
     ShardCounters,
 };
-use ringlane_core::health::Admin;
-use ringlane_core::snapshot::{Backend, BackendId, FrontendId, ServerId};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
+use ringlane_core::settings::Backend;
+use ringlane_health::Admin;
 
 use super::buckets::Buckets;
 use super::process::LocalPorts;

@@ -9,8 +9,9 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use ringlane_core::health::{Health, RoleWanted};
-use ringlane_core::snapshot::{Backend, Bandwidth, ServerId};
+use ringlane_core::ids::ServerId;
+use ringlane_core::settings::{Backend, Bandwidth, RoleWanted};
+use ringlane_health::Health;
 
 use super::buckets::{Buckets, LONG, SHORT};
 use super::read::Read::{
@@ -20,12 +21,11 @@ use super::read::Read::{
 };
 use super::totals::frontend_max;
 use super::{Kind, process};
-use crate::control::Running;
 use crate::control::admin::affinity;
-use crate::control::log;
 use crate::control::running::Stage;
 use crate::control::servers::Known;
 use crate::control::status::health;
+use crate::control::{Running, log};
 
 /// One metric.
 pub(super) struct Metric {
@@ -68,7 +68,7 @@ fn is_up(running: &Running, id: ServerId, known: &Known) -> bool {
 
 /// Whether new sessions that want this role may choose the server.
 fn is_open(running: &Running, id: ServerId, role: RoleWanted) -> bool {
-    running.gauges.server(id).orders().is_open_for(role)
+    running.gauges.server(id).eligibility().is_open_for(role)
 }
 
 fn has_mirror(backend: &Backend) -> bool {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ringlane_core::health::{Lag, Role, Seen};
-use ringlane_core::snapshot::{BackendId, ServerId};
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_health::{Lag, Role, Seen};
 
 use super::read::Read;
 use super::registry::Metric;

@@ -3,7 +3,7 @@
 use ringlane_core::counters::{
     AffinityCounters, BackendCounters, FrontendCounters, QueueCounters, ServerCounters,
 };
-use ringlane_core::snapshot::{BackendId, FrontendId, ServerId};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 
 use crate::control::Running;
 

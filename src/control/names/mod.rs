@@ -1,7 +1,7 @@
 //! Servers that are given by name: kept where DNS says that they are, while they serve.
 //!
 //! One task per entry on the control thread asks, again and again, and gives what has moved to
-//! `servers`, which tells the shards. What an answer means is decided in `ringlane_core::addresses`.
+//! `servers`, which tells the shards. What an answer means is decided in `ringlane_health::addresses`.
 //! Not here: how DNS is asked (`dns`). Invariants: a name that can't be resolved keeps nobody from
 //! starting or serving; what changes is logged once, one line for each server, and of several
 //! failures in a row the first.
@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ringlane_core::addresses::{Addresses, Answer, Found, of_srv};
-use ringlane_core::snapshot::ServerId;
+use ringlane_core::ids::ServerId;
+use ringlane_health::addresses::{Addresses, Answer, Found, of_srv};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 

@@ -5,8 +5,10 @@
 
 use std::time::SystemTime;
 
-use ringlane_core::health::{Lag, Orders, State};
-use ringlane_core::snapshot::{Address, ServerId};
+use ringlane_core::ids::ServerId;
+use ringlane_core::machine::Address;
+use ringlane_core::shared::Eligibility;
+use ringlane_health::{Lag, State};
 
 use super::Servers;
 
@@ -35,7 +37,7 @@ pub struct Known {
     /// Its weight as ordered, in the unit of the configuration.
     pub weight: u32,
     /// What shards were told.
-    pub orders: Orders,
+    pub eligibility: Eligibility,
     /// Whether the last check succeeded; nothing without checks, or before the first.
     pub last_check_ok: Option<bool>,
     /// Checks, and those of them that failed.
@@ -67,7 +69,7 @@ impl Servers {
             checked: backend.checked,
             lag: backend.health.lag(index),
             weight: backend.health.weight(index),
-            orders: self.gauges.server(id).orders(),
+            eligibility: self.gauges.server(id).eligibility(),
             last_check_ok: server.last_check.as_ref().map(|(_, said)| said.is_ok()),
             checks: server.checks,
             certificate_days: server.certificate_days,

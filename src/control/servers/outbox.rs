@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
-use ringlane_core::health::Ended;
+use ringlane_health::Ended;
 
 /// The messages of one backend, by shard.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! Servers whose shards are played by the tests.
 
-use ringlane_core::health::{OnChange, Role, Rules};
 use ringlane_core::limits::MAILBOX_MESSAGES;
-use ringlane_core::snapshot::{Backend as Group, Server};
+use ringlane_core::settings::{Backend as Group, Server};
+use ringlane_health::{OnChange, Role, Rules};
 
 use super::*;
 
@@ -40,8 +40,9 @@ impl Servers {
 
     /// Those that take sessions that want the primary.
     fn primaries(&self) -> Vec<u32> {
-        let is_open =
-            |id: &u32| self.gauges.server(ServerId(*id)).orders().is_open_for(RoleWanted::Primary);
+        let is_open = |id: &u32| {
+            self.gauges.server(ServerId(*id)).eligibility().is_open_for(RoleWanted::Primary)
+        };
         (0..self.snapshot.servers.len() as u32).filter(is_open).collect()
     }
 
@@ -150,7 +151,7 @@ fn a_server_that_moved_takes_nothing_before_all_shards_know_where_it_is() {
         let address = ([10, 0, 0, 2], port).into();
         Some(Found { address, weight: None, backup: false })
     };
-    let is_open = || servers.gauges.server(ServerId(0)).orders().is_open_for(RoleWanted::Any);
+    let is_open = || servers.gauges.server(ServerId(0)).eligibility().is_open_for(RoleWanted::Any);
     servers.set_address(ServerId(0), found(1), "resolved");
     assert!(is_open(), "both were told at once");
     servers.fill(1);

@@ -4,7 +4,8 @@ use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
-use ringlane_core::snapshot::{BackendId, Timeout};
+use ringlane_core::ids::BackendId;
+use ringlane_core::settings::Timeout;
 
 use super::*;
 

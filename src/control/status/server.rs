@@ -4,8 +4,10 @@ use std::time::SystemTime;
 
 use jiff::Timestamp;
 use ringlane_core::counters::ServerCounters;
-use ringlane_core::health::{Health, RoleWanted, State, WEIGHT_SCALE};
-use ringlane_core::snapshot::ServerId;
+use ringlane_core::ids::ServerId;
+use ringlane_core::settings::RoleWanted;
+use ringlane_core::shared::WEIGHT_SCALE;
+use ringlane_health::{Health, State};
 use serde::Serialize;
 
 use crate::control::Running;
@@ -92,13 +94,13 @@ impl<'a> Server<'a> {
             stale: known.state.stale,
             diverged: known.state.diverged,
             in_conflict: known.state.in_conflict,
-            takes_writes: known.orders.is_open_for(RoleWanted::Primary),
+            takes_writes: known.eligibility.is_open_for(RoleWanted::Primary),
             ejected: known.state.ejected,
             lag_seconds: lag.time.map(|time| time.as_secs_f64()),
             lag_bytes: lag.bytes,
             weight: known.weight,
-            weight_effective: f64::from(known.orders.weight()) / f64::from(WEIGHT_SCALE),
-            backup: server.backup || known.orders.is_backup(),
+            weight_effective: f64::from(known.eligibility.weight()) / f64::from(WEIGHT_SCALE),
+            backup: server.backup || known.eligibility.is_backup(),
             sessions_live: gauge.sessions(),
             sessions: total(|s| s.sessions.get()),
             sessions_failed: total(|s| s.sessions_failed.get()),

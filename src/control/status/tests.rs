@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringlane_core::balance::{Known, key};
-use ringlane_core::snapshot::{
-    Address, Affinity, Backend as Group, Bandwidth, Frontend as Side, HashKey, Mirror, Queue,
+use ringlane_core::machine::Address;
+use ringlane_core::settings::{
+    Affinity, Backend as Group, Bandwidth, Frontend as Side, HashKey, Mirror, Queue,
     Server as Member, Snapshot, Timeout,
 };
 use serde_json::{Value, json};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::{Lookup, Name};
 use crate::control::running::Stage;
-use ringlane_core::sys::DriverKind;
+use ringlane_core::machine::sys::DriverKind;
 
 fn member(name: &str, address: &str, backup: bool) -> Member {
     let address = Some(Address::Inet(address.parse().unwrap()));

@@ -9,13 +9,14 @@ use super::{Offence, offence};
 
 /// Every package of the repository, its folder, and the packages of the workspace that it may use.
 const ALLOWED: &[(&str, &str, &[&str])] = &[
-    ("ringlane", "", &["ringlane-core", "ringlane-l4", "ringlane-tuning"]),
+    ("ringlane", "", &["ringlane-core", "ringlane-health", "ringlane-l4", "ringlane-tuning"]),
     ("ringlane-core", "core/", &[]),
+    ("ringlane-health", "health/", &["ringlane-core"]),
     ("ringlane-l4", "l4/", &["ringlane-core"]),
     ("ringlane-tuning", "tuning/", &[]),
     ("ringlane-loadgen", "loadgen/", &[]),
     ("ringlane-bench", "bench/", &["ringlane-core", "ringlane-l4"]),
-    ("ringlane-fuzz", "fuzz/", &["ringlane", "ringlane-core", "ringlane-l4"]),
+    ("ringlane-fuzz", "fuzz/", &["ringlane", "ringlane-core", "ringlane-health", "ringlane-l4"]),
     ("xtask", "xtask/", &[]),
 ];
 

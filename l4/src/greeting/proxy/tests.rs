@@ -1,6 +1,6 @@
 //! Headers written and read, good ones and those that other receivers refuse.
 
-use ringlane_core::snapshot::ProxyDetails;
+use ringlane_core::settings::ProxyDetails;
 
 use super::*;
 

@@ -1,0 +1,405 @@
+//! The state of every server of a backend: a result of checks, orders and time.
+//!
+//! Plain structs without shard, socket or clock, for the control thread alone. [`Backend`] takes the
+//! results of checks and the orders of operators, and gives what shards go by ([`Eligibility`]) and
+//! what has changed ([`Change`]). Not here: how a server is checked, and the passive view of it that
+//! shards have from their own connects (`ringlane_core::shared`). Invariants: a server that was never checked counts as up, but has no role;
+//! `rise` good checks bring a server up, `fall` bad ones take it down, but the very first check
+//! decides alone; a server is open for a role only while it has it, and for nothing while it has
+//! no address. A change of one server costs the same in a backend of any size.
+//! Next: `server`, `whole`, `seen`, `endings`.
+
+#![forbid(unsafe_code)]
+
+pub mod addresses;
+mod endings;
+mod outlier;
+mod seen;
+mod server;
+#[cfg(test)]
+mod tests;
+mod whole;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::mem;
+use std::time::{Duration, Instant};
+
+use ringlane_core::shared::Eligibility;
+
+pub use endings::{Ended, OnChange};
+pub use outlier::{Ejection, Met, Outlier, Verdict};
+pub use seen::{Admin, Advice, Lag, LagLimit, Role, Seen};
+
+use server::Server;
+use whole::{Part, Tally, Whole};
+
+/// Steps in which the weight of a warming server grows.
+const WARMING_STEPS: u32 = 20;
+
+/// What to do while two servers say that they are primary.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnConflict {
+    /// Neither of them is: nothing is written until there is one again.
+    #[default]
+    Stop,
+    /// The one that became primary last is.
+    Newest,
+    /// The first one in the configuration is.
+    First,
+}
+
+/// What a backend makes of what it sees.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rules {
+    /// Good checks in a row that bring a server up.
+    pub rise: u32,
+    /// Bad checks in a row that take a server down.
+    pub fall: u32,
+    /// How far a replica may be behind.
+    pub max_lag: Option<LagLimit>,
+    /// What to do with two primaries.
+    pub on_conflict: OnConflict,
+    /// How long a server that came up takes to its full weight.
+    pub slow_start: Option<Duration>,
+    /// Below this percentage of healthy servers all of them are used, except for a role; 0: never.
+    pub fail_open: u32,
+    /// What becomes of the sessions of a server that goes down.
+    pub on_down: OnChange,
+    /// What becomes of sessions whose server is no longer what their frontend wants.
+    pub on_role_change: OnChange,
+    /// What becomes of the sessions of a replica that falls too far behind.
+    pub on_lag: OnChange,
+    /// What becomes of the sessions of a server that is taken out by order.
+    pub on_drain: OnChange,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            rise: 2,
+            fall: 3,
+            max_lag: None,
+            on_conflict: OnConflict::Stop,
+            slow_start: None,
+            fail_open: 0,
+            on_down: OnChange::Keep,
+            on_role_change: OnChange::Keep,
+            on_lag: OnChange::Keep,
+            on_drain: OnChange::Keep,
+        }
+    }
+}
+
+/// How a server is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Health {
+    /// It takes its full share.
+    Up,
+    /// It has just come up and takes a growing share.
+    Warming,
+    /// Its checks fail.
+    Down,
+    /// It has no address.
+    Absent,
+}
+
+/// The state of a server in its three parts, and what else keeps sessions away.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct State {
+    /// What checks say.
+    pub health: Health,
+    /// What operators say.
+    pub admin: Admin,
+    /// Which member of a replicated database it is.
+    pub role: Role,
+    /// Too far behind its primary.
+    pub stale: bool,
+    /// A replica whose timeline is not that of the primary: it follows an old primary, or none.
+    pub diverged: bool,
+    /// It says that it is primary, and so does another one.
+    pub in_conflict: bool,
+    /// The one of several that claim to be primary which gets the writes (`on_conflict`).
+    pub chosen: bool,
+    /// Out for a while for what its sessions met.
+    pub ejected: bool,
+}
+
+/// One change of a server's state.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Change {
+    /// Which server of the backend.
+    pub server: usize,
+    /// What it was.
+    pub from: State,
+    /// What it is.
+    pub to: State,
+    /// Why, for operators.
+    pub reason: String,
+}
+
+/// The servers of one backend.
+#[derive(Debug)]
+pub struct Backend {
+    rules: Rules,
+    servers: Vec<Server>,
+    tally: Tally,
+    whole: Whole,
+    /// Servers whose orders may be others than those that were asked for last.
+    updated: BTreeSet<usize>,
+    warming: BTreeSet<usize>,
+    /// The last one that was the primary, even if nobody is now.
+    last_primary: Option<usize>,
+}
+
+impl Backend {
+    /// Servers with these weights, none of them checked yet.
+    pub fn new(rules: Rules, weights: impl IntoIterator<Item = u32>) -> Self {
+        let servers: Vec<Server> = weights.into_iter().map(Server::new).collect();
+        let mut tally = Tally::default();
+        for (index, server) in servers.iter().enumerate() {
+            tally.replace(index, Part::default(), server.part());
+        }
+        let whole = tally.whole(&servers, &rules, None);
+        let updated = (0..servers.len()).collect();
+        Self { rules, servers, tally, whole, updated, warming: BTreeSet::new(), last_primary: None }
+    }
+
+    /// A check of a server has ended; an error is a phrase for operators.
+    pub fn observe(
+        &mut self,
+        index: usize,
+        outcome: Result<Seen, String>,
+        now: Instant,
+    ) -> Vec<Change> {
+        self.update(index, |server, rules| {
+            if server.absent {
+                return String::new();
+            }
+            let reason = match outcome {
+                Ok(seen) => {
+                    if server.counts_as(true, rules.rise) {
+                        let warms = rules.slow_start.is_some() && server.tested;
+                        server.warming_since = warms.then_some(now);
+                    }
+                    if server.up {
+                        // What a server that is still down says of itself is not to be acted upon.
+                        server.take(&seen, now);
+                    }
+                    seen.detail.unwrap_or_else(|| "the check succeeded".to_owned())
+                }
+                Err(why) => {
+                    if server.counts_as(false, rules.fall) {
+                        (server.role, server.lag) = (Role::Unknown, None);
+                        server.timeline = None;
+                        server.warming_since = None;
+                    }
+                    why
+                }
+            };
+            server.tested = true;
+            reason
+        })
+    }
+
+    /// An operator orders a state.
+    pub fn set_admin(&mut self, index: usize, admin: Admin) -> Vec<Change> {
+        self.update(index, |server, _| {
+            server.admin = admin;
+            "ordered by an operator".to_owned()
+        })
+    }
+
+    /// An operator orders a weight, in the unit of the configuration.
+    pub fn set_weight(&mut self, index: usize, weight: u32) {
+        if let Some(server) = self.servers.get_mut(index) {
+            server.ordered_weight = Some(weight);
+            self.updated.insert(index);
+        }
+    }
+
+    /// A server is out for what its sessions met, or in again. Sessions that want the primary still
+    /// go to it, since they can go nowhere else.
+    pub fn set_ejected(&mut self, index: usize, ejected: bool, why: &str) -> Vec<Change> {
+        self.update(index, |server, _| {
+            server.ejected = ejected;
+            why.to_owned()
+        })
+    }
+
+    /// A server has another address than before, or, if it is not `present`, none. What was known
+    /// of it is forgotten, all but what operators ordered.
+    pub fn moved(&mut self, index: usize, present: bool, why: &str) -> Vec<Change> {
+        self.update(index, |server, _| {
+            let (admin, ordered_weight) = (server.admin, server.ordered_weight);
+            *server =
+                Server { admin, ordered_weight, absent: !present, ..Server::new(server.weight) };
+            why.to_owned()
+        })
+    }
+
+    /// What a server's name says of it: its weight, in the unit of the configuration, and whether
+    /// others are to be used first.
+    pub fn named(&mut self, index: usize, weight: Option<u32>, backup: bool) {
+        if let Some(server) = self.servers.get_mut(index) {
+            (server.named_weight, server.backup) = (weight, backup);
+            self.updated.insert(index);
+        }
+    }
+
+    /// Time has passed: warming ends.
+    pub fn pass(&mut self, now: Instant) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for index in self.warming.clone() {
+            changes.extend(self.update(index, |server, rules| {
+                let whole = rules.slow_start.unwrap_or_default();
+                server.warming_since = server.warming_since.filter(|since| now < *since + whole);
+                "warm".to_owned()
+            }));
+        }
+        changes
+    }
+
+    /// Changes one server; what has become of it, and of others through it. `change` returns the
+    /// reason.
+    ///
+    /// This is the only way in which anything of a server changes that others depend on. It costs
+    /// the same in a backend of any size, unless the whole has changed: that is rare.
+    fn update(
+        &mut self,
+        index: usize,
+        change: impl FnOnce(&mut Server, &Rules) -> String,
+    ) -> Vec<Change> {
+        let (rules, was) = (self.rules, self.whole);
+        let Some(server) = self.servers.get_mut(index) else { return Vec::new() };
+        let (from, part) = (server.state(index, &rules, &was), server.part());
+        let reason = change(server, &rules);
+        let new_part = server.part();
+        if server.warming_since.is_some() {
+            self.warming.insert(index);
+        } else {
+            self.warming.remove(&index);
+        }
+        self.updated.insert(index);
+        if new_part != part {
+            self.tally.replace(index, part, new_part);
+            self.whole = self.tally.whole(&self.servers, &rules, was.timeline);
+        }
+        let whole = self.whole;
+        let change = |server: usize, from: State, to: State| {
+            (from != to).then(|| Change { server, from, to, reason: reason.clone() })
+        };
+        let own = change(index, from, self.servers[index].state(index, &rules, &whole));
+        if whole == was {
+            return own.into_iter().collect();
+        }
+        self.updated.extend(0..self.servers.len());
+        let others = self.servers.iter().enumerate().map(|(other, server)| match other == index {
+            true => own.clone(),
+            false => {
+                let (from, to) =
+                    (server.state(other, &rules, &was), server.state(other, &rules, &whole));
+                change(other, from, to)
+            }
+        });
+        others.flatten().collect()
+    }
+
+    /// Servers whose orders may be others than before, each once: those that were updated since this
+    /// was called last, and all when what they have in common has changed.
+    pub fn take_updated(&mut self) -> BTreeSet<usize> {
+        mem::take(&mut self.updated)
+    }
+
+    /// When to be told of the time again.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let step = self.rules.slow_start? / WARMING_STEPS;
+        (!self.warming.is_empty()).then(|| now + step)
+    }
+
+    /// The server that takes what only a primary may take, if there is one now.
+    pub fn primary(&self) -> Option<usize> {
+        self.whole.primary
+    }
+
+    /// Whether checks of a server speak against its state, so that it is worth a closer look.
+    pub fn is_changing(&self, index: usize) -> bool {
+        self.servers.get(index).is_some_and(|server| server.against > 0 || !server.tested)
+    }
+
+    /// The state of a server; the first one's of an empty backend does not exist.
+    pub fn state(&self, index: usize) -> Option<State> {
+        Some(self.servers.get(index)?.state(index, &self.rules, &self.whole))
+    }
+
+    /// How far a server is behind, as its last check saw it.
+    pub fn lag(&self, index: usize) -> Option<Lag> {
+        self.servers.get(index)?.lag
+    }
+
+    /// The weight of a server in the unit of the configuration: as ordered, or as its name says.
+    pub fn weight(&self, index: usize) -> u32 {
+        self.servers.get(index).map_or(0, Server::weight)
+    }
+
+    /// Which sessions a server is open for.
+    pub fn eligibility(&self, index: usize, now: Instant) -> Eligibility {
+        let (Some(server), Some(state)) = (self.servers.get(index), self.state(index)) else {
+            return Eligibility::CLOSED;
+        };
+        if state.health == Health::Absent {
+            return Eligibility::CLOSED;
+        }
+        let takes = state.admin != Admin::Maint && !state.stale && !state.diverged;
+        let healthy = state.health != Health::Down && !state.ejected;
+        let open = takes && (healthy || self.whole.fails_open);
+        let with_role = takes && healthy;
+        let primary = self.whole.primary == Some(index);
+        let replica = with_role && state.role == Role::Replica;
+        let weight = server.effective_weight(&self.rules, now);
+        let open = Eligibility::new([open, primary, replica], weight);
+        let open = if server.backup { open.as_backup() } else { open };
+        if state.admin == Admin::Drain { open.draining() } else { open }
+    }
+}
+
+impl fmt::Display for State {
+    /// As in `up primary`, `down`, `up replica stale, drain`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.health.name())?;
+        if self.role != Role::Unknown {
+            write!(f, " {}", self.role.name())?;
+        }
+        if self.stale {
+            f.write_str(" stale")?;
+        }
+        if self.diverged {
+            f.write_str(" diverged")?;
+        }
+        if self.in_conflict {
+            f.write_str(" in conflict")?;
+        }
+        if self.chosen {
+            f.write_str(" taking the writes")?;
+        }
+        if self.ejected {
+            f.write_str(" ejected")?;
+        }
+        if self.admin != Admin::Ready {
+            write!(f, ", {}", self.admin.name())?;
+        }
+        Ok(())
+    }
+}
+
+impl Health {
+    /// The word for people and for `/status`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Warming => "warming",
+            Self::Down => "down",
+            Self::Absent => "absent",
+        }
+    }
+}
