@@ -14,13 +14,13 @@ use std::ops::Range;
 
 use ringlane_core::machine::Address;
 
-use super::address::Place as Where;
-use super::backend::Backend;
-use super::frontend::Frontend;
-use super::names::Name;
-use super::report::Diagnostic;
-use super::table::Table;
-use super::words::Place;
+use super::read::backend::Backend;
+use super::read::frontend::Frontend;
+use super::read::names::Name;
+use super::text::report::Diagnostic;
+use super::text::schema::Place;
+use super::text::table::Table;
+use super::value::address::Place as Where;
 
 /// One way from a frontend to another.
 struct Hop {

@@ -11,14 +11,14 @@ use ringlane_core::ids::{BackendId, ServerId};
 use ringlane_core::machine::Address;
 use ringlane_core::settings::{self, Route, Snapshot};
 
-use super::address::Place;
-use super::backend::{Backend, Server};
-use super::frontend::Frontend;
-use super::names::Lookup;
-use super::report::{Diagnostic, Sink, quoted};
-use super::route;
-use super::table::{At, Table};
-use super::words;
+use super::read::backend::{Backend, Server};
+use super::read::frontend::Frontend;
+use super::read::names::Lookup;
+use super::read::route;
+use super::text::report::{Diagnostic, Sink, quoted};
+use super::text::schema;
+use super::text::table::{At, Table};
+use super::value::address::Place;
 use super::{Global, LogField};
 
 /// Names that a hint lists at most.
@@ -230,7 +230,7 @@ fn dangling(table: &Table<'_>, name: &At<&str>, snapshot: &Snapshot) -> Diagnost
     let diagnostic =
         Diagnostic::at(name.span.clone(), title).label("no [[backend]] has this name").absence();
     let names = || snapshot.backends.iter().map(|backend| backend.name.as_str());
-    if let Some(near) = words::nearest(name.value, names()) {
+    if let Some(near) = schema::nearest(name.value, names()) {
         return diagnostic.hint(format!("did you mean {}?", quoted(near)));
     }
     let mut there: Vec<String> = Vec::new();
@@ -242,7 +242,7 @@ fn dangling(table: &Table<'_>, name: &At<&str>, snapshot: &Snapshot) -> Diagnost
     if there.is_empty() {
         return diagnostic.hint("add a [[backend]] with name and server");
     }
-    diagnostic.hint(format!("there is {}", words::listed(&there)))
+    diagnostic.hint(format!("there is {}", schema::listed(&there)))
 }
 
 fn owned(name: Option<&At<&str>>) -> String {

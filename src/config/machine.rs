@@ -11,7 +11,7 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::report::{Diagnostic, Sink, quoted};
+use super::text::report::{Diagnostic, Sink, quoted};
 
 /// Mode bits that let everybody read a file.
 const READ_BY_ALL: u32 = 0o004;

@@ -3,36 +3,22 @@
 //! What this is not: it binds nothing and keeps nothing; a limit that depends on the host is derived
 //! by `control`, which also looks names up. The way through the modules: `syntax` (what the TOML parser
 //! complains about) → `global`, `frontend`, `backend` (one reader per table, on `table`) → `loops`,
-//! `warnings` and, for a file, `machine` → `lower` (references, duplicates, ids). `words` knows every
+//! `warnings` and, for a file, `machine` → `lower` (references, duplicates, ids). `text::schema` knows every
 //! key, `synonyms` those of other balancers, `report` shows what went wrong.
 //!
 //! Invariant: a reader that can't use a value records a diagnostic and goes on with a placeholder,
 //! so that one run finds every error; a [`Config`] leaves this module only when no diagnostic was
 //! recorded, so no placeholder ever does. Next: `lower`.
 
-mod address;
-mod backend;
-mod bitrate;
-mod check;
-mod duration;
-mod foreign;
-mod frontend;
-mod global;
 mod loops;
 mod lower;
 mod machine;
-mod names;
-mod passing;
-mod report;
-mod route;
-mod sockets;
-mod synonyms;
-mod syntax;
-mod table;
+mod read;
 #[cfg(test)]
 mod tests;
+mod text;
+mod value;
 mod warnings;
-mod words;
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -43,13 +29,15 @@ use std::time::Duration;
 use ringlane_core::settings::Snapshot;
 use toml::de::DeTable;
 
-pub use check::{Body, Check, Http, Kind, Login, Secret, Step, Tls, Trust, Watch, Way};
-pub use names::{Lookup, Name, Resolver};
-pub use report::Report;
+pub use read::check::{Body, Check, Http, Kind, Login, Secret, Step, Tls, Trust, Watch, Way};
+pub use read::names::{Lookup, Name, Resolver};
+pub use text::report::Report;
 
-use report::{Diagnostic, Sink};
-use table::Table;
-use words::Place;
+use read::{backend, frontend, global, names};
+use text::report::{Diagnostic, Sink};
+use text::schema::Place;
+use text::table::Table;
+use text::{foreign, syntax};
 
 /// Bytes in the largest configuration file that is read.
 const FILE_MAX: u64 = 4 * 1024 * 1024;

@@ -13,13 +13,13 @@ use ringlane_core::settings::{Protocol, RoleWanted};
 use ringlane_health::OnChange;
 
 use super::Global;
-use super::address::Place as Where;
-use super::backend::{Backend, Server};
-use super::check::Kind;
-use super::frontend::Frontend;
-use super::report::Diagnostic;
-use super::table::{At, Table};
-use super::words::Place;
+use super::read::backend::{Backend, Server};
+use super::read::check::Kind;
+use super::read::frontend::Frontend;
+use super::text::report::Diagnostic;
+use super::text::schema::Place;
+use super::text::table::{At, Table};
+use super::value::address::Place as Where;
 
 /// Records every warning about a file whose tables were read without errors.
 pub(super) fn look(

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::words::Place;
+use super::super::text::schema::Place;
 use super::parse;
 
 fn root() -> PathBuf {

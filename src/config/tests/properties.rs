@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::Report;
-use super::super::report::Diagnostic;
-use super::super::words::Place;
+use super::super::text::report::Diagnostic;
+use super::super::text::schema::Place;
 use super::{frontend, parse};
 
 /// A file with every key, to be damaged.

@@ -9,14 +9,14 @@ use std::time::Duration;
 use ringlane_core::machine::Address;
 use ringlane_core::settings::{self, Affinity, BalanceKind, HashKey, LoadBound, Queue, RaceAfter};
 
-use super::address::{self, Place as Where};
 use super::check::{self, Watch};
+use super::forwarding;
 use super::names::{Name, SLOTS_ALL_MAX, SLOTS_MAX, SLOTS_SRV};
-use super::passing;
-use super::report::{Diagnostic, quoted};
 use super::sockets;
-use super::table::{At, Table};
-use super::words::Place;
+use crate::config::text::report::{Diagnostic, quoted};
+use crate::config::text::schema::Place;
+use crate::config::text::table::{At, Table};
+use crate::config::value::address::{self, Place as Where};
 
 /// The largest weight of a server.
 const WEIGHT_MAX: u32 = 1000;
@@ -70,38 +70,38 @@ const QUEUE_SIZE_MAX: u32 = 1_000_000;
 
 /// One `[[backend]]` as the file has it.
 #[derive(Debug)]
-pub(super) struct Backend<'a> {
+pub(in crate::config) struct Backend<'a> {
     /// The table, for later complaints.
-    pub(super) table: Table<'a>,
-    pub(super) name: Option<At<&'a str>>,
-    pub(super) servers: Vec<Server<'a>>,
+    pub(in crate::config) table: Table<'a>,
+    pub(in crate::config) name: Option<At<&'a str>>,
+    pub(in crate::config) servers: Vec<Server<'a>>,
     /// How they are watched.
-    pub(super) watch: Watch,
+    pub(in crate::config) watch: Watch,
     /// Whether its check sees which of them is primary.
-    pub(super) sees_roles: bool,
+    pub(in crate::config) sees_roles: bool,
     /// All that needs no other table; `lower` fills in the rest.
-    pub(super) settings: settings::Backend,
+    pub(in crate::config) settings: settings::Backend,
 }
 
 /// One entry of `server` as the file has it.
 #[derive(Debug)]
-pub(super) struct Server<'a> {
+pub(in crate::config) struct Server<'a> {
     /// The table, for later complaints.
-    pub(super) table: Table<'a>,
+    pub(in crate::config) table: Table<'a>,
     /// The given name, or the address as it was written.
-    pub(super) name: Option<At<&'a str>>,
-    pub(super) place: Option<Where>,
+    pub(in crate::config) name: Option<At<&'a str>>,
+    pub(in crate::config) place: Option<Where>,
     /// How many servers it stands for.
-    pub(super) slots: u32,
-    pub(super) weight: u32,
-    pub(super) backup: bool,
-    pub(super) max_connections: u32,
+    pub(in crate::config) slots: u32,
+    pub(in crate::config) weight: u32,
+    pub(in crate::config) backup: bool,
+    pub(in crate::config) max_connections: u32,
     /// Where it is checked, if not there.
-    pub(super) check_address: Option<Address>,
+    pub(in crate::config) check_address: Option<Address>,
 }
 
 /// Reads one backend; `slots_left` is how many the names of a file may still have.
-pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a> {
+pub(in crate::config) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a> {
     let name = table.name("name");
     if let Some(name) = &name {
         table.call(format!("backend {}", quoted(name.value)));
@@ -135,12 +135,12 @@ pub(super) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a
         congestion: table.congestion(),
         tcp: sockets::tcp(&table),
         source: sockets::source(&table),
-        send_proxy: passing::send_proxy(&table),
+        send_proxy: forwarding::send_proxy(&table),
         queue: queue(&table, &servers),
         race_after: race_after(&table),
         drain_idle: table.duration("drain_idle").unwrap_or(defaults.drain_idle),
-        bandwidth: passing::bandwidth(&table),
-        mirror: passing::mirror(&table),
+        bandwidth: forwarding::bandwidth(&table),
+        mirror: forwarding::mirror(&table),
         ..defaults
     };
     let backend = Backend { name, servers, watch, sees_roles, settings, table };

@@ -4,10 +4,10 @@
 use ringlane_core::machine::Address;
 use ringlane_core::settings::{Bandwidth, Mirror, ProxyDetails, SendProxy};
 
-use super::address::{self, Place as Where};
-use super::bitrate;
-use super::table::{At, Table};
-use super::words::{self, Place};
+use crate::config::text::schema::{self, Place};
+use crate::config::text::table::{At, Table};
+use crate::config::value::address::{self, Place as Where};
+use crate::config::value::bitrate;
 
 /// Other ways to write the versions of the PROXY protocol.
 const FOREIGN_VERSIONS: [(&str, &str); 4] =
@@ -17,7 +17,7 @@ const FOREIGN_VERSIONS: [(&str, &str); 4] =
 const SHARE_MIN: f64 = 1e-6;
 
 /// `"v1"`, `"v2"`, or a version with details.
-pub(super) fn send_proxy(table: &Table<'_>) -> Option<SendProxy> {
+pub(in crate::config) fn send_proxy(table: &Table<'_>) -> Option<SendProxy> {
     let is_table = table.value("send_proxy").is_some_and(|value| value.is_table());
     if !is_table {
         return version(table, "send_proxy");
@@ -52,7 +52,7 @@ fn details(table: &Table<'_>) -> ProxyDetails {
             "unique_id" => details.unique_id = true,
             _ => {
                 let names = ["authority", "alpn", "unique_id"];
-                let why = format!("it must be {}", words::listed(&names));
+                let why = format!("it must be {}", schema::listed(&names));
                 table.report(table.unusable("details", span, &why));
             }
         }
@@ -60,7 +60,7 @@ fn details(table: &Table<'_>) -> ProxyDetails {
     details
 }
 
-pub(super) fn bandwidth(table: &Table<'_>) -> Bandwidth {
+pub(in crate::config) fn bandwidth(table: &Table<'_>) -> Bandwidth {
     let Some(mut inner) = table.table("bandwidth", Place::Bandwidth) else {
         return Bandwidth::default();
     };
@@ -76,7 +76,7 @@ pub(super) fn bandwidth(table: &Table<'_>) -> Bandwidth {
     bandwidth
 }
 
-pub(super) fn mirror(table: &Table<'_>) -> Option<Mirror> {
+pub(in crate::config) fn mirror(table: &Table<'_>) -> Option<Mirror> {
     let mut inner = table.table("mirror", Place::Mirror)?;
     inner.call(format!("mirror of {}", table.called()));
     inner.require(&["server"]);

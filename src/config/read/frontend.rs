@@ -10,13 +10,13 @@ use ringlane_core::settings::{
     self, AcceptProxy, ClientLimits, ClientRate, Path, Priority, Refusal, RoleWanted, Timeout,
 };
 
-use super::address::{self, Problem};
-use super::machine::Wanted;
-use super::report::Diagnostic;
 use super::route;
 use super::sockets;
-use super::table::{At, Table};
-use super::words::Place;
+use crate::config::machine::Wanted;
+use crate::config::text::report::Diagnostic;
+use crate::config::text::schema::Place;
+use crate::config::text::table::{At, Table};
+use crate::config::value::address::{self, Problem};
 
 /// What other balancers call what this one can't carry yet, or calls differently.
 const FOREIGN_MODES: [(&str, &str); 3] = [("stream", "tcp"), ("layer4", "tcp"), ("l4", "tcp")];
@@ -59,23 +59,23 @@ const FOREIGN_REFUSALS: [(&str, &str); 5] = [
 
 /// One `[[frontend]]` as the file has it.
 #[derive(Debug)]
-pub(super) struct Frontend<'a> {
+pub(in crate::config) struct Frontend<'a> {
     /// The table, for later complaints.
-    pub(super) table: Table<'a>,
-    pub(super) name: Option<At<&'a str>>,
-    pub(super) bind: Vec<At<Address>>,
-    pub(super) backend: Option<At<&'a str>>,
+    pub(in crate::config) table: Table<'a>,
+    pub(in crate::config) name: Option<At<&'a str>>,
+    pub(in crate::config) bind: Vec<At<Address>>,
+    pub(in crate::config) backend: Option<At<&'a str>>,
     /// Each with the name of its backend, which has no id yet.
-    pub(super) routes: Vec<route::Entry<'a>>,
+    pub(in crate::config) routes: Vec<route::Entry<'a>>,
     /// All that needs no other table; `lower` fills in the rest.
-    pub(super) settings: settings::Frontend,
+    pub(in crate::config) settings: settings::Frontend,
 }
 
 /// Reads one frontend.
-pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
+pub(in crate::config) fn read(mut table: Table<'_>) -> Frontend<'_> {
     let name = table.name("name");
     if let Some(name) = &name {
-        table.call(format!("frontend {}", super::report::quoted(name.value)));
+        table.call(format!("frontend {}", crate::config::text::report::quoted(name.value)));
     }
     table.require(&["name", "bind", "backend"]);
     check_mode(&table);
@@ -113,7 +113,7 @@ pub(super) fn read(mut table: Table<'_>) -> Frontend<'_> {
 }
 
 /// Which servers of a backend sessions go to.
-pub(super) fn role(table: &Table<'_>) -> Option<RoleWanted> {
+pub(in crate::config) fn role(table: &Table<'_>) -> Option<RoleWanted> {
     let roles = [
         ("any", RoleWanted::Any),
         ("primary", RoleWanted::Primary),

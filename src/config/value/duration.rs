@@ -32,7 +32,7 @@ const FOREIGN_UNITS: [(&str, &str); 12] = [
 ];
 
 /// Reads a duration that is more than nothing; the error says what is wrong with it.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
+pub(in crate::config) fn parse(text: &str) -> Result<Duration, String> {
     match parse_or_none(text)? {
         Duration::ZERO => Err("it must be more than nothing".to_owned()),
         duration => Ok(duration),
@@ -40,7 +40,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// As above, of a time that may be nothing, such as `0s`.
-pub(super) fn parse_or_none(text: &str) -> Result<Duration, String> {
+pub(in crate::config) fn parse_or_none(text: &str) -> Result<Duration, String> {
     let mut rest = text;
     let mut total_ms: u64 = 0;
     let mut units = UNITS.iter();

@@ -5,8 +5,8 @@
 use ringlane_core::settings::{NamePattern, Protocol, RoleWanted, Route, Unrouted};
 
 use super::frontend;
-use super::table::{At, Table};
-use super::words::Place;
+use crate::config::text::schema::Place;
+use crate::config::text::table::{At, Table};
 
 /// What other balancers call what clients speak.
 const FOREIGN_PROTOCOLS: [(&str, &str); 8] = [
@@ -22,25 +22,25 @@ const FOREIGN_PROTOCOLS: [(&str, &str); 8] = [
 
 /// What a frontend says of its clients' first words.
 #[derive(Debug)]
-pub(super) struct Routing<'a> {
-    pub(super) protocol: Protocol,
+pub(in crate::config) struct Routing<'a> {
+    pub(in crate::config) protocol: Protocol,
     /// Each with the name of its backend, which has no id yet.
-    pub(super) routes: Vec<Entry<'a>>,
-    pub(super) no_sni: Unrouted,
-    pub(super) unmatched: Unrouted,
+    pub(in crate::config) routes: Vec<Entry<'a>>,
+    pub(in crate::config) no_sni: Unrouted,
+    pub(in crate::config) unmatched: Unrouted,
 }
 
 /// One route as the file has it.
 #[derive(Debug)]
-pub(super) struct Entry<'a> {
+pub(in crate::config) struct Entry<'a> {
     /// The table, for later complaints.
-    pub(super) table: Table<'a>,
-    pub(super) backend: Option<At<&'a str>>,
-    pub(super) route: Route,
+    pub(in crate::config) table: Table<'a>,
+    pub(in crate::config) backend: Option<At<&'a str>>,
+    pub(in crate::config) route: Route,
 }
 
 /// Reads what concerns first words.
-pub(super) fn read<'a>(table: &Table<'a>) -> Routing<'a> {
+pub(in crate::config) fn read<'a>(table: &Table<'a>) -> Routing<'a> {
     let protocols = [
         ("any", Protocol::Any),
         ("tls", Protocol::Tls),

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::machine::Wanted;
+use crate::config::machine::Wanted;
 
 /// Diagnostics that a report shows; more are only counted.
 const SHOWN_MAX: usize = 100;
@@ -34,7 +34,7 @@ pub struct Report {
 
 impl Report {
     /// A report of one diagnostic.
-    pub(super) fn single(name: &str, text: &str, diagnostic: Diagnostic) -> Self {
+    pub(in crate::config) fn single(name: &str, text: &str, diagnostic: Diagnostic) -> Self {
         Self { name: name.to_owned(), text: text.to_owned(), diagnostics: vec![diagnostic] }
     }
 
@@ -103,7 +103,7 @@ impl std::error::Error for Report {}
 
 /// One thing that is wrong.
 #[derive(Debug)]
-pub(super) struct Diagnostic {
+pub(in crate::config) struct Diagnostic {
     title: String,
     /// Where, and what to say there.
     primary: Option<(Range<usize>, String)>,
@@ -128,12 +128,12 @@ enum Certainty {
 
 impl Diagnostic {
     /// Something wrong at a place of the file.
-    pub(super) fn at(span: Range<usize>, title: impl Into<String>) -> Self {
+    pub(in crate::config) fn at(span: Range<usize>, title: impl Into<String>) -> Self {
         Self { primary: Some((span, String::new())), ..Self::whole(title) }
     }
 
     /// Something wrong with the file as a whole.
-    pub(super) fn whole(title: impl Into<String>) -> Self {
+    pub(in crate::config) fn whole(title: impl Into<String>) -> Self {
         Self {
             title: title.into(),
             primary: None,
@@ -145,13 +145,13 @@ impl Diagnostic {
     }
 
     /// It is allowed, and most likely a mistake.
-    pub(super) fn warning(mut self) -> Self {
+    pub(in crate::config) fn warning(mut self) -> Self {
         self.is_warning = true;
         self
     }
 
     /// What to say at the caret.
-    pub(super) fn label(mut self, label: impl Into<String>) -> Self {
+    pub(in crate::config) fn label(mut self, label: impl Into<String>) -> Self {
         if let Some(primary) = &mut self.primary {
             primary.1 = label.into();
         }
@@ -159,25 +159,25 @@ impl Diagnostic {
     }
 
     /// A second place to show.
-    pub(super) fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
+    pub(in crate::config) fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.also = Some((span, label.into()));
         self
     }
 
     /// What to do about it.
-    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(in crate::config) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
     /// It is a syntax error.
-    pub(super) fn syntax(mut self) -> Self {
+    pub(in crate::config) fn syntax(mut self) -> Self {
         self.certainty = Certainty::Syntax;
         self
     }
 
     /// It is about something missing.
-    pub(super) fn absence(mut self) -> Self {
+    pub(in crate::config) fn absence(mut self) -> Self {
         self.certainty = Certainty::Absence;
         self
     }
@@ -222,7 +222,7 @@ fn within(text: &str, span: &Range<usize>) -> Range<usize> {
 }
 
 /// A word of the file as it is shown in a sentence: in quotes, escaped, not too long.
-pub(super) fn quoted(word: &str) -> String {
+pub(in crate::config) fn quoted(word: &str) -> String {
     match word.char_indices().nth(QUOTED_MAX) {
         Some((cut, _)) => format!("{:?}…", &word[..cut]),
         None => format!("{word:?}"),
@@ -231,7 +231,7 @@ pub(super) fn quoted(word: &str) -> String {
 
 /// Where readers record what is wrong, and what must be on the host.
 #[derive(Debug, Default)]
-pub(super) struct Sink {
+pub(in crate::config) struct Sink {
     diagnostics: RefCell<Vec<Diagnostic>>,
     /// Warnings about the file as a whole, which errors may have caused.
     suspicions: RefCell<Vec<Diagnostic>>,
@@ -240,22 +240,22 @@ pub(super) struct Sink {
 
 impl Sink {
     /// Records a diagnostic.
-    pub(super) fn add(&self, diagnostic: Diagnostic) {
+    pub(in crate::config) fn add(&self, diagnostic: Diagnostic) {
         self.diagnostics.borrow_mut().push(diagnostic);
     }
 
     /// Records what must be on the host for the object that `owner` names.
-    pub(super) fn want(&self, span: Range<usize>, owner: &str, wanted: Wanted) {
+    pub(in crate::config) fn want(&self, span: Range<usize>, owner: &str, wanted: Wanted) {
         self.wanted.borrow_mut().push((span, owner.to_owned(), wanted));
     }
 
     /// What must be on the host.
-    pub(super) fn take_wanted(&self) -> Vec<(Range<usize>, String, Wanted)> {
+    pub(in crate::config) fn take_wanted(&self) -> Vec<(Range<usize>, String, Wanted)> {
         self.wanted.take()
     }
 
     /// What `look` records counts only if nothing turns out to be wrong.
-    pub(super) fn suspect(&self, look: impl FnOnce()) {
+    pub(in crate::config) fn suspect(&self, look: impl FnOnce()) {
         let before = self.diagnostics.borrow().len();
         look();
         self.suspicions.borrow_mut().extend(self.diagnostics.borrow_mut().drain(before..));
@@ -265,7 +265,7 @@ impl Sink {
     ///
     /// # Errors
     /// The report, if there is an error in it.
-    pub(super) fn finish(self, name: &str, text: &str) -> Result<Report, Report> {
+    pub(in crate::config) fn finish(self, name: &str, text: &str) -> Result<Report, Report> {
         let mut diagnostics = self.diagnostics.into_inner();
         if diagnostics.iter().all(|diagnostic| diagnostic.is_warning) {
             diagnostics.extend(self.suspicions.into_inner());

@@ -3,11 +3,11 @@
 //! The only list of keys: readers take from it, hints quote its examples, and a test holds the
 //! documentation to it. Not here: what is said about a word that is none (`synonyms`).
 
-pub(super) use super::synonyms::{hint_for_key, listed, meant, nearest, plain};
+pub(in crate::config) use super::synonyms::{hint_for_key, listed, meant, nearest, plain};
 
 /// A table of the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(in crate::config) enum Place {
     /// The file itself.
     Root,
     /// `[global]`.
@@ -59,11 +59,11 @@ pub(super) enum Place {
 }
 
 /// A key and an example of its use.
-pub(super) type Key = (&'static str, &'static str);
+pub(in crate::config) type Key = (&'static str, &'static str);
 
 impl Place {
     /// All tables, the likelier home of a key that several have first.
-    pub(super) const ALL: [Self; 24] = [
+    pub(in crate::config) const ALL: [Self; 24] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -91,7 +91,7 @@ impl Place {
     ];
 
     /// The keys that it may have.
-    pub(super) const fn keys(self) -> &'static [Key] {
+    pub(in crate::config) const fn keys(self) -> &'static [Key] {
         match self {
             Self::Root => {
                 &[("global", "[global]"), ("frontend", "[[frontend]]"), ("backend", "[[backend]]")]
@@ -163,12 +163,12 @@ impl Place {
     }
 
     /// An example of one of its keys.
-    pub(super) fn example(self, key: &str) -> &'static str {
+    pub(in crate::config) fn example(self, key: &str) -> &'static str {
         self.keys().iter().find(|(name, _)| *name == key).map_or("", |(_, example)| example)
     }
 
     /// How it is called in a sentence.
-    pub(super) const fn called(self) -> &'static str {
+    pub(in crate::config) const fn called(self) -> &'static str {
         match self {
             Self::Root => "the file",
             Self::Global => "[global]",
@@ -197,7 +197,7 @@ impl Place {
         }
     }
 
-    pub(super) fn has(self, key: &str) -> bool {
+    pub(in crate::config) fn has(self, key: &str) -> bool {
         self.keys().iter().any(|(name, _)| *name == key)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Every getter returns `None` for a key that is absent and for one that was reported, so readers
 //! need not tell the two apart. Not here: what values mean. Invariant: a getter is only asked for
-//! keys that `words` lists for the table's place, which `refuse_unknown_keys` relies on.
+//! keys that `schema` lists for the table's place, which `refuse_unknown_keys` relies on.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use ringlane_core::machine::{Address, Congestion};
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::address;
-use super::duration;
-use super::machine::Wanted;
 use super::report::{Diagnostic, Sink, quoted};
-use super::words::{self, Place};
+use super::schema::{self, Place};
+use crate::config::machine::Wanted;
+use crate::config::value::address;
+use crate::config::value::duration;
 
 /// Bytes in the longest name of an object.
 const NAME_MAX: usize = 128;
@@ -24,14 +24,14 @@ const CONGESTION_NAME_MAX: usize = 15;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) span: Range<usize>,
+pub(in crate::config) struct At<T> {
+    pub(in crate::config) value: T,
+    pub(in crate::config) span: Range<usize>,
 }
 
 /// One table of the file.
 #[derive(Clone, Debug)]
-pub(super) struct Table<'a> {
+pub(in crate::config) struct Table<'a> {
     sink: &'a Sink,
     place: Place,
     /// How it is called in a sentence: `frontend "pg-write"`.
@@ -42,32 +42,32 @@ pub(super) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The file itself.
-    pub(super) fn root(sink: &'a Sink, entries: &'a DeTable<'a>) -> Self {
+    pub(in crate::config) fn root(sink: &'a Sink, entries: &'a DeTable<'a>) -> Self {
         Self { sink, place: Place::Root, called: "the file".to_owned(), span: 0..0, entries }
     }
 
     /// How this table is called in a sentence.
-    pub(super) fn called(&self) -> &str {
+    pub(in crate::config) fn called(&self) -> &str {
         &self.called
     }
 
     /// Says how this table is called in a sentence.
-    pub(super) fn call(&mut self, called: String) {
+    pub(in crate::config) fn call(&mut self, called: String) {
         self.called = called;
     }
 
     /// Records what must be on the host for what this table is about.
-    pub(super) fn want(&self, span: Range<usize>, wanted: Wanted) {
+    pub(in crate::config) fn want(&self, span: Range<usize>, wanted: Wanted) {
         self.sink.want(span, &self.called, wanted);
     }
 
     /// Records a diagnostic.
-    pub(super) fn report(&self, diagnostic: Diagnostic) {
+    pub(in crate::config) fn report(&self, diagnostic: Diagnostic) {
         self.sink.add(diagnostic);
     }
 
     /// The value of a key, of whatever type.
-    pub(super) fn value(&self, key: &'static str) -> Option<Value<'a>> {
+    pub(in crate::config) fn value(&self, key: &'static str) -> Option<Value<'a>> {
         debug_assert!(self.place.keys().iter().any(|(name, _)| *name == key), "{key} is listed");
         let value = self.entries.get(key)?;
         Some(Value { inner: value.get_ref(), span: value.span() })
@@ -82,7 +82,12 @@ impl<'a> Table<'a> {
     }
 
     /// Records that a value has the wrong type.
-    pub(super) fn wrong_type(&self, key: &'static str, value: &Value<'_>, expected: &str) {
+    pub(in crate::config) fn wrong_type(
+        &self,
+        key: &'static str,
+        value: &Value<'_>,
+        expected: &str,
+    ) {
         let title = format!("{} must be {expected}", self.key_called(key));
         let example = self.place.example(key);
         self.report(
@@ -93,12 +98,17 @@ impl<'a> Table<'a> {
     }
 
     /// Records that a value has the right type and is still unusable, and why.
-    pub(super) fn unusable(&self, key: &str, span: Range<usize>, why: &str) -> Diagnostic {
+    pub(in crate::config) fn unusable(
+        &self,
+        key: &str,
+        span: Range<usize>,
+        why: &str,
+    ) -> Diagnostic {
         Diagnostic::at(span, format!("{} can't be used", self.key_called(key))).label(why)
     }
 
     /// Records which of the keys without default are absent.
-    pub(super) fn require(&self, keys: &[&'static str]) {
+    pub(in crate::config) fn require(&self, keys: &[&'static str]) {
         for key in keys.iter().filter(|key| self.lacks(key)) {
             let span = self.value(key).map_or_else(|| self.span.clone(), |value| value.span);
             self.report(
@@ -112,8 +122,8 @@ impl<'a> Table<'a> {
 
     /// Whether a key is absent (or an empty array), and so is any unknown one that plainly stands
     /// for it, which is complaint enough.
-    pub(super) fn lacks(&self, key: &'static str) -> bool {
-        let stands_for_it = |word: &str| words::meant(self.place, word) == Some(key);
+    pub(in crate::config) fn lacks(&self, key: &'static str) -> bool {
+        let stands_for_it = |word: &str| schema::meant(self.place, word) == Some(key);
         match self.value(key) {
             Some(value) => value.as_array().is_some_and(|array| array.is_empty()),
             None => !self.unknown_keys().any(|word| stands_for_it(word.get_ref())),
@@ -121,7 +131,7 @@ impl<'a> Table<'a> {
     }
 
     /// A string.
-    pub(super) fn string(&self, key: &'static str) -> Option<At<&'a str>> {
+    pub(in crate::config) fn string(&self, key: &'static str) -> Option<At<&'a str>> {
         let value = self.value(key)?;
         let string = value.as_str();
         if string.is_none() {
@@ -131,7 +141,7 @@ impl<'a> Table<'a> {
     }
 
     /// A string or an array of strings.
-    pub(super) fn strings(&self, key: &'static str) -> Vec<At<&'a str>> {
+    pub(in crate::config) fn strings(&self, key: &'static str) -> Vec<At<&'a str>> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let wrong =
             |value: &Value<'_>| self.wrong_type(key, value, "a string or an array of strings");
@@ -152,7 +162,7 @@ impl<'a> Table<'a> {
     }
 
     /// A string that is not empty and can be printed in one line: a name.
-    pub(super) fn name(&self, key: &'static str) -> Option<At<&'a str>> {
+    pub(in crate::config) fn name(&self, key: &'static str) -> Option<At<&'a str>> {
         let At { value: name, span } = self.string(key)?;
         let why = if name.trim().is_empty() {
             "it is empty"
@@ -168,7 +178,7 @@ impl<'a> Table<'a> {
     }
 
     /// Where a server is checked.
-    pub(super) fn check_address(&self, key: &'static str) -> Option<Address> {
+    pub(in crate::config) fn check_address(&self, key: &'static str) -> Option<Address> {
         let At { value, span } = self.string(key)?;
         match address::check(value) {
             Ok(address) => Some(address),
@@ -180,7 +190,7 @@ impl<'a> Table<'a> {
     }
 
     /// `true` or `false`.
-    pub(super) fn boolean(&self, key: &'static str) -> Option<bool> {
+    pub(in crate::config) fn boolean(&self, key: &'static str) -> Option<bool> {
         let value = self.value(key)?;
         let boolean = value.as_boolean();
         if boolean.is_none() {
@@ -190,7 +200,11 @@ impl<'a> Table<'a> {
     }
 
     /// A whole number within `range`.
-    pub(super) fn integer(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+    pub(in crate::config) fn integer(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+    ) -> Option<u32> {
         let value = self.value(key)?;
         let Some(number) = value.as_integer() else {
             let expected = format!("a whole number from {} to {}", range.start(), range.end());
@@ -206,7 +220,11 @@ impl<'a> Table<'a> {
     }
 
     /// A number within a range, both in hundredths: `1.25` is 125.
-    pub(super) fn hundredths(&self, key: &'static str, range: RangeInclusive<u32>) -> Option<u32> {
+    pub(in crate::config) fn hundredths(
+        &self,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+    ) -> Option<u32> {
         let value = self.value(key)?;
         let [least, most] = [range.start(), range.end()].map(|bound| f64::from(*bound) / 100.0);
         let Some(number) = value.as_number() else {
@@ -223,12 +241,12 @@ impl<'a> Table<'a> {
     }
 
     /// A duration.
-    pub(super) fn duration(&self, key: &'static str) -> Option<Duration> {
+    pub(in crate::config) fn duration(&self, key: &'static str) -> Option<Duration> {
         self.time(key, duration::parse)
     }
 
     /// As above, of a time that may be nothing.
-    pub(super) fn delay(&self, key: &'static str) -> Option<Duration> {
+    pub(in crate::config) fn delay(&self, key: &'static str) -> Option<Duration> {
         self.time(key, duration::parse_or_none)
     }
 
@@ -252,7 +270,7 @@ impl<'a> Table<'a> {
     }
 
     /// One of several words; `foreign` are words of others with ours.
-    pub(super) fn choice<T: Copy>(
+    pub(in crate::config) fn choice<T: Copy>(
         &self,
         key: &'static str,
         choices: &[(&str, T)],
@@ -264,10 +282,10 @@ impl<'a> Table<'a> {
             return Some(*choice);
         }
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let why = format!("it must be {}", words::listed(&names));
-        let plain = words::plain(word);
+        let why = format!("it must be {}", schema::listed(&names));
+        let plain = schema::plain(word);
         let ours = foreign.iter().find(|(theirs, _)| *theirs == plain).map(|(_, ours)| *ours);
-        let near = || words::nearest(&plain, names.iter().copied());
+        let near = || schema::nearest(&plain, names.iter().copied());
         let mut diagnostic = self.unusable(key, span, &why);
         if let Some(ours) = ours {
             diagnostic = diagnostic.hint(format!("this balancer says {}", quoted(ours)));
@@ -279,7 +297,7 @@ impl<'a> Table<'a> {
     }
 
     /// The congestion control of a side; the host's choice with exceptions where nothing is said.
-    pub(super) fn congestion(&self) -> Congestion {
+    pub(in crate::config) fn congestion(&self) -> Congestion {
         let Some(At { value: name, span }) = self.string("congestion") else {
             return Congestion::Auto;
         };
@@ -302,7 +320,7 @@ impl<'a> Table<'a> {
     }
 
     /// A table under a key.
-    pub(super) fn table(&self, key: &'static str, place: Place) -> Option<Self> {
+    pub(in crate::config) fn table(&self, key: &'static str, place: Place) -> Option<Self> {
         let value = self.value(key)?;
         if let DeValue::Table(entries) = value.inner {
             return Some(self.inner(place, place.called().to_owned(), value.span, entries));
@@ -312,7 +330,7 @@ impl<'a> Table<'a> {
     }
 
     /// The tables of an array under a key.
-    pub(super) fn tables(&self, key: &'static str, place: Place) -> Vec<Self> {
+    pub(in crate::config) fn tables(&self, key: &'static str, place: Place) -> Vec<Self> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(array) = value.as_array() else {
             self.wrong_type(key, &value, "an array of tables");
@@ -341,14 +359,14 @@ impl<'a> Table<'a> {
     }
 
     /// Records every key that this table can't have.
-    pub(super) fn refuse_unknown_keys(&self) {
+    pub(in crate::config) fn refuse_unknown_keys(&self) {
         for key in self.unknown_keys() {
             let word: &str = key.get_ref();
             let title = match self.place {
                 Place::Root => format!("unknown key {}", quoted(word)),
                 _ => format!("unknown key {} in {}", quoted(word), self.called),
             };
-            let hint = words::hint_for_key(self.place, word);
+            let hint = schema::hint_for_key(self.place, word);
             self.report(Diagnostic::at(key.span(), title).hint(hint));
         }
     }
@@ -362,15 +380,15 @@ impl<'a> Table<'a> {
 
 /// A value of the file.
 #[derive(Clone, Debug)]
-pub(super) struct Value<'a> {
+pub(in crate::config) struct Value<'a> {
     inner: &'a DeValue<'a>,
     /// Where it stands.
-    pub(super) span: Range<usize>,
+    pub(in crate::config) span: Range<usize>,
 }
 
 impl<'a> Value<'a> {
     /// The string that it is, if it is one.
-    pub(super) fn as_str(&self) -> Option<At<&'a str>> {
+    pub(in crate::config) fn as_str(&self) -> Option<At<&'a str>> {
         match self.inner {
             DeValue::String(string) => Some(At { value: string, span: self.span.clone() }),
             _ => None,
@@ -378,7 +396,7 @@ impl<'a> Value<'a> {
     }
 
     /// The integer that it is, if it is one; `Some(None)` for one beyond 64 bits.
-    pub(super) fn as_integer(&self) -> Option<Option<i64>> {
+    pub(in crate::config) fn as_integer(&self) -> Option<Option<i64>> {
         match self.inner {
             DeValue::Integer(number) => {
                 Some(i64::from_str_radix(number.as_str(), number.radix()).ok())
@@ -388,7 +406,7 @@ impl<'a> Value<'a> {
     }
 
     /// The boolean that it is, if it is one.
-    pub(super) fn as_boolean(&self) -> Option<bool> {
+    pub(in crate::config) fn as_boolean(&self) -> Option<bool> {
         match self.inner {
             DeValue::Boolean(boolean) => Some(*boolean),
             _ => None,
@@ -396,7 +414,7 @@ impl<'a> Value<'a> {
     }
 
     /// The number that it is, whole or not, if it is one.
-    pub(super) fn as_number(&self) -> Option<f64> {
+    pub(in crate::config) fn as_number(&self) -> Option<f64> {
         match self.inner {
             DeValue::Float(number) => number.as_str().parse().ok(),
             // Compared with small bounds: more than a double holds is too much anyway.
@@ -406,7 +424,7 @@ impl<'a> Value<'a> {
     }
 
     /// The elements of the array that it is, if it is one.
-    pub(super) fn as_array(&self) -> Option<Vec<Self>> {
+    pub(in crate::config) fn as_array(&self) -> Option<Vec<Self>> {
         let DeValue::Array(array) = self.inner else { return None };
         let value = |value: &'a toml::Spanned<DeValue<'a>>| Self {
             inner: value.get_ref(),
@@ -416,12 +434,12 @@ impl<'a> Value<'a> {
     }
 
     /// Whether it is a table.
-    pub(super) fn is_table(&self) -> bool {
+    pub(in crate::config) fn is_table(&self) -> bool {
         matches!(self.inner, DeValue::Table(_))
     }
 
     /// Its type with an article.
-    pub(super) fn type_name(&self) -> &'static str {
+    pub(in crate::config) fn type_name(&self) -> &'static str {
         match self.inner {
             DeValue::String(_) => "a string",
             DeValue::Integer(_) => "an integer",

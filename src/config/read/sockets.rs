@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use ringlane_core::machine::{Keepalive, Source, SourceAddress, SourcePorts, TcpOptions};
 
-use super::address;
-use super::table::{At, Table};
-use super::words::Place;
+use crate::config::text::schema::Place;
+use crate::config::text::table::{At, Table};
+use crate::config::value::address;
 
 /// The longest that the kernel lets a connection be silent before it asks, and between questions.
 const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
@@ -28,7 +28,7 @@ const DSCP_MAX: u8 = 63;
 const DSCP_NAMES: [(&str, u8); 4] = [("default", 0), ("le", 1), ("va", 44), ("ef", 46)];
 
 /// Reads what the TCP sockets of one side are told.
-pub(super) fn tcp(table: &Table<'_>) -> TcpOptions {
+pub(in crate::config) fn tcp(table: &Table<'_>) -> TcpOptions {
     let Some(mut inner) = table.table("tcp", Place::Tcp) else { return TcpOptions::default() };
     inner.call(format!("tcp of {}", table.called()));
     let options = TcpOptions {
@@ -117,7 +117,7 @@ fn code_point(name: &str) -> Option<u8> {
 }
 
 /// Reads where a backend's sessions come from.
-pub(super) fn source(table: &Table<'_>) -> Source {
+pub(in crate::config) fn source(table: &Table<'_>) -> Source {
     let fixed = addresses(table);
     let client = transparent(table);
     let taken: &[_] = match client {

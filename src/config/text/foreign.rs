@@ -9,7 +9,7 @@ use super::report::{Diagnostic, quoted};
 const LINES_MAX: usize = 2000;
 
 /// The one diagnostic for the file of another program.
-pub(super) fn recognise(name: &str, text: &str) -> Option<Diagnostic> {
+pub(in crate::config) fn recognise(name: &str, text: &str) -> Option<Diagnostic> {
     let whose = whose(text)?;
     let title =
         format!("{} is a configuration of {whose}, which Ringlane does not read", quoted(name));

@@ -7,15 +7,15 @@ use std::time::Duration;
 use ringlane_core::limits;
 use ringlane_core::machine::Address;
 
-use super::address;
-use super::lower::Claims;
-use super::machine::Wanted;
 use super::names::{self, Resolver};
-use super::report::{Diagnostic, quoted};
-use super::synonyms;
-use super::table::{At, Table};
-use super::words::Place;
-use super::{
+use crate::config::lower::Claims;
+use crate::config::machine::Wanted;
+use crate::config::text::report::{Diagnostic, quoted};
+use crate::config::text::schema::Place;
+use crate::config::text::synonyms;
+use crate::config::text::table::{At, Table};
+use crate::config::value::address;
+use crate::config::{
     AccessLog, Admin, Driver, Global, Log, LogDestination, LogField, LogFormat, LogLevel, Shards,
 };
 
@@ -42,7 +42,7 @@ impl Default for Global {
 }
 
 /// Reads `[global]`; everything has a default.
-pub(super) fn read(table: Option<Table<'_>>, claims: &mut Claims) -> Global {
+pub(in crate::config) fn read(table: Option<Table<'_>>, claims: &mut Claims) -> Global {
     let default = Global::default();
     let Some(table) = table else { return default };
     let admin = table.table("admin", Place::Admin);

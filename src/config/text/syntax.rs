@@ -11,7 +11,7 @@ use super::report::{Diagnostic, Sink, quoted};
 const LINES_SEARCHED: usize = 1000;
 
 /// Records every complaint of the parser.
-pub(super) fn read(sink: &Sink, text: &str, errors: &[toml::de::Error]) {
+pub(in crate::config) fn read(sink: &Sink, text: &str, errors: &[toml::de::Error]) {
     for error in errors {
         let span = error.span().unwrap_or_default();
         sink.add(explain(text, span, error.message()).syntax());

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use rustls::pki_types::ServerName;
 
 use super::text;
-use crate::config::address::absolute_path;
 use crate::config::machine::Wanted;
-use crate::config::table::{At, Table};
+use crate::config::text::table::{At, Table};
+use crate::config::value::address::absolute_path;
 
 /// Bytes in the longest name of a protocol (RFC 7301, section 3.1).
 const PROTOCOL_MAX: usize = 255;
@@ -43,7 +43,7 @@ pub enum Trust {
 }
 
 /// Of a check that is nothing without TLS.
-pub(super) fn always(table: &Table<'_>) -> Tls {
+pub(in crate::config) fn always(table: &Table<'_>) -> Tls {
     let verify = table.boolean("verify").unwrap_or(true);
     if let Some(value) = table.value("ca")
         && !verify
@@ -61,7 +61,7 @@ pub(super) fn always(table: &Table<'_>) -> Tls {
 }
 
 /// Of an `http` check: `tls = true`.
-pub(super) fn of_http(table: &Table<'_>) -> Option<Tls> {
+pub(in crate::config) fn of_http(table: &Table<'_>) -> Option<Tls> {
     let value = table.value("tls");
     let wanted = match &value {
         Some(value) => value.as_boolean().unwrap_or_else(|| {
@@ -79,7 +79,7 @@ pub(super) fn of_http(table: &Table<'_>) -> Option<Tls> {
 }
 
 /// Of a check that logs in: `tls = "off" | "prefer" | "require"`.
-pub(super) fn of_login(table: &Table<'_>, kind: &str) -> Option<Tls> {
+pub(in crate::config) fn of_login(table: &Table<'_>, kind: &str) -> Option<Tls> {
     let modes = [("off", None), ("prefer", Some(false)), ("require", Some(true))];
     let foreign = [
         ("disable", "off"),

@@ -15,7 +15,7 @@ const UNITS: [(&str, f64, &[&str]); 3] = [
 const RATES: RangeInclusive<f64> = 8e3..=1.25e12;
 
 /// Reads a bit rate as bytes per second; the error says what is wrong with it.
-pub(super) fn parse(text: &str) -> Result<u64, String> {
+pub(in crate::config) fn parse(text: &str) -> Result<u64, String> {
     let cut = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(cut);
     let Ok(number) = number.parse::<f64>() else {

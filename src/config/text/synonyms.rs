@@ -1,12 +1,12 @@
 //! Words that are no keys: those of other balancers, mistyped ones, and what is said about them.
 //!
 //! The words of HAProxy, nginx, Envoy and others are known here so that they can be answered with
-//! ours; they are accepted nowhere. Next: `words`, which has the keys.
+//! ours; they are accepted nowhere. Next: `schema`, which has the keys.
 
 use strsim::damerau_levenshtein;
 
 use super::report::quoted;
-use super::words::Place;
+use super::schema::Place;
 
 /// Words longer than this are not compared with others.
 const COMPARED_MAX: usize = 64;
@@ -152,7 +152,7 @@ const LATER: &[(&[&str], &str)] =
     &[(&["tls", "ssl", "cert", "certificate", "certificates"], "tls")];
 
 /// The key of `place` that an unknown word stands for, if that is plain.
-pub(super) fn meant(place: Place, word: &str) -> Option<&'static str> {
+pub(in crate::config) fn meant(place: Place, word: &str) -> Option<&'static str> {
     let plain = plain(word);
     let key = |key: &str| place.keys().iter().map(|(name, _)| *name).find(|name| *name == key);
     if let Some(same) = key(&plain) {
@@ -170,7 +170,7 @@ pub(super) fn meant(place: Place, word: &str) -> Option<&'static str> {
 }
 
 /// What to say about a key that `place` does not have.
-pub(super) fn hint_for_key(place: Place, word: &str) -> String {
+pub(in crate::config) fn hint_for_key(place: Place, word: &str) -> String {
     let plain = plain(word);
     if let Some(key) = meant(place, word) {
         let is_foreign = FOREIGN.iter().any(|(words, _)| words.contains(&plain.as_str()));
@@ -204,7 +204,7 @@ pub(super) fn hint_for_key(place: Place, word: &str) -> String {
 }
 
 /// A word as our keys are written.
-pub(super) fn plain(word: &str) -> String {
+pub(in crate::config) fn plain(word: &str) -> String {
     word.to_lowercase().replace('-', "_")
 }
 
@@ -229,7 +229,7 @@ fn later(word: &str) -> Option<&'static str> {
 }
 
 /// The candidate that `word` was most likely meant to be, if any is near.
-pub(super) fn nearest<'a>(
+pub(in crate::config) fn nearest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -247,7 +247,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// `a, b or c`.
-pub(super) fn listed<S: AsRef<str>>(words: &[S]) -> String {
+pub(in crate::config) fn listed<S: AsRef<str>>(words: &[S]) -> String {
     let words: Vec<&str> = words.iter().map(AsRef::as_ref).collect();
     match words.as_slice() {
         [] => String::new(),

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use ipnet::{IpNet, Ipv4Net};
 use ringlane_core::machine::Address;
 
-use super::names::Name;
-use super::report::{Diagnostic, quoted};
+use crate::config::read::names::Name;
+use crate::config::text::report::{Diagnostic, quoted};
 
 /// Bytes in the longest path of a unix socket: `sun_path` without its final zero.
 const SOCKET_PATH_MAX: usize = 107;
@@ -27,7 +27,7 @@ const SRV: &str = "srv:";
 
 /// Where a server is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(in crate::config) enum Place {
     /// Always there.
     Fixed(Address),
     /// Where its name says, while it serves.
@@ -36,9 +36,9 @@ pub(super) enum Place {
 
 /// Why a text can't be used as an address, and what to do about it.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Problem {
-    pub(super) why: String,
-    pub(super) hint: Option<String>,
+pub(in crate::config) struct Problem {
+    pub(in crate::config) why: String,
+    pub(in crate::config) hint: Option<String>,
 }
 
 impl Problem {
@@ -51,7 +51,7 @@ impl Problem {
     }
 
     /// The diagnostic with what to do about it.
-    pub(super) fn of(&self, diagnostic: Diagnostic) -> Diagnostic {
+    pub(in crate::config) fn of(&self, diagnostic: Diagnostic) -> Diagnostic {
         match &self.hint {
             Some(hint) => diagnostic.hint(hint.clone()),
             None => diagnostic,
@@ -61,17 +61,17 @@ impl Problem {
 
 /// Reads an IP address. One of IPv4 in the form of IPv6 (`::ffff:10.0.0.1`) is the one of IPv4: the
 /// kernel has both in one space, and takes them for equal.
-pub(super) fn ip(text: &str) -> Option<IpAddr> {
+pub(in crate::config) fn ip(text: &str) -> Option<IpAddr> {
     text.parse().map(|ip: IpAddr| ip.to_canonical()).ok()
 }
 
 /// Reads an IP address with a port, as [`ip`] does.
-pub(super) fn inet(text: &str) -> Option<SocketAddr> {
+pub(in crate::config) fn inet(text: &str) -> Option<SocketAddr> {
     text.parse().map(canonical).ok()
 }
 
 /// An address in the form that all addresses have here.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+pub(in crate::config) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
         IpAddr::V6(_) => address,
@@ -79,7 +79,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// Reads a network, or an address, which is one of its own. `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
-pub(super) fn network(text: &str) -> Option<IpNet> {
+pub(in crate::config) fn network(text: &str) -> Option<IpNet> {
     let net = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| IpNet::from(ip))).ok()?;
     let IpNet::V6(v6) = net else { return Some(net) };
     let (ip, prefix) = (v6.addr().to_ipv4_mapped(), v6.prefix_len().checked_sub(MAPPED_PREFIX));
@@ -88,7 +88,7 @@ pub(super) fn network(text: &str) -> Option<IpNet> {
 }
 
 /// Reads the address of a listener.
-pub(super) fn listener(text: &str) -> Result<Address, Problem> {
+pub(in crate::config) fn listener(text: &str) -> Result<Address, Problem> {
     if let Some(address) = literal(text)? {
         return Ok(address);
     }
@@ -101,7 +101,7 @@ pub(super) fn listener(text: &str) -> Result<Address, Problem> {
 }
 
 /// Reads the address of a server, which may be a name.
-pub(super) fn server(text: &str) -> Result<Place, Problem> {
+pub(in crate::config) fn server(text: &str) -> Result<Place, Problem> {
     if let Some(name) = text.strip_prefix(SRV) {
         if !is_name(name) {
             let hint = "write \"srv:_postgresql._tcp.example.org\"";
@@ -122,7 +122,7 @@ pub(super) fn server(text: &str) -> Result<Place, Problem> {
 }
 
 /// Reads the address at which a server is checked; port 0 if it has none, which says: the same.
-pub(super) fn check(text: &str) -> Result<Address, Problem> {
+pub(in crate::config) fn check(text: &str) -> Result<Address, Problem> {
     if let Some(ip) = ip(text.trim_start_matches('[').trim_end_matches(']')) {
         return Ok(Address::Inet((ip, 0).into()));
     }
@@ -204,7 +204,7 @@ fn name_and_port(text: &str) -> Result<(&str, u16), Problem> {
 }
 
 /// Reads an absolute path.
-pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
+pub(in crate::config) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     if text.contains('\0') {
         return Err("a path can't contain a zero byte".to_owned());
     }
@@ -215,7 +215,7 @@ pub(super) fn absolute_path(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Reads the absolute path of a unix socket.
-pub(super) fn socket_path(text: &str) -> Result<PathBuf, String> {
+pub(in crate::config) fn socket_path(text: &str) -> Result<PathBuf, String> {
     if text.len() > SOCKET_PATH_MAX {
         return Err("the path of a unix socket has at most 107 bytes".to_owned());
     }

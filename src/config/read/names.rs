@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use ringlane_core::ids::ServerId;
 
-use super::address;
-use super::table::{At, Table};
+use crate::config::text::table::{At, Table};
+use crate::config::value::address;
 
 /// Servers that one name may stand for.
-pub(super) const SLOTS_MAX: u32 = 1024;
+pub(in crate::config) const SLOTS_MAX: u32 = 1024;
 
 /// Servers that all names of a file may stand for, where they stand for several.
-pub(super) const SLOTS_ALL_MAX: u32 = 65_536;
+pub(in crate::config) const SLOTS_ALL_MAX: u32 = 65_536;
 
 /// Servers that a name with SRV records stands for where nothing is said.
-pub(super) const SLOTS_SRV: u32 = 16;
+pub(in crate::config) const SLOTS_SRV: u32 = 16;
 
 /// The port of DNS.
 const DNS_PORT: u16 = 53;
@@ -96,7 +96,7 @@ impl Default for Resolver {
 }
 
 /// Reads `resolver` of `[global]`.
-pub(super) fn resolver(table: &Table<'_>) -> Resolver {
+pub(in crate::config) fn resolver(table: &Table<'_>) -> Resolver {
     let default = Resolver::default();
     let resolver = Resolver {
         servers: servers(table),

@@ -14,10 +14,10 @@ use regex::Regex;
 use ringlane_core::machine::Address;
 use ringlane_health::{Ejection, LagLimit, OnChange, OnConflict, Rules};
 
-use super::duration;
-use super::machine::Wanted;
-use super::table::{At, Table};
-use super::words::Place;
+use crate::config::machine::Wanted;
+use crate::config::text::schema::Place;
+use crate::config::text::table::{At, Table};
+use crate::config::value::duration;
 pub use tls::{Tls, Trust};
 
 /// How a backend's servers are watched, and what follows from it.
@@ -105,7 +105,7 @@ pub enum Kind {
 
 impl Kind {
     /// Whether it tells which server is primary, and how far replicas are behind.
-    pub(super) const fn sees_roles(&self) -> bool {
+    pub(in crate::config) const fn sees_roles(&self) -> bool {
         matches!(self, Self::Mysql(_) | Self::Postgres(_) | Self::Redis(_))
     }
 }
@@ -239,7 +239,7 @@ const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
 /// Reads what a backend says about watching its servers.
-pub(super) fn watch(backend: &Table<'_>) -> Watch {
+pub(in crate::config) fn watch(backend: &Table<'_>) -> Watch {
     let mut rules = Rules {
         max_lag: max_lag(backend),
         on_conflict: on_conflict(backend),

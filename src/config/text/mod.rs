@@ -1,0 +1,10 @@
+//! The text of the file: TOML syntax, tables and keys, and reports that show what is wrong with it.
+//!
+//! Not here: what values mean (`value`, `read`). Next: `table`.
+
+pub(super) mod foreign;
+pub(super) mod report;
+pub(super) mod schema;
+pub(super) mod synonyms;
+pub(super) mod syntax;
+pub(super) mod table;

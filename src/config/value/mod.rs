@@ -1,0 +1,7 @@
+//! Single values as people write them: addresses, durations, bit rates.
+//!
+//! Not here: tables and keys (`text`), and which values a key accepts (`read`).
+
+pub(super) mod address;
+pub(super) mod bitrate;
+pub(super) mod duration;
