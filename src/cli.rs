@@ -13,7 +13,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, Config, Report};
-use crate::control::notice::{Level, Notice};
+use crate::control::log::{Level, Notice};
 use crate::control::{Supervisor, log};
 use crate::ctl::{self, Ctl};
 use crate::demo;

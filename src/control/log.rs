@@ -6,7 +6,10 @@
 //! reported as soon as lines are taken again; what must be seen by whoever started the process (that
 //! it is ready, why it could not start) is on stderr, too.
 
+pub(super) mod escape;
 mod format;
+pub mod notice;
+pub(super) mod sink;
 mod writer;
 
 use std::env;
@@ -21,10 +24,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, poll};
 
-use super::notice::{Level, Notice};
-use super::sink::Sink;
 use crate::config::{Log, LogDestination, LogFormat};
 use format::{Frame, Style};
+pub use notice::{Level, Notice};
+use sink::Sink;
 use writer::{Line, Queue};
 
 /// How long a line waits for stderr where there is no thread that could wait, in milliseconds.

@@ -19,10 +19,10 @@ use ringlane_core::settings::Snapshot;
 use ringlane_core::shared::{Gauges, Mailbox};
 use tokio::sync::Notify;
 
-use super::metrics::Timings;
-use super::names::Followed;
-use super::servers::Servers;
 use crate::config::{Lookup, Name, Watch};
+use crate::control::report::metrics::Timings;
+use crate::control::servers::Servers;
+use crate::control::servers::names::Followed;
 
 /// The shared state of one running balancer.
 #[derive(Debug)]

@@ -7,8 +7,13 @@
 //! lock held; while sessions are being fenced no server of their backend takes sessions that want
 //! the primary, until every shard has ended them or [`FENCE_MAX`] is over. Next: `outbox`, `known`.
 
+mod blocking;
+pub(super) mod checks;
 mod known;
+pub mod names;
 mod outbox;
+pub(super) mod outliers;
+pub(super) mod rates;
 #[cfg(test)]
 mod tests;
 
@@ -28,9 +33,9 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::sleep;
 
-use super::log;
-use super::notice::{Level, Notice};
 use crate::config::Watch;
+use crate::control::log;
+use crate::control::log::{Level, Notice};
 pub use known::{History, Known, Recorded};
 use outbox::Outbox;
 

@@ -1,7 +1,7 @@
 //! What an operator reads on stderr when sessions meet a limit, a refusal or a lost server.
 //!
 //! Each story provokes one event with real clients and waits for its line. How often a line comes
-//! is tested where it is decided (`control::events`).
+//! is tested where it is decided (`control::report::events`).
 
 use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

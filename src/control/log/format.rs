@@ -11,8 +11,8 @@ use jiff::fmt::temporal::DateTimePrinter;
 use serde::Serialize;
 
 use crate::config::LogFormat;
-use crate::control::escape;
-use crate::control::notice::Notice;
+use crate::control::log::Notice;
+use crate::control::log::escape;
 
 /// Bytes of the longest line, its end included: what a pipe takes whole or not at all (`PIPE_BUF`),
 /// so that lines of several processes on one pipe never mix.
@@ -140,7 +140,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::control::notice::Level;
+    use crate::control::log::Level;
 
     const STYLES: [Style; 6] = [
         Style { format: LogFormat::Text, frame: Frame::Plain },

@@ -18,8 +18,8 @@ use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::format::Style;
-use crate::control::notice::{Level, Notice};
-use crate::control::sink::Sink;
+use crate::control::log::sink::Sink;
+use crate::control::log::{Level, Notice};
 
 /// Lines that wait for their destination at most: 4 MiB, if all are as long as they may be.
 const LINES_MAX: usize = 1024;
@@ -167,7 +167,7 @@ pub(super) fn spawn(
     mut out: impl Destination + Send + 'static,
 ) -> io::Result<()> {
     let run = move || {
-        crate::control::signals::block_here();
+        crate::control::run::signals::block_here();
         loop {
             queue.write_next(&mut out);
         }

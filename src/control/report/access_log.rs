@@ -1,0 +1,216 @@
+//! The access log: one thread that turns finished sessions into lines.
+//!
+//! Shards push fixed-size records into bounded queues and never wait; this thread sweeps the queues,
+//! formats, and writes to stderr, a file or a syslog socket. Not here: the shape of a line (`line`),
+//! destinations (`sink`). Invariants: a destination that refuses costs records, which are counted
+//! and spoken of, and never anything else; a record that was queued before `stop` is written, unless
+//! the destination refuses it.
+
+mod line;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_queue::ArrayQueue;
+use ringlane_core::counters::{Reason, SessionRecord};
+
+use crate::config;
+use crate::control::Running;
+use crate::control::log::sink::{Lost, Sink};
+use crate::control::log::{self, say};
+use crate::control::log::{Level, Notice};
+use line::Shape;
+
+/// Time between two sweeps. The queues have no wake-up, so that a push costs a shard nothing; they
+/// hold some hundred times what a shard finishes in this time.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
+/// Facility local0 and severity info of syslog.
+const SYSLOG_PRIORITY: u8 = 16 * 8 + 6;
+/// Bytes of lines that are written at once.
+const BATCH: usize = 64 * 1024;
+/// How often a failing destination is spoken of.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+/// How long `stop` waits for a destination that takes nothing.
+const STOP_MAX: Duration = Duration::from_secs(5);
+
+/// The running thread. Dropping it without [`AccessLogThread::stop`] ends the thread unawaited.
+#[derive(Debug)]
+pub struct AccessLogThread {
+    running: Arc<Running>,
+    orders: Arc<Orders>,
+    thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread has ended.
+    alive: Receiver<()>,
+}
+
+#[derive(Debug, Default)]
+struct Orders {
+    stop: AtomicBool,
+    reopen: AtomicBool,
+}
+
+/// Opens the destination and starts the thread.
+///
+/// # Errors
+/// When the destination can't be opened, with its name, or the thread can't be made.
+pub fn start(
+    configured: &config::AccessLog,
+    running: Arc<Running>,
+    queues: Vec<Arc<ArrayQueue<SessionRecord>>>,
+) -> io::Result<AccessLogThread> {
+    let sink = Sink::open(&configured.destination)?;
+    let orders = Arc::new(Orders::default());
+    let (living, alive) = mpsc::channel();
+    let writer = Writer {
+        running: Arc::clone(&running),
+        shape: Shape { format: configured.format, fields: configured.fields.clone() },
+        log_empty: configured.log_empty,
+        queues,
+        orders: Arc::clone(&orders),
+        batch: Vec::with_capacity(BATCH + BATCH / 8),
+        sink,
+        complaint: Complaint::default(),
+    };
+    let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+        let _living = living;
+        writer.run();
+    })?;
+    Ok(AccessLogThread { running, orders, thread: Some(thread), alive })
+}
+
+impl AccessLogThread {
+    /// Opens a log file anew before the next line is written, for log rotation.
+    pub fn reopen(&self) {
+        self.orders.reopen.store(true, Ordering::Release);
+        self.wake();
+    }
+
+    /// Records that the destination has refused so far.
+    pub fn lost(&self) -> u64 {
+        self.running.log_records_lost.load(Ordering::Relaxed)
+    }
+
+    /// Writes what is queued and ends the thread; gives up on a destination that takes nothing.
+    pub fn stop(mut self) {
+        self.orders.stop.store(true, Ordering::Release);
+        self.wake();
+        if self.alive.recv_timeout(STOP_MAX) == Err(RecvTimeoutError::Timeout) {
+            log::error(format_args!(
+                "access log: its destination has taken nothing for {} s; what was queued is lost",
+                STOP_MAX.as_secs()
+            ));
+            return;
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic has been reported by its hook; there is nothing to add.
+            let _ = thread.join();
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
+    }
+}
+
+impl Drop for AccessLogThread {
+    fn drop(&mut self) {
+        self.orders.stop.store(true, Ordering::Release);
+        self.wake();
+    }
+}
+
+/// What the thread owns.
+struct Writer {
+    running: Arc<Running>,
+    shape: Shape,
+    log_empty: bool,
+    queues: Vec<Arc<ArrayQueue<SessionRecord>>>,
+    orders: Arc<Orders>,
+    batch: Vec<u8>,
+    sink: Sink,
+    complaint: Complaint,
+}
+
+impl Writer {
+    fn run(mut self) {
+        loop {
+            // Read before the sweep: what was queued before the order is swept.
+            let stop = self.orders.stop.load(Ordering::Acquire);
+            if self.orders.reopen.swap(false, Ordering::AcqRel) {
+                match self.sink.reopen() {
+                    Ok(Some(path)) => say(format_args!("access log: reopened {}", path.display())),
+                    Ok(None) => say(format_args!("access log: nothing to reopen, it is no file")),
+                    Err(error) => log::error(format_args!(
+                        "access log: cannot reopen {error}; still writing to the old file"
+                    )),
+                }
+            }
+            self.sweep();
+            self.complaint.speak(Instant::now(), stop);
+            if stop {
+                return;
+            }
+            thread::park_timeout(SWEEP_INTERVAL);
+        }
+    }
+
+    /// Writes everything that is queued now, and no more than the queues can hold.
+    fn sweep(&mut self) {
+        for index in 0..self.queues.len() {
+            for _ in 0..self.queues[index].capacity() {
+                let Some(record) = self.queues[index].pop() else { break };
+                if record.reason == Some(Reason::Empty) && !self.log_empty {
+                    continue;
+                }
+                self.shape.append(&mut self.batch, &record, &self.running.snapshot);
+                if self.batch.len() >= BATCH {
+                    self.flush();
+                }
+            }
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        if let Err(lost) = self.sink.write(SYSLOG_PRIORITY, &self.batch) {
+            self.running.log_records_lost.fetch_add(lost.records, Ordering::Relaxed);
+            self.complaint.add(lost);
+        }
+        self.batch.clear();
+    }
+}
+
+/// Losses that have not been spoken of yet.
+#[derive(Debug, Default)]
+struct Complaint {
+    records: u64,
+    last: Option<io::Error>,
+    spoke_at: Option<Instant>,
+}
+
+impl Complaint {
+    fn add(&mut self, lost: Lost) {
+        self.records += lost.records;
+        self.last = Some(lost.error);
+    }
+
+    /// Says what was lost, if anything, unless it spoke a moment ago; `last_chance` overrides that.
+    fn speak(&mut self, now: Instant, last_chance: bool) {
+        let Some(error) = &self.last else { return };
+        let recent = self.spoke_at.is_some_and(|at| now < at + COMPLAINT_INTERVAL);
+        if recent && !last_chance {
+            return;
+        }
+        let text = format!("access log: {} records lost: {error}", self.records);
+        log::write(&Notice::new(Level::Error, "access_log_lost", text).count(self.records));
+        *self = Self { records: 0, last: None, spoke_at: Some(now) };
+    }
+}

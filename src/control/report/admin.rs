@@ -1,0 +1,172 @@
+//! The admin API over HTTP, on the control thread: pages to read, and orders on the unix socket.
+//!
+//! Pages are built beside it. Not here: what they say (`status`, `metrics`), what becomes of an order
+//! (`servers`). Invariants: the sockets listen before privileges are given up, but for a TCP address
+//! that a process which is about to end still holds; clients are served within bounds, so that nobody
+//! can use up the process's descriptors from here. Next: `bound`, `connection`.
+
+pub(in crate::control) mod affinity;
+mod bound;
+mod connection;
+mod orders;
+mod takeover;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header::{ACCEPT, CONNECTION, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::control::Running;
+use crate::control::log;
+use crate::control::report::metrics;
+use crate::control::report::metrics::Format;
+use crate::control::report::status;
+use crate::control::run::signals::block_here;
+use crate::control::running::Stage;
+use bound::Http;
+pub use bound::{BindError, Bound, bind};
+use connection::Bounded;
+
+const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before, after and during \
+                     shutdown_delay\n  \
+                     GET /status    everything as JSON\n  GET /metrics   Prometheus text\n  \
+                     POST /v1/backends/BACKEND/servers/SERVER   {\"state\": \"ready|drain|maint\", \
+                     \"weight\": N}\n  GET, DELETE /v1/backends/BACKEND/affinity   remembered clients; \
+                     ?key= for one\n";
+
+/// Answers on the sockets of `bound` until the future is dropped. Needs a tokio runtime.
+pub async fn serve(bound: Bound, running: Arc<Running>) {
+    let Bound { socket, http, files } = bound;
+    let shows = router();
+    let server = "/v1/backends/{backend}/servers/{server}";
+    let obeys = shows
+        .clone()
+        .route(server, post(orders::order))
+        .route(affinity::PATH, delete(affinity::forget));
+    let shows =
+        shows.route(server, post(orders::refused)).route(affinity::PATH, delete(orders::refused));
+    let obeys = obeys.with_state(Arc::clone(&running));
+    let unix = listen(socket.map(tokio::net::UnixListener::from_std), obeys);
+    let tcp = async {
+        let listener = match http {
+            None => None,
+            Some(Http::Listening(listener)) => Some(tokio::net::TcpListener::from_std(listener)),
+            Some(Http::Held(address)) => Some(takeover::bind_later(address).await),
+        };
+        listen(listener, shows.with_state(running)).await;
+    };
+    tokio::join!(unix, tcp);
+    drop(files);
+}
+
+/// Serves on one socket, if there is one. Comes back only when it can't.
+async fn listen<L>(listener: Option<io::Result<L>>, router: Router)
+where
+    L: axum::serve::Listener<Addr: fmt::Debug>,
+{
+    let outcome = match listener {
+        None => future::pending().await,
+        Some(Err(error)) => Err(error),
+        Some(Ok(listener)) => {
+            // A client that asks again connects again, so that nobody keeps a place for nothing.
+            let router = router.layer(map_response(close));
+            axum::serve(Bounded::new(listener), router).await
+        }
+    };
+    if let Err(error) = outcome {
+        log::error(format_args!("admin API stopped: {error}; traffic is not affected"));
+    }
+}
+
+/// Has the connection end with the answer.
+async fn close(mut response: Response) -> Response {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// What every socket has.
+fn router() -> Router<Arc<Running>> {
+    Router::new()
+        .route("/healthz", get(healthz))
+        .route("/status", get(status_page))
+        .route("/metrics", get(metrics_page))
+        .route(affinity::PATH, get(affinity::show))
+        .fallback(not_found)
+        .method_not_allowed_fallback(wrong_method)
+}
+
+async fn healthz(State(running): State<Arc<Running>>) -> (StatusCode, &'static str) {
+    match running.stage() {
+        Stage::Serving => (StatusCode::OK, "ok"),
+        stage => (StatusCode::SERVICE_UNAVAILABLE, stage.name()),
+    }
+}
+
+async fn status_page(State(running): State<Arc<Running>>) -> Response {
+    let page = move || {
+        let page = serde_json::to_string_pretty(&status::Status::of(&running));
+        page.map(|page| page + "\n").map_err(|error| error.to_string())
+    };
+    respond(built(page).await, "application/json")
+}
+
+async fn metrics_page(State(running): State<Arc<Running>>, headers: HeaderMap) -> Response {
+    let accept = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+    let format = Format::accepted(accept);
+    let page = move || metrics::scrape(&running, format).map_err(|error| error.to_string());
+    respond(built(page).await, format.content_type())
+}
+
+fn respond(page: Result<String, String>, kind: &'static str) -> Response {
+    match page {
+        Ok(page) => ([(CONTENT_TYPE, kind)], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+    }
+}
+
+/// Builds a page beside the control thread, since one of thousands of servers takes its time, and
+/// one page after the other, since clients may ask for many at once.
+async fn built(
+    page: impl FnOnce() -> Result<String, String> + Send + 'static,
+) -> Result<String, String> {
+    static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
+    let turn = ONE_AT_A_TIME.acquire().await.map_err(|error| error.to_string())?;
+    // Whoever comes first takes it: the thread, or this one when there can be no other thread.
+    // Tokio's own pool panics then, and a limit on threads must not end the balancer.
+    let page = Arc::new(Mutex::new(Some(page)));
+    let apart = Arc::clone(&page);
+    let take = |page: &Mutex<Option<_>>| page.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let (done, built) = oneshot::channel();
+    let thread = thread::Builder::new().name("admin-page".to_owned()).spawn(move || {
+        block_here();
+        if let Some(page) = take(&apart) {
+            // Fails when the client has gone meanwhile.
+            let _ = done.send(page());
+        }
+        drop(turn);
+    });
+    match thread {
+        Ok(_) => built.await.unwrap_or_else(|error| Err(error.to_string())),
+        Err(error) => take(&page).map_or_else(|| Err(error.to_string()), |page| page()),
+    }
+}
+
+async fn not_found() -> (StatusCode, String) {
+    (StatusCode::NOT_FOUND, format!("No such page. {PAGES}"))
+}
+
+async fn wrong_method() -> (StatusCode, String) {
+    (StatusCode::METHOD_NOT_ALLOWED, format!("This is not what can be done here. {PAGES}"))
+}

@@ -1,0 +1,153 @@
+//! `/v1/backends/{backend}/affinity`: whom a backend remembers, for people and scripts, and forgetting.
+//!
+//! Not here: the table (`balance::affinity` of the core). A table keeps no names of clients, so a
+//! client is looked up by what it is recognised by (`?key=10.0.0.1`), while a list shows places in
+//! the table. Clients are forgotten on request of the unix socket alone. Invariant: at most [`ENTRIES_MAX`] entries per answer, whatever the size of the table.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use ringlane_core::balance::affinity::{Entry, Table};
+use ringlane_core::balance::key_of;
+use ringlane_core::ids::BackendId;
+use ringlane_core::settings::HashKey;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::orders::answer;
+use crate::control::Running;
+use crate::control::report::metrics::affinity_total;
+
+/// Entries in one answer unless it is asked for another number.
+const ENTRIES_DEFAULT: usize = 100;
+
+/// Entries in one answer at most; a request for more gets so many.
+const ENTRIES_MAX: usize = 1000;
+
+/// What a request may say behind the question mark.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Wanted {
+    /// One client.
+    key: Option<String>,
+    /// How many entries.
+    entries: Option<usize>,
+}
+
+/// Where it is.
+pub(super) const PATH: &str = "/v1/backends/{backend}/affinity";
+
+/// Clients of a backend that are remembered now; 0 for a backend without a table.
+pub(in crate::control) fn remembered(running: &Running, id: BackendId) -> u64 {
+    let now = running.gauges.millis(Instant::now());
+    running.gauges.affinity(id).map_or(0, |table| table.entries(now).count() as u64)
+}
+
+pub(super) async fn show(
+    State(running): State<Arc<Running>>,
+    Path(backend): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    respond(match &wanted.key {
+        Some(key) => client(&running, &backend, key),
+        None => list(&running, &backend, wanted.entries.unwrap_or(ENTRIES_DEFAULT)),
+    })
+}
+
+/// Forgets one client, or all.
+pub(super) async fn forget(
+    State(running): State<Arc<Running>>,
+    Path(backend): Path<String>,
+    Query(wanted): Query<Wanted>,
+) -> Response {
+    let now = running.gauges.millis(Instant::now());
+    let forget = |(_, table): (BackendId, &Table)| {
+        Ok(match &wanted.key {
+            None => table.clear(now),
+            Some(text) => usize::from(table.forget(key(table, text)?, now)),
+        })
+    };
+    let forgotten = find(&running, &backend).and_then(forget);
+    respond(forgotten.map(|forgotten| json!({ "backend": backend, "forgotten": forgotten })))
+}
+
+/// Why a request can't be answered.
+type Refusal = (StatusCode, String);
+
+fn respond(outcome: Result<Value, Refusal>) -> Response {
+    match outcome {
+        Ok(page) => answer(StatusCode::OK, &page),
+        Err((status, why)) => answer(status, &json!({ "error": why })),
+    }
+}
+
+fn client(running: &Running, backend: &str, text: &str) -> Result<Value, Refusal> {
+    let (id, table) = find(running, backend)?;
+    let found = table.peek(key(table, text)?, running.gauges.millis(Instant::now()));
+    let server = found.and_then(|server| running.snapshot.servers_of(id).get(server));
+    let server = server.ok_or_else(|| {
+        (StatusCode::NOT_FOUND, format!("backend \"{backend}\" does not remember {text}"))
+    })?;
+    Ok(json!({ "backend": backend, "key": text, "server": server.name }))
+}
+
+fn list(running: &Running, backend: &str, entries: usize) -> Result<Value, Refusal> {
+    let (id, table) = find(running, backend)?;
+    let servers = running.snapshot.servers_of(id);
+    let entry = |entry: Entry| {
+        json!({
+            "place": entry.place,
+            "server": servers.get(entry.server).map(|server| &server.name),
+            "expires_in_seconds": entry.left.as_secs_f64(),
+        })
+    };
+    let now = running.gauges.millis(Instant::now());
+    let entries: Vec<Value> =
+        table.entries(now).take(entries.min(ENTRIES_MAX)).map(entry).collect();
+    let affinity = table.affinity();
+    Ok(json!({
+        "backend": backend,
+        "key": key_word(affinity.key),
+        "ttl_seconds": affinity.ttl.as_secs_f64(),
+        "size": table.size(),
+        "clients": remembered(running, id),
+        "hits": affinity_total(running, id, |a| a.hits.get()),
+        "misses": affinity_total(running, id, |a| a.misses.get()),
+        "evictions": affinity_total(running, id, |a| a.evictions.get()),
+        "entries": entries,
+    }))
+}
+
+fn find<'a>(running: &'a Running, backend: &str) -> Result<(BackendId, &'a Table), Refusal> {
+    let found = running.snapshot.backends.iter().zip(0..).find(|(found, _)| found.name == backend);
+    let not_found = |why: String| (StatusCode::NOT_FOUND, why);
+    let (_, id) = found.ok_or_else(|| not_found(format!("there is no backend \"{backend}\"")))?;
+    let table = running.gauges.affinity(BackendId(id)).map(|table| (BackendId(id), table));
+    table.ok_or_else(|| not_found(format!("backend \"{backend}\" has no affinity: add the key")))
+}
+
+fn key(table: &Table, text: &str) -> Result<u64, Refusal> {
+    let kind = table.affinity().key;
+    key_of(kind, text).ok_or_else(|| {
+        let wanted = match kind {
+            HashKey::Client => "an address with its port, such as 10.0.0.1:5000",
+            HashKey::ClientIp => "an address, such as 10.0.0.1",
+            HashKey::Sni => "a name",
+            HashKey::User => "a user",
+        };
+        (StatusCode::BAD_REQUEST, format!("key must be {wanted}, not \"{text}\""))
+    })
+}
+
+/// The word of the configuration file.
+fn key_word(key: HashKey) -> &'static str {
+    match key {
+        HashKey::ClientIp => "client_ip",
+        HashKey::Client => "client",
+        HashKey::Sni => "sni",
+        HashKey::User => "user",
+    }
+}

@@ -1,0 +1,163 @@
+//! Where the admin API listens, and what is in the way.
+//!
+//! Not here: whether the one that is in the way is about to end (`takeover`). Invariants: a socket file
+//! of another process is replaced only when that is so, and removed at the end only if it is ours.
+
+use std::fmt;
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Instant;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use super::takeover;
+use crate::config;
+use crate::control::start::privileges::{Identity, PrivilegesError};
+use crate::control::start::sockets::{FREE_WAIT, Problem, SocketFiles, make_room, when_free};
+
+/// Connections that wait in the kernel.
+const BACKLOG: i32 = 128;
+
+/// The owner and the group may use the unix socket.
+pub(super) const SOCKET_MODE: u32 = 0o660;
+
+/// The sockets of the admin API, listening. A socket file is removed when this is dropped.
+#[derive(Debug, Default)]
+pub struct Bound {
+    pub(super) socket: Option<UnixListener>,
+    pub(super) http: Option<Http>,
+    pub(super) files: SocketFiles,
+}
+
+/// The TCP side of the admin API.
+#[derive(Debug)]
+pub(super) enum Http {
+    Listening(TcpListener),
+    /// A process that is about to end still listens there.
+    Held(SocketAddr),
+}
+
+impl Bound {
+    /// Gives the socket file to whom the process is about to become.
+    pub(in crate::control) fn give_to(&self, identity: &Identity) -> Result<(), PrivilegesError> {
+        self.files.paths().try_for_each(|path| identity.own(path))
+    }
+
+    /// The TCP address with the port that the kernel chose, if there is one.
+    pub fn http(&self) -> Option<SocketAddr> {
+        match self.http.as_ref()? {
+            Http::Listening(listener) => listener.local_addr().ok(),
+            Http::Held(address) => Some(*address),
+        }
+    }
+}
+
+/// The admin API can't listen where it should.
+#[derive(Debug)]
+pub struct BindError {
+    place: Place,
+    problem: Problem,
+}
+
+#[derive(Debug)]
+enum Place {
+    Socket(PathBuf),
+    Http(SocketAddr),
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problem = &self.problem;
+        match &self.place {
+            Place::Socket(path) => {
+                write!(f, "[global] admin.socket cannot listen on {}: {problem}", path.display())
+            }
+            Place::Http(address) => {
+                write!(f, "[global] admin.http cannot listen on {address}: {problem}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// Makes the sockets listen. A socket file that nobody listens at is removed first; that of a balancer
+/// which is about to end is replaced, and its TCP address is awaited later.
+///
+/// # Errors
+/// When an address is taken, not ours or not permitted, in a sentence for the operator.
+pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
+    let mut bound = Bound::default();
+    let until = Instant::now() + FREE_WAIT;
+    if let Some(path) = &admin.socket {
+        let error = |problem| BindError { place: Place::Socket(path.clone()), problem };
+        let is_free = || match make_room(path) {
+            Err(Problem::InUse) if takeover::leaves_socket(path) => Ok(false),
+            outcome => outcome.map(|()| true),
+        };
+        let is_free = when_free(until, is_free).map_err(error)?;
+        let listener = if is_free { bind_unix(path) } else { replace_unix(path) };
+        bound.socket = Some(listener.map_err(|e| error(problem(e)))?);
+        bound.files.add(path).map_err(|e| error(problem(e)))?;
+    }
+    if let Some(address) = admin.http {
+        let listen = || match bind_http(address).map_err(problem) {
+            Err(Problem::InUse) if takeover::leaves_http(address) => Ok(Http::Held(address)),
+            outcome => outcome.map(Http::Listening),
+        };
+        let error = |problem| BindError { place: Place::Http(address), problem };
+        bound.http = Some(when_free(until, listen).map_err(error)?);
+    }
+    Ok(bound)
+}
+
+/// Nobody can connect before `listen`, so that the mode counts from the first client on.
+fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Listens at a path where another process still does, in its place: somebody listens there at any
+/// time. The other process keeps the clients that it has, and sees that the file is its own no more.
+fn replace_unix(path: &Path) -> io::Result<UnixListener> {
+    let beside = path.with_file_name(format!(".{}", process::id()));
+    // What a process of the same number has left there; anything else makes `bind` fail.
+    let _ = make_room(&beside);
+    let listener = match bind_unix(&beside) {
+        Err(error) if error.kind() == ErrorKind::InvalidInput => {
+            // The name is too long for a socket: there is none for a moment.
+            fs::remove_file(path)?;
+            return bind_unix(path);
+        }
+        outcome => outcome?,
+    };
+    let renamed = fs::rename(&beside, path);
+    if renamed.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    renamed.map(|()| listener)
+}
+
+/// For the runtime, which needs it not to block.
+pub(super) fn bind_http(address: SocketAddr) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+fn problem(error: io::Error) -> Problem {
+    match error.kind() {
+        ErrorKind::AddrInUse => Problem::InUse,
+        ErrorKind::AddrNotAvailable => Problem::NotLocal,
+        ErrorKind::PermissionDenied => Problem::Denied,
+        _ => Problem::Other(error),
+    }
+}

@@ -1,0 +1,84 @@
+//! What happened to sessions since the last look, as log lines: limits, refusals, lost servers.
+//!
+//! Shards never log: they count. About once a second the control thread looks at counters and
+//! gauges and writes a line for what an operator must not miss. A look is linear in frontends,
+//! backends and servers, and makes no text unless there is a line. Not here: changes of a server's
+//! state, which `servers` logs as they happen. Invariant: a condition is one line when it begins and
+//! one when it is over; a kind of loss is one line per object and interval, with its count.
+
+mod backends;
+mod frontends;
+mod pacing;
+mod servers;
+mod shards;
+#[cfg(test)]
+mod tests;
+
+use std::time::{Duration, Instant};
+
+use crate::control::Running;
+use crate::control::log::Notice;
+use pacing::Budget;
+
+/// Between two looks.
+pub(in crate::control) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// All that is remembered from look to look.
+pub(in crate::control) struct Events {
+    process: frontends::Process,
+    frontends: Vec<frontends::Frontend>,
+    backends: Vec<backends::Backend>,
+    servers: Vec<servers::Server>,
+    shards: Vec<shards::Shard>,
+}
+
+impl Events {
+    /// Nothing has been seen yet.
+    pub(in crate::control) fn new(running: &Running, now: Instant) -> Self {
+        let snapshot = &running.snapshot;
+        Self {
+            process: frontends::Process::new(),
+            frontends: snapshot.frontends.iter().map(|_| frontends::Frontend::new(now)).collect(),
+            backends: backends::all(snapshot, now),
+            servers: snapshot.servers.iter().map(|_| servers::Server::new(now)).collect(),
+            shards: (0..running.shards()).map(|_| shards::Shard::new(now)).collect(),
+        }
+    }
+
+    /// The lines that are due.
+    pub(in crate::control) fn look(&mut self, running: &Running, now: Instant) -> Vec<Notice> {
+        let mut look = Look { running, now, budget: Budget::new(), notices: Vec::new() };
+        self.look_at_all(&mut look);
+        look.notices
+    }
+
+    /// The lines at the end of the process, which cut sessions for this reason.
+    pub(in crate::control) fn last_look(
+        &mut self,
+        running: &Running,
+        now: Instant,
+        why: &str,
+    ) -> Vec<Notice> {
+        let mut look = Look { running, now, budget: Budget::last(), notices: Vec::new() };
+        self.look_at_all(&mut look);
+        servers::cut(&mut look, why);
+        look.notices
+    }
+
+    fn look_at_all(&mut self, look: &mut Look<'_>) {
+        // What refuses everybody comes first, as there may be more to say than one look may.
+        (0..).zip(&mut self.backends).for_each(|(id, backend)| backend.look(id, look));
+        self.process.look(look);
+        (0..).zip(&mut self.shards).for_each(|(index, shard)| shard.look(index, look));
+        (0..).zip(&mut self.frontends).for_each(|(id, frontend)| frontend.look(id, look));
+        (0..).zip(&mut self.servers).for_each(|(id, server)| server.look(id, look));
+    }
+}
+
+/// One look: what it sees, when, and the lines that it found.
+struct Look<'a> {
+    running: &'a Running,
+    now: Instant,
+    budget: Budget,
+    notices: Vec<Notice>,
+}

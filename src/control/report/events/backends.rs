@@ -1,0 +1,207 @@
+//! Backends that have no usable server, and sessions that get none: queues, affinity, mirrors.
+
+use std::time::{Duration, Instant};
+
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::settings::{RoleWanted, Snapshot};
+
+use super::Look;
+use super::frontends::again;
+use super::pacing::{Episode, Tally, Turn, counted, human};
+use crate::control::log::{Level, Notice};
+use crate::control::report::metrics::{affinity_total, backend_total, queue_total};
+
+/// What is remembered of a backend.
+#[derive(Debug)]
+pub(super) struct Backend {
+    /// Roles that frontends and routes want of it.
+    wanted: Vec<Role>,
+    unserved: Tally,
+    /// Of sessions without a server, at the last look.
+    unserved_before: u64,
+    queue_full: Tally,
+    queue_expired: Tally,
+    forgotten: Tally,
+    mirror_failed: Tally,
+}
+
+/// One of its roles.
+#[derive(Debug)]
+struct Role {
+    role: RoleWanted,
+    without: Episode,
+    /// There was none at the last look.
+    had_none: bool,
+    /// Sessions without a server when that began.
+    unserved: u64,
+}
+
+/// What is remembered of all backends.
+pub(super) fn all(snapshot: &Snapshot, now: Instant) -> Vec<Backend> {
+    let tally = || Tally::new(now);
+    let backend = |_| Backend {
+        wanted: Vec::new(),
+        unserved: tally(),
+        unserved_before: 0,
+        queue_full: tally(),
+        queue_expired: tally(),
+        forgotten: tally(),
+        mirror_failed: tally(),
+    };
+    let mut backends: Vec<Backend> = snapshot.backends.iter().map(backend).collect();
+    for frontend in &snapshot.frontends {
+        let routes = frontend.routes.iter().map(|route| (route.backend, route.role));
+        for (id, role) in routes.chain([(frontend.backend, frontend.role)]) {
+            let Some(backend) = backends.get_mut(id.0 as usize) else { continue };
+            if !backend.wanted.iter().any(|wanted| wanted.role == role) {
+                let without = Episode::over_after(Duration::ZERO);
+                backend.wanted.push(Role { role, without, had_none: false, unserved: 0 });
+            }
+        }
+    }
+    backends
+}
+
+/// Servers of a backend by what sessions of one role can do with them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Servers {
+    usable: usize,
+    /// Not open: their checks, an order or their role keep sessions away.
+    closed: usize,
+    /// Open, but their last connect failed.
+    unreachable: usize,
+}
+
+fn servers(look: &Look<'_>, id: BackendId, role: RoleWanted) -> Servers {
+    let backend = look.running.snapshot.backend(id);
+    let ids = backend.first_server.0..backend.first_server.0 + backend.server_count;
+    ids.fold(Servers::default(), |mut servers, id| {
+        let gauge = look.running.gauges.server(ServerId(id));
+        let orders = gauge.eligibility();
+        let count = match (orders.is_open_for(role) && orders.weight() > 0, gauge.is_down()) {
+            (false, _) => &mut servers.closed,
+            (true, true) => &mut servers.unreachable,
+            (true, false) => &mut servers.usable,
+        };
+        *count += 1;
+        servers
+    })
+}
+
+impl Backend {
+    pub(super) fn look(&mut self, id: u32, look: &mut Look<'_>) {
+        let id = BackendId(id);
+        let unserved = backend_total(look.running, id, |backend| backend.unserved.get());
+        let expired = queue_total(look.running, id, |queue| queue.expired.get());
+        let refused = unserved + expired + queue_total(look.running, id, |q| q.refused.get());
+        let misses_some = refused > self.unserved_before;
+        self.unserved_before = refused;
+        for role in &mut self.wanted {
+            role.look(id, (refused, misses_some), look);
+        }
+        if let Some(seen) = self.unserved.observe(unserved, look.now, &mut look.budget) {
+            let text = format!(
+                "{} in {} ended because no server was open, had room or accepted",
+                counted(seen.count, "session"),
+                human(seen.within)
+            );
+            say(look, id, (Level::Warning, "sessions_without_server"), &text, seen.count);
+        }
+        self.look_at_queue(id, expired, look);
+        let forgotten = affinity_total(look.running, id, |affinity| affinity.evictions.get());
+        if let Some(seen) = self.forgotten.observe(forgotten, look.now, &mut look.budget) {
+            let text = format!(
+                "affinity table full: {} forgotten early in {}; raise affinity.size",
+                counted(seen.count, "client"),
+                human(seen.within)
+            );
+            say(look, id, (Level::Warning, "affinity_full"), &text, seen.count);
+        }
+        let failed = backend_total(look.running, id, |backend| backend.mirror_failed.get());
+        if let Some(seen) = self.mirror_failed.observe(failed, look.now, &mut look.budget) {
+            let text = format!(
+                "mirror did not take {} to the end in {}; traffic is not affected",
+                counted(seen.count, "session"),
+                human(seen.within)
+            );
+            say(look, id, (Level::Warning, "mirror_failed"), &text, seen.count);
+        }
+    }
+
+    fn look_at_queue(&mut self, id: BackendId, expired: u64, look: &mut Look<'_>) {
+        let Some(queue) = look.running.gauges.queue(id) else { return };
+        let refused = queue_total(look.running, id, |queue| queue.refused.get());
+        if let Some(seen) = self.queue_full.observe(refused, look.now, &mut look.budget) {
+            let text = format!(
+                "queue full (size = {}): {} refused in {}",
+                queue.size(),
+                counted(seen.count, "session"),
+                human(seen.within)
+            );
+            say(look, id, (Level::Warning, "queue_full"), &text, seen.count);
+        }
+        if let Some(seen) = self.queue_expired.observe(expired, look.now, &mut look.budget) {
+            let text = format!(
+                "{} in {} waited in the queue for the whole timeout and got no server",
+                counted(seen.count, "session"),
+                human(seen.within)
+            );
+            say(look, id, (Level::Warning, "queue_expired"), &text, seen.count);
+        }
+    }
+}
+
+impl Role {
+    fn look(&mut self, id: BackendId, (refused, misses_some): (u64, bool), look: &mut Look<'_>) {
+        let servers = servers(look, id, self.role);
+        let has_none = servers.usable == 0;
+        // A moment between two checks, or between two roles, is no news unless it cost a session.
+        let is_on = has_none && (self.had_none || misses_some);
+        self.had_none = has_none;
+        let Some(turn) = self.without.observe(is_on, look.now, &mut look.budget) else { return };
+        let what = match self.role {
+            RoleWanted::Any => "server",
+            RoleWanted::Primary => "primary",
+            RoleWanted::Replica => "replica",
+            RoleWanted::ReplicaOrPrimary => "replica or primary",
+        };
+        match turn {
+            Turn::Begun { unsaid } => {
+                self.unserved = refused;
+                let text = format!(
+                    "no usable {what}{}: of {}, {} down, drained or without the role and {} not \
+                     accepting connections; new sessions are refused, or wait where there is a \
+                     queue",
+                    again(unsaid),
+                    counted((servers.closed + servers.unreachable) as u64, "server"),
+                    servers.closed,
+                    servers.unreachable,
+                );
+                let count = (servers.closed + servers.unreachable) as u64;
+                say(look, id, (Level::Error, "backend_without_server"), &text, count);
+            }
+            Turn::Over { lasted } => {
+                let count = refused.saturating_sub(self.unserved);
+                let text = format!(
+                    "usable {what} again after {}; {} refused meanwhile",
+                    human(lasted),
+                    counted(count, "session")
+                );
+                say(look, id, (Level::Info, "backend_with_server"), &text, count);
+            }
+        }
+    }
+}
+
+/// Adds a line about a backend.
+fn say(
+    look: &mut Look<'_>,
+    id: BackendId,
+    (level, event): (Level, &'static str),
+    text: &str,
+    count: u64,
+) {
+    let name = &look.running.snapshot.backend(id).name;
+    let notice = Notice::new(level, event, format!("backend {name}: {text}"));
+    look.notices.push(notice.backend(name).count(count));
+}

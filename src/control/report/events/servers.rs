@@ -1,0 +1,206 @@
+//! Servers as sessions meet them: connects that fail, limits that are reached, sessions that are ended.
+//!
+//! Not here: what checks say of a server, which is logged where it is decided (`control::servers`).
+
+use std::time::{Duration, Instant};
+
+use ringlane_core::counters::{Ending, Reason};
+use ringlane_core::ids::{FrontendId, ServerId};
+
+use super::Look;
+use super::frontends::again;
+use super::pacing::{Episode, Tally, Turn, counted, human};
+use crate::control::log::{Level, Notice};
+use crate::control::report::metrics::{frontend_total, server_total};
+
+/// How long a server must have room again before that is said.
+const CALM: Duration = Duration::from_secs(3);
+
+/// What is remembered of a server.
+#[derive(Debug)]
+pub(super) struct Server {
+    unreachable: Episode,
+    /// Connects that had failed, and sessions that it had had, before that began.
+    before: (u64, u64),
+    /// The same at the last look.
+    last: (u64, u64),
+    full: Episode,
+    impossible: Tally,
+    ended: Tally,
+    /// Of those that were ended, what has been said, by how and why.
+    ended_before: [[u64; Reason::ENDINGS]; 2],
+}
+
+impl Server {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            unreachable: Episode::over_after(Duration::ZERO),
+            before: (0, 0),
+            last: (0, 0),
+            full: Episode::over_after(CALM),
+            impossible: Tally::new(now),
+            ended: Tally::new(now),
+            ended_before: Default::default(),
+        }
+    }
+
+    pub(super) fn look(&mut self, id: u32, look: &mut Look<'_>) {
+        let id = ServerId(id);
+        self.look_at_connects(id, look);
+        self.look_at_room(id, look);
+        self.look_at_ended(id, look);
+        let impossible = server_total(look.running, id, |s| s.connects_impossible.get());
+        if let Some(seen) = self.impossible.observe(impossible, look.now, &mut look.budget) {
+            let text = format!(
+                ": {} in {} could not be made by this machine: no local port, descriptor, memory or \
+                 route left (`ringlane tune` says what to raise), or the kernel refuses `source` \
+                 or `tcp` of the backend",
+                counted(seen.count, "connect"),
+                human(seen.within)
+            );
+            say(look, id, (Level::Error, "connects_impossible"), &text, seen.count);
+        }
+    }
+
+    /// Whether sessions can connect to it, whatever checks say.
+    fn look_at_connects(&mut self, id: ServerId, look: &mut Look<'_>) {
+        let running = look.running;
+        let failed = server_total(running, id, |s| s.connects_failed.get());
+        let sessions = server_total(running, id, |s| s.sessions.get());
+        let is_down = running.gauges.server(id).is_down();
+        let turn = self.unreachable.observe(is_down, look.now, &mut look.budget);
+        let last = std::mem::replace(&mut self.last, (failed, sessions));
+        match turn {
+            None => {}
+            Some(Turn::Begun { unsaid }) => {
+                self.before = last;
+                let count = failed.saturating_sub(last.0);
+                let text = format!(
+                    " does not accept connections{}: {} failed; it is skipped while another server \
+                     is usable, and tried again by one session a second",
+                    again(unsaid),
+                    counted(count, "connect")
+                );
+                say(look, id, (Level::Warning, "server_unreachable"), &text, count);
+            }
+            Some(Turn::Over { lasted }) => {
+                let count = failed.saturating_sub(self.before.0);
+                let state =
+                    if sessions > self.before.1 { "accepts connections" } else { "is tried" };
+                let text = format!(
+                    " {state} again after {}; {} failed meanwhile",
+                    human(lasted),
+                    counted(count, "connect")
+                );
+                say(look, id, (Level::Info, "server_reachable"), &text, count);
+            }
+        }
+    }
+
+    fn look_at_room(&mut self, id: ServerId, look: &mut Look<'_>) {
+        let gauge = look.running.gauges.server(id);
+        let max = look.running.snapshot.server(id).max_connections;
+        let count = gauge.sessions().into();
+        match self.full.observe(gauge.is_full(), look.now, &mut look.budget) {
+            None => {}
+            Some(Turn::Begun { unsaid }) => {
+                let text = format!(" reached max_connections = {max}{}", again(unsaid));
+                say(look, id, (Level::Warning, "server_full"), &text, count);
+            }
+            Some(Turn::Over { lasted }) => {
+                let lasted = human(lasted);
+                let text = format!(" is below max_connections = {max} again after {lasted}");
+                say(look, id, (Level::Info, "server_below_limit"), &text, count);
+            }
+        }
+    }
+}
+
+/// How sessions are ended, in words.
+const HOW: [(Ending, &str); 2] = [(Ending::Fence, "fenced"), (Ending::Drain, "drained")];
+
+impl Server {
+    /// Sessions that were ended because of what became of the server.
+    fn look_at_ended(&mut self, id: ServerId, look: &mut Look<'_>) {
+        let running = look.running;
+        let total = server_total(running, id, |s| s.ended.total());
+        let Some(seen) = self.ended.observe(total, look.now, &mut look.budget) else { return };
+        let (mut parts, mut level) = (Vec::new(), Level::Info);
+        for ((how, verb), before) in HOW.into_iter().zip(&mut self.ended_before) {
+            for (why, before) in Reason::ALL.into_iter().zip(before) {
+                let shards = running.counters.iter();
+                let now = shards.map(|shard| shard.server(id).ended.get(how, why)).sum();
+                let count = u64::saturating_sub(now, std::mem::replace(before, now));
+                if count > 0 {
+                    parts.push(format!("{count} {verb} because {}", because(why)));
+                    level = if why.is_order() { level } else { Level::Warning };
+                }
+            }
+        }
+        let sessions = counted(seen.count, "session");
+        let text = format!(": {sessions} ended in {}: {}", human(seen.within), parts.join(", "));
+        say(look, id, (level, "sessions_ended"), &text, seen.count);
+    }
+}
+
+/// What became of the server.
+fn because(why: Reason) -> &'static str {
+    match why {
+        Reason::Drained => "an operator drained the server",
+        Reason::Maintenance => "an operator put the server into maintenance",
+        Reason::Down => "the server is down",
+        Reason::Demoted => "the server is no longer the primary",
+        Reason::Promoted => "the server is no longer a replica",
+        Reason::Conflict => "several servers claim to be primary",
+        Reason::Lag => "the replica is too far behind",
+        other => other.word(),
+    }
+}
+
+/// Servers that the last line names.
+const CUT_NAMED: usize = 5;
+
+/// The line about sessions that were cut at the end of the process, if there were any.
+pub(super) fn cut(look: &mut Look<'_>, why: &str) {
+    let running = look.running;
+    let frontends = (0..running.snapshot.frontends.len() as u32).map(FrontendId);
+    let total: u64 = frontends.map(|id| frontend_total(running, id, |f| f.cut.get())).sum();
+    if total == 0 {
+        return;
+    }
+    let ids = (0..running.snapshot.servers.len() as u32).map(ServerId);
+    let cut = ids.map(|id| (server_total(running, id, |s| s.cut.get()), id));
+    let mut cut: Vec<(u64, ServerId)> = cut.filter(|(count, _)| *count > 0).collect();
+    cut.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+    let mut parts: Vec<String> = cut
+        .iter()
+        .take(CUT_NAMED)
+        .map(|(count, id)| format!("{count} of server {}", running.snapshot.full_name(*id)))
+        .collect();
+    let others: u64 = cut.iter().skip(CUT_NAMED).map(|(count, _)| count).sum();
+    if others > 0 {
+        let servers = counted((cut.len() - CUT_NAMED) as u64, "other server");
+        parts.push(format!("{others} of {servers}"));
+    }
+    let without = total.saturating_sub(cut.iter().map(|(count, _)| count).sum());
+    if without > 0 {
+        parts.push(format!("{without} that had no server yet"));
+    }
+    let text = format!("{} cut by {why}: {}", counted(total, "session"), parts.join(", "));
+    look.notices.push(Notice::new(Level::Warning, "sessions_cut", text).count(total));
+}
+
+/// Adds a line about a server, whose name the text follows without a space.
+fn say(
+    look: &mut Look<'_>,
+    id: ServerId,
+    (level, event): (Level, &'static str),
+    text: &str,
+    count: u64,
+) {
+    let snapshot = &look.running.snapshot;
+    let server = snapshot.server(id);
+    let text = format!("server {}{text}", snapshot.full_name(id));
+    let notice = Notice::new(level, event, text).backend(&snapshot.backend(server.backend).name);
+    look.notices.push(notice.server(&server.name).count(count));
+}

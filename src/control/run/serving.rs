@@ -1,0 +1,221 @@
+//! The control thread while shards serve: signals, the admin API, shards that end.
+//!
+//! ```text
+//! serving ──signal, drain()──▶ lame duck ──shutdown_delay, signal──▶ draining ──signal──▶ stopping
+//!    │                                                                │ all shards have   │
+//!    └──a shard broke──▶ stopping                                     ▼ ended             ▼
+//!                                                             end, code 0 (1 if a shard broke)
+//! ```
+//!
+//! Not here: start-up and what comes after the last shard (`supervisor`). Invariant: it returns
+//! when the last shard has ended, and only then.
+
+use std::future::pending;
+use std::pin::pin;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ringlane_core::shared::Message;
+use sd_notify::NotifyState;
+use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
+
+use crate::control::log::{self, say};
+use crate::control::log::{Level, Notice};
+use crate::control::report::access_log::AccessLogThread;
+use crate::control::report::events::{Events, LOOK_INTERVAL};
+use crate::control::run::shards::{End, Shards};
+use crate::control::run::signals::{Signal, Signals};
+use crate::control::running::{Running, Stage};
+
+/// How a balancer ends when it is asked to.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::control) struct Farewell {
+    /// How long it accepts sessions while it says that it soon will not.
+    pub(in crate::control) delay: Duration,
+    /// How long sessions may go on after that.
+    pub(in crate::control) drain: Duration,
+}
+
+/// The control thread's state.
+pub(in crate::control) struct Serving<'a> {
+    running: Arc<Running>,
+    shards: Shards,
+    signals: Signals,
+    farewell: Farewell,
+    /// When a lame duck begins to drain.
+    drain_at: Option<tokio::time::Instant>,
+    log: Option<&'a AccessLogThread>,
+    events: Events,
+    broken: bool,
+}
+
+impl<'a> Serving<'a> {
+    pub(in crate::control) fn new(
+        running: Arc<Running>,
+        shards: Shards,
+        signals: Signals,
+        farewell: Farewell,
+        log: Option<&'a AccessLogThread>,
+    ) -> Self {
+        let events = Events::new(&running, Instant::now());
+        Self { running, shards, signals, farewell, drain_at: None, log, events, broken: false }
+    }
+
+    /// Serves until the last shard has ended. `admin` is polled all the while.
+    pub(in crate::control) async fn run(mut self, ready: &str, admin: impl Future) -> ExitCode {
+        log::announce(&Notice::new(Level::Info, "ready", ready.to_owned()));
+        // By itself: systemd drops a datagram that is too long, and with it all that is in it.
+        notify(&[NotifyState::Ready]);
+        notify(&[NotifyState::Status(&self.summary())]);
+        let mut admin = pin!(admin);
+        let mut admin_ended = false;
+        let mut looks = interval_at(tokio::time::Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !self.shards.all_ended() {
+            tokio::select! {
+                signal = self.signals.next() => self.answer(signal),
+                () = self.running.drain_asked() => self.leave("drain asked for"),
+                () = reached(self.drain_at) => self.drain("the end of shutdown_delay"),
+                (index, end) = self.shards.next_ended() => self.account_for(index, &end),
+                now = looks.tick() => write(self.events.look(&self.running, now.into_std())),
+                _ = &mut admin, if !admin_ended => admin_ended = true,
+            }
+        }
+        let why = match self.running.stage() {
+            Stage::Stopping => "the stop",
+            _ => "the end of drain_timeout",
+        };
+        write(self.events.last_look(&self.running, Instant::now(), why));
+        say(format_args!("stopped"));
+        if self.broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    fn answer(&mut self, signal: Signal) {
+        match signal {
+            Signal::End(name) => match self.running.stage() {
+                Stage::Starting | Stage::Serving => self.leave(name),
+                Stage::LameDuck => self.drain(name),
+                Stage::Draining | Stage::Stopping => {
+                    self.stop(format_args!("{name}: stopping at once"))
+                }
+            },
+            Signal::Upgrade => say(format_args!(
+                "SIGUSR2: nothing to do, this version cannot hand its sessions to a new process"
+            )),
+            Signal::Meaningless(name) => say(format_args!("{name}: ignored, now and later")),
+            Signal::Reload => say(format_args!(
+                "SIGHUP: nothing to do, this version reads its configuration at start"
+            )),
+            Signal::Reopen => match self.log {
+                Some(access_log) => {
+                    access_log.reopen();
+                    log::reopen();
+                }
+                None if log::reopen() => {}
+                None => say(format_args!("SIGUSR1: nothing to do, no log is a file")),
+            },
+        }
+    }
+
+    /// What systemd shows behind the state of the unit.
+    fn summary(&self) -> String {
+        let running = &self.running;
+        let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
+        format!(
+            "ringlane {}: serving, {} on {}, {}",
+            env!("CARGO_PKG_VERSION"),
+            count(running.shards(), "shard"),
+            running.driver.name(),
+            count(running.snapshot.frontends.len(), "frontend"),
+        )
+    }
+
+    /// Drains, after `shutdown_delay` if there is one: until then `/healthz` says that no more
+    /// sessions should come, and those that come all the same are served.
+    fn leave(&mut self, why: &str) {
+        let delay = self.farewell.delay;
+        if delay.is_zero() {
+            return self.drain(why);
+        }
+        if self.running.stage() >= Stage::LameDuck {
+            return;
+        }
+        self.running.enter(Stage::LameDuck);
+        self.drain_at = Some(tokio::time::Instant::now() + delay);
+        notify(&[NotifyState::Stopping, NotifyState::Status("about to drain")]);
+        say(format_args!(
+            "{why}: /healthz answers 503 from now on, and listeners close in {} s; a second signal \
+             closes them now",
+            delay.as_secs_f64(),
+        ));
+    }
+
+    /// Lets sessions finish, for a while. Does nothing when they are already at it.
+    fn drain(&mut self, why: &str) {
+        if self.running.stage() >= Stage::Draining {
+            return;
+        }
+        self.running.enter(Stage::Draining);
+        self.drain_at = None;
+        notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+        let timeout = self.farewell.drain;
+        say(format_args!(
+            "{why}: draining, live sessions ({}) have {} s to finish; a second signal ends them",
+            self.running.gauges.process.live(),
+            timeout.as_secs_f64(),
+        ));
+        self.shards.tell_all(|| Message::Drain(timeout));
+    }
+
+    /// Ends everything now.
+    fn stop(&mut self, why: std::fmt::Arguments<'_>) {
+        if self.running.stage() == Stage::Stopping {
+            return;
+        }
+        self.running.enter(Stage::Stopping);
+        notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+        say(why);
+        self.shards.tell_all(|| Message::Stop);
+    }
+
+    /// A shard may end when it was asked to, and by returning.
+    fn account_for(&mut self, index: usize, end: &End) {
+        match end {
+            End::Returned if self.running.stage() >= Stage::Draining => return,
+            End::Returned => log::error(format_args!(
+                "shard {index} exited unexpectedly: this is a bug of ringlane, \
+                 please report it"
+            )),
+            End::Failed(error) => log::error(format_args!(
+                "shard {index} ended because the kernel refused its ring's work ({error}): its \
+                 sessions are lost; the kernel's log (`dmesg`) may say why"
+            )),
+            End::Panicked => log::error(format_args!(
+                "shard {index} panicked: this is a bug of ringlane, please report it"
+            )),
+        }
+        self.broken = true;
+        self.stop(format_args!("stopping the other shards"));
+    }
+}
+
+/// Writes the lines of a look.
+fn write(notices: Vec<Notice>) {
+    notices.iter().for_each(log::write);
+}
+
+/// Completes at a time, if there is one.
+async fn reached(time: Option<tokio::time::Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => pending().await,
+    }
+}
+
+/// Tells systemd, where there is one to tell.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::warning(format_args!("cannot tell systemd about the state (NOTIFY_SOCKET): {error}"));
+    }
+}

@@ -1,0 +1,173 @@
+//! The threads of the shards: started together, told things, and awaited one by one.
+//!
+//! Not here: what a shard does (`ringlane_l4::run`). Invariant: no shard outlives this; dropping it
+//! stops the shards that still run and waits for them.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_queue::ArrayQueue;
+use ringlane_core::counters::SessionRecord;
+use ringlane_core::ids::FrontendId;
+use ringlane_core::machine::sys::{SetupError, Socket};
+use ringlane_core::shared::Message;
+use ringlane_l4::{Setup, Thread};
+use tokio::sync::mpsc;
+
+use crate::control::running::Running;
+use crate::control::start::StartError;
+
+/// Pause before a message is offered again to a shard whose mailbox is full.
+const MAILBOX_RETRY: Duration = Duration::from_millis(5);
+
+/// The running shards.
+#[derive(Debug)]
+pub(in crate::control) struct Shards {
+    running: Arc<Running>,
+    /// `None` for a shard that has ended.
+    threads: Vec<Option<JoinHandle<io::Result<()>>>>,
+    ended: mpsc::UnboundedReceiver<usize>,
+}
+
+/// How a shard has ended.
+#[derive(Debug)]
+pub(in crate::control) enum End {
+    /// It returned, as it does when it is asked to.
+    Returned,
+    /// Its ring failed.
+    Failed(io::Error),
+    /// It panicked.
+    Panicked,
+}
+
+impl Shards {
+    /// Starts one thread per shard and waits until all are up.
+    pub(in crate::control) fn start(
+        running: &Arc<Running>,
+        listeners: Vec<Vec<(FrontendId, Socket)>>,
+        logs: &[Arc<ArrayQueue<SessionRecord>>],
+        pipes: usize,
+    ) -> Result<Self, StartError> {
+        let (tell_end, ended) = mpsc::unbounded_channel();
+        let mut shards = Self { running: Arc::clone(running), threads: Vec::new(), ended };
+        let mut starts = Vec::new();
+        for (index, (listeners, log)) in listeners.into_iter().zip(logs).enumerate() {
+            let (started, start) = std_mpsc::channel();
+            let setup = Setup {
+                index,
+                snapshot: Arc::clone(&running.snapshot),
+                gauges: Arc::clone(&running.gauges),
+                counters: Arc::clone(&running.counters[index]),
+                mailboxes: Arc::clone(&running.mailboxes),
+                listeners,
+                pipes,
+                log: Arc::clone(log),
+                // Nothing here needs to be unpredictable, only different.
+                seed: RandomState::new().hash_one(index),
+            };
+            let thread = Thread { driver: running.driver, cpu: running.cpus[index], started };
+            let thread =
+                spawn(Arc::clone(running), setup, thread, TellEnd { index, to: tell_end.clone() })
+                    .map_err(StartError::system("a thread for a shard"))?;
+            shards.threads.push(Some(thread));
+            starts.push(start);
+        }
+        for (index, start) in starts.iter().enumerate() {
+            wait_until_up(index, start)?;
+        }
+        Ok(shards)
+    }
+
+    /// Whether every shard has ended.
+    pub(in crate::control) fn all_ended(&self) -> bool {
+        self.threads.iter().all(Option::is_none)
+    }
+
+    /// Waits for the next shard to end. Pending for ever when all have ended.
+    pub(in crate::control) async fn next_ended(&mut self) -> (usize, End) {
+        let Some(index) = self.ended.recv().await else { return std::future::pending().await };
+        // The thread has nothing left to do but to return: this takes no time.
+        let end = match self.threads[index].take().map(JoinHandle::join) {
+            Some(Ok(Ok(()))) | None => End::Returned,
+            Some(Ok(Err(error))) => End::Failed(error),
+            Some(Err(_)) => End::Panicked,
+        };
+        (index, end)
+    }
+
+    /// Tells every shard something. Needs the control thread's runtime around it: a mailbox that is
+    /// full gets the message as soon as it has room.
+    pub(in crate::control) fn tell_all(&self, message: impl Fn() -> Message) {
+        for (index, mailbox) in self.running.mailboxes.iter().enumerate() {
+            let Err(back) = mailbox.post(message()) else { continue };
+            let running = Arc::clone(&self.running);
+            tokio::spawn(async move {
+                let mut message = back;
+                while let Err(back) = running.mailboxes[index].post(message) {
+                    message = back;
+                    tokio::time::sleep(MAILBOX_RETRY).await;
+                }
+            });
+        }
+    }
+}
+
+impl Drop for Shards {
+    fn drop(&mut self) {
+        for (index, thread) in self.threads.iter().enumerate() {
+            let Some(thread) = thread else { continue };
+            while self.running.mailboxes[index].post(Message::Stop).is_err()
+                && !thread.is_finished()
+            {
+                thread::sleep(MAILBOX_RETRY);
+            }
+        }
+        for thread in self.threads.drain(..).flatten() {
+            // Nobody asks any more how it went, and a shard that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn spawn(
+    running: Arc<Running>,
+    setup: Setup,
+    shard_thread: Thread,
+    tell_end: TellEnd,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    thread::Builder::new().name(format!("shard-{}", setup.index)).spawn(move || {
+        let _tell_end = tell_end;
+        crate::control::run::signals::block_here();
+        running.i_am(Some(setup.index));
+        ringlane_l4::run(setup, shard_thread)
+    })
+}
+
+/// Takes a shard's one word on whether it came up.
+fn wait_until_up(
+    index: usize,
+    start: &std_mpsc::Receiver<Result<(), SetupError>>,
+) -> Result<(), StartError> {
+    match start.recv() {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(StartError::Shard { index, error }),
+        Err(std_mpsc::RecvError) => Err(StartError::ShardGone(index)),
+    }
+}
+
+/// Tells the control thread that a shard has ended, however it did.
+struct TellEnd {
+    index: usize,
+    to: mpsc::UnboundedSender<usize>,
+}
+
+impl Drop for TellEnd {
+    fn drop(&mut self) {
+        // Fails when nobody waits any more, which is no loss.
+        let _ = self.to.send(self.index);
+    }
+}

@@ -1,0 +1,344 @@
+//! Starts a balancer step by step, and ends it: the life of the process around its shards.
+//!
+//! Not here: the steps themselves (`cores`, `descriptors`, `sockets`, `privileges`, `shards`) and
+//! what the control thread does while shards serve (`serving`). Invariant: every step that can fail
+//! comes before the first session is accepted, and a start that fails leaves nothing behind.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crossbeam_queue::ArrayQueue;
+use ringlane_core::counters::SessionRecord;
+use ringlane_core::limits;
+use ringlane_core::machine::Address;
+use ringlane_core::machine::sys::{DriverKind, SetupError, probe};
+use ringlane_core::settings::Snapshot;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::config::{self, Config};
+use crate::control::log;
+use crate::control::report::access_log::{self, AccessLogThread};
+use crate::control::report::admin;
+use crate::control::run::serving::{Farewell, Serving};
+use crate::control::run::shards::Shards;
+use crate::control::run::signals::Signals;
+use crate::control::running::{Running, Stage};
+use crate::control::servers::checks;
+use crate::control::servers::names;
+use crate::control::servers::outliers;
+use crate::control::servers::rates;
+use crate::control::start::StartError;
+use crate::control::start::cores;
+use crate::control::start::descriptors::{self, Room};
+use crate::control::start::privileges::Identity;
+use crate::control::start::probe;
+use crate::control::start::sockets::{self, SocketFiles};
+
+/// Bytes of the ready line after which no further address is listed.
+const LISTING_MAX: usize = 1024;
+
+/// A balancer whose shards serve. Dropping it stops them at once; [`Supervisor::serve`] is the
+/// ordinary way on.
+#[derive(Debug)]
+pub struct Supervisor {
+    running: Arc<Running>,
+    shards: Shards,
+    admin: admin::Bound,
+    log: Option<AccessLogThread>,
+    files: SocketFiles,
+    farewell: Farewell,
+    ready: String,
+    signals: Signals,
+    runtime: Runtime,
+}
+
+impl Supervisor {
+    /// Starts the shards and returns when all of them accept sessions.
+    ///
+    /// From here on signals are answered, or do nothing, through
+    /// [`Supervisor::serve`].
+    ///
+    /// # Errors
+    /// A sentence for the operator; nothing is left running or listening then.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        let Config { global, mut snapshot, watches, lookups, warnings: _ } = config;
+        let driver = choose_driver(global.driver).map_err(StartError::Kernel)?;
+        let identity = Identity::find(global.user.as_deref(), global.group.as_deref())
+            .map_err(StartError::Privileges)?;
+        let cpus = cores::plan(global.shards, global.pin).map_err(StartError::Cores)?;
+        let room = descriptors::make_room(
+            global.max_connections,
+            cpus.len(),
+            sockets::count(&snapshot, cpus.len()) + names::sockets(lookups.len()),
+        )
+        .map_err(StartError::Descriptors)?;
+        snapshot.max_connections = room.max_connections;
+
+        let listeners = sockets::bind(&snapshot, cpus.len()).map_err(StartError::Bind)?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(StartError::system("the control thread's event loop"))?;
+        let inside = runtime.enter();
+        let admin =
+            admin::bind(&global.admin).map_err(|error| StartError::Admin(error.to_string()))?;
+        if let Some(identity) = identity {
+            admin.give_to(&identity).map_err(StartError::Privileges)?;
+            identity.assume().map_err(StartError::Privileges)?;
+        }
+        let signals = Signals::catch().map_err(StartError::system("signal handlers"))?;
+        log::start(&global.log).map_err(StartError::Log)?;
+        drop(inside);
+
+        probe::check(&mut snapshot).map_err(StartError::Connect)?;
+        let queues = log_queues(&snapshot, cpus.len());
+        let running = Running::new((snapshot, &watches, lookups), driver, cpus, listeners.bound)
+            .map_err(StartError::system("the mailboxes of the shards"))?;
+        let running = Arc::new(running);
+        let log = start_log(global.access_log.as_ref(), &running, &queues)?;
+        runtime.block_on(names::begin(&running, &global.resolver));
+        let shards = Shards::start(&running, listeners.shards, &queues, room.pipes)?;
+        running.enter(Stage::Serving);
+        let inside = runtime.enter();
+        checks::begin(&running, &watches);
+        outliers::begin(&running, &watches);
+        drop(inside);
+        let ready = ready_line(&running, room, &global.admin, admin.http());
+        Ok(Self {
+            running,
+            shards,
+            admin,
+            log,
+            files: listeners.files,
+            farewell: Farewell { delay: global.shutdown_delay, drain: global.drain_timeout },
+            ready,
+            signals,
+            runtime,
+        })
+    }
+
+    /// What the admin API and the demo read while shards serve.
+    pub fn shared(&self) -> Arc<Running> {
+        Arc::clone(&self.running)
+    }
+
+    /// Turns the calling thread into the control thread, until a signal or [`Running::drain`] has
+    /// ended every shard. The code is 0 after an orderly end and 1 after a shard broke.
+    pub fn serve(self) -> ExitCode {
+        let Self { running, shards, admin, log, files, farewell, ready, signals, runtime } = self;
+        let beside = Arc::clone(&running);
+        let admin = async move {
+            tokio::join!(
+                admin::serve(admin, Arc::clone(&beside)),
+                rates::measure(&beside),
+                probe::watch(&beside),
+                beside.servers.deliver()
+            )
+        };
+        let serving = Serving::new(running, shards, signals, farewell, log.as_ref());
+        let code = runtime.block_on(serving.run(&ready, admin));
+        if let Some(log) = log {
+            log.stop();
+        }
+        drop(files);
+        // A file that a check reads may never answer: nobody waits for that.
+        runtime.shutdown_background();
+        code
+    }
+}
+
+/// The driver that is configured, or the best that works here. Says so where it is not the best.
+fn choose_driver(configured: config::Driver) -> Result<DriverKind, SetupError> {
+    match configured {
+        config::Driver::Uring => probe(DriverKind::Uring).map(|()| DriverKind::Uring),
+        config::Driver::Epoll => probe(DriverKind::Epoll).map(|()| DriverKind::Epoll),
+        config::Driver::Auto => {
+            let Err(refused) = probe(DriverKind::Uring) else { return Ok(DriverKind::Uring) };
+            probe(DriverKind::Epoll)?;
+            log::warning(format_args!("using epoll, which costs more per byte: {refused}"));
+            Ok(DriverKind::Epoll)
+        }
+    }
+}
+
+/// Where shards put finished sessions. Without an access log nothing ever does.
+fn log_queues(snapshot: &Snapshot, shards: usize) -> Vec<Arc<ArrayQueue<SessionRecord>>> {
+    let places = if snapshot.log_sessions { limits::LOG_RECORDS } else { 1 };
+    (0..shards).map(|_| Arc::new(ArrayQueue::new(places))).collect()
+}
+
+fn start_log(
+    configured: Option<&config::AccessLog>,
+    running: &Arc<Running>,
+    queues: &[Arc<ArrayQueue<SessionRecord>>],
+) -> Result<Option<AccessLogThread>, StartError> {
+    let Some(configured) = configured else { return Ok(None) };
+    access_log::start(configured, Arc::clone(running), queues.to_vec())
+        .map(Some)
+        .map_err(StartError::AccessLog)
+}
+
+/// The line that tells people and programs that sessions are accepted, and where.
+fn ready_line(
+    running: &Running,
+    room: Room,
+    admin: &config::Admin,
+    http: Option<SocketAddr>,
+) -> String {
+    let shards = running.shards();
+    let mut line = format!(
+        "ringlane {} ready: {shards} shard{} on {}, frontends ",
+        env!("CARGO_PKG_VERSION"),
+        if shards == 1 { "" } else { "s" },
+        running.driver.name(),
+    );
+    line.push_str(&listing(&running.snapshot, &running.bound));
+    let _ = write!(line, "; max_connections {}", room.max_connections);
+    if let Some(limit) = room.derived_from {
+        let _ = write!(line, " (from the limit of {limit} open files)");
+    }
+    let socket = admin.socket.iter().map(|path| format!("unix:{}", path.display()));
+    let admin: Vec<_> = socket.chain(http.map(|http| http.to_string())).collect();
+    if !admin.is_empty() {
+        let _ = write!(line, "; admin on {}", admin.join(" and "));
+    }
+    line
+}
+
+/// Where frontends listen, as in `a on 10.0.0.1:80 and [::1]:80, b on …`, cut behind
+/// [`LISTING_MAX`] bytes: what follows it must be seen, too.
+fn listing(snapshot: &Snapshot, bound: &[Vec<Address>]) -> String {
+    let mut text = String::new();
+    for (nth, (frontend, addresses)) in snapshot.frontends.iter().zip(bound).enumerate() {
+        if text.len() > LISTING_MAX {
+            let _ = write!(text, " and {} more", bound.len() - nth);
+            break;
+        }
+        // Writing to a string can't fail.
+        let _ = write!(text, "{}{} on ", if nth == 0 { "" } else { ", " }, frontend.name);
+        for (nth, address) in addresses.iter().enumerate() {
+            if text.len() > LISTING_MAX {
+                let _ = write!(text, " and {} more", addresses.len() - nth);
+                break;
+            }
+            let _ = write!(text, "{}{address}", if nth == 0 { "" } else { " and " });
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn the_ready_line_says_what_listens_where_and_how_much_fits() {
+        let text = r#"
+            frontend = [
+                { name = "a", bind = ["127.0.0.1:1", "[::1]:1"], mode = "tcp", backend = "b" },
+                { name = "c", bind = "127.0.0.1:2", mode = "tcp", backend = "b" },
+            ]
+            backend = [{ name = "b", server = [{ name = "s", address = "127.0.0.1:3" }] }]
+        "#;
+        let Config { snapshot, .. } = config::parse("test.toml", text).unwrap();
+        let bound = snapshot.frontends.iter().map(|frontend| frontend.bind.clone()).collect();
+        let running = Running::new(
+            (snapshot, &[], Vec::new()),
+            DriverKind::Epoll,
+            vec![Some(0), Some(1)],
+            bound,
+        )
+        .unwrap();
+        let room = Room { max_connections: 350, pipes: 64, derived_from: Some(1024) };
+        let admin = config::Admin { socket: Some("/run/a.sock".into()), http: None };
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(
+            ready_line(&running, room, &admin, "127.0.0.1:9000".parse().ok()),
+            format!(
+                "ringlane {version} ready: 2 shards on epoll, frontends a on 127.0.0.1:1 and [::1]:1, c on \
+                 127.0.0.1:2; max_connections 350 (from the limit of 1024 open files); admin on \
+                 unix:/run/a.sock and 127.0.0.1:9000"
+            )
+        );
+    }
+
+    #[test]
+    fn the_listing_of_a_thousand_addresses_is_cut() {
+        let bound = |ports: std::ops::Range<u16>| -> Vec<Address> {
+            ports.map(|port| Address::Inet(([127, 0, 0, 1], port).into())).collect()
+        };
+        let frontend = |nth: u16| ringlane_core::settings::Frontend {
+            name: format!("customer-{nth:04}"),
+            ..Default::default()
+        };
+        let snapshot = |frontends| Snapshot {
+            generation: 1,
+            max_connections: 1,
+            log_sessions: false,
+            frontends,
+            backends: Vec::new(),
+            servers: Vec::new(),
+        };
+        let one_each: Vec<_> = (1..=1000).map(|port| bound(port..port + 1)).collect();
+        let cut = listing(&snapshot((1..=1000).map(frontend).collect()), &one_each);
+        assert!(cut.len() < LISTING_MAX + 100, "{}", cut.len());
+        let listed = cut.matches(" on ").count();
+        assert!(listed > 20 && cut.ends_with(&format!(" and {} more", 1000 - listed)), "{cut}");
+        let all_in_one = listing(&snapshot(vec![frontend(1)]), &[bound(1..1001)]);
+        let listed = all_in_one.matches("127.0.0.1:").count();
+        assert!(all_in_one.ends_with(&format!(" and {} more", 1000 - listed)), "{all_in_one}");
+        // At once the longest names and paths that a file may have.
+        let name = "n".repeat(128);
+        let long = (0..99).map(|_| ringlane_core::settings::Frontend {
+            name: name.clone(),
+            ..Default::default()
+        });
+        let path = Address::Unix("p".repeat(107).into());
+        let longest = listing(&snapshot(long.collect()), &vec![vec![path; 99]; 99]);
+        assert!(longest.len() < 2 * LISTING_MAX, "{}", longest.len());
+    }
+
+    #[test]
+    fn a_balancer_starts_serves_and_drains_when_it_is_asked_to() {
+        let text = r#"
+            global = { shards = 2, pin = false, max_connections = 10 }
+            frontend = [{ name = "a", bind = "127.0.0.1:0", mode = "tcp", backend = "b" }]
+            backend = [{ name = "b", server = [{ name = "s", address = "127.0.0.1:1" }] }]
+        "#;
+        let supervisor = Supervisor::start(config::parse("test.toml", text).unwrap()).unwrap();
+        let running = supervisor.shared();
+        assert_eq!((running.stage(), running.shards()), (Stage::Serving, 2));
+        let [Address::Inet(address)] = running.bound[0][..] else { panic!("{running:?}") };
+        TcpStream::connect(address).unwrap();
+        running.drain();
+        let code = supervisor.serve();
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(running.stage(), Stage::Draining);
+        TcpStream::connect(address).unwrap_err();
+    }
+
+    #[test]
+    fn a_start_that_fails_leaves_no_socket_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let text = format!(
+            r#"
+            global = {{ max_connections = 10 }}
+            frontend = [
+                {{ name = "a", bind = "unix:{}", mode = "tcp", backend = "b" }},
+                {{ name = "c", bind = "127.0.0.1:0", mode = "tcp", backend = "b", congestion = "none" }},
+            ]
+            backend = [{{ name = "b", server = [{{ name = "s", address = "127.0.0.1:1" }}] }}]
+            "#,
+            path.display()
+        );
+        let config = config::parse("test.toml", &text).unwrap();
+        let error = Supervisor::start(config).unwrap_err().to_string();
+        assert!(error.starts_with("frontend \"c\" cannot listen on 127.0.0.1:0"), "{error}");
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,148 @@
+//! Work that may block, such as reading a file on a mount that hangs, done off the control thread.
+//!
+//! Invariants: of what has one key at most one call is under way, and whoever else asks for it waits for
+//! the same answer, so that a file that never answers holds one thread and no more; only regular files
+//! are read, since a pipe or a device may be silent for ever. A call that is given up goes on by itself;
+//! the process does not wait for it at its end.
+
+use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::hash::Hash;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use nix::fcntl::OFlag;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+
+/// Calls of one kind that may be under way at once.
+const UNDER_WAY_MAX: usize = 128;
+
+/// Bytes of the largest file that is read: the certificates of a whole system have 200 KiB.
+const FILE_MAX: u64 = 4 << 20;
+
+/// Calls of one kind, by their keys.
+pub(in crate::control) struct Blocking<K, T> {
+    under_way: Arc<Mutex<HashMap<K, watch::Receiver<Option<T>>>>>,
+}
+
+impl<K: Clone + Eq + Hash + Send + 'static, T: Clone + Send + Sync + 'static> Blocking<K, T> {
+    /// None under way.
+    pub(in crate::control) fn new() -> Self {
+        Self { under_way: Arc::default() }
+    }
+
+    /// What `work` gives, or the call for the same key that is under way already; nothing where too
+    /// many are.
+    pub(in crate::control) async fn run(
+        &self,
+        key: K,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut answer = self.begin(key, work)?;
+        let answer = answer.wait_for(Option::is_some).await.ok()?;
+        answer.clone()
+    }
+
+    fn begin(
+        &self,
+        key: K,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<watch::Receiver<Option<T>>> {
+        // What is inside is whole at any time.
+        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(answer) = under_way.get(&key) {
+            return Some(answer.clone());
+        }
+        if under_way.len() >= UNDER_WAY_MAX {
+            return None;
+        }
+        let (tell, answer) = watch::channel(None);
+        under_way.insert(key.clone(), answer.clone());
+        let calls = Arc::clone(&self.under_way);
+        spawn_blocking(move || {
+            let found = work();
+            // Before it is told: whoever asks later is to see what is there then.
+            calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            tell.send_replace(Some(found));
+        });
+        Some(answer)
+    }
+}
+
+/// A file's bytes, or why it can't be read.
+type Bytes = Result<Arc<[u8]>, String>;
+
+static FILES: LazyLock<Blocking<PathBuf, Bytes>> = LazyLock::new(Blocking::new);
+
+/// What a regular file holds; an error is a phrase for operators.
+pub(in crate::control) async fn read_file(path: &Path) -> Bytes {
+    let path = path.to_owned();
+    let bytes = FILES.run(path.clone(), move || read_regular(&path)).await;
+    bytes.unwrap_or_else(|| Err("too many other files do not answer".to_owned()))
+}
+
+fn read_regular(path: &Path) -> Bytes {
+    let plain = |error: std::io::Error| {
+        let text = error.to_string();
+        text.split(" (os error").next().unwrap_or_default().to_lowercase()
+    };
+    // A pipe without a writer is opened at once and then refused.
+    let flags = OFlag::O_NONBLOCK.bits();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(plain)?;
+    if !file.metadata().map_err(plain)?.is_file() {
+        return Err("it is not a regular file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(plain)?;
+    if bytes.len() as u64 > FILE_MAX {
+        return Err(format!("it has more than {} MiB", FILE_MAX >> 20));
+    }
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::runtime::Builder;
+    use tokio::task::yield_now;
+
+    use super::*;
+
+    #[test]
+    fn what_hangs_holds_one_thread_however_often_it_is_asked_for() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let calls: Blocking<u32, u32> = Blocking::new();
+        let (go, wait) = mpsc::channel::<()>();
+        runtime.block_on(async {
+            let first = calls.run(7, move || {
+                let _ = wait.recv();
+                1
+            });
+            let second = calls.run(7, || 2);
+            let other = calls.run(8, || 3);
+            let (first, second, other) = tokio::join!(first, second, async {
+                let other = other.await;
+                yield_now().await;
+                go.send(()).unwrap();
+                other
+            });
+            assert_eq!((first, second, other), (Some(1), Some(1), Some(3)));
+            assert_eq!(calls.run(7, || 4).await, Some(4), "asked again once it is over");
+        });
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let read = |path: &str| runtime.block_on(read_file(Path::new(path)));
+        let text = read("/etc/passwd").unwrap();
+        assert!(!text.is_empty());
+        assert_eq!(read("/dev/zero").unwrap_err(), "it is not a regular file");
+        assert_eq!(read("/etc").unwrap_err(), "it is not a regular file");
+        assert_eq!(read("/nowhere").unwrap_err(), "no such file or directory");
+    }
+}

@@ -1,0 +1,290 @@
+//! Active checks: every server is asked, again and again, whether it is there and what it is.
+//!
+//! One task per server on the control thread, which follows the server to where it is. A check is
+//! bounded in time; what it finds goes to `servers`, which decides what follows. It connects by the way
+//! that sessions take (`destination`), its time stands still while the process is stopped (`awake`), and those of databases log in each time (`kept` where they don't). Not here: deciding anything, the passive view that shards
+//! have of servers. Invariants: at most one check of a server is under way; N servers are not asked
+//! at one instant. One file per kind.
+
+mod agent;
+mod awake;
+mod destination;
+mod exec;
+mod http;
+mod kept;
+mod mysql;
+mod postgres;
+mod redis;
+mod tcp;
+mod tls;
+
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::machine::Address;
+use ringlane_core::prng::Prng;
+use ringlane_health::Seen;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use self::destination::Destination;
+use crate::config::{Check, Kind, Secret, Watch};
+use crate::control::Running;
+use crate::control::servers::blocking;
+
+/// The first checks of a backend's servers are spread over this time at most.
+const FIRST_SPREAD: Duration = Duration::from_secs(1);
+
+/// A check comes up to this share of its interval earlier or later, in percent.
+const JITTER: u64 = 5;
+
+/// Checks begin at multiples of this time, or of a hundredth of their interval: so a wake-up of the
+/// thread does for several of thousands of servers, which halves what each of them costs.
+const TICK_MAX: Duration = Duration::from_millis(10);
+
+/// The shortest pause between two steps of a server that warms up.
+const WARMING_STEP_MIN: Duration = Duration::from_millis(10);
+
+/// Bytes that a server may answer in one check; a longer answer is cut there.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// How long the end of a session in order may take, beside the checks.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// Begins to check the servers of all backends that want it. Needs a tokio runtime around it.
+pub(in crate::control) fn begin(running: &Arc<Running>, watches: &[Watch]) {
+    let origin = Instant::now();
+    for (id, watch) in (0..).map(BackendId).zip(watches) {
+        if watch.rules.slow_start.is_some() {
+            tokio::spawn(warm(Arc::clone(running), id));
+        }
+        let Some(check) = &watch.check else { continue };
+        let backend = running.snapshot.backend(id);
+        for nth in 0..backend.server_count {
+            let server = ServerId(backend.first_server.0 + nth);
+            let spread = check.interval.min(FIRST_SPREAD) * nth / backend.server_count;
+            let own = watch.addresses.get(nth as usize).cloned().flatten();
+            let first = (origin, spread);
+            tokio::spawn(watch_one(Arc::clone(running), server, check.clone(), own, first));
+        }
+    }
+}
+
+/// Lets the weights of warming servers grow.
+async fn warm(running: Arc<Running>, backend: BackendId) {
+    loop {
+        match running.servers.pass(backend) {
+            Some(next) => sleep(next.max(WARMING_STEP_MIN)).await,
+            None => running.servers.warming(backend).await,
+        }
+    }
+}
+
+/// Checks one server for as long as the balancer runs.
+async fn watch_one(
+    running: Arc<Running>,
+    id: ServerId,
+    check: Check,
+    own: Option<Address>,
+    (origin, first): (Instant, Duration),
+) {
+    let mut prng = Prng::new(RandomState::new().hash_one(id));
+    let mut probe = Probe::of(&check);
+    let name = running.snapshot.full_name(id);
+    let backend_id = running.snapshot.server(id).backend;
+    let backend = running.snapshot.backend(backend_id);
+    sleep(first).await;
+    let mut checked = None;
+    loop {
+        let moved = running.servers.moved(id);
+        let Some(address) = running.servers.address(id) else {
+            moved.await;
+            continue;
+        };
+        if checked.as_ref() != Some(&address) {
+            probe = Probe::of(&check);
+            checked = Some(address.clone());
+        }
+        let destination = Destination::new(&check, backend, &address, own.as_ref());
+        let begin = Instant::now();
+        let ended = awake::within(check.timeout, probe.run(&name, &destination)).await;
+        let outcome =
+            ended.outcome.unwrap_or_else(|| Err(destination.gave_up(check.timeout)).into());
+        if outcome.seen.is_err() && ended.paused {
+            // This process was away meanwhile: the server is asked again before it counts.
+            continue;
+        }
+        running.check_times[backend_id.0 as usize].record(begin.elapsed());
+        if outcome.seen.is_err() && destination.is_exhausted() {
+            // Nothing was learnt of the server.
+            running.servers.check_impossible(id, outcome.seen.err().unwrap_or_default());
+            sleep(check.interval).await;
+            continue;
+        }
+        if running.servers.address(id) != checked {
+            // It has moved meanwhile: this is about somebody else.
+            continue;
+        }
+        let seen = outcome.seen.map_err(|why| without_number(&why));
+        running.servers.observe(id, seen, outcome.certificate_days);
+        let changing = running.servers.is_changing(id);
+        let interval = if changing { check.fast_interval } else { check.interval };
+        let percent = 100 - JITTER + prng.below(2 * JITTER + 1);
+        let next = begin + interval * u32::try_from(percent).unwrap_or(100) / 100;
+        let next = origin + on_tick(next - origin, interval);
+        let _ = timeout_at(next, has_moved(&running, id, checked.as_ref())).await;
+        if awake::overslept(next) {
+            // As all others were due meanwhile, they are spread anew.
+            let spread = check.interval.min(FIRST_SPREAD);
+            let share = u32::try_from(prng.below(100)).unwrap_or(0);
+            sleep(spread * share / 100).await;
+        }
+    }
+}
+
+/// The first tick at or after a time.
+fn on_tick(time: Duration, interval: Duration) -> Duration {
+    let tick = (interval / 100).min(TICK_MAX).as_nanos().max(1);
+    let ticks = time.as_nanos().div_ceil(tick);
+    Duration::from_nanos(u64::try_from(ticks * tick).unwrap_or(u64::MAX))
+}
+
+/// Completes when a server is elsewhere than there.
+async fn has_moved(running: &Running, id: ServerId, there: Option<&Address>) {
+    loop {
+        let moved = running.servers.moved(id);
+        if running.servers.address(id).as_ref() != there {
+            return;
+        }
+        moved.await;
+    }
+}
+
+/// What one check found.
+struct Outcome {
+    /// What the server said of itself; otherwise a phrase for operators.
+    seen: Result<Seen, String>,
+    /// Days that the certificate has left which it showed, if it did.
+    certificate_days: Option<i64>,
+}
+
+impl From<Result<Seen, String>> for Outcome {
+    fn from(seen: Result<Seen, String>) -> Self {
+        Self { seen, certificate_days: None }
+    }
+}
+
+/// How a server is checked, and what is kept from one check to the next.
+enum Probe<'a> {
+    Tcp(&'a [crate::config::Step]),
+    Http(&'a crate::config::Http),
+    Tls(&'a crate::config::Tls, Option<u32>),
+    Exec(&'a [String]),
+    Agent(&'a [u8], Duration),
+    Mysql(mysql::Probe<'a>),
+    Postgres(postgres::Probe<'a>),
+    Redis(redis::Probe<'a>),
+}
+
+impl<'a> Probe<'a> {
+    fn of(check: &'a Check) -> Self {
+        match &check.kind {
+            Kind::Tcp(steps) => Self::Tcp(steps),
+            Kind::Http(http) => Self::Http(http),
+            Kind::Tls(tls, min_days) => Self::Tls(tls, *min_days),
+            Kind::Exec(command) => Self::Exec(command),
+            Kind::Agent(send) => Self::Agent(send, check.timeout),
+            Kind::Mysql(login) => Self::Mysql(mysql::Probe::new(login)),
+            Kind::Postgres(login) => Self::Postgres(postgres::Probe::new(login)),
+            Kind::Redis(login) => Self::Redis(redis::Probe::new(login)),
+        }
+    }
+
+    async fn run(&mut self, name: &str, destination: &Destination) -> Outcome {
+        match self {
+            Self::Tcp(steps) => tcp::check(steps, destination).await.into(),
+            Self::Http(http) => http::check(http, destination).await,
+            Self::Tls(tls, min_days) => tls::check(tls, *min_days, destination).await,
+            Self::Exec(command) => exec::check(command, name, &destination.address).await.into(),
+            Self::Agent(send, time) => agent::check(send, destination, *time).await.into(),
+            Self::Mysql(probe) => probe.check(destination).await.into(),
+            Self::Postgres(probe) => probe.check(destination).await.into(),
+            Self::Redis(probe) => probe.check(destination).await.into(),
+        }
+    }
+}
+
+/// A connection to a server.
+trait Connection: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Connection for T {}
+
+/// An error in words.
+fn plain(error: &io::Error) -> String {
+    without_number(&error.to_string()).to_lowercase()
+}
+
+/// What an operator reads has no use for the number that Rust puts behind an error of the system.
+fn without_number(text: &str) -> String {
+    text.split(" (os error").next().unwrap_or(text).to_owned()
+}
+
+/// What a stranger sent, fit for a log line: one line, printable, not long.
+fn printable(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.trim_start().lines().next().unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(120).collect()
+}
+
+/// The password itself.
+async fn reveal(secret: &Secret, destination: &Destination) -> Result<String, String> {
+    match secret {
+        Secret::Text(text) => Ok(text.clone()),
+        Secret::File(path) => {
+            let cannot = |why| format!("cannot read the password in {}: {why}", path.display());
+            let bytes = read_file(path, destination).await.map_err(cannot)?;
+            let text = std::str::from_utf8(&bytes);
+            let text = text.map_err(|_| cannot("it is not UTF-8".to_owned()))?;
+            Ok(text.lines().next().unwrap_or_default().to_owned())
+        }
+        Secret::Variable(name) => std::env::var(name).map_err(|_| {
+            format!("the variable {name}, which should hold the password, is not set")
+        }),
+    }
+}
+
+/// What a file holds that a check needs; one that does not answer in time is named.
+async fn read_file(path: &Path, destination: &Destination) -> Result<Arc<[u8]>, String> {
+    destination.waits_for(Some(path));
+    let bytes = blocking::read_file(path).await;
+    destination.waits_for(None);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checks_begin_on_ticks_that_cost_no_more_than_a_hundredth_of_the_interval() {
+        let millis = Duration::from_millis;
+        for (time, interval, tick) in [
+            (0, 2000, 0),
+            (2001, 2000, 2010),
+            (2010, 2000, 2010),
+            (7, 100, 7),
+            (95_123, 60_000, 95_130),
+        ] {
+            assert_eq!(
+                on_tick(millis(time), millis(interval)),
+                millis(tick),
+                "{time} of {interval}"
+            );
+        }
+        assert_eq!(on_tick(millis(5), Duration::from_nanos(1)), millis(5));
+    }
+}

@@ -1,0 +1,505 @@
+//! One question to DNS and its answer: what a name's records say now.
+//!
+//! `/etc/hosts` is read first, as everywhere else on the machine; then DNS servers are asked, those
+//! of `/etc/resolv.conf` or the configured ones, over UDP and, if an answer is too long, TCP. Both
+//! files are read again when they change. Not here: when to ask, and what an answer means for
+//! servers. Invariant: that a name has no records is said only if every server and every search
+//! domain that was asked agrees; whatever else goes wrong is a failure.
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
+};
+use hickory_resolver::lookup::Lookup;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::{Query, ResponseCode};
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::system_conf::read_system_conf;
+use hickory_resolver::{Hosts, TokioResolver};
+use ringlane_health::addresses::SrvRecord;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config;
+use crate::control::servers::blocking::Blocking;
+
+/// Where DNS servers are found if none is configured.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// How long what `/etc/hosts` says is believed.
+const HOSTS_BELIEVED: Duration = Duration::from_secs(10);
+
+/// How long an answer is believed that is partly from before, since a question failed.
+const PARTLY_BELIEVED: Duration = Duration::from_secs(5);
+
+/// Times that a question is repeated when nobody answers it.
+const REPEATED: usize = 1;
+
+/// Questions under way at once; others wait for their turn.
+pub(super) const QUESTIONS_MAX: usize = 32;
+
+/// Sockets that one question may use: the client asks two DNS servers at once.
+pub(super) const SOCKETS_PER_QUESTION: usize = 2;
+
+/// Lines of an SRV answer that are looked at; more are ignored.
+const SRV_MAX: usize = 256;
+
+/// What there is, and for how long that may be believed.
+pub(super) type Answered<T> = Result<(Vec<T>, Duration), Nothing>;
+
+/// Why there is nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Nothing {
+    /// There are no such records, says who must know; in words.
+    Empty(String),
+    /// Nobody knew; in words.
+    Failed(String),
+}
+
+/// Addresses of IPv4, then of IPv6.
+type Families = [Answered<IpAddr>; 2];
+
+/// The last addresses of each name and family, for when that question fails.
+pub(super) type Memory = HashMap<(String, usize), Vec<IpAddr>>;
+
+/// Who asks.
+#[derive(Debug)]
+pub(super) struct Dns {
+    configured: config::Resolver,
+    questions: Semaphore,
+    client: Mutex<Option<(Option<SystemTime>, Client)>>,
+}
+
+#[derive(Clone, Debug)]
+struct Client {
+    resolver: TokioResolver,
+    without_edns: TokioResolver,
+    /// A server answered as soon as it was asked without EDNS.
+    knows_no_edns: Arc<AtomicBool>,
+    /// Domains that are tried behind a name without enough dots.
+    search: Arc<[Name]>,
+    dots: usize,
+}
+
+impl Dns {
+    pub(super) fn new(configured: config::Resolver) -> Self {
+        Self { configured, questions: Semaphore::new(QUESTIONS_MAX), client: Mutex::new(None) }
+    }
+
+    /// The addresses of a name, those of IPv4 first; of a family that can't be asked for now while
+    /// the other one can, those in `memory`.
+    pub(super) async fn addresses(&self, name: &str, memory: &mut Memory) -> Answered<IpAddr> {
+        match self.families(name).await {
+            [Err(Nothing::Failed(why)), Err(Nothing::Failed(_))] => Err(Nothing::Failed(why)),
+            families => joined(remembered(name, families, memory)),
+        }
+    }
+
+    /// The SRV records of a name, with the addresses of what they name: of IPv4 if it has such, else
+    /// of IPv6, since both lead to one server.
+    pub(super) async fn srv(
+        self: &Arc<Self>,
+        name: &str,
+        memory: &mut Memory,
+    ) -> Answered<SrvRecord> {
+        let (records, mut believed) = self.ask(name, RecordType::SRV).await?;
+        let records = records.iter().filter_map(|data| match data {
+            // RFC 2782: a target "." says that there is decidedly nothing.
+            RData::SRV(srv) if !srv.target.is_root() => Some(srv),
+            _ => None,
+        });
+        let records: Vec<_> =
+            records.take(SRV_MAX).map(|srv| (srv.target.to_ascii(), srv)).collect();
+        let mut asked = JoinSet::new();
+        let mut targets: HashMap<String, Answered<IpAddr>> = HashMap::new();
+        for (target, _) in &records {
+            if targets.insert(target.clone(), Err(Nothing::Empty(String::new()))).is_none() {
+                let (dns, target) = (Arc::clone(self), target.clone());
+                asked.spawn(async move { (dns.families(&target).await, target) });
+            }
+        }
+        while let Some(Ok((families, target))) = asked.join_next().await {
+            let families = remembered(&target, families, memory);
+            targets.insert(target, first_of(families));
+        }
+        memory.retain(|(target, _), _| targets.contains_key(target));
+        let (mut found, mut failed) = (Vec::new(), None);
+        for (target, srv) in records {
+            match &targets[&target] {
+                Ok((addresses, time)) => {
+                    believed = believed.min(*time);
+                    found.extend(addresses.iter().map(|ip| SrvRecord {
+                        address: SocketAddr::from((*ip, srv.port)),
+                        priority: srv.priority,
+                        weight: srv.weight,
+                    }));
+                }
+                Err(Nothing::Failed(why)) => failed = Some(format!("{target}: {why}")),
+                Err(Nothing::Empty(_)) => (),
+            }
+        }
+        match (found.is_empty(), failed) {
+            (true, Some(why)) => Err(Nothing::Failed(why)),
+            (true, None) => Err(Nothing::Empty("its SRV records lead to no address".to_owned())),
+            (false, Some(_)) => Ok((found, believed.min(PARTLY_BELIEVED))),
+            (false, None) => Ok((found, believed)),
+        }
+    }
+
+    /// Both families of a name, asked at once.
+    async fn families(&self, name: &str) -> Families {
+        if let Some(families) = self.in_hosts(name).await {
+            return families;
+        }
+        let ips = |answer: Answered<RData>| {
+            let (records, believed) = answer?;
+            Ok((records.iter().filter_map(canonical).collect(), believed))
+        };
+        let (four, six) =
+            tokio::join!(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA));
+        [ips(four), ips(six)]
+    }
+
+    /// Records of one type, of the first of a name's full forms that has some.
+    async fn ask(&self, name: &str, kind: RecordType) -> Answered<RData> {
+        let client = self.client().await.map_err(Nothing::Failed)?;
+        let mut nothing = Nothing::Empty("it is not a name of DNS".to_owned());
+        // Never closed; a place is given back at the end.
+        let _place = self.questions.acquire().await;
+        for full in client.full_forms(name) {
+            match client.lookup(full, kind).await {
+                Ok(lookup) => {
+                    let records = lookup.answers().iter().map(|record| record.data.clone());
+                    let records: Vec<_> = records.filter(|d| d.record_type() == kind).collect();
+                    let believed = lookup.valid_until().saturating_duration_since(Instant::now());
+                    if !records.is_empty() {
+                        return Ok((records, believed));
+                    }
+                }
+                Err(error) => {
+                    let why = self.nothing(&error, kind);
+                    // One failure spoils the certainty that there is nothing.
+                    if !matches!(nothing, Nothing::Failed(_)) {
+                        nothing = why;
+                    }
+                }
+            }
+        }
+        Err(nothing)
+    }
+
+    /// What an error means.
+    fn nothing(&self, error: &NetError, kind: RecordType) -> Nothing {
+        match error {
+            NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
+                ResponseCode::NXDomain => Nothing::Empty("there is no such name".to_owned()),
+                ResponseCode::NoError => Nothing::Empty(format!("it has no {kind} record")),
+                code => Nothing::Failed(format!("the DNS server says \"{code}\"")),
+            },
+            NetError::Dns(DnsError::ResponseCode(code)) => {
+                Nothing::Failed(format!("the DNS server says \"{code}\""))
+            }
+            NetError::Timeout => {
+                let time = self.configured.timeout;
+                Nothing::Failed(format!("no answer from the DNS server within {time:?}"))
+            }
+            NetError::Io(error) => {
+                Nothing::Failed(format!("the DNS server can't be asked: {error}"))
+            }
+            other => Nothing::Failed(other.to_string()),
+        }
+    }
+
+    /// The client, made anew when the file that it comes from has changed.
+    async fn client(&self) -> Result<Client, String> {
+        let stamp = match self.configured.servers.is_empty() {
+            true => {
+                let changed = || fs::metadata(RESOLV_CONF).and_then(|data| data.modified()).ok();
+                self.read(&STAMPS, RESOLV_CONF, changed).await?
+            }
+            false => None,
+        };
+        // What is inside is whole at any time.
+        let known = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((made_of, client)) = known
+            && made_of == stamp
+        {
+            return Ok(client);
+        }
+        let client = if self.configured.servers.is_empty() {
+            let read = || read_system_conf().map_err(|error| error.to_string());
+            let why =
+                |error| format!("{RESOLV_CONF} names no DNS server that can be used: {error}");
+            let (config, options) = self.read(&CONFS, RESOLV_CONF, read).await?.map_err(why)?;
+            Client::new(&self.configured, config, options)?
+        } else {
+            let servers = self.configured.servers.iter().map(|server| {
+                let mut config = NameServerConfig::udp_and_tcp(server.ip());
+                let on_its_port = |c: &mut ConnectionConfig| c.port = server.port();
+                config.connections.iter_mut().for_each(on_its_port);
+                config
+            });
+            let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+            Client::new(&self.configured, config, ResolverOpts::default())?
+        };
+        let mut known = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        *known = Some((stamp, client.clone()));
+        Ok(client)
+    }
+
+    /// What `/etc/hosts` says of a name, if it says anything. A file that does not answer says nothing.
+    async fn in_hosts(&self, name: &str) -> Option<Families> {
+        let hosts = || Hosts::from_system().ok().map(Arc::new);
+        let hosts = self.read(&HOSTS, "/etc/hosts", hosts).await.ok()??;
+        in_hosts(&hosts, name)
+    }
+
+    /// Reads a file off the control thread, in the time that a DNS server has to answer.
+    async fn read<T: Clone + Send + Sync + 'static>(
+        &self,
+        files: &'static Files<T>,
+        path: &str,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let time = self.configured.timeout;
+        let found = timeout(time, files.run((), read)).await;
+        found.ok().flatten().ok_or_else(|| format!("{path} cannot be read within {time:?}"))
+    }
+}
+
+/// The readings of one file.
+type Files<T> = LazyLock<Blocking<(), T>>;
+
+static STAMPS: Files<Option<SystemTime>> = LazyLock::new(Blocking::new);
+static CONFS: Files<Result<(ResolverConfig, ResolverOpts), String>> = LazyLock::new(Blocking::new);
+static HOSTS: Files<Option<Arc<Hosts>>> = LazyLock::new(Blocking::new);
+
+impl Client {
+    fn new(
+        configured: &config::Resolver,
+        config: ResolverConfig,
+        mut options: ResolverOpts,
+    ) -> Result<Self, String> {
+        options.timeout = configured.timeout;
+        options.attempts = REPEATED;
+        // Read here, for both families at once.
+        options.use_hosts_file = ResolveHosts::Never;
+        // A name that is not there yet is asked for again and again.
+        options.negative_max_ttl = Some(Duration::ZERO);
+        let search = match config.search() {
+            [] => config.domain().cloned().into_iter().collect(),
+            search => search.into(),
+        };
+        let dots = options.ndots;
+        let resolver = |edns0| {
+            let provider = TokioRuntimeProvider::default();
+            let mut builder = TokioResolver::builder_with_config(config.clone(), provider);
+            *builder.options_mut() = options.clone();
+            builder.options_mut().edns0 = edns0;
+            builder.build().map_err(|error| format!("DNS can't be used: {error}"))
+        };
+        let (resolver, without_edns) = (resolver(true)?, resolver(false)?);
+        Ok(Self { resolver, without_edns, knows_no_edns: Arc::default(), search, dots })
+    }
+
+    /// Asks, and once more without EDNS where that may be what the server did not understand (RFC 6891,
+    /// section 6.2.2). What has helped once is done first from then on.
+    async fn lookup(&self, name: Name, kind: RecordType) -> Result<Lookup, NetError> {
+        if self.knows_no_edns.load(Ordering::Relaxed) {
+            let answer = self.without_edns.lookup(name.clone(), kind).await;
+            if !matches!(&answer, Err(error) if !is_answer(error)) {
+                return answer;
+            }
+            self.knows_no_edns.store(false, Ordering::Relaxed);
+        }
+        let answer = self.resolver.lookup(name.clone(), kind).await;
+        if !matches!(&answer, Err(error) if may_be_about_edns(error)) {
+            return answer;
+        }
+        let again = self.without_edns.lookup(name, kind).await;
+        match &again {
+            Err(error) if !is_answer(error) => answer,
+            _ => {
+                self.knows_no_edns.store(true, Ordering::Relaxed);
+                again
+            }
+        }
+    }
+
+    /// What a name may stand for, in the order of `resolv.conf(5)`.
+    fn full_forms(&self, name: &str) -> Vec<Name> {
+        let Ok(mut whole) = Name::from_ascii(name) else { return Vec::new() };
+        if whole.is_fqdn() {
+            return vec![whole];
+        }
+        let inside = |domain: &Name| whole.clone().append_domain(domain).ok();
+        let mut forms: Vec<Name> = self.search.iter().filter_map(inside).collect();
+        whole.set_fqdn(true);
+        let has_dots = name.matches('.').count() >= self.dots;
+        forms.insert(if has_dots { 0 } else { forms.len() }, whole);
+        forms
+    }
+}
+
+/// Whether an error is what a DNS server says of a name.
+fn is_answer(error: &NetError) -> bool {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => {
+            matches!(none.response_code, ResponseCode::NXDomain | ResponseCode::NoError)
+        }
+        _ => false,
+    }
+}
+
+/// Whether an error is what a DNS server gives that does not know EDNS: it says that it can't read the
+/// question, or nothing that can be made out.
+fn may_be_about_edns(error: &NetError) -> bool {
+    let code = match error {
+        NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
+        NetError::Dns(DnsError::ResponseCode(code)) => *code,
+        NetError::Timeout => return true,
+        _ => return false,
+    };
+    matches!(code, ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS)
+}
+
+/// What `/etc/hosts` says of a name, if it says anything.
+fn in_hosts(hosts: &Hosts, name: &str) -> Option<Families> {
+    let name = Name::from_ascii(name).ok()?;
+    let families = [RecordType::A, RecordType::AAAA].map(|kind| {
+        let lookup = hosts.lookup_static_host(&Query::query(name.clone(), kind));
+        let answers = lookup.iter().flat_map(|lookup| lookup.answers());
+        let ips: Vec<_> = answers.filter_map(|record| canonical(&record.data)).collect();
+        match ips.is_empty() {
+            true => Err(Nothing::Empty(format!("/etc/hosts has no {kind} of it"))),
+            false => Ok((ips, HOSTS_BELIEVED)),
+        }
+    });
+    families.iter().any(Result::is_ok).then_some(families)
+}
+
+/// Keeps what is there, and puts it where a question has failed.
+fn remembered(name: &str, families: Families, memory: &mut Memory) -> Families {
+    let mut family = 0;
+    families.map(|answer| {
+        let place = (name.to_owned(), family);
+        family += 1;
+        match &answer {
+            Ok((ips, _)) => {
+                memory.insert(place, ips.clone());
+            }
+            Err(Nothing::Empty(_)) => {
+                memory.remove(&place);
+            }
+            Err(Nothing::Failed(_)) => {
+                if let Some(ips) = memory.get(&place) {
+                    return Ok((ips.clone(), PARTLY_BELIEVED));
+                }
+            }
+        }
+        answer
+    })
+}
+
+/// The address of a record; one of IPv4 is of IPv4 also in the form of IPv6.
+fn canonical(data: &RData) -> Option<IpAddr> {
+    data.ip_addr().map(|ip| ip.to_canonical())
+}
+
+/// All addresses of both families. That there is none is certain only if both say so.
+fn joined([four, six]: Families) -> Answered<IpAddr> {
+    match (four, six) {
+        (Ok((mut ips, four)), Ok((more, six))) => {
+            let more: Vec<_> = more.into_iter().filter(|ip| !ips.contains(ip)).collect();
+            ips.extend(more);
+            Ok((ips, four.min(six)))
+        }
+        (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
+        (Err(failed @ Nothing::Failed(_)), _) | (_, Err(failed)) => Err(failed),
+    }
+}
+
+/// The addresses of the first family that has some.
+fn first_of([four, six]: Families) -> Answered<IpAddr> {
+    match (four, six) {
+        (Ok(four), _) => Ok(four),
+        // It may have some that nobody can tell now.
+        (Err(failed @ Nothing::Failed(_)), _) => Err(failed),
+        (Err(Nothing::Empty(_)), six) => six,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ips(texts: &[&str]) -> Answered<IpAddr> {
+        Ok((texts.iter().map(|text| text.parse().unwrap()).collect(), Duration::from_secs(9)))
+    }
+
+    fn empty() -> Answered<IpAddr> {
+        Err(Nothing::Empty("no record".to_owned()))
+    }
+
+    fn failed() -> Answered<IpAddr> {
+        Err(Nothing::Failed("no answer".to_owned()))
+    }
+
+    #[test]
+    fn that_there_is_nothing_is_certain_only_if_both_families_say_so() {
+        for (four, six, all, first) in [
+            (ips(&["10.0.0.1"]), ips(&["::1"]), ips(&["10.0.0.1", "::1"]), ips(&["10.0.0.1"])),
+            (ips(&["10.0.0.1"]), failed(), ips(&["10.0.0.1"]), ips(&["10.0.0.1"])),
+            (empty(), ips(&["::1"]), ips(&["::1"]), ips(&["::1"])),
+            (failed(), ips(&["::1"]), ips(&["::1"]), failed()),
+            (empty(), empty(), empty(), empty()),
+            (empty(), failed(), failed(), failed()),
+            (failed(), empty(), failed(), failed()),
+        ] {
+            assert_eq!(joined([four.clone(), six.clone()]), all);
+            assert_eq!(first_of([four, six]), first);
+        }
+    }
+
+    #[test]
+    fn a_family_that_fails_keeps_what_it_had() {
+        let mut memory = Memory::new();
+        let mut hear = |families| remembered("web.test", families, &mut memory);
+        assert!(hear([ips(&["10.0.0.1"]), ips(&["::1"])]).iter().all(Result::is_ok));
+        let [four, six] = hear([ips(&["10.0.0.2"]), failed()]);
+        assert_eq!(four, ips(&["10.0.0.2"]));
+        assert_eq!(six, Ok((vec!["::1".parse().unwrap()], PARTLY_BELIEVED)));
+        let [four, six] = hear([failed(), empty()]);
+        assert_eq!((four.unwrap().0.len(), six), (1, empty()));
+        assert_eq!(hear([empty(), failed()])[1], failed(), "it said that it has none");
+    }
+
+    #[test]
+    fn short_names_are_looked_for_in_the_search_domains() {
+        let dns = Dns::new(config::Resolver {
+            servers: vec![([127, 0, 0, 1], 53).into()],
+            ..config::Resolver::default()
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut client = runtime.block_on(dns.client()).unwrap();
+        client.search = ["a.test", "b.test"].map(|name| Name::from_ascii(name).unwrap()).into();
+        let forms = |name: &str| -> Vec<String> {
+            client.full_forms(name).iter().map(Name::to_ascii).collect()
+        };
+        assert_eq!(forms("db"), ["db.a.test.", "db.b.test.", "db."]);
+        assert_eq!(
+            forms("_x._tcp.db"),
+            ["_x._tcp.db.", "_x._tcp.db.a.test.", "_x._tcp.db.b.test."]
+        );
+        assert_eq!(forms("db."), ["db."]);
+        assert!(forms("a..b").is_empty());
+    }
+}

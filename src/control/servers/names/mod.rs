@@ -1,0 +1,199 @@
+//! Servers that are given by name: kept where DNS says that they are, while they serve.
+//!
+//! One task per entry on the control thread asks, again and again, and gives what has moved to
+//! `servers`, which tells the shards. What an answer means is decided in `ringlane_health::addresses`.
+//! Not here: how DNS is asked (`dns`). Invariants: a name that can't be resolved keeps nobody from
+//! starting or serving; what changes is logged once, one line for each server, and of several
+//! failures in a row the first.
+
+mod dns;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use ringlane_core::ids::ServerId;
+use ringlane_health::addresses::{Addresses, Answer, Found, of_srv};
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+
+use crate::config::{Lookup, Name, Resolver};
+use crate::control::Running;
+use crate::control::log::{self, say};
+use dns::{Answered, Dns, Memory, Nothing};
+
+/// How long a start waits for first answers. What is not known by then comes later.
+const START_WAIT: Duration = Duration::from_secs(5);
+
+/// What is counted of one entry.
+#[derive(Debug)]
+pub struct Followed {
+    /// What is asked for, and for whom.
+    pub lookup: Lookup,
+    /// Questions.
+    pub resolutions: AtomicU64,
+    /// Questions that nobody could answer.
+    pub failures: AtomicU64,
+    /// Slots that have an address.
+    pub addresses: AtomicU32,
+}
+
+impl From<Lookup> for Followed {
+    /// Nothing asked yet.
+    fn from(lookup: Lookup) -> Self {
+        let (resolutions, failures) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { lookup, resolutions, failures, addresses: AtomicU32::new(0) }
+    }
+}
+
+/// Descriptors that following so many names may take at once.
+pub(in crate::control) fn sockets(names: usize) -> usize {
+    // Both families of a name are asked for at once.
+    (2 * names).min(dns::QUESTIONS_MAX) * dns::SOCKETS_PER_QUESTION
+}
+
+/// Begins to follow all names, and waits until each was asked for once, though not for long. Needs
+/// a tokio runtime around it, which must go on afterwards.
+pub(in crate::control) async fn begin(running: &Arc<Running>, resolver: &Resolver) {
+    let dns = Arc::new(Dns::new(resolver.clone()));
+    let (asked, mut first_answers) = mpsc::channel::<()>(1);
+    for nth in 0..running.names.len() {
+        let follower = Follower {
+            running: Arc::clone(running),
+            nth,
+            dns: Arc::clone(&dns),
+            hold: resolver.hold,
+            memory: Memory::new(),
+            is_silent: false,
+            left_over: 0,
+        };
+        tokio::spawn(follower.follow(asked.clone()));
+    }
+    drop(asked);
+    // Nothing is ever sent: it ends when nobody could send any more.
+    let _ = timeout(START_WAIT, first_answers.recv()).await;
+}
+
+/// One entry's task.
+struct Follower {
+    running: Arc<Running>,
+    /// Which of the names.
+    nth: usize,
+    dns: Arc<Dns>,
+    hold: Duration,
+    memory: Memory,
+    /// The last question brought no address, and this was said.
+    is_silent: bool,
+    /// Addresses without a slot, as it was said last.
+    left_over: usize,
+}
+
+impl Follower {
+    /// Asks for as long as the balancer runs. Lets go of `asked` after the first answer.
+    async fn follow(mut self, asked: mpsc::Sender<()>) {
+        let slots = self.followed().lookup.slots as usize;
+        let mut addresses = Addresses::new(slots, self.hold, Instant::now());
+        let mut asked = Some(asked);
+        loop {
+            sleep_until(addresses.ask_at().into()).await;
+            let answer = self.ask().await;
+            self.followed().resolutions.fetch_add(1, Ordering::Relaxed);
+            let (answer, why) = self.take(answer, addresses.present());
+            self.publish(&mut addresses, answer, &why);
+            asked.take();
+        }
+    }
+
+    fn followed(&self) -> &Followed {
+        &self.running.names[self.nth]
+    }
+
+    /// What DNS says now.
+    async fn ask(&mut self) -> Answered<Found> {
+        let Lookup { name, weight, .. } = &self.running.names[self.nth].lookup;
+        match name {
+            Name::Addresses { name, port } => {
+                let (ips, believed) = self.dns.addresses(name, &mut self.memory).await?;
+                let found = |ip| Found { address: (ip, *port).into(), weight: None, backup: false };
+                Ok((ips.into_iter().map(found).collect(), believed))
+            }
+            Name::Srv(name) => {
+                let (records, believed) = self.dns.srv(name, &mut self.memory).await?;
+                Ok((of_srv(&records, *weight), believed))
+            }
+        }
+    }
+
+    /// Says what is new about the answer, while `present` slots have an address; also the reason
+    /// for what it will move.
+    fn take(&mut self, answer: Answered<Found>, present: usize) -> (Answer, String) {
+        let lookup = &self.running.names[self.nth].lookup;
+        let (name, full_name) = (lookup.name.asked(), self.full_name());
+        let (answer, why) = match answer {
+            Ok((found, believed)) => {
+                if self.is_silent {
+                    self.is_silent = false;
+                    say(format_args!("server {full_name}: {name} can be resolved now"));
+                }
+                return (Answer::Found(found, believed), format!("{name} resolved"));
+            }
+            Err(Nothing::Empty(why)) => (Answer::Empty, why),
+            Err(Nothing::Failed(why)) => {
+                self.followed().failures.fetch_add(1, Ordering::Relaxed);
+                (Answer::Failed, why)
+            }
+        };
+        if !self.is_silent {
+            self.is_silent = true;
+            let hold = self.hold;
+            let then = match (&answer, present) {
+                (_, 0) => "there is no server until it is".to_owned(),
+                (Answer::Failed, _) => "its last addresses are kept until it is".to_owned(),
+                _ => format!("its last addresses are kept for {hold:?}"),
+            };
+            let text = format!("server {full_name}: {name} cannot be resolved ({why}); {then}");
+            log::warning(format_args!("{text}"));
+        }
+        (answer, format!("{name} has no address: {why}"))
+    }
+
+    /// Gives what has moved to the servers.
+    fn publish(&mut self, addresses: &mut Addresses, answer: Answer, why: &str) {
+        let lookup = &self.running.names[self.nth].lookup;
+        let (first, servers) = (lookup.first, &self.running.servers);
+        let is_empty = matches!(answer, Answer::Empty);
+        let moved = addresses.take(answer, Instant::now());
+        for moved in &moved {
+            let id = ServerId(first.0 + moved.slot as u32);
+            match moved.to {
+                Some(found) => servers.set_address(id, Some(found), why),
+                None if is_empty => servers.set_address(id, None, why),
+                None => {
+                    let gone = format!("{} has it no longer", lookup.name.asked());
+                    servers.set_address(id, None, &gone);
+                }
+            }
+        }
+        let present = u32::try_from(addresses.present()).unwrap_or(u32::MAX);
+        self.followed().addresses.store(present, Ordering::Relaxed);
+        let left_over = addresses.left_over();
+        if left_over > self.left_over {
+            let (full_name, slots) = (self.full_name(), lookup.slots);
+            let all = left_over + addresses.present();
+            log::warning(format_args!(
+                "server {full_name}: {} has {all} addresses, of which slots = {slots} can be used: \
+                 raise slots to use more",
+                lookup.name.asked(),
+            ));
+        }
+        self.left_over = left_over;
+    }
+
+    /// `web/app`: the backend and the entry.
+    fn full_name(&self) -> String {
+        let lookup = &self.followed().lookup;
+        let snapshot = &self.running.snapshot;
+        let backend = snapshot.backend(snapshot.server(lookup.first).backend);
+        format!("{}/{}", backend.name, lookup.entry)
+    }
+}

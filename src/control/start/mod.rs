@@ -1,0 +1,17 @@
+//! What a start takes from the system, each with a sentence for when the system refuses.
+//!
+//! Not here: the order of the steps (`run::supervisor`). Invariant: all of it is asked for before the
+//! first session is accepted.
+
+pub(super) mod cores;
+pub(super) mod descriptors;
+pub(super) mod privileges;
+pub(super) mod probe;
+pub(super) mod sockets;
+mod start_error;
+
+pub use descriptors::TooFewDescriptors;
+pub use privileges::PrivilegesError;
+pub use probe::ConnectError;
+pub use sockets::BindError;
+pub use start_error::StartError;

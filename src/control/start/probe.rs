@@ -1,0 +1,215 @@
+//! Asks the kernel whether it lets servers be connected to as the configuration says.
+//!
+//! At the start, on sockets that are thrown away, after root was given up: what sessions would be
+//! refused later is refused now, with a sentence. While shards serve, again when connects turn out to
+//! be impossible, as when a source address has gone, so that the log says why. Also finds out who
+//! draws source ports, the kernel or the shards. Not here: listeners, which are told when they are
+//! made (`sockets`).
+
+use std::fmt;
+use std::fs;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::machine::sys::{self, ConnectOptions};
+use ringlane_core::machine::{Address, SourcePorts};
+use ringlane_core::settings::{Backend, Snapshot};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::control::Running;
+use crate::control::log;
+use crate::control::log::{Level, Notice};
+use crate::control::report::metrics::server_total;
+use crate::control::start::sockets::Problem;
+
+/// The kernel's own source ports; it keeps to a socket's range within them alone.
+const LOCAL_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+
+/// A client as good as any that is not of this machine (RFC 5737, RFC 3849).
+const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+
+/// Between two looks at the counters.
+const PACE: Duration = Duration::from_secs(1);
+
+/// Looks without another impossible connect after which the next one is worth a word: a minute's.
+const SILENT_LOOKS: u32 = 60;
+
+/// The servers of a backend can't be connected to as configured.
+#[derive(Debug)]
+pub struct ConnectError {
+    backend: String,
+    problem: Problem,
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { backend, problem } = self;
+        write!(f, "backend \"{backend}\" cannot connect to its servers: {problem}")
+    }
+}
+
+impl std::error::Error for ConnectError {}
+
+/// Tries every backend's options, and settles who draws its source ports.
+pub(in crate::control) fn check(snapshot: &mut Snapshot) -> Result<(), ConnectError> {
+    for backend in &mut snapshot.backends {
+        if let Some(ports) = &mut backend.source.ports {
+            ports.by_kernel = can_draw(ports);
+        }
+    }
+    for (id, backend) in (0..).map(BackendId).zip(&snapshot.backends) {
+        let addresses = snapshot.servers_of(id).iter().map(|server| server.address.clone());
+        probe_families(backend, addresses)?;
+    }
+    Ok(())
+}
+
+/// Tries a backend's options towards the families of these addresses. A server that has none yet may
+/// get one of either.
+fn probe_families(
+    backend: &Backend,
+    addresses: impl IntoIterator<Item = Option<Address>>,
+) -> Result<(), ConnectError> {
+    let (mut v4, mut v6) = (false, false);
+    for address in addresses {
+        let is_v6 = matches!(address, Some(Address::Inet(SocketAddr::V6(_))));
+        v4 |= !is_v6;
+        v6 |= is_v6 || address.is_none();
+    }
+    if v4 {
+        probe(backend, (Ipv4Addr::LOCALHOST, 1).into(), (CLIENT_V4, 0).into())?;
+    }
+    if v6 {
+        probe(backend, (Ipv6Addr::LOCALHOST, 1).into(), (CLIENT_V6, 0).into())?;
+    }
+    Ok(())
+}
+
+fn probe(backend: &Backend, to: SocketAddr, client: SocketAddr) -> Result<(), ConnectError> {
+    let Backend { congestion, tcp, source, .. } = backend;
+    let options = ConnectOptions { congestion, tcp, source, client: Some(client) };
+    sys::probe_connect(to, &options).map_err(|refused| ConnectError {
+        backend: backend.name.clone(),
+        problem: Problem::from_listen(refused, congestion),
+    })
+}
+
+/// Whether the kernel draws from these ports.
+fn can_draw(ports: &SourcePorts) -> bool {
+    let own = fs::read_to_string(LOCAL_PORTS).unwrap_or_default();
+    let mut own = own.split_whitespace().map_while(|port| port.parse::<u16>().ok());
+    match (own.next(), own.next()) {
+        (Some(first), Some(last)) => {
+            first <= ports.first && ports.last <= last && sys::has_port_ranges()
+        }
+        _ => false,
+    }
+}
+
+/// Says when connects of a backend begin to be impossible, and why, until the future is dropped.
+pub(in crate::control) async fn watch(running: &Running) {
+    let mut alarms: Vec<Alarm> =
+        running.snapshot.backends.iter().map(|_| Alarm::default()).collect();
+    let mut ticker = interval(PACE);
+    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticker.tick().await;
+        for (alarm, id) in alarms.iter_mut().zip((0..).map(BackendId)) {
+            let backend = running.snapshot.backend(id);
+            let servers =
+                (backend.first_server.0..).take(backend.server_count as usize).map(ServerId);
+            let impossible = |id| server_total(running, id, |s| s.connects_impossible.get());
+            if alarm.rings(servers.clone().map(impossible).sum()) {
+                let addresses = servers.map(|id| running.servers.address(id));
+                // Where a probe works, something ran out: `events` says so, with counts.
+                if let Err(why) = probe_families(backend, addresses) {
+                    let notice = Notice::new(Level::Error, "connects_refused", why.to_string());
+                    log::write(&notice.backend(&backend.name));
+                }
+            }
+        }
+    }
+}
+
+/// Rings when a count begins to grow, and not again before it has stood still for a while.
+#[derive(Debug, Default)]
+struct Alarm {
+    count: u64,
+    /// Looks at a count that stood still which are still to come.
+    silent_for: u32,
+}
+
+impl Alarm {
+    fn rings(&mut self, count: u64) -> bool {
+        if count == self.count {
+            self.silent_for = self.silent_for.saturating_sub(1);
+            return false;
+        }
+        self.count = count;
+        std::mem::replace(&mut self.silent_for, SILENT_LOOKS) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringlane_core::machine::{Source, SourceAddress};
+
+    use super::*;
+    use crate::control::report::status::tests::snapshot;
+
+    fn with(source: Source) -> Result<Snapshot, String> {
+        let mut snapshot = snapshot();
+        snapshot.backends[0].source = source;
+        check(&mut snapshot).map_err(|error| error.to_string())?;
+        Ok(snapshot)
+    }
+
+    #[test]
+    fn an_address_of_another_machine_is_refused_with_the_name_of_the_backend() {
+        let address = SourceAddress::Fixed(Some(CLIENT_V4), None);
+        let error = with(Source { address, ports: None }).unwrap_err();
+        assert!(error.starts_with("backend \"postgres\" cannot connect"), "{error}");
+        assert!(error.contains("no interface of this machine has that address"), "{error}");
+        let address = SourceAddress::Fixed(Some(Ipv4Addr::LOCALHOST), None);
+        with(Source { address, ports: None }).unwrap();
+    }
+
+    #[test]
+    fn ports_outside_of_the_kernels_range_are_drawn_here() {
+        let drawn_by_kernel = |first, last| {
+            let ports = Some(SourcePorts { first, last, by_kernel: false });
+            let snapshot = with(Source { address: SourceAddress::Host, ports }).unwrap();
+            snapshot.backends[0].source.ports.unwrap().by_kernel
+        };
+        assert!(!drawn_by_kernel(1, 65_535));
+        let own = fs::read_to_string(LOCAL_PORTS).unwrap();
+        let own: Vec<u16> = own.split_whitespace().map(|port| port.parse().unwrap()).collect();
+        assert_eq!(drawn_by_kernel(own[0], own[1]), sys::has_port_ranges());
+    }
+
+    #[test]
+    fn an_alarm_rings_once_until_all_was_well_for_a_while() {
+        let mut alarm = Alarm::default();
+        assert!(!alarm.rings(0));
+        assert_eq!([1, 5, 5, 6].map(|count| alarm.rings(count)), [true, false, false, false]);
+        (1..SILENT_LOOKS).for_each(|_| assert!(!alarm.rings(6)));
+        assert!(!alarm.rings(7), "too soon");
+        (0..SILENT_LOOKS).for_each(|_| assert!(!alarm.rings(7)));
+        assert!(alarm.rings(8));
+    }
+
+    #[test]
+    fn a_server_without_an_address_may_get_one_of_either_family() {
+        let mut snapshot = snapshot();
+        let nowhere = SourceAddress::Fixed(None, Some(CLIENT_V6));
+        snapshot.backends[0].source = Source { address: nowhere, ports: None };
+        let v4 = Address::Inet((Ipv4Addr::LOCALHOST, 1).into());
+        snapshot.servers.iter_mut().for_each(|server| server.address = Some(v4.clone()));
+        check(&mut snapshot).unwrap();
+        snapshot.servers[0].address = None;
+        let error = check(&mut snapshot).unwrap_err().to_string();
+        assert!(error.contains("no interface of this machine has that address"), "{error}");
+    }
+}

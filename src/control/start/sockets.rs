@@ -1,0 +1,402 @@
+//! Makes the listening sockets of all frontends, and says clearly what is in the way.
+//!
+//! Not here: socket options (`ringlane_core::machine::sys::listen`), accepting. A TCP address gets one
+//! SO_REUSEPORT socket per shard, so that the kernel spreads connections; a unix address has one
+//! socket, which one shard accepts from. Invariant: nothing listens before every address was found
+//! free, and a socket file that is left behind or removed is always our own or nobody's.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use ringlane_core::ids::FrontendId;
+use ringlane_core::limits::MIRRORS_MAX;
+use ringlane_core::machine::sys::{self, ListenOptions, Refused};
+use ringlane_core::machine::{Address, Congestion, TcpOptions};
+use ringlane_core::settings::{Frontend, Snapshot};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// Connections that wait in the kernel until a shard accepts them; net.core.somaxconn caps it.
+const BACKLOG: u32 = 65_535;
+
+/// How long a start waits for addresses that are taken, all together. The kernel takes the sockets of
+/// a ring apart a moment after its process has gone, and a service manager may start the next process
+/// before that.
+pub(in crate::control) const FREE_WAIT: Duration = Duration::from_secs(1);
+
+/// The pause between two looks at an address that is taken.
+const FREE_STEP: Duration = Duration::from_millis(10);
+
+/// The listening sockets of a process.
+#[derive(Debug)]
+pub(in crate::control) struct Listeners {
+    /// What each shard accepts from.
+    pub(in crate::control) shards: Vec<Vec<(FrontendId, sys::Socket)>>,
+    /// Where each frontend listens, ports resolved.
+    pub(in crate::control) bound: Vec<Vec<Address>>,
+    /// The socket files among them.
+    pub(in crate::control) files: SocketFiles,
+}
+
+/// How many sockets `snapshot` needs on this many shards, besides those of sessions.
+pub(in crate::control) fn count(snapshot: &Snapshot, shards: usize) -> usize {
+    let sockets = |address: &Address| match address {
+        Address::Inet(_) => shards,
+        Address::Unix(_) => 1,
+    };
+    let listeners: usize =
+        snapshot.frontends.iter().flat_map(|frontend| &frontend.bind).map(sockets).sum();
+    let has_mirrors = snapshot.backends.iter().any(|backend| backend.mirror.is_some());
+    listeners + if has_mirrors { MIRRORS_MAX * shards } else { 0 }
+}
+
+/// Binds every address of every frontend.
+pub(in crate::control) fn bind(snapshot: &Snapshot, shards: usize) -> Result<Listeners, BindError> {
+    let until = Instant::now() + FREE_WAIT;
+    for frontend in &snapshot.frontends {
+        for address in &frontend.bind {
+            when_free(until, || check_free(address, frontend.transparent))
+                .map_err(|problem| BindError::new(frontend, address, problem))?;
+        }
+    }
+    let mut listeners = Listeners {
+        shards: (0..shards).map(|_| Vec::new()).collect(),
+        bound: Vec::with_capacity(snapshot.frontends.len()),
+        files: SocketFiles::default(),
+    };
+    let mut unix_sockets = 0;
+    for (id, frontend) in (0..).map(FrontendId).zip(&snapshot.frontends) {
+        let mut bound = Vec::with_capacity(frontend.bind.len());
+        for address in &frontend.bind {
+            let add = match address {
+                Address::Inet(inet) => listeners.add_inet(id, frontend, *inet),
+                Address::Unix(path) => {
+                    unix_sockets += 1;
+                    listeners.add_unix(id, path, (unix_sockets - 1) % shards)
+                }
+            };
+            bound.push(add.map_err(|refused| {
+                let problem = Problem::from_listen(refused, &frontend.congestion);
+                BindError::new(frontend, address, problem)
+            })?);
+        }
+        listeners.bound.push(bound);
+    }
+    Ok(listeners)
+}
+
+impl Listeners {
+    /// One socket per shard. With port 0 the first one chooses the port for all.
+    fn add_inet(
+        &mut self,
+        id: FrontendId,
+        frontend: &Frontend,
+        mut address: SocketAddr,
+    ) -> Result<Address, Refused> {
+        let Frontend { congestion, tcp, transparent, .. } = frontend;
+        let options = ListenOptions {
+            congestion,
+            tcp,
+            transparent: *transparent,
+            reuse_port: true,
+            backlog: BACKLOG,
+        };
+        for shard in &mut self.shards {
+            let socket = sys::listen(&Address::Inet(address), &options)?;
+            if address.port() == 0 {
+                let local = sys::local_address(&socket).map_err(plain)?;
+                address.set_port(local.map_or(0, |local| local.port()));
+            }
+            shard.push((id, socket));
+        }
+        Ok(Address::Inet(address))
+    }
+
+    fn add_unix(&mut self, id: FrontendId, path: &Path, shard: usize) -> Result<Address, Refused> {
+        let address = Address::Unix(path.to_owned());
+        let (congestion, tcp) = (&Congestion::Host, &TcpOptions::default());
+        let options = ListenOptions {
+            congestion,
+            tcp,
+            transparent: false,
+            reuse_port: false,
+            backlog: BACKLOG,
+        };
+        let socket = sys::listen(&address, &options)?;
+        self.files.add(path).map_err(plain)?;
+        // As with a TCP port, anybody on this machine may connect; the folder can be closed.
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(plain)?;
+        self.shards[shard].push((id, socket));
+        Ok(address)
+    }
+}
+
+/// An error that is no option's.
+fn plain(error: io::Error) -> Refused {
+    Refused { option: "", error }
+}
+
+/// Does `attempt` again until it finds its address free, but not after `until`.
+pub(in crate::control) fn when_free<T>(
+    until: Instant,
+    mut attempt: impl FnMut() -> Result<T, Problem>,
+) -> Result<T, Problem> {
+    loop {
+        match attempt() {
+            Err(Problem::InUse) if Instant::now() < until => thread::sleep(FREE_STEP),
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Whether nobody listens at `address`.
+fn check_free(address: &Address, transparent: bool) -> Result<(), Problem> {
+    match address {
+        Address::Inet(inet) if inet.port() == 0 => Ok(()),
+        Address::Inet(inet) => check_port(*inet, transparent)
+            .map_err(|refused| Problem::from_listen(refused, &Congestion::Host)),
+        Address::Unix(path) => make_room(path),
+    }
+}
+
+/// Binds once without SO_REUSEPORT: with it, the kernel would let us share the port with another
+/// process of the same user, silently, and give each a part of the connections.
+fn check_port(address: SocketAddr, transparent: bool) -> Result<(), Refused> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(plain)?;
+    if transparent {
+        sys::be_transparent(&socket, address.is_ipv4())?;
+    }
+    let told = socket.set_reuse_address(true);
+    let told =
+        told.and_then(|()| if address.is_ipv6() { socket.set_only_v6(true) } else { Ok(()) });
+    told.and_then(|()| socket.bind(&address.into())).map_err(plain)
+}
+
+/// Makes room for a socket file: creates its folder if that alone is missing, and removes a file that
+/// nobody listens at any more.
+pub(in crate::control) fn make_room(path: &Path) -> Result<(), Problem> {
+    if let Some(folder) = path.parent()
+        && !folder.exists()
+        && let Err(error) = fs::create_dir(folder)
+    {
+        return Err(Problem::Folder(folder.to_owned(), error));
+    }
+    clear_stale(path)
+}
+
+/// Removes a socket file that nobody listens at any more.
+fn clear_stale(path: &Path) -> Result<(), Problem> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Problem::from_bind(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(Problem::NotASocket),
+        Ok(_) => {}
+    }
+    match try_connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(Problem::Stale)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // A listener whose queue is full, or a socket of another type.
+        Err(error) if matches!(errno(&error), Errno::EAGAIN | Errno::EPROTOTYPE) => {
+            Err(Problem::InUse)
+        }
+        Err(error) => Err(Problem::from_bind(error)),
+        Ok(()) => Err(Problem::InUse),
+    }
+}
+
+/// Connects without waiting for a place in the queue of whoever listens.
+fn try_connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+    socket.connect(&SockAddr::unix(path)?)
+}
+
+/// Socket files of ours, removed when this is dropped.
+#[derive(Debug, Default)]
+pub(in crate::control) struct SocketFiles(Vec<SocketFile>);
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl SocketFiles {
+    /// Where they are.
+    pub(in crate::control) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|file| file.path.as_path())
+    }
+
+    /// Remembers a file that this process has just made.
+    pub(in crate::control) fn add(&mut self, path: &Path) -> io::Result<()> {
+        let metadata = fs::symlink_metadata(path)?;
+        let (device, inode) = (metadata.dev(), metadata.ino());
+        self.0.push(SocketFile { path: path.to_owned(), device, inode });
+        Ok(())
+    }
+}
+
+impl Drop for SocketFiles {
+    fn drop(&mut self) {
+        for file in &self.0 {
+            // While we drained, a new process may have put its own socket there.
+            let ours = fs::symlink_metadata(&file.path)
+                .is_ok_and(|found| (found.dev(), found.ino()) == (file.device, file.inode));
+            if ours {
+                // Without write access to the directory (privileges were given up) it stays, and
+                // the next start removes it.
+                let _ = fs::remove_file(&file.path);
+            }
+        }
+    }
+}
+
+/// A frontend can't listen where it should.
+#[derive(Debug)]
+pub struct BindError {
+    frontend: String,
+    address: Address,
+    problem: Problem,
+}
+
+impl BindError {
+    fn new(frontend: &Frontend, address: &Address, problem: Problem) -> Self {
+        Self { frontend: frontend.name.clone(), address: address.clone(), problem }
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { frontend, address, problem } = self;
+        write!(f, "frontend \"{frontend}\" cannot listen on {address}: {problem}")
+    }
+}
+
+impl std::error::Error for BindError {}
+
+/// What is in the way of a listening socket.
+#[derive(Debug)]
+pub(in crate::control) enum Problem {
+    /// Somebody listens there.
+    InUse,
+    /// The path names a file of another kind.
+    NotASocket,
+    /// Its folder is missing and could not be created.
+    Folder(PathBuf, io::Error),
+    /// A socket file that nobody listens at could not be removed.
+    Stale(io::Error),
+    /// The kernel has no such congestion control.
+    CongestionUnknown(String),
+    /// The kernel has it, for others.
+    CongestionDenied(String),
+    /// The address is not one of this machine's.
+    NotLocal,
+    /// Not without more rights.
+    Denied,
+    /// The kernel has this option for others.
+    OptionDenied(&'static str),
+    /// The kernel has no such option, or not with that value.
+    OptionRefused(&'static str, io::Error),
+    /// Anything else.
+    Other(io::Error),
+}
+
+impl Problem {
+    /// Of an error met while binding.
+    fn from_bind(error: io::Error) -> Self {
+        match errno(&error) {
+            Errno::EADDRINUSE => Self::InUse,
+            Errno::EADDRNOTAVAIL => Self::NotLocal,
+            Errno::EACCES => Self::Denied,
+            _ => Self::Other(error),
+        }
+    }
+
+    /// Of an error met while making a socket listen, or while telling it what is configured.
+    pub(in crate::control) fn from_listen(refused: Refused, congestion: &Congestion) -> Self {
+        let Refused { option, error } = refused;
+        match (option, errno(&error), congestion) {
+            ("congestion", Errno::ENOENT, Congestion::Named(name)) => {
+                Self::CongestionUnknown(name.clone())
+            }
+            ("congestion", Errno::EPERM, Congestion::Named(name)) => {
+                Self::CongestionDenied(name.clone())
+            }
+            (_, Errno::EADDRNOTAVAIL, _) | ("", ..) => Self::from_bind(error),
+            (option, Errno::EPERM, _) => Self::OptionDenied(option),
+            (option, ..) => Self::OptionRefused(option, error),
+        }
+    }
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or_default())
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Folder(folder, error) => write!(
+                f,
+                "the folder {} does not exist and can't be created ({error}): create it, or let \
+                 systemd do so (RuntimeDirectory)",
+                folder.display()
+            ),
+            Self::InUse => write!(
+                f,
+                "another program listens there: stop it (`ss -lpn` shows who it is) or choose \
+                 another address"
+            ),
+            Self::NotASocket => write!(
+                f,
+                "a file that is no socket has this name: remove it yourself or choose another name"
+            ),
+            Self::Stale(error) => write!(
+                f,
+                "an old socket file is there, nobody listens at it, and it cannot be removed \
+                 ({error}): remove it"
+            ),
+            Self::CongestionUnknown(name) => write!(
+                f,
+                "this kernel has no congestion control \"{name}\": load it (`modprobe tcp_{name}`) \
+                 or choose one of net.ipv4.tcp_available_congestion_control"
+            ),
+            Self::CongestionDenied(name) => write!(
+                f,
+                "congestion control \"{name}\" is not allowed to this user: add it to \
+                 net.ipv4.tcp_allowed_congestion_control, or start with CAP_NET_ADMIN"
+            ),
+            Self::NotLocal => write!(
+                f,
+                "no interface of this machine has that address: correct it, or set \
+                 net.ipv4.ip_nonlocal_bind = 1 if it will come later"
+            ),
+            Self::Denied => write!(
+                f,
+                "permission denied: a port below 1024 needs root or CAP_NET_BIND_SERVICE, a \
+                 socket file needs write access to its directory"
+            ),
+            Self::OptionDenied(option) => write!(
+                f,
+                "{option} needs CAP_NET_ADMIN: start with it (AmbientCapabilities=CAP_NET_ADMIN in \
+                 the systemd unit; [global] user gives it up), or remove the key"
+            ),
+            Self::OptionRefused(option, error) => {
+                write!(f, "the kernel refuses {option} ({error}): correct or remove the key")
+            }
+            Self::Other(error) => error.fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
