@@ -14,42 +14,49 @@ use std::ops::Range;
 
 use ringlane_core::machine::Address;
 
-use super::read::backend::Backend;
-use super::read::frontend::Frontend;
-use super::read::names::Name;
+use super::read::backend::BackendTable;
+use super::read::frontend::FrontendTable;
 use super::text::report::Diagnostic;
-use super::text::schema::Place;
+use super::text::schema::Section;
 use super::text::table::Table;
-use super::value::address::Place as Where;
+use super::value::address::ServerAddress;
+use super::value::lookup::Name;
 
 /// One way from a frontend to another.
 struct Hop {
     to: usize,
-    /// Where the address of the server stands.
+    /// ServerAddress the address of the server stands.
     span: Range<usize>,
     /// The backend and server on the way, as a sentence has them.
     by: String,
 }
 
-/// The frontends that one server of a backend leads to, where its address stands, and its name.
-type Way = (Vec<usize>, Range<usize>, String);
+/// A server or mirror whose address is that of one of the file's own listeners.
+struct Exit {
+    /// The frontends that listen there.
+    to: Vec<usize>,
+    /// Where its address stands.
+    span: Range<usize>,
+    /// What it is called in a sentence.
+    called: String,
+}
 
 /// Records every chain that leads back to where it began. `own` are the addresses of this host.
 pub(super) fn refuse(
     root: &Table<'_>,
-    frontends: &[Frontend<'_>],
-    backends: &[Backend<'_>],
+    frontends: &[FrontendTable<'_>],
+    backends: &[BackendTable<'_>],
     own: &[IpAddr],
 ) {
-    let listeners = Listeners::of(frontends, own);
-    let mut by_name: HashMap<&str, Vec<Way>> = HashMap::new();
+    let listeners = ListenersByAddress::of(frontends, own);
+    let mut by_name: HashMap<&str, Vec<Exit>> = HashMap::new();
     for backend in backends {
         let Some(name) = &backend.name else { continue };
-        let ways = ways(backend).filter_map(|(addresses, span, by)| {
+        let exits = destinations(backend).filter_map(|(addresses, span, called)| {
             let to: Vec<usize> = addresses.iter().flat_map(|at| listeners.at(at)).collect();
-            (!to.is_empty()).then_some((to, span, by))
+            (!to.is_empty()).then_some(Exit { to, span, called })
         });
-        by_name.entry(name.value).or_insert_with(|| ways.collect());
+        by_name.entry(name.value).or_insert_with(|| exits.collect());
     }
     let hops: Vec<Vec<Hop>> = frontends.iter().map(|frontend| hops(frontend, &by_name)).collect();
     for chain in circles(&hops) {
@@ -57,22 +64,24 @@ pub(super) fn refuse(
     }
 }
 
-/// Everywhere that sessions of a backend go.
-fn ways(backend: &Backend<'_>) -> impl Iterator<Item = (Vec<Address>, Range<usize>, String)> {
+/// The addresses of a backend's servers and mirror, where they stand, and what they are called.
+fn destinations(
+    backend: &BackendTable<'_>,
+) -> impl Iterator<Item = (Vec<Address>, Range<usize>, String)> {
     let servers = backend.servers.iter().filter_map(|server| {
         let span = server.table.value("address")?.span;
         let addresses = match server.place.as_ref()? {
-            Where::Fixed(address) => vec![address.clone()],
-            Where::Named(Name::Addresses { name, port }) if is_localhost(name) => {
+            ServerAddress::Fixed(address) => vec![address.clone()],
+            ServerAddress::Named(Name::Addresses { name, port }) if is_localhost(name) => {
                 let local = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
                 local.map(|ip| Address::Inet(SocketAddr::new(ip, *port))).into()
             }
-            Where::Named(_) => return None,
+            ServerAddress::Named(_) => return None,
         };
         Some((addresses, span, server.table.called().to_owned()))
     });
     let mirror = backend.settings.mirror.as_ref().and_then(|mirror| {
-        let inner = backend.table.table("mirror", Place::Mirror)?;
+        let inner = backend.table.table("mirror", Section::Mirror)?;
         let by = format!("the mirror of {}", backend.table.called());
         Some((vec![mirror.server.clone()], inner.value("server")?.span, by))
     });
@@ -84,7 +93,7 @@ fn is_localhost(name: &str) -> bool {
     name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
 }
 
-fn hops(frontend: &Frontend<'_>, ways: &HashMap<&str, Vec<Way>>) -> Vec<Hop> {
+fn hops(frontend: &FrontendTable<'_>, exits: &HashMap<&str, Vec<Exit>>) -> Vec<Hop> {
     let routed = frontend.routes.iter().map(|entry| entry.backend.as_ref());
     let mut names: Vec<&str> = std::iter::once(frontend.backend.as_ref())
         .chain(routed)
@@ -93,24 +102,24 @@ fn hops(frontend: &Frontend<'_>, ways: &HashMap<&str, Vec<Way>>) -> Vec<Hop> {
         .collect();
     names.sort_unstable();
     names.dedup();
-    let ways = names.iter().filter_map(|name| ways.get(name)).flatten();
-    let each = |(to, span, by): &Way| {
-        let hop = |to: &usize| Hop { to: *to, span: span.clone(), by: by.clone() };
-        to.iter().map(hop).collect::<Vec<_>>()
+    let exits = names.iter().filter_map(|name| exits.get(name)).flatten();
+    let hops_of = |exit: &Exit| {
+        let hop = |to: &usize| Hop { to: *to, span: exit.span.clone(), by: exit.called.clone() };
+        exit.to.iter().map(hop).collect::<Vec<_>>()
     };
-    ways.flat_map(each).collect()
+    exits.flat_map(hops_of).collect()
 }
 
 /// Who listens where.
-struct Listeners<'a> {
+struct ListenersByAddress<'a> {
     by_address: HashMap<Address, usize>,
     /// Those at all addresses, by port and whether of IPv4.
     anywhere: HashMap<(u16, bool), usize>,
     own: &'a [IpAddr],
 }
 
-impl<'a> Listeners<'a> {
-    fn of(frontends: &[Frontend<'_>], own: &'a [IpAddr]) -> Self {
+impl<'a> ListenersByAddress<'a> {
+    fn of(frontends: &[FrontendTable<'_>], own: &'a [IpAddr]) -> Self {
         let (mut by_address, mut anywhere) = (HashMap::new(), HashMap::new());
         for (index, frontend) in frontends.iter().enumerate() {
             for bind in &frontend.bind {
@@ -189,7 +198,7 @@ fn circles(hops: &[Vec<Hop>]) -> Vec<Vec<(usize, usize)>> {
 
 fn report(
     root: &Table<'_>,
-    frontends: &[Frontend<'_>],
+    frontends: &[FrontendTable<'_>],
     hops: &[Vec<Hop>],
     chain: &[(usize, usize)],
 ) {

@@ -8,18 +8,18 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use ringlane_core::ids::{BackendId, ServerId};
-use ringlane_core::machine::Address;
 use ringlane_core::settings::{self, Route, Snapshot};
 
-use super::read::backend::{Backend, Server};
-use super::read::frontend::Frontend;
-use super::read::names::Lookup;
+use super::model::{Global, LogField};
+use super::read::backend::{BackendTable, ServerTable};
+use super::read::claims::BoundAddresses;
+use super::read::frontend::FrontendTable;
 use super::read::route;
-use super::text::report::{Diagnostic, Sink, quoted};
-use super::text::schema;
+use super::text::report::{Diagnostic, Diagnostics, quoted};
+use super::text::synonyms;
 use super::text::table::{At, Table};
-use super::value::address::Place;
-use super::{Global, LogField};
+use super::value::address::ServerAddress;
+use super::value::lookup::Lookup;
 
 /// Names that a hint lists at most.
 const LISTED_MAX: usize = 5;
@@ -27,37 +27,12 @@ const LISTED_MAX: usize = 5;
 /// The generation of what a file says; later ones are counted by whoever publishes them.
 const FIRST_GENERATION: u64 = 1;
 
-/// Who listens where, so that no address is given away twice.
-#[derive(Debug, Default)]
-pub(super) struct Claims(HashMap<Address, (Range<usize>, String)>);
-
-impl Claims {
-    /// Records that `table` listens at `address`, or that somebody else already does.
-    pub(super) fn claim(&mut self, table: &Table<'_>, address: &Address, span: Range<usize>) {
-        // With port 0 the kernel picks a free one each time.
-        if matches!(address, Address::Inet(inet) if inet.port() == 0) {
-            return;
-        }
-        if let Some((first, owner)) = self.0.get(address) {
-            let title = format!("{address} is bound twice");
-            table.report(
-                Diagnostic::at(span, title)
-                    .label(format!("again by {}", table.called()))
-                    .also(first.clone(), format!("first by {owner}"))
-                    .hint("each address belongs to one listener"),
-            );
-            return;
-        }
-        self.0.insert(address.clone(), (span, table.called().to_owned()));
-    }
-}
-
 /// Names of one kind, to find the second of two equal ones.
 #[derive(Debug, Default)]
-struct Seen(HashMap<String, Range<usize>>);
+struct UniqueNames(HashMap<String, Range<usize>>);
 
-impl Seen {
-    fn insert(&mut self, sink: &Sink, name: &At<&str>, plural: &str) {
+impl UniqueNames {
+    fn insert(&mut self, sink: &Diagnostics, name: &At<&str>, plural: &str) {
         if let Some(first) = self.0.get(name.value) {
             sink.add(
                 Diagnostic::at(
@@ -76,11 +51,11 @@ impl Seen {
 
 /// Makes the snapshot, and the names that give addresses to its servers; what is wrong goes to `sink`.
 pub(super) fn snapshot(
-    sink: &Sink,
+    sink: &Diagnostics,
     global: &Global,
-    frontends: Vec<Frontend<'_>>,
-    backends: Vec<Backend<'_>>,
-    claims: &mut Claims,
+    frontends: Vec<FrontendTable<'_>>,
+    backends: Vec<BackendTable<'_>>,
+    claims: &mut BoundAddresses,
 ) -> (Snapshot, Vec<Lookup>) {
     let mut snapshot = Snapshot {
         generation: FIRST_GENERATION,
@@ -101,9 +76,13 @@ pub(super) fn snapshot(
     (snapshot, lookups)
 }
 
-fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapshot) -> Vec<Lookup> {
+fn lower_backends(
+    sink: &Diagnostics,
+    backends: Vec<BackendTable<'_>>,
+    snapshot: &mut Snapshot,
+) -> Vec<Lookup> {
     let mut lookups = Vec::new();
-    let mut seen = Seen::default();
+    let mut seen = UniqueNames::default();
     for backend in backends {
         if let Some(name) = &backend.name {
             seen.insert(sink, name, "backends");
@@ -111,7 +90,7 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
         let id = BackendId(id(snapshot.backends.len()));
         let first_server = ServerId(id_of_next_server(snapshot));
         let plural = format!("servers of {}", backend.table.called());
-        let mut servers_seen = Seen::default();
+        let mut servers_seen = UniqueNames::default();
         for server in backend.servers {
             if let Some(name) = &server.name {
                 servers_seen.insert(sink, name, &plural);
@@ -136,12 +115,16 @@ fn lower_backends(sink: &Sink, backends: Vec<Backend<'_>>, snapshot: &mut Snapsh
 }
 
 /// Adds what one entry of `server` stands for; with a name, also what to ask for.
-fn lower_server(server: Server<'_>, backend: BackendId, snapshot: &mut Snapshot) -> Option<Lookup> {
+fn lower_server(
+    server: ServerTable<'_>,
+    backend: BackendId,
+    snapshot: &mut Snapshot,
+) -> Option<Lookup> {
     let (entry, slots) = (owned(server.name.as_ref()), slot_names(&server));
     let first = ServerId(id_of_next_server(snapshot));
     let (address, name) = match server.place {
-        Some(Place::Fixed(address)) => (Some(address), None),
-        Some(Place::Named(name)) => (None, Some(name)),
+        Some(ServerAddress::Fixed(address)) => (Some(address), None),
+        Some(ServerAddress::Named(name)) => (None, Some(name)),
         None => (None, None),
     };
     let names = if slots.is_empty() { vec![entry.clone()] } else { slots };
@@ -158,24 +141,24 @@ fn lower_server(server: Server<'_>, backend: BackendId, snapshot: &mut Snapshot)
 }
 
 /// The names of an entry that stands for several servers: `web-1`, `web-2` and so on.
-fn slot_names(server: &Server<'_>) -> Vec<String> {
+fn slot_names(server: &ServerTable<'_>) -> Vec<String> {
     let slots = if server.slots > 1 { server.slots } else { 0 };
     let name = owned(server.name.as_ref());
     (1..=slots).map(|slot| format!("{name}-{slot}")).collect()
 }
 
 fn lower_frontends(
-    sink: &Sink,
-    frontends: Vec<Frontend<'_>>,
+    sink: &Diagnostics,
+    frontends: Vec<FrontendTable<'_>>,
     snapshot: &mut Snapshot,
     sees_roles: &[bool],
-    claims: &mut Claims,
+    claims: &mut BoundAddresses,
 ) {
     let mut ids: HashMap<String, BackendId> = HashMap::new();
     for (index, backend) in snapshot.backends.iter().enumerate() {
         ids.entry(backend.name.clone()).or_insert_with(|| BackendId(id(index)));
     }
-    let mut seen = Seen::default();
+    let mut seen = UniqueNames::default();
     for frontend in frontends {
         if let Some(name) = &frontend.name {
             seen.insert(sink, name, "frontends");
@@ -230,7 +213,7 @@ fn dangling(table: &Table<'_>, name: &At<&str>, snapshot: &Snapshot) -> Diagnost
     let diagnostic =
         Diagnostic::at(name.span.clone(), title).label("no [[backend]] has this name").absence();
     let names = || snapshot.backends.iter().map(|backend| backend.name.as_str());
-    if let Some(near) = schema::nearest(name.value, names()) {
+    if let Some(near) = synonyms::nearest(name.value, names()) {
         return diagnostic.hint(format!("did you mean {}?", quoted(near)));
     }
     let mut there: Vec<String> = Vec::new();
@@ -242,7 +225,7 @@ fn dangling(table: &Table<'_>, name: &At<&str>, snapshot: &Snapshot) -> Diagnost
     if there.is_empty() {
         return diagnostic.hint("add a [[backend]] with name and server");
     }
-    diagnostic.hint(format!("there is {}", schema::listed(&there)))
+    diagnostic.hint(format!("there is {}", synonyms::listed(&there)))
 }
 
 fn owned(name: Option<&At<&str>>) -> String {

@@ -1,6 +1,6 @@
 //! What a configuration takes for granted of the host, and whether it is there.
 //!
-//! Readers record [`Wanted`] things with their place in the file; they are looked at only when a file is
+//! Readers record [`Requirement`] things with their place in the file; they are looked at only when a file is
 //! read from the disk, never for a text. What is missing is a warning, since it may come later: a
 //! password that a secret store writes, a folder that systemd makes. Invariants: nothing is opened
 //! that could block, and no content is read.
@@ -9,9 +9,10 @@ use std::env;
 use std::fs::{self, Metadata};
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::text::report::{Diagnostic, Sink, quoted};
+use super::text::report::{Diagnostic, Diagnostics, quoted};
+use super::text::requirement::Requirement;
 
 /// Mode bits that let everybody read a file.
 const READ_BY_ALL: u32 = 0o004;
@@ -19,32 +20,15 @@ const READ_BY_ALL: u32 = 0o004;
 /// Mode bits that let somebody run it.
 const RUN_BY_SOMEBODY: u32 = 0o111;
 
-/// Something that must be on the host.
-#[derive(Clone, Debug)]
-pub(super) enum Wanted {
-    /// A file with a password, which not everybody should read.
-    Password(PathBuf),
-    /// A variable of the environment with a password.
-    Variable(String),
-    /// A password in the configuration file itself, which not everybody should read then.
-    OwnSecret,
-    /// A file that is read later.
-    File(PathBuf),
-    /// A program that is run.
-    Program(PathBuf),
-    /// The folder of a socket that is made.
-    SocketFolder(PathBuf),
-    /// The folder of a file that is written.
-    LogFolder(PathBuf),
-    /// A socket of another program.
-    Socket(PathBuf),
-}
-
 /// Records a warning for everything that the host lacks. `file` is the configuration's own.
-pub(super) fn look(sink: &Sink, wanted: Vec<(Range<usize>, String, Wanted)>, file: &Path) {
+pub(super) fn look(
+    sink: &Diagnostics,
+    wanted: Vec<(Range<usize>, String, Requirement)>,
+    file: &Path,
+) {
     let mut is_told = false;
     for (span, owner, wanted) in wanted {
-        if matches!(wanted, Wanted::OwnSecret) && std::mem::replace(&mut is_told, true) {
+        if matches!(wanted, Requirement::OwnSecret) && std::mem::replace(&mut is_told, true) {
             continue;
         }
         if let Some((title, label, hint)) = missing(&owner, &wanted, file) {
@@ -53,12 +37,13 @@ pub(super) fn look(sink: &Sink, wanted: Vec<(Range<usize>, String, Wanted)>, fil
     }
 }
 
-type Complaint = (String, String, String);
+/// What is missing on the host: title, label and hint of a warning.
+type Finding = (String, String, String);
 
-fn missing(owner: &str, wanted: &Wanted, file: &Path) -> Option<Complaint> {
+fn missing(owner: &str, wanted: &Requirement, file: &Path) -> Option<Finding> {
     match wanted {
-        Wanted::Password(path) => password(owner, path),
-        Wanted::Variable(name) => match env::var_os(name) {
+        Requirement::Password(path) => password(owner, path),
+        Requirement::Variable(name) => match env::var_os(name) {
             Some(value) if !value.is_empty() => None,
             _ => Some((
                 format!("the password of {owner} is not set"),
@@ -66,7 +51,7 @@ fn missing(owner: &str, wanted: &Wanted, file: &Path) -> Option<Complaint> {
                 "set it where the balancer is started; until then the check fails".to_owned(),
             )),
         },
-        Wanted::OwnSecret => is_open(&fs::metadata(file).ok()?).then(|| {
+        Requirement::OwnSecret => is_open(&fs::metadata(file).ok()?).then(|| {
             (
                 format!("everybody on this machine can read the password of {owner}"),
                 format!("the configuration file has mode {}", mode(&fs::metadata(file).ok())),
@@ -74,11 +59,11 @@ fn missing(owner: &str, wanted: &Wanted, file: &Path) -> Option<Complaint> {
                     .to_owned(),
             )
         }),
-        Wanted::File(path) => lacking(path, |metadata| metadata.is_file()).map(|why| {
+        Requirement::File(path) => lacking(path, |metadata| metadata.is_file()).map(|why| {
             let hint = "create it; until then what needs it fails";
             (format!("{owner} needs a file that can't be used"), why, hint.to_owned())
         }),
-        Wanted::Program(path) => {
+        Requirement::Program(path) => {
             let runs = |metadata: &Metadata| {
                 metadata.is_file() && metadata.permissions().mode() & RUN_BY_SOMEBODY != 0
             };
@@ -87,23 +72,23 @@ fn missing(owner: &str, wanted: &Wanted, file: &Path) -> Option<Complaint> {
                 (format!("the program of {owner} can't be run"), why, hint.to_owned())
             })
         }
-        Wanted::SocketFolder(path) => folder(path).map(|(folder, why)| {
+        Requirement::SocketFolder(path) => folder(path).map(|(folder, why)| {
             let hint = "it is created at the start if the user may; with systemd, set \
                         RuntimeDirectory";
             (format!("the folder {folder} does not exist"), why, hint.to_owned())
         }),
-        Wanted::LogFolder(path) => folder(path).map(|(folder, why)| {
+        Requirement::LogFolder(path) => folder(path).map(|(folder, why)| {
             let hint = "create it, owned by the user that the balancer runs as";
             (format!("the folder {folder} does not exist"), why, hint.to_owned())
         }),
-        Wanted::Socket(path) => lacking(path, |_| true).map(|why| {
+        Requirement::Socket(path) => lacking(path, |_| true).map(|why| {
             let hint = "start the program that listens there";
             (format!("{owner} needs a socket that is not there"), why, hint.to_owned())
         }),
     }
 }
 
-fn password(owner: &str, path: &Path) -> Option<Complaint> {
+fn password(owner: &str, path: &Path) -> Option<Finding> {
     let Ok(metadata) = fs::metadata(path) else {
         let why = lacking(path, |_| true)?;
         let hint = "create it with the password as its first line, readable by the balancer's \

@@ -12,23 +12,23 @@ use ringlane_core::machine::Address;
 use ringlane_core::settings::{Protocol, RoleWanted};
 use ringlane_health::OnChange;
 
-use super::Global;
-use super::read::backend::{Backend, Server};
-use super::read::check::Kind;
-use super::read::frontend::Frontend;
+use super::model::Global;
+use super::model::Kind;
+use super::read::backend::{BackendTable, ServerTable};
+use super::read::frontend::FrontendTable;
 use super::text::report::Diagnostic;
-use super::text::schema::Place;
+use super::text::schema::Section;
 use super::text::table::{At, Table};
-use super::value::address::Place as Where;
+use super::value::address::ServerAddress;
 
 /// Records every warning about a file whose tables were read without errors.
 pub(super) fn look(
     root: &Table<'_>,
     global: &Global,
-    frontends: &[Frontend<'_>],
-    backends: &[Backend<'_>],
+    frontends: &[FrontendTable<'_>],
+    backends: &[BackendTable<'_>],
 ) {
-    if let Some(table) = root.table("global", Place::Global) {
+    if let Some(table) = root.table("global", Section::Global) {
         look_at_admin(&table, global.admin.http);
     }
     for frontend in frontends {
@@ -43,11 +43,11 @@ pub(super) fn look(
 }
 
 /// A frontend that sends sessions to a backend, and the role that it wants there.
-type User<'f, 'a> = (&'f Frontend<'a>, RoleWanted);
+type User<'f, 'a> = (&'f FrontendTable<'a>, RoleWanted);
 
 fn users<'f, 'a>(
-    frontends: &'f [Frontend<'a>],
-    backend: &Backend<'_>,
+    frontends: &'f [FrontendTable<'a>],
+    backend: &BackendTable<'_>,
 ) -> impl Iterator<Item = User<'f, 'a>> {
     let own = backend.name.as_ref().map(|name| name.value.to_owned());
     let is_it = move |name: Option<&At<&str>>| {
@@ -71,7 +71,7 @@ fn idle(table: &Table<'_>, key: &'static str, why: &str, hint: &str) {
 
 fn look_at_admin(global: &Table<'_>, http: Option<SocketAddr>) {
     let Some(address) = http.filter(|address| !address.ip().is_loopback()) else { return };
-    let Some(admin) = global.table("admin", Place::Admin) else { return };
+    let Some(admin) = global.table("admin", Section::Admin) else { return };
     let span = admin.value("http").map_or(0..0, |value| value.span);
     let title = format!("the admin API on {address} can be reached from other machines");
     global.report(
@@ -85,7 +85,7 @@ fn look_at_admin(global: &Table<'_>, http: Option<SocketAddr>) {
     );
 }
 
-fn look_at_frontend(frontend: &Frontend<'_>, global: &Global) {
+fn look_at_frontend(frontend: &FrontendTable<'_>, global: &Global) {
     let (table, settings) = (&frontend.table, &frontend.settings);
     let own = settings.max_connections;
     if let Some(all) = global.max_connections.filter(|all| own != u32::MAX && own > *all) {
@@ -98,13 +98,13 @@ fn look_at_frontend(frontend: &Frontend<'_>, global: &Global) {
         idle(table, "unmatched", "there is no route that could fail to match", hint);
     }
     if settings.protocol == Protocol::Any
-        && let Some(mut timeout) = table.table("timeout", Place::Timeout)
+        && let Some(mut timeout) = table.table("timeout", Section::Timeout)
     {
         timeout.call(format!("timeout of {}", table.called()));
         let why = "without protocol nothing is read before a server is chosen";
         idle(&timeout, "greeting", why, "set protocol, or remove the key");
     }
-    if let Some(mut limits) = table.table("per_client", Place::PerClient)
+    if let Some(mut limits) = table.table("per_client", Section::PerClient)
         && limits.value("rate").is_none()
     {
         limits.call(format!("per_client of {}", table.called()));
@@ -131,7 +131,7 @@ fn look_at_frontend(frontend: &Frontend<'_>, global: &Global) {
     }
 }
 
-fn look_at_backend(backend: &Backend<'_>, users: &[User<'_, '_>]) {
+fn look_at_backend(backend: &BackendTable<'_>, users: &[User<'_, '_>]) {
     let (table, rules) = (&backend.table, &backend.watch.rules);
     if users.is_empty()
         && let Some(name) = &backend.name
@@ -171,10 +171,10 @@ fn look_at_backend(backend: &Backend<'_>, users: &[User<'_, '_>]) {
     }
 }
 
-fn look_at_servers(backend: &Backend<'_>) {
+fn look_at_servers(backend: &BackendTable<'_>) {
     let (table, servers) = (&backend.table, &backend.servers);
     let Some(value) = table.value("server") else { return };
-    let span_of = |server: &Server<'_>, key| {
+    let span_of = |server: &ServerTable<'_>, key| {
         server.table.value(key).map_or_else(|| value.span.clone(), |value| value.span)
     };
     if let Some(first) = servers.first().filter(|_| servers.iter().all(|server| server.backup)) {
@@ -201,12 +201,12 @@ fn look_at_servers(backend: &Backend<'_>) {
         let why = "there is no second server to try";
         idle(table, "race_after", why, "add another server, or remove the key");
     }
-    let mut seen: HashMap<String, &Server<'_>> = HashMap::new();
+    let mut seen: HashMap<String, &ServerTable<'_>> = HashMap::new();
     for server in servers {
         let Some(place) = &server.place else { continue };
         let text = match place {
-            Where::Fixed(address) => address.to_string(),
-            Where::Named(name) => name.to_string(),
+            ServerAddress::Fixed(address) => address.to_string(),
+            ServerAddress::Named(name) => name.to_string(),
         };
         if let Some(first) = seen.get(&text) {
             let title = format!("two servers of {} have the address {text}", table.called());
@@ -223,9 +223,9 @@ fn look_at_servers(backend: &Backend<'_>) {
     }
 }
 
-fn look_at_check(backend: &Backend<'_>, users: &[User<'_, '_>]) {
+fn look_at_check(backend: &BackendTable<'_>, users: &[User<'_, '_>]) {
     let Some(check) = &backend.watch.check else { return };
-    let Some(mut table) = backend.table.table("check", Place::Check) else { return };
+    let Some(mut table) = backend.table.table("check", Section::Check) else { return };
     table.call(format!("check of {}", backend.table.called()));
     if check.timeout > check.interval
         && let Some(value) = table.value("timeout").or_else(|| table.value("interval"))

@@ -9,14 +9,15 @@ use std::time::Duration;
 use ringlane_core::machine::Address;
 use ringlane_core::settings::{self, Affinity, BalanceKind, HashKey, LoadBound, Queue, RaceAfter};
 
-use super::check::{self, Watch};
+use super::check;
 use super::forwarding;
-use super::names::{Name, SLOTS_ALL_MAX, SLOTS_MAX, SLOTS_SRV};
 use super::sockets;
+use crate::config::model::Watch;
 use crate::config::text::report::{Diagnostic, quoted};
-use crate::config::text::schema::Place;
+use crate::config::text::schema::Section;
 use crate::config::text::table::{At, Table};
-use crate::config::value::address::{self, Place as Where};
+use crate::config::value::address::{self, ServerAddress};
+use crate::config::value::lookup::{Name, SLOTS_ALL_MAX, SLOTS_MAX, SLOTS_SRV};
 
 /// The largest weight of a server.
 const WEIGHT_MAX: u32 = 1000;
@@ -70,11 +71,11 @@ const QUEUE_SIZE_MAX: u32 = 1_000_000;
 
 /// One `[[backend]]` as the file has it.
 #[derive(Debug)]
-pub(in crate::config) struct Backend<'a> {
+pub(in crate::config) struct BackendTable<'a> {
     /// The table, for later complaints.
     pub(in crate::config) table: Table<'a>,
     pub(in crate::config) name: Option<At<&'a str>>,
-    pub(in crate::config) servers: Vec<Server<'a>>,
+    pub(in crate::config) servers: Vec<ServerTable<'a>>,
     /// How they are watched.
     pub(in crate::config) watch: Watch,
     /// Whether its check sees which of them is primary.
@@ -85,23 +86,23 @@ pub(in crate::config) struct Backend<'a> {
 
 /// One entry of `server` as the file has it.
 #[derive(Debug)]
-pub(in crate::config) struct Server<'a> {
+pub(in crate::config) struct ServerTable<'a> {
     /// The table, for later complaints.
     pub(in crate::config) table: Table<'a>,
     /// The given name, or the address as it was written.
     pub(in crate::config) name: Option<At<&'a str>>,
-    pub(in crate::config) place: Option<Where>,
+    pub(in crate::config) place: Option<ServerAddress>,
     /// How many servers it stands for.
     pub(in crate::config) slots: u32,
     pub(in crate::config) weight: u32,
     pub(in crate::config) backup: bool,
     pub(in crate::config) max_connections: u32,
-    /// Where it is checked, if not there.
+    /// ServerAddress it is checked, if not there.
     pub(in crate::config) check_address: Option<Address>,
 }
 
 /// Reads one backend; `slots_left` is how many the names of a file may still have.
-pub(in crate::config) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> Backend<'a> {
+pub(in crate::config) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> BackendTable<'a> {
     let name = table.name("name");
     if let Some(name) = &name {
         table.call(format!("backend {}", quoted(name.value)));
@@ -132,7 +133,7 @@ pub(in crate::config) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) ->
         balance: balance(&table),
         hash: key(&table, "hash"),
         affinity: affinity(&table),
-        congestion: table.congestion(),
+        congestion: sockets::congestion(&table),
         tcp: sockets::tcp(&table),
         source: sockets::source(&table),
         send_proxy: forwarding::send_proxy(&table),
@@ -143,7 +144,7 @@ pub(in crate::config) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) ->
         mirror: forwarding::mirror(&table),
         ..defaults
     };
-    let backend = Backend { name, servers, watch, sees_roles, settings, table };
+    let backend = BackendTable { name, servers, watch, sees_roles, settings, table };
     backend.table.refuse_unknown_keys();
     backend
 }
@@ -190,7 +191,7 @@ fn key(table: &Table<'_>, key: &'static str) -> HashKey {
 }
 
 fn affinity(table: &Table<'_>) -> Option<Affinity> {
-    let mut inner = table.table("affinity", Place::Affinity)?;
+    let mut inner = table.table("affinity", Section::Affinity)?;
     inner.call(format!("affinity of {}", table.called()));
     let affinity = Affinity {
         key: key(&inner, "key"),
@@ -210,10 +211,10 @@ fn race_after(table: &Table<'_>) -> Option<RaceAfter> {
     table.duration("race_after").map(RaceAfter::Time)
 }
 
-/// Where servers have a limit and nothing is said, sessions wait as well.
-fn queue(table: &Table<'_>, servers: &[Server<'_>]) -> Option<Queue> {
+/// ServerAddress servers have a limit and nothing is said, sessions wait as well.
+fn queue(table: &Table<'_>, servers: &[ServerTable<'_>]) -> Option<Queue> {
     let default = Queue { size: QUEUE_SIZE, timeout: None };
-    let Some(mut inner) = table.table("queue", Place::Queue) else {
+    let Some(mut inner) = table.table("queue", Section::Queue) else {
         let limited = servers.iter().any(|server| server.max_connections < u32::MAX);
         return limited.then_some(default);
     };
@@ -226,12 +227,12 @@ fn queue(table: &Table<'_>, servers: &[Server<'_>]) -> Option<Queue> {
     Some(queue)
 }
 
-fn servers<'a>(table: &Table<'a>, slots_left: &mut u32) -> Vec<Server<'a>> {
-    let entries = table.tables("server", Place::Server);
+fn servers<'a>(table: &Table<'a>, slots_left: &mut u32) -> Vec<ServerTable<'a>> {
+    let entries = table.tables("server", Section::Server);
     entries.into_iter().map(|entry| read_server(entry, table.called(), slots_left)).collect()
 }
 
-fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) -> Server<'a> {
+fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) -> ServerTable<'a> {
     table.call(format!("{} of {backend}", table.called()));
     let name = table.name("name");
     let text = table.string("address");
@@ -243,10 +244,10 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) ->
     let place = text.and_then(|text| read_address(&table, text));
     // Shares of SRV records are scaled to this; the more, the finer.
     let (slots, weight) = match place {
-        Some(Where::Named(Name::Srv(_))) => (SLOTS_SRV, WEIGHT_MAX),
+        Some(ServerAddress::Named(Name::Srv(_))) => (SLOTS_SRV, WEIGHT_MAX),
         _ => (1, 1),
     };
-    if !matches!(place, Some(Where::Named(_)) | None) {
+    if !matches!(place, Some(ServerAddress::Named(_)) | None) {
         refuse_without(&table, "slots", false, "an address by name");
     }
     let mut slots = table.integer("slots", 1..=SLOTS_MAX).unwrap_or(slots);
@@ -254,10 +255,10 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) ->
         slots = within(&table, slots, slots_left);
     }
     refuse_without(&table, "check_address", slots == 1, "an entry that is one server");
-    let server = Server {
+    let server = ServerTable {
         place,
         slots,
-        check_address: table.check_address("check_address"),
+        check_address: check::address(&table, "check_address"),
         weight: table.integer("weight", 0..=WEIGHT_MAX).unwrap_or(weight),
         backup: table.boolean("backup").unwrap_or(false),
         max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
@@ -293,12 +294,7 @@ fn within(table: &Table<'_>, slots: u32, left: &mut u32) -> u32 {
     1
 }
 
-fn read_address(table: &Table<'_>, text: At<&str>) -> Option<Where> {
-    match address::server(text.value) {
-        Ok(place) => Some(place),
-        Err(problem) => {
-            table.report(problem.of(table.unusable("address", text.span, &problem.why)));
-            None
-        }
-    }
+fn read_address(table: &Table<'_>, text: At<&str>) -> Option<ServerAddress> {
+    let address = address::server(text.value);
+    address.map_err(|problem| table.refuse("address", text.span, problem)).ok()
 }

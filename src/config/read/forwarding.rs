@@ -4,9 +4,10 @@
 use ringlane_core::machine::Address;
 use ringlane_core::settings::{Bandwidth, Mirror, ProxyDetails, SendProxy};
 
-use crate::config::text::schema::{self, Place};
+use crate::config::text::schema::Section;
+use crate::config::text::synonyms;
 use crate::config::text::table::{At, Table};
-use crate::config::value::address::{self, Place as Where};
+use crate::config::value::address::{self, ServerAddress};
 use crate::config::value::bitrate;
 
 /// Other ways to write the versions of the PROXY protocol.
@@ -22,7 +23,7 @@ pub(in crate::config) fn send_proxy(table: &Table<'_>) -> Option<SendProxy> {
     if !is_table {
         return version(table, "send_proxy");
     }
-    let mut inner = table.table("send_proxy", Place::SendProxy)?;
+    let mut inner = table.table("send_proxy", Section::SendProxy)?;
     inner.call(format!("send_proxy of {}", table.called()));
     inner.require(&["version"]);
     let version = version(&inner, "version");
@@ -52,7 +53,7 @@ fn details(table: &Table<'_>) -> ProxyDetails {
             "unique_id" => details.unique_id = true,
             _ => {
                 let names = ["authority", "alpn", "unique_id"];
-                let why = format!("it must be {}", schema::listed(&names));
+                let why = format!("it must be {}", synonyms::listed(&names));
                 table.report(table.unusable("details", span, &why));
             }
         }
@@ -61,7 +62,7 @@ fn details(table: &Table<'_>) -> ProxyDetails {
 }
 
 pub(in crate::config) fn bandwidth(table: &Table<'_>) -> Bandwidth {
-    let Some(mut inner) = table.table("bandwidth", Place::Bandwidth) else {
+    let Some(mut inner) = table.table("bandwidth", Section::Bandwidth) else {
         return Bandwidth::default();
     };
     inner.call(format!("bandwidth of {}", table.called()));
@@ -77,7 +78,7 @@ pub(in crate::config) fn bandwidth(table: &Table<'_>) -> Bandwidth {
 }
 
 pub(in crate::config) fn mirror(table: &Table<'_>) -> Option<Mirror> {
-    let mut inner = table.table("mirror", Place::Mirror)?;
+    let mut inner = table.table("mirror", Section::Mirror)?;
     inner.call(format!("mirror of {}", table.called()));
     inner.require(&["server"]);
     let server = inner.string("server").and_then(|text| mirror_server(&inner, &text));
@@ -96,15 +97,12 @@ pub(in crate::config) fn mirror(table: &Table<'_>) -> Option<Mirror> {
 
 fn mirror_server(table: &Table<'_>, text: &At<&str>) -> Option<Address> {
     match address::server(text.value) {
-        Ok(Where::Fixed(address)) => return Some(address),
-        Ok(Where::Named(_)) => {
+        Ok(ServerAddress::Fixed(address)) => return Some(address),
+        Ok(ServerAddress::Named(_)) => {
             let why = "a mirror needs an IP address and port, or unix: and a path";
             table.report(table.unusable("server", text.span.clone(), why));
         }
-        Err(problem) => {
-            let diagnostic = table.unusable("server", text.span.clone(), &problem.why);
-            table.report(problem.of(diagnostic));
-        }
+        Err(problem) => table.refuse("server", text.span.clone(), problem),
     }
     None
 }

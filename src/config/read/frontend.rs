@@ -7,16 +7,16 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use ringlane_core::machine::Address;
 use ringlane_core::settings::{
-    self, AcceptProxy, ClientLimits, ClientRate, Path, Priority, Refusal, RoleWanted, Timeout,
+    self, AcceptProxy, ClientLimits, ClientRate, Path, Priority, Refusal, Timeout,
 };
 
 use super::route;
 use super::sockets;
-use crate::config::machine::Wanted;
 use crate::config::text::report::Diagnostic;
-use crate::config::text::schema::Place;
+use crate::config::text::requirement::Requirement;
+use crate::config::text::schema::Section;
 use crate::config::text::table::{At, Table};
-use crate::config::value::address::{self, Problem};
+use crate::config::value::address;
 
 /// What other balancers call what this one can't carry yet, or calls differently.
 const FOREIGN_MODES: [(&str, &str); 3] = [("stream", "tcp"), ("layer4", "tcp"), ("l4", "tcp")];
@@ -24,16 +24,6 @@ const FOREIGN_MODES: [(&str, &str); 3] = [("stream", "tcp"), ("layer4", "tcp"), 
 /// What other balancers call the ways to relay.
 const FOREIGN_PATHS: [(&str, &str); 3] =
     [("zero_copy", "splice"), ("kernel", "splice"), ("read_write", "copy")];
-
-/// What other programs call the members of a replicated database.
-const FOREIGN_ROLES: [(&str, &str); 6] = [
-    ("master", "primary"),
-    ("leader", "primary"),
-    ("writer", "primary"),
-    ("slave", "replica"),
-    ("standby", "replica"),
-    ("reader", "replica"),
-];
 
 /// New sessions of one client in a hundred seconds.
 const CLIENT_RATES: RangeInclusive<u32> = 1..=1_000_000;
@@ -59,7 +49,7 @@ const FOREIGN_REFUSALS: [(&str, &str); 5] = [
 
 /// One `[[frontend]]` as the file has it.
 #[derive(Debug)]
-pub(in crate::config) struct Frontend<'a> {
+pub(in crate::config) struct FrontendTable<'a> {
     /// The table, for later complaints.
     pub(in crate::config) table: Table<'a>,
     pub(in crate::config) name: Option<At<&'a str>>,
@@ -72,7 +62,7 @@ pub(in crate::config) struct Frontend<'a> {
 }
 
 /// Reads one frontend.
-pub(in crate::config) fn read(mut table: Table<'_>) -> Frontend<'_> {
+pub(in crate::config) fn read(mut table: Table<'_>) -> FrontendTable<'_> {
     let name = table.name("name");
     if let Some(name) = &name {
         table.call(format!("frontend {}", crate::config::text::report::quoted(name.value)));
@@ -86,11 +76,11 @@ pub(in crate::config) fn read(mut table: Table<'_>) -> Frontend<'_> {
     let settings = settings::Frontend {
         max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
         timeout: timeout(&table),
-        congestion: table.congestion(),
+        congestion: sockets::congestion(&table),
         tcp: sockets::tcp(&table),
         transparent: table.boolean("transparent").unwrap_or(false),
         path: table.choice("path", &paths, &FOREIGN_PATHS).unwrap_or_default(),
-        role: role(&table).unwrap_or_default(),
+        role: route::role(&table).unwrap_or_default(),
         accept_proxy: accept_proxy(&table),
         protocol: routing.protocol,
         no_sni: routing.no_sni,
@@ -100,7 +90,7 @@ pub(in crate::config) fn read(mut table: Table<'_>) -> Frontend<'_> {
         priority: table.choice("priority", &priorities, &[]).unwrap_or_default(),
         ..settings::Frontend::default()
     };
-    let frontend = Frontend {
+    let frontend = FrontendTable {
         name,
         bind: bind(&table),
         backend: table.string("backend"),
@@ -110,17 +100,6 @@ pub(in crate::config) fn read(mut table: Table<'_>) -> Frontend<'_> {
     };
     frontend.table.refuse_unknown_keys();
     frontend
-}
-
-/// Which servers of a backend sessions go to.
-pub(in crate::config) fn role(table: &Table<'_>) -> Option<RoleWanted> {
-    let roles = [
-        ("any", RoleWanted::Any),
-        ("primary", RoleWanted::Primary),
-        ("replica", RoleWanted::Replica),
-        ("replica_or_primary", RoleWanted::ReplicaOrPrimary),
-    ];
-    table.choice("role", &roles, &FOREIGN_ROLES)
 }
 
 /// This version knows one mode; the others of the dictionary are named as such.
@@ -142,16 +121,12 @@ fn bind(table: &Table<'_>) -> Vec<At<Address>> {
     let read = |At { value: text, span }: At<&str>| match address::listener(text) {
         Ok(value) => {
             if let Address::Unix(path) = &value {
-                table.want(span.clone(), Wanted::SocketFolder(path.clone()));
+                table.want(span.clone(), Requirement::SocketFolder(path.clone()));
             }
             Some(At { value, span })
         }
-        Err(Problem { why, hint }) => {
-            let diagnostic = table.unusable("bind", span, &why);
-            table.report(match hint {
-                Some(hint) => diagnostic.hint(hint),
-                None => diagnostic,
-            });
+        Err(problem) => {
+            table.refuse("bind", span, problem);
             None
         }
     };
@@ -165,7 +140,7 @@ fn accept_proxy(table: &Table<'_>) -> Option<AcceptProxy> {
     if let Some(accepted) = value.as_boolean() {
         return accepted.then_some(accept);
     }
-    let mut inner = table.table("accept_proxy", Place::AcceptProxy)?;
+    let mut inner = table.table("accept_proxy", Section::AcceptProxy)?;
     inner.call(format!("accept_proxy of {}", table.called()));
     accept.timeout = inner.duration("timeout").unwrap_or(accept.timeout);
     inner.require(&["trusted"]);
@@ -209,7 +184,7 @@ fn networks(table: &Table<'_>, key: &'static str) -> Vec<IpNet> {
 
 /// What one client may take.
 fn per_client(table: &Table<'_>) -> Option<ClientLimits> {
-    let mut inner = table.table("per_client", Place::PerClient)?;
+    let mut inner = table.table("per_client", Section::PerClient)?;
     inner.call(format!("per_client of {}", table.called()));
     let refusals = [("reset", Refusal::Reset), ("close", Refusal::Close)];
     let rate = inner.hundredths("rate", CLIENT_RATES);
@@ -237,7 +212,7 @@ fn per_client(table: &Table<'_>) -> Option<ClientLimits> {
 
 fn timeout(table: &Table<'_>) -> Timeout {
     let mut timeout = Timeout::default();
-    let Some(mut inner) = table.table("timeout", Place::Timeout) else { return timeout };
+    let Some(mut inner) = table.table("timeout", Section::Timeout) else { return timeout };
     inner.call(format!("timeout of {}", table.called()));
     let duration = |key, otherwise| inner.duration(key).unwrap_or(otherwise);
     timeout.greeting = duration("greeting", timeout.greeting);

@@ -2,53 +2,29 @@
 //!
 //! Not here: anything that depends on the machine, such as how many shards `auto` means.
 
-use std::time::Duration;
-
 use ringlane_core::limits;
 use ringlane_core::machine::Address;
 
-use super::names::{self, Resolver};
-use crate::config::lower::Claims;
-use crate::config::machine::Wanted;
+use super::claims::BoundAddresses;
+use super::names;
+use crate::config::model::{
+    AccessLog, Admin, Driver, Global, Log, LogDestination, LogField, LogFormat, LogLevel, Shards,
+};
 use crate::config::text::report::{Diagnostic, quoted};
-use crate::config::text::schema::Place;
+use crate::config::text::requirement::Requirement;
+use crate::config::text::schema::Section;
 use crate::config::text::synonyms;
 use crate::config::text::table::{At, Table};
 use crate::config::value::address;
-use crate::config::{
-    AccessLog, Admin, Driver, Global, Log, LogDestination, LogField, LogFormat, LogLevel, Shards,
-};
-
-/// How long a drain waits where nothing is said.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-
-impl Default for Global {
-    fn default() -> Self {
-        Self {
-            shards: Shards::Auto,
-            driver: Driver::Auto,
-            pin: true,
-            admin: Admin::default(),
-            user: None,
-            group: None,
-            max_connections: None,
-            shutdown_delay: Duration::ZERO,
-            drain_timeout: DRAIN_TIMEOUT,
-            log: Log::default(),
-            access_log: None,
-            resolver: Resolver::default(),
-        }
-    }
-}
 
 /// Reads `[global]`; everything has a default.
-pub(in crate::config) fn read(table: Option<Table<'_>>, claims: &mut Claims) -> Global {
+pub(in crate::config) fn read(table: Option<Table<'_>>, claims: &mut BoundAddresses) -> Global {
     let default = Global::default();
     let Some(table) = table else { return default };
-    let admin = table.table("admin", Place::Admin);
-    let log = table.table("log", Place::Log);
-    let access_log = table.table("access_log", Place::AccessLog);
-    let resolver = table.table("resolver", Place::Resolver);
+    let admin = table.table("admin", Section::Admin);
+    let log = table.table("log", Section::Log);
+    let access_log = table.table("access_log", Section::AccessLog);
+    let resolver = table.table("resolver", Section::Resolver);
     let global = Global {
         shards: shards(&table),
         driver: driver(&table),
@@ -89,13 +65,13 @@ fn shards(table: &Table<'_>) -> Shards {
     Shards::Auto
 }
 
-fn read_admin(table: &Table<'_>, claims: &mut Claims) -> Admin {
+fn read_admin(table: &Table<'_>, claims: &mut BoundAddresses) -> Admin {
     let mut admin = Admin::default();
     if let Some(At { value, span }) = table.string("socket") {
         match address::socket_path(value) {
             Ok(path) => {
                 claims.claim(table, &Address::Unix(path.clone()), span.clone());
-                table.want(span, Wanted::SocketFolder(path.clone()));
+                table.want(span, Requirement::SocketFolder(path.clone()));
                 admin.socket = Some(path);
             }
             Err(why) => {
@@ -194,8 +170,8 @@ fn read_destination(table: &Table<'_>) -> LogDestination {
     });
     match &destination {
         LogDestination::Stderr => {}
-        LogDestination::File(path) => table.want(span, Wanted::LogFolder(path.clone())),
-        LogDestination::Syslog(path) => table.want(span, Wanted::Socket(path.clone())),
+        LogDestination::File(path) => table.want(span, Requirement::LogFolder(path.clone())),
+        LogDestination::Syslog(path) => table.want(span, Requirement::Socket(path.clone())),
     }
     destination
 }

@@ -6,6 +6,7 @@
 
 pub(super) mod backend;
 pub(super) mod check;
+pub(super) mod claims;
 pub(super) mod forwarding;
 pub(super) mod frontend;
 pub(super) mod global;

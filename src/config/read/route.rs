@@ -4,8 +4,7 @@
 
 use ringlane_core::settings::{NamePattern, Protocol, RoleWanted, Route, Unrouted};
 
-use super::frontend;
-use crate::config::text::schema::Place;
+use crate::config::text::schema::Section;
 use crate::config::text::table::{At, Table};
 
 /// What other balancers call what clients speak.
@@ -18,6 +17,16 @@ const FOREIGN_PROTOCOLS: [(&str, &str); 8] = [
     ("postgresql", "postgres"),
     ("pgsql", "postgres"),
     ("pg", "postgres"),
+];
+
+/// What other programs call the members of a replicated database.
+const FOREIGN_ROLES: [(&str, &str); 6] = [
+    ("master", "primary"),
+    ("leader", "primary"),
+    ("writer", "primary"),
+    ("slave", "replica"),
+    ("standby", "replica"),
+    ("reader", "replica"),
 ];
 
 /// What a frontend says of its clients' first words.
@@ -56,7 +65,7 @@ pub(in crate::config) fn read<'a>(table: &Table<'a>) -> Routing<'a> {
     let protocol = protocol.unwrap_or_default();
     let unrouted = [("backend", Unrouted::Backend), ("reject", Unrouted::Reject)];
     let policy = |key| table.choice(key, &unrouted, &[("default", "backend")]).unwrap_or_default();
-    let entries = table.tables("route", Place::Route);
+    let entries = table.tables("route", Section::Route);
     for key in ["route", "no_sni", "unmatched"] {
         if let Some(value) = table.value(key)
             && nobody_looks
@@ -94,12 +103,23 @@ fn read_route<'a>(mut table: Table<'a>, protocol: Protocol, of: &Table<'_>) -> E
         alpn: texts("alpn"),
         user: texts("user"),
         database: texts("database"),
-        role: frontend::role(&table).unwrap_or(RoleWanted::Any),
+        role: role(&table).unwrap_or(RoleWanted::Any),
         ..Route::default()
     };
     let backend = table.string("backend");
     table.refuse_unknown_keys();
     Entry { table, backend, route }
+}
+
+/// Which servers of a backend sessions go to.
+pub(super) fn role(table: &Table<'_>) -> Option<RoleWanted> {
+    let roles = [
+        ("any", RoleWanted::Any),
+        ("primary", RoleWanted::Primary),
+        ("replica", RoleWanted::Replica),
+        ("replica_or_primary", RoleWanted::ReplicaOrPrimary),
+    ];
+    table.choice("role", &roles, &FOREIGN_ROLES)
 }
 
 /// `db.example.org`, or `*.example.org` for all names below.

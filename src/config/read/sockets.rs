@@ -1,14 +1,16 @@
 //! The reader of what sockets are told: `tcp` of either side, and where a backend's sessions come from.
 //!
-//! Not here: congestion control (`table`), and whether the kernel agrees (`control::options`).
+//! Not here: whether the kernel agrees (`control::options`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use ringlane_core::machine::{Keepalive, Source, SourceAddress, SourcePorts, TcpOptions};
+use ringlane_core::machine::{
+    Congestion, Keepalive, Source, SourceAddress, SourcePorts, TcpOptions,
+};
 
-use crate::config::text::schema::Place;
+use crate::config::text::schema::Section;
 use crate::config::text::table::{At, Table};
 use crate::config::value::address;
 
@@ -21,6 +23,9 @@ const KEEPALIVE_COUNT_MAX: u32 = 127;
 /// The longest that sent bytes may go unacknowledged: milliseconds in 31 bits.
 const USER_TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
+/// Bytes in the longest name of a congestion control, as the kernel has it.
+const CONGESTION_NAME_MAX: usize = 15;
+
 /// The largest code point (RFC 2474).
 const DSCP_MAX: u8 = 63;
 
@@ -29,7 +34,7 @@ const DSCP_NAMES: [(&str, u8); 4] = [("default", 0), ("le", 1), ("va", 44), ("ef
 
 /// Reads what the TCP sockets of one side are told.
 pub(in crate::config) fn tcp(table: &Table<'_>) -> TcpOptions {
-    let Some(mut inner) = table.table("tcp", Place::Tcp) else { return TcpOptions::default() };
+    let Some(mut inner) = table.table("tcp", Section::Tcp) else { return TcpOptions::default() };
     inner.call(format!("tcp of {}", table.called()));
     let options = TcpOptions {
         keepalive: keepalive(&inner),
@@ -48,7 +53,7 @@ fn keepalive(table: &Table<'_>) -> Option<Keepalive> {
     if let Some(wanted) = value.as_boolean() {
         return wanted.then(Keepalive::default);
     }
-    let mut inner = table.table("keepalive", Place::Keepalive)?;
+    let mut inner = table.table("keepalive", Section::Keepalive)?;
     inner.call(format!("keepalive of {}", table.called()));
     let keepalive = Keepalive {
         idle: duration(&inner, "idle", (1000, KEEPALIVE_MAX)),
@@ -113,6 +118,29 @@ fn code_point(name: &str) -> Option<u8> {
         ['c', 's', class] => Some(digit(class, 0..=7)? << 3),
         ['a', 'f', class, drop] => Some(digit(class, 1..=4)? << 3 | digit(drop, 1..=3)? << 1),
         _ => None,
+    }
+}
+
+/// The congestion control of a side; the host's choice with exceptions where nothing is said.
+pub(super) fn congestion(table: &Table<'_>) -> Congestion {
+    let Some(At { value: name, span }) = table.string("congestion") else {
+        return Congestion::Auto;
+    };
+    let fits = (1..=CONGESTION_NAME_MAX).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    match name {
+        "auto" => Congestion::Auto,
+        "host" => Congestion::Host,
+        _ if fits => Congestion::Named(name.to_owned()),
+        _ => {
+            let why = "it must be auto, host or a name that the kernel knows, such as cubic";
+            table.report(
+                table
+                    .unusable("congestion", span, why)
+                    .hint("/proc/sys/net/ipv4/tcp_available_congestion_control lists the names"),
+            );
+            Congestion::Auto
+        }
     }
 }
 
@@ -201,7 +229,7 @@ fn ports(table: &Table<'_>) -> Option<SourcePorts> {
         }
         _ => {
             let why = "it must be two ports from 1 to 65535, the lower one first";
-            let hint = format!("write {}", Place::Backend.example("source_ports"));
+            let hint = format!("write {}", Section::Backend.example("source_ports"));
             table.report(table.unusable("source_ports", span, why).hint(hint));
             None
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::super::text::schema::Place;
+use super::super::text::schema::Section;
 use super::parse;
 
 fn root() -> PathBuf {
@@ -50,43 +50,45 @@ fn examples_are_accepted() {
 #[test]
 fn every_key_is_documented_in_its_section() {
     let page = configuration();
-    for place in Place::ALL {
-        let heading = match place {
-            Place::Root => continue,
-            Place::Global | Place::Admin | Place::Log | Place::AccessLog | Place::Resolver => {
-                "## `[global]`"
-            }
-            Place::Frontend
-            | Place::Timeout
-            | Place::AcceptProxy
-            | Place::PerClient
-            | Place::Route
-            | Place::Tcp
-            | Place::Keepalive => "## `[[frontend]]`",
-            Place::Backend
-            | Place::Server
-            | Place::Affinity
-            | Place::Queue
-            | Place::Check
-            | Place::Outlier
-            | Place::SendProxy
-            | Place::Bandwidth
-            | Place::Mirror
-            | Place::Step
-            | Place::Secret => "## `[[backend]]`",
+    for section in Section::ALL {
+        let heading = match section {
+            Section::Root => continue,
+            Section::Global
+            | Section::Admin
+            | Section::Log
+            | Section::AccessLog
+            | Section::Resolver => "## `[global]`",
+            Section::Frontend
+            | Section::Timeout
+            | Section::AcceptProxy
+            | Section::PerClient
+            | Section::Route
+            | Section::Tcp
+            | Section::Keepalive => "## `[[frontend]]`",
+            Section::Backend
+            | Section::Server
+            | Section::Affinity
+            | Section::Queue
+            | Section::Check
+            | Section::Outlier
+            | Section::SendProxy
+            | Section::Bandwidth
+            | Section::Mirror
+            | Section::Step
+            | Section::Secret => "## `[[backend]]`",
         };
-        let section = page.split(heading).nth(1).expect(heading);
-        let section = section.split("\n## ").next().unwrap_or_default();
-        for (key, _) in place.keys() {
-            assert!(section.contains(&format!("| `{key}` |")), "{key} under {heading}");
+        let text = page.split(heading).nth(1).expect(heading);
+        let text = text.split("\n## ").next().unwrap_or_default();
+        for (key, _) in section.keys() {
+            assert!(text.contains(&format!("| `{key}` |")), "{key} under {heading}");
         }
     }
 }
 
 #[test]
 fn examples_of_keys_are_toml() {
-    for place in Place::ALL {
-        for (key, example) in place.keys() {
+    for section in Section::ALL {
+        for (key, example) in section.keys() {
             let (table, errors) = toml::de::DeTable::parse_recoverable(example);
             assert!(errors.is_empty() && table.get_ref().contains_key(*key), "{example}");
         }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::Report;
 use super::super::text::report::Diagnostic;
-use super::super::text::schema::Place;
+use super::super::text::schema::Section;
 use super::{frontend, parse};
 
 /// A file with every key, to be damaged.
@@ -56,7 +56,7 @@ fn survive(text: &str) {
 
 fn any_line() -> impl Strategy<Value = String> {
     let keys: Vec<&str> =
-        Place::ALL.iter().flat_map(|place| place.keys()).map(|(key, _)| *key).collect();
+        Section::ALL.iter().flat_map(|section| section.keys()).map(|(key, _)| *key).collect();
     let values = prop::sample::select(vec![
         "1",
         "-1",

@@ -4,6 +4,7 @@
 
 pub(super) mod foreign;
 pub(super) mod report;
+pub(super) mod requirement;
 pub(super) mod schema;
 pub(super) mod synonyms;
 pub(super) mod syntax;

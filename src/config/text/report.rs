@@ -1,6 +1,6 @@
 //! What is wrong with a configuration, or most likely a mistake, and how it is shown.
 //!
-//! Readers record [`Diagnostic`]s in the [`Sink`]; at the end they become one [`Report`]. Not here:
+//! Readers record [`Diagnostic`]s in the [`Diagnostics`]; at the end they become one [`Report`]. Not here:
 //! what is an error (the readers decide) and where it is printed (the command line decides).
 //!
 //! Invariants: spans are brought into the text and onto character boundaries before they are
@@ -13,13 +13,11 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use crate::config::machine::Wanted;
+use super::requirement::Requirement;
+pub(in crate::config) use crate::config::value::quoted::quoted;
 
 /// Diagnostics that a report shows; more are only counted.
 const SHOWN_MAX: usize = 100;
-
-/// Characters of a quoted word that are shown.
-const QUOTED_MAX: usize = 60;
 
 /// Columns before a source line is cut around what it is shown for.
 const COLUMNS: usize = 140;
@@ -221,36 +219,28 @@ fn within(text: &str, span: &Range<usize>) -> Range<usize> {
     start..line
 }
 
-/// A word of the file as it is shown in a sentence: in quotes, escaped, not too long.
-pub(in crate::config) fn quoted(word: &str) -> String {
-    match word.char_indices().nth(QUOTED_MAX) {
-        Some((cut, _)) => format!("{:?}…", &word[..cut]),
-        None => format!("{word:?}"),
-    }
-}
-
 /// Where readers record what is wrong, and what must be on the host.
 #[derive(Debug, Default)]
-pub(in crate::config) struct Sink {
+pub(in crate::config) struct Diagnostics {
     diagnostics: RefCell<Vec<Diagnostic>>,
     /// Warnings about the file as a whole, which errors may have caused.
     suspicions: RefCell<Vec<Diagnostic>>,
-    wanted: RefCell<Vec<(Range<usize>, String, Wanted)>>,
+    wanted: RefCell<Vec<(Range<usize>, String, Requirement)>>,
 }
 
-impl Sink {
+impl Diagnostics {
     /// Records a diagnostic.
     pub(in crate::config) fn add(&self, diagnostic: Diagnostic) {
         self.diagnostics.borrow_mut().push(diagnostic);
     }
 
     /// Records what must be on the host for the object that `owner` names.
-    pub(in crate::config) fn want(&self, span: Range<usize>, owner: &str, wanted: Wanted) {
+    pub(in crate::config) fn want(&self, span: Range<usize>, owner: &str, wanted: Requirement) {
         self.wanted.borrow_mut().push((span, owner.to_owned(), wanted));
     }
 
     /// What must be on the host.
-    pub(in crate::config) fn take_wanted(&self) -> Vec<(Range<usize>, String, Wanted)> {
+    pub(in crate::config) fn take_wanted(&self) -> Vec<(Range<usize>, String, Requirement)> {
         self.wanted.take()
     }
 

@@ -3,11 +3,9 @@
 //! The only list of keys: readers take from it, hints quote its examples, and a test holds the
 //! documentation to it. Not here: what is said about a word that is none (`synonyms`).
 
-pub(in crate::config) use super::synonyms::{hint_for_key, listed, meant, nearest, plain};
-
 /// A table of the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::config) enum Place {
+pub(in crate::config) enum Section {
     /// The file itself.
     Root,
     /// `[global]`.
@@ -61,7 +59,7 @@ pub(in crate::config) enum Place {
 /// A key and an example of its use.
 pub(in crate::config) type Key = (&'static str, &'static str);
 
-impl Place {
+impl Section {
     /// All tables, the likelier home of a key that several have first.
     pub(in crate::config) const ALL: [Self; 24] = [
         Self::Root,

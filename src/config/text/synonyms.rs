@@ -6,7 +6,7 @@
 use strsim::damerau_levenshtein;
 
 use super::report::quoted;
-use super::schema::Place;
+use super::schema::Section;
 
 /// Words longer than this are not compared with others.
 const COMPARED_MAX: usize = 64;
@@ -151,10 +151,10 @@ const NEEDLESS: &[(&[&str], &str)] = &[
 const LATER: &[(&[&str], &str)] =
     &[(&["tls", "ssl", "cert", "certificate", "certificates"], "tls")];
 
-/// The key of `place` that an unknown word stands for, if that is plain.
-pub(in crate::config) fn meant(place: Place, word: &str) -> Option<&'static str> {
+/// The key of `section` that an unknown word stands for, if that is plain.
+pub(in crate::config) fn meant(section: Section, word: &str) -> Option<&'static str> {
     let plain = plain(word);
-    let key = |key: &str| place.keys().iter().map(|(name, _)| *name).find(|name| *name == key);
+    let key = |key: &str| section.keys().iter().map(|(name, _)| *name).find(|name| *name == key);
     if let Some(same) = key(&plain) {
         return Some(same);
     }
@@ -166,18 +166,18 @@ pub(in crate::config) fn meant(place: Place, word: &str) -> Option<&'static str>
     if elsewhere(&plain).is_some() || later(&plain).is_some() || is_needless {
         return None;
     }
-    nearest(&plain, place.keys().iter().map(|(name, _)| *name))
+    nearest(&plain, section.keys().iter().map(|(name, _)| *name))
 }
 
-/// What to say about a key that `place` does not have.
-pub(in crate::config) fn hint_for_key(place: Place, word: &str) -> String {
+/// What to say about a key that `section` does not have.
+pub(in crate::config) fn hint_for_key(section: Section, word: &str) -> String {
     let plain = plain(word);
-    if let Some(key) = meant(place, word) {
+    if let Some(key) = meant(section, word) {
         let is_foreign = FOREIGN.iter().any(|(words, _)| words.contains(&plain.as_str()));
         return match (key == plain, is_foreign) {
             (true, _) => format!("this key is written {key}"),
             (_, true) => {
-                format!("this balancer says {}: {}", quoted(key), place.example(key))
+                format!("this balancer says {}: {}", quoted(key), section.example(key))
             }
             _ => format!("did you mean {}?", quoted(key)),
         };
@@ -199,8 +199,8 @@ pub(in crate::config) fn hint_for_key(place: Place, word: &str) -> String {
     if let Some(other) = elsewhere(&plain) {
         return format!("{plain} is a key of {}", other.called());
     }
-    let known: Vec<&str> = place.keys().iter().map(|(name, _)| *name).collect();
-    format!("{} may have {}", place.called(), listed(&known))
+    let known: Vec<&str> = section.keys().iter().map(|(name, _)| *name).collect();
+    format!("{} may have {}", section.called(), listed(&known))
 }
 
 /// A word as our keys are written.
@@ -209,18 +209,18 @@ pub(in crate::config) fn plain(word: &str) -> String {
 }
 
 /// The table that has this key.
-fn elsewhere(key: &str) -> Option<Place> {
-    Place::ALL.into_iter().find(|place| *place != Place::Root && place.has(key))
+fn elsewhere(key: &str) -> Option<Section> {
+    Section::ALL.into_iter().find(|section| *section != Section::Root && section.has(key))
 }
 
 /// The key that a word of others stands for in another table.
-fn foreign_elsewhere(plain: &str) -> Option<(Place, &'static str)> {
+fn foreign_elsewhere(plain: &str) -> Option<(Section, &'static str)> {
     if elsewhere(plain).is_some() {
         return None;
     }
     let theirs = FOREIGN.iter().filter(|(words, _)| words.contains(&plain));
     let mut ours = theirs.flat_map(|(_, ours)| *ours);
-    ours.find_map(|ours| elsewhere(ours).map(|place| (place, *ours)))
+    ours.find_map(|ours| elsewhere(ours).map(|section| (section, *ours)))
 }
 
 /// What a word asks for that this version does not have.
@@ -262,58 +262,58 @@ mod tests {
 
     #[test]
     fn answers_the_words_of_others_with_ours() {
-        for (place, word, hint) in [
-            (Place::Root, "upstream", "this balancer says \"backend\": [[backend]]"),
-            (Place::Root, "cluster", "this balancer says \"backend\": [[backend]]"),
-            (Place::Frontend, "pool", "says \"backend\""),
-            (Place::Frontend, "service", "says \"backend\""),
-            (Place::Frontend, "listen", "says \"bind\""),
-            (Place::Frontend, "port", "says \"bind\""),
-            (Place::Server, "host", "says \"address\""),
-            (Place::Server, "target", "says \"address\""),
-            (Place::Server, "endpoint", "says \"address\""),
-            (Place::Server, "addr", "says \"address\""),
-            (Place::Server, "node", "says \"address\""),
-            (Place::Backend, "node", "says \"server\""),
-            (Place::Frontend, "maxconn", "says \"max_connections\""),
-            (Place::Global, "max-conn", "says \"max_connections\""),
-            (Place::Backend, "algorithm", "says \"balance\""),
-            (Place::Backend, "lb", "says \"balance\""),
-            (Place::Backend, "method", "says \"balance\""),
-            (Place::Global, "workers", "says \"shards\""),
-            (Place::Frontend, "connect_timeout", "says \"timeout\""),
-            (Place::Frontend, "use_backend", "says \"route\": route = [{ sni"),
-            (Place::Backend, "max_fails", "says \"outlier\": outlier = {"),
-            (Place::Server, "max_fails", "says \"outlier\", a key of [[backend]]: outlier = {"),
-            (Place::Server, "fail-timeout", "says \"outlier\", a key of [[backend]]"),
-            (Place::Outlier, "max_fails", "says \"failures\""),
-            (Place::Server, "inter", "says \"interval\", a key of check in [[backend]]"),
-            (Place::Global, "daemon", "stays in the foreground"),
-            (Place::Backend, "retries", "tries every server that is left"),
-            (Place::Backend, "stick-on", "says \"affinity\""),
+        for (section, word, hint) in [
+            (Section::Root, "upstream", "this balancer says \"backend\": [[backend]]"),
+            (Section::Root, "cluster", "this balancer says \"backend\": [[backend]]"),
+            (Section::Frontend, "pool", "says \"backend\""),
+            (Section::Frontend, "service", "says \"backend\""),
+            (Section::Frontend, "listen", "says \"bind\""),
+            (Section::Frontend, "port", "says \"bind\""),
+            (Section::Server, "host", "says \"address\""),
+            (Section::Server, "target", "says \"address\""),
+            (Section::Server, "endpoint", "says \"address\""),
+            (Section::Server, "addr", "says \"address\""),
+            (Section::Server, "node", "says \"address\""),
+            (Section::Backend, "node", "says \"server\""),
+            (Section::Frontend, "maxconn", "says \"max_connections\""),
+            (Section::Global, "max-conn", "says \"max_connections\""),
+            (Section::Backend, "algorithm", "says \"balance\""),
+            (Section::Backend, "lb", "says \"balance\""),
+            (Section::Backend, "method", "says \"balance\""),
+            (Section::Global, "workers", "says \"shards\""),
+            (Section::Frontend, "connect_timeout", "says \"timeout\""),
+            (Section::Frontend, "use_backend", "says \"route\": route = [{ sni"),
+            (Section::Backend, "max_fails", "says \"outlier\": outlier = {"),
+            (Section::Server, "max_fails", "says \"outlier\", a key of [[backend]]: outlier = {"),
+            (Section::Server, "fail-timeout", "says \"outlier\", a key of [[backend]]"),
+            (Section::Outlier, "max_fails", "says \"failures\""),
+            (Section::Server, "inter", "says \"interval\", a key of check in [[backend]]"),
+            (Section::Global, "daemon", "stays in the foreground"),
+            (Section::Backend, "retries", "tries every server that is left"),
+            (Section::Backend, "stick-on", "says \"affinity\""),
         ] {
-            let found = hint_for_key(place, word);
-            assert!(found.contains(hint), "{word} in {place:?}: {found}");
+            let found = hint_for_key(section, word);
+            assert!(found.contains(hint), "{word} in {section:?}: {found}");
         }
     }
 
     #[test]
     fn finds_the_nearest_key_and_the_right_table() {
-        for (place, word, hint) in [
-            (Place::Frontend, "backnd", "did you mean \"backend\"?"),
-            (Place::Frontend, "Max-Connections", "written max_connections"),
-            (Place::Backend, "servers", "says \"server\""),
-            (Place::Frontend, "balance", "balance is a key of [[backend]]"),
-            (Place::Backend, "bind", "bind is a key of [[frontend]]"),
-            (Place::Root, "server", "server is a key of [[backend]]"),
-            (Place::Root, "shards", "shards is a key of [global]"),
-            (Place::Check, "inter", "this balancer says \"interval\""),
-            (Place::Backend, "role", "role is a key of [[frontend]]"),
-            (Place::Backend, "rise", "rise is a key of check in [[backend]]"),
-            (Place::Admin, "xyzzy", "admin in [global] may have socket or http"),
+        for (section, word, hint) in [
+            (Section::Frontend, "backnd", "did you mean \"backend\"?"),
+            (Section::Frontend, "Max-Connections", "written max_connections"),
+            (Section::Backend, "servers", "says \"server\""),
+            (Section::Frontend, "balance", "balance is a key of [[backend]]"),
+            (Section::Backend, "bind", "bind is a key of [[frontend]]"),
+            (Section::Root, "server", "server is a key of [[backend]]"),
+            (Section::Root, "shards", "shards is a key of [global]"),
+            (Section::Check, "inter", "this balancer says \"interval\""),
+            (Section::Backend, "role", "role is a key of [[frontend]]"),
+            (Section::Backend, "rise", "rise is a key of check in [[backend]]"),
+            (Section::Admin, "xyzzy", "admin in [global] may have socket or http"),
         ] {
-            let found = hint_for_key(place, word);
-            assert!(found.contains(hint), "{word} in {place:?}: {found}");
+            let found = hint_for_key(section, word);
+            assert!(found.contains(hint), "{word} in {section:?}: {found}");
         }
     }
 }

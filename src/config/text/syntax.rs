@@ -5,13 +5,13 @@
 
 use std::ops::Range;
 
-use super::report::{Diagnostic, Sink, quoted};
+use super::report::{Diagnostic, Diagnostics, quoted};
 
 /// Lines that are looked through for the first of two equal keys.
 const LINES_SEARCHED: usize = 1000;
 
 /// Records every complaint of the parser.
-pub(in crate::config) fn read(sink: &Sink, text: &str, errors: &[toml::de::Error]) {
+pub(in crate::config) fn read(sink: &Diagnostics, text: &str, errors: &[toml::de::Error]) {
     for error in errors {
         let span = error.span().unwrap_or_default();
         sink.add(explain(text, span, error.message()).syntax());

@@ -2,25 +2,22 @@
 //!
 //! Every getter returns `None` for a key that is absent and for one that was reported, so readers
 //! need not tell the two apart. Not here: what values mean. Invariant: a getter is only asked for
-//! keys that `schema` lists for the table's place, which `refuse_unknown_keys` relies on.
+//! keys that `schema` lists for the table's section, which `refuse_unknown_keys` relies on.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use ringlane_core::machine::{Address, Congestion};
 use toml::de::{DeString, DeTable, DeValue};
 
-use super::report::{Diagnostic, Sink, quoted};
-use super::schema::{self, Place};
-use crate::config::machine::Wanted;
-use crate::config::value::address;
+use super::report::{Diagnostic, Diagnostics, quoted};
+use super::schema::Section;
+use super::synonyms;
+use crate::config::text::requirement::Requirement;
+use crate::config::value::address::AddressError;
 use crate::config::value::duration;
 
 /// Bytes in the longest name of an object.
 const NAME_MAX: usize = 128;
-
-/// Bytes in the longest name of a congestion control, as the kernel has it.
-const CONGESTION_NAME_MAX: usize = 15;
 
 /// A value and where it stands.
 #[derive(Clone, Debug)]
@@ -32,8 +29,8 @@ pub(in crate::config) struct At<T> {
 /// One table of the file.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct Table<'a> {
-    sink: &'a Sink,
-    place: Place,
+    sink: &'a Diagnostics,
+    section: Section,
     /// How it is called in a sentence: `frontend "pg-write"`.
     called: String,
     span: Range<usize>,
@@ -42,8 +39,8 @@ pub(in crate::config) struct Table<'a> {
 
 impl<'a> Table<'a> {
     /// The file itself.
-    pub(in crate::config) fn root(sink: &'a Sink, entries: &'a DeTable<'a>) -> Self {
-        Self { sink, place: Place::Root, called: "the file".to_owned(), span: 0..0, entries }
+    pub(in crate::config) fn root(sink: &'a Diagnostics, entries: &'a DeTable<'a>) -> Self {
+        Self { sink, section: Section::Root, called: "the file".to_owned(), span: 0..0, entries }
     }
 
     /// How this table is called in a sentence.
@@ -57,7 +54,7 @@ impl<'a> Table<'a> {
     }
 
     /// Records what must be on the host for what this table is about.
-    pub(in crate::config) fn want(&self, span: Range<usize>, wanted: Wanted) {
+    pub(in crate::config) fn want(&self, span: Range<usize>, wanted: Requirement) {
         self.sink.want(span, &self.called, wanted);
     }
 
@@ -67,16 +64,16 @@ impl<'a> Table<'a> {
     }
 
     /// The value of a key, of whatever type.
-    pub(in crate::config) fn value(&self, key: &'static str) -> Option<Value<'a>> {
-        debug_assert!(self.place.keys().iter().any(|(name, _)| *name == key), "{key} is listed");
+    pub(in crate::config) fn value(&self, key: &'static str) -> Option<TomlValue<'a>> {
+        debug_assert!(self.section.keys().iter().any(|(name, _)| *name == key), "{key} is listed");
         let value = self.entries.get(key)?;
-        Some(Value { inner: value.get_ref(), span: value.span() })
+        Some(TomlValue { inner: value.get_ref(), span: value.span() })
     }
 
     /// `"key" of frontend "name"`, for sentences.
     fn key_called(&self, key: &str) -> String {
-        match self.place {
-            Place::Root => key.to_owned(),
+        match self.section {
+            Section::Root => key.to_owned(),
             _ => format!("{key} of {}", self.called),
         }
     }
@@ -85,11 +82,11 @@ impl<'a> Table<'a> {
     pub(in crate::config) fn wrong_type(
         &self,
         key: &'static str,
-        value: &Value<'_>,
+        value: &TomlValue<'_>,
         expected: &str,
     ) {
         let title = format!("{} must be {expected}", self.key_called(key));
-        let example = self.place.example(key);
+        let example = self.section.example(key);
         self.report(
             Diagnostic::at(value.span.clone(), title)
                 .label(format!("this is {}", value.type_name()))
@@ -107,6 +104,15 @@ impl<'a> Table<'a> {
         Diagnostic::at(span, format!("{} can't be used", self.key_called(key))).label(why)
     }
 
+    /// Reports an address that can't be used.
+    pub(in crate::config) fn refuse(&self, key: &str, span: Range<usize>, problem: AddressError) {
+        let diagnostic = self.unusable(key, span, &problem.why);
+        self.report(match problem.hint {
+            Some(hint) => diagnostic.hint(hint),
+            None => diagnostic,
+        });
+    }
+
     /// Records which of the keys without default are absent.
     pub(in crate::config) fn require(&self, keys: &[&'static str]) {
         for key in keys.iter().filter(|key| self.lacks(key)) {
@@ -114,7 +120,7 @@ impl<'a> Table<'a> {
             self.report(
                 Diagnostic::at(span, format!("{} has no {key}", self.called))
                     .label(format!("{key} is needed here"))
-                    .hint(format!("write it like this: {}", self.place.example(key)))
+                    .hint(format!("write it like this: {}", self.section.example(key)))
                     .absence(),
             );
         }
@@ -123,7 +129,7 @@ impl<'a> Table<'a> {
     /// Whether a key is absent (or an empty array), and so is any unknown one that plainly stands
     /// for it, which is complaint enough.
     pub(in crate::config) fn lacks(&self, key: &'static str) -> bool {
-        let stands_for_it = |word: &str| schema::meant(self.place, word) == Some(key);
+        let stands_for_it = |word: &str| synonyms::meant(self.section, word) == Some(key);
         match self.value(key) {
             Some(value) => value.as_array().is_some_and(|array| array.is_empty()),
             None => !self.unknown_keys().any(|word| stands_for_it(word.get_ref())),
@@ -140,11 +146,16 @@ impl<'a> Table<'a> {
         string
     }
 
+    /// A string, owned and without its place.
+    pub(in crate::config) fn text(&self, key: &'static str) -> Option<String> {
+        self.string(key).map(|text| text.value.to_owned())
+    }
+
     /// A string or an array of strings.
     pub(in crate::config) fn strings(&self, key: &'static str) -> Vec<At<&'a str>> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let wrong =
-            |value: &Value<'_>| self.wrong_type(key, value, "a string or an array of strings");
+            |value: &TomlValue<'_>| self.wrong_type(key, value, "a string or an array of strings");
         if let Some(string) = value.as_str() {
             return vec![string];
         }
@@ -152,7 +163,7 @@ impl<'a> Table<'a> {
             wrong(&value);
             return Vec::new();
         };
-        let string = |element: Value<'a>| {
+        let string = |element: TomlValue<'a>| {
             element.as_str().or_else(|| {
                 wrong(&element);
                 None
@@ -175,18 +186,6 @@ impl<'a> Table<'a> {
         };
         self.report(self.unusable(key, span, why));
         None
-    }
-
-    /// Where a server is checked.
-    pub(in crate::config) fn check_address(&self, key: &'static str) -> Option<Address> {
-        let At { value, span } = self.string(key)?;
-        match address::check(value) {
-            Ok(address) => Some(address),
-            Err(problem) => {
-                self.report(problem.of(self.unusable(key, span, &problem.why)));
-                None
-            }
-        }
     }
 
     /// `true` or `false`.
@@ -282,10 +281,10 @@ impl<'a> Table<'a> {
             return Some(*choice);
         }
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let why = format!("it must be {}", schema::listed(&names));
-        let plain = schema::plain(word);
+        let why = format!("it must be {}", synonyms::listed(&names));
+        let plain = synonyms::plain(word);
         let ours = foreign.iter().find(|(theirs, _)| *theirs == plain).map(|(_, ours)| *ours);
-        let near = || schema::nearest(&plain, names.iter().copied());
+        let near = || synonyms::nearest(&plain, names.iter().copied());
         let mut diagnostic = self.unusable(key, span, &why);
         if let Some(ours) = ours {
             diagnostic = diagnostic.hint(format!("this balancer says {}", quoted(ours)));
@@ -296,41 +295,18 @@ impl<'a> Table<'a> {
         None
     }
 
-    /// The congestion control of a side; the host's choice with exceptions where nothing is said.
-    pub(in crate::config) fn congestion(&self) -> Congestion {
-        let Some(At { value: name, span }) = self.string("congestion") else {
-            return Congestion::Auto;
-        };
-        let fits = (1..=CONGESTION_NAME_MAX).contains(&name.len())
-            && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        match name {
-            "auto" => Congestion::Auto,
-            "host" => Congestion::Host,
-            _ if fits => Congestion::Named(name.to_owned()),
-            _ => {
-                let why = "it must be auto, host or a name that the kernel knows, such as cubic";
-                self.report(
-                    self.unusable("congestion", span, why).hint(
-                        "/proc/sys/net/ipv4/tcp_available_congestion_control lists the names",
-                    ),
-                );
-                Congestion::Auto
-            }
-        }
-    }
-
     /// A table under a key.
-    pub(in crate::config) fn table(&self, key: &'static str, place: Place) -> Option<Self> {
+    pub(in crate::config) fn table(&self, key: &'static str, section: Section) -> Option<Self> {
         let value = self.value(key)?;
         if let DeValue::Table(entries) = value.inner {
-            return Some(self.inner(place, place.called().to_owned(), value.span, entries));
+            return Some(self.inner(section, section.called().to_owned(), value.span, entries));
         }
         self.wrong_type(key, &value, "a table");
         None
     }
 
     /// The tables of an array under a key.
-    pub(in crate::config) fn tables(&self, key: &'static str, place: Place) -> Vec<Self> {
+    pub(in crate::config) fn tables(&self, key: &'static str, section: Section) -> Vec<Self> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let Some(array) = value.as_array() else {
             self.wrong_type(key, &value, "an array of tables");
@@ -340,7 +316,7 @@ impl<'a> Table<'a> {
         for (index, entry) in array.into_iter().enumerate() {
             if let DeValue::Table(entries) = entry.inner {
                 let called = format!("{key} number {}", index + 1);
-                tables.push(self.inner(place, called, entry.span, entries));
+                tables.push(self.inner(section, called, entry.span, entries));
             } else {
                 self.wrong_type(key, &entry, "an array of tables");
             }
@@ -350,29 +326,29 @@ impl<'a> Table<'a> {
 
     fn inner(
         &self,
-        place: Place,
+        section: Section,
         called: String,
         span: Range<usize>,
         entries: &'a DeTable<'a>,
     ) -> Self {
-        Self { sink: self.sink, place, called, span, entries }
+        Self { sink: self.sink, section, called, span, entries }
     }
 
     /// Records every key that this table can't have.
     pub(in crate::config) fn refuse_unknown_keys(&self) {
         for key in self.unknown_keys() {
             let word: &str = key.get_ref();
-            let title = match self.place {
-                Place::Root => format!("unknown key {}", quoted(word)),
+            let title = match self.section {
+                Section::Root => format!("unknown key {}", quoted(word)),
                 _ => format!("unknown key {} in {}", quoted(word), self.called),
             };
-            let hint = schema::hint_for_key(self.place, word);
+            let hint = synonyms::hint_for_key(self.section, word);
             self.report(Diagnostic::at(key.span(), title).hint(hint));
         }
     }
 
     fn unknown_keys(&self) -> impl Iterator<Item = &'a toml::Spanned<DeString<'a>>> {
-        let keys = self.place.keys();
+        let keys = self.section.keys();
         let is_known = move |word: &str| keys.iter().any(|(name, _)| *name == word);
         self.entries.keys().filter(move |key| !is_known(key.get_ref()))
     }
@@ -380,13 +356,13 @@ impl<'a> Table<'a> {
 
 /// A value of the file.
 #[derive(Clone, Debug)]
-pub(in crate::config) struct Value<'a> {
+pub(in crate::config) struct TomlValue<'a> {
     inner: &'a DeValue<'a>,
     /// Where it stands.
     pub(in crate::config) span: Range<usize>,
 }
 
-impl<'a> Value<'a> {
+impl<'a> TomlValue<'a> {
     /// The string that it is, if it is one.
     pub(in crate::config) fn as_str(&self) -> Option<At<&'a str>> {
         match self.inner {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use ipnet::{IpNet, Ipv4Net};
 use ringlane_core::machine::Address;
 
-use crate::config::read::names::Name;
-use crate::config::text::report::{Diagnostic, quoted};
+use super::lookup::Name;
+use super::quoted::quoted;
 
 /// Bytes in the longest path of a unix socket: `sun_path` without its final zero.
 const SOCKET_PATH_MAX: usize = 107;
@@ -27,7 +27,7 @@ const SRV: &str = "srv:";
 
 /// Where a server is.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(in crate::config) enum Place {
+pub(in crate::config) enum ServerAddress {
     /// Always there.
     Fixed(Address),
     /// Where its name says, while it serves.
@@ -36,26 +36,18 @@ pub(in crate::config) enum Place {
 
 /// Why a text can't be used as an address, and what to do about it.
 #[derive(Debug, Eq, PartialEq)]
-pub(in crate::config) struct Problem {
+pub(in crate::config) struct AddressError {
     pub(in crate::config) why: String,
     pub(in crate::config) hint: Option<String>,
 }
 
-impl Problem {
+impl AddressError {
     fn new(why: impl Into<String>) -> Self {
         Self { why: why.into(), hint: None }
     }
 
     fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
-    }
-
-    /// The diagnostic with what to do about it.
-    pub(in crate::config) fn of(&self, diagnostic: Diagnostic) -> Diagnostic {
-        match &self.hint {
-            Some(hint) => diagnostic.hint(hint.clone()),
-            None => diagnostic,
-        }
     }
 }
 
@@ -88,12 +80,12 @@ pub(in crate::config) fn network(text: &str) -> Option<IpNet> {
 }
 
 /// Reads the address of a listener.
-pub(in crate::config) fn listener(text: &str) -> Result<Address, Problem> {
+pub(in crate::config) fn listener(text: &str) -> Result<Address, AddressError> {
     if let Some(address) = literal(text)? {
         return Ok(address);
     }
     let (name, port) = name_and_port(text)?;
-    let problem = Problem::new("a listener needs an IP address, not a name");
+    let problem = AddressError::new("a listener needs an IP address, not a name");
     if name == "localhost" {
         return Err(problem.hint(format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\"")));
     }
@@ -101,34 +93,37 @@ pub(in crate::config) fn listener(text: &str) -> Result<Address, Problem> {
 }
 
 /// Reads the address of a server, which may be a name.
-pub(in crate::config) fn server(text: &str) -> Result<Place, Problem> {
+pub(in crate::config) fn server(text: &str) -> Result<ServerAddress, AddressError> {
     if let Some(name) = text.strip_prefix(SRV) {
         if !is_name(name) {
             let hint = "write \"srv:_postgresql._tcp.example.org\"";
-            return Err(Problem::new("after srv: stands a name of DNS").hint(hint));
+            return Err(AddressError::new("after srv: stands a name of DNS").hint(hint));
         }
-        return Ok(Place::Named(Name::Srv(name.to_owned())));
+        return Ok(ServerAddress::Named(Name::Srv(name.to_owned())));
     }
     match literal(text)? {
         Some(Address::Inet(inet)) if inet.port() == 0 => {
-            Err(Problem::new("its port must not be 0"))
+            Err(AddressError::new("its port must not be 0"))
         }
-        Some(address) => Ok(Place::Fixed(address)),
+        Some(address) => Ok(ServerAddress::Fixed(address)),
         None => match name_and_port(text)? {
-            (_, 0) => Err(Problem::new("its port must not be 0")),
-            (name, port) => Ok(Place::Named(Name::Addresses { name: name.to_owned(), port })),
+            (_, 0) => Err(AddressError::new("its port must not be 0")),
+            (name, port) => {
+                Ok(ServerAddress::Named(Name::Addresses { name: name.to_owned(), port }))
+            }
         },
     }
 }
 
 /// Reads the address at which a server is checked; port 0 if it has none, which says: the same.
-pub(in crate::config) fn check(text: &str) -> Result<Address, Problem> {
+pub(in crate::config) fn check(text: &str) -> Result<Address, AddressError> {
     if let Some(ip) = ip(text.trim_start_matches('[').trim_end_matches(']')) {
         return Ok(Address::Inet((ip, 0).into()));
     }
     let problem = "a check needs an IP address, not a name";
     literal(text)?.ok_or_else(|| {
-        Problem::new(problem).hint("write \"10.0.0.9\", \"10.0.0.9:8008\" or \"unix:/run/x.sock\"")
+        AddressError::new(problem)
+            .hint("write \"10.0.0.9\", \"10.0.0.9:8008\" or \"unix:/run/x.sock\"")
     })
 }
 
@@ -143,36 +138,36 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Reads an address that needs no look-up; `None` for what may be `name:port`.
-fn literal(text: &str) -> Result<Option<Address>, Problem> {
+fn literal(text: &str) -> Result<Option<Address>, AddressError> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return socket_path(path).map(|path| Some(Address::Unix(path))).map_err(Problem::new);
+        return socket_path(path).map(|path| Some(Address::Unix(path))).map_err(AddressError::new);
     }
     if let Some(address) = inet(text) {
         return Ok(Some(Address::Inet(address)));
     }
     if text.is_empty() {
-        return Err(Problem::new("it is empty"));
+        return Err(AddressError::new("it is empty"));
     }
     if text.starts_with(['/', '.', '@']) {
-        return Err(Problem::new("this looks like the path of a unix socket")
+        return Err(AddressError::new("this looks like the path of a unix socket")
             .hint("write unix: before the absolute path: \"unix:/run/x.sock\""));
     }
     if let Some((scheme, _)) = text.split_once("://") {
         let scheme = quoted(&format!("{scheme}://"));
-        return Err(Problem::new("an address has no scheme").hint(format!("remove {scheme}")));
+        return Err(AddressError::new("an address has no scheme").hint(format!("remove {scheme}")));
     }
     if let Some(ip) = ip(text.trim_matches(['[', ']'])) {
         let why = "the port is missing";
         return Err(match ip {
-            IpAddr::V4(ip) => Problem::new(why).hint(format!("write \"{ip}:PORT\"")),
-            IpAddr::V6(ip) => Problem::new(why)
+            IpAddr::V4(ip) => AddressError::new(why).hint(format!("write \"{ip}:PORT\"")),
+            IpAddr::V6(ip) => AddressError::new(why)
                 .hint(format!("an IPv6 address stands in brackets: \"[{ip}]:PORT\"")),
         });
     }
     let bare = text.strip_prefix('*').unwrap_or(text);
     let bare = bare.strip_prefix(':').unwrap_or(bare);
     if let Ok(port) = bare.parse::<u16>() {
-        return Err(Problem::new("the address is missing before the port").hint(format!(
+        return Err(AddressError::new("the address is missing before the port").hint(format!(
             "for all IPv4 and all IPv6 addresses write both: \"0.0.0.0:{port}\", \"[::]:{port}\""
         )));
     }
@@ -180,15 +175,15 @@ fn literal(text: &str) -> Result<Option<Address>, Problem> {
 }
 
 /// Splits `name:port`, both plausible.
-fn name_and_port(text: &str) -> Result<(&str, u16), Problem> {
+fn name_and_port(text: &str) -> Result<(&str, u16), AddressError> {
     let not_an_address = || {
-        Problem::new("this is not an address")
+        AddressError::new("this is not an address")
             .hint("write \"10.0.0.1:5432\", \"[::1]:5432\" or \"unix:/run/x.sock\"")
     };
     let Some((name, port)) = text.rsplit_once(':') else {
         let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
         return Err(if is_name {
-            Problem::new("the port is missing").hint(format!("write \"{text}:PORT\""))
+            AddressError::new("the port is missing").hint(format!("write \"{text}:PORT\""))
         } else {
             not_an_address()
         });
@@ -199,7 +194,7 @@ fn name_and_port(text: &str) -> Result<(&str, u16), Problem> {
     }
     match port.parse::<u16>() {
         Ok(port) => Ok((name, port)),
-        Err(_) => Err(Problem::new("its port must be a number from 1 to 65535")),
+        Err(_) => Err(AddressError::new("its port must be a number from 1 to 65535")),
     }
 }
 
@@ -232,11 +227,11 @@ mod tests {
             assert_eq!(listener(text).map(|address| address.to_string()), Ok(text.to_owned()));
         }
         for text in ["10.0.0.1:5432", "[::1]:5432", "unix:/run/pg"] {
-            let Ok(Place::Fixed(address)) = server(text) else { panic!("{text}") };
+            let Ok(ServerAddress::Fixed(address)) = server(text) else { panic!("{text}") };
             assert_eq!(address.to_string(), text);
         }
         for text in ["db:5432", "db.example.:1", "_x._tcp.a-b:1", "srv:_pg._tcp.example.org"] {
-            let Ok(Place::Named(name)) = server(text) else { panic!("{text}") };
+            let Ok(ServerAddress::Named(name)) = server(text) else { panic!("{text}") };
             assert_eq!(name.to_string(), text);
         }
     }
@@ -265,7 +260,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused<T: std::fmt::Debug>(address: Result<T, Problem>, complaint: &str) {
+    fn refused<T: std::fmt::Debug>(address: Result<T, AddressError>, complaint: &str) {
         let problem = address.expect_err(complaint);
         let said = format!("{} / {}", problem.why, problem.hint.unwrap_or_default());
         assert!(said.contains(complaint), "{said}");

@@ -5,184 +5,18 @@
 
 mod tls;
 
-use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use regex::Regex;
 use ringlane_core::machine::Address;
 use ringlane_health::{Ejection, LagLimit, OnChange, OnConflict, Rules};
 
-use crate::config::machine::Wanted;
-use crate::config::text::schema::Place;
+use crate::config::model::{Body, Check, Http, Kind, Login, Secret, Step, Watch, Way};
+use crate::config::text::requirement::Requirement;
+use crate::config::text::schema::Section;
 use crate::config::text::table::{At, Table};
-use crate::config::value::duration;
-pub use tls::{Tls, Trust};
-
-/// How a backend's servers are watched, and what follows from it.
-#[derive(Clone, Debug, Default)]
-pub struct Watch {
-    /// What is made of checks and orders.
-    pub rules: Rules,
-    /// How servers are checked; `None`: only by the sessions that go there.
-    pub check: Option<Check>,
-    /// When a server is ejected for what its sessions meet.
-    pub outlier: Option<Ejection>,
-    /// Where each server is checked that has an address of its own for it; port 0: as elsewhere.
-    pub addresses: Vec<Option<Address>>,
-}
-
-/// How the servers of a backend are checked.
-#[derive(Clone, Debug)]
-pub struct Check {
-    /// What is done.
-    pub kind: Kind,
-    /// From the beginning of one check to that of the next.
-    pub interval: Duration,
-    /// The same while checks speak against a server's state.
-    pub fast_interval: Duration,
-    /// How long one check may take.
-    pub timeout: Duration,
-    /// Another address than that of the server; port 0: as `port` says.
-    pub address: Option<Address>,
-    /// Another port than that of the server.
-    pub port: Option<u16>,
-    /// What of the way that sessions take it leaves out.
-    pub way: Way,
-}
-
-/// What a check has in common with the sessions of its backend.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Way {
-    /// Whether it sends the PROXY header of `send_proxy`; `None`: where the server itself is checked.
-    pub send_proxy: Option<bool>,
-    /// Whether it comes from `source` and `source_ports`.
-    pub source: bool,
-    /// Whether `tcp` and `congestion` hold for it.
-    pub tcp: bool,
-}
-
-impl Check {
-    /// Where a server is checked that is there, and may have an address of its own for it.
-    pub fn place(&self, server: &Address, own: Option<&Address>) -> Address {
-        let said = own.or(self.address.as_ref());
-        let port = |address: &Address| match address {
-            Address::Inet(inet) => Some(inet.port()).filter(|port| *port != 0),
-            Address::Unix(_) => None,
-        };
-        match said.unwrap_or(server).clone() {
-            Address::Inet(mut inet) => {
-                let port = said.and_then(port).or(self.port).or_else(|| port(server));
-                inet.set_port(port.unwrap_or(0));
-                Address::Inet(inet)
-            }
-            socket => socket,
-        }
-    }
-}
-
-/// What is done to check a server.
-#[derive(Clone, Debug)]
-pub enum Kind {
-    /// Connect, and say and hear what the steps say.
-    Tcp(Vec<Step>),
-    /// Ask for a page.
-    Http(Http),
-    /// Shake hands, and look at the certificate, which must be good for so many days.
-    Tls(Tls, Option<u32>),
-    /// Log in to MySQL or MariaDB, and ask for role and lag.
-    Mysql(Login),
-    /// Log in to PostgreSQL, and ask for role and lag.
-    Postgres(Login),
-    /// Log in to Redis, and ask for role and lag.
-    Redis(Login),
-    /// Run a program; its exit code decides.
-    Exec(Vec<String>),
-    /// Read a line from HAProxy's kind of agent, after sending this.
-    Agent(Vec<u8>),
-}
-
-impl Kind {
-    /// Whether it tells which server is primary, and how far replicas are behind.
-    pub(in crate::config) const fn sees_roles(&self) -> bool {
-        matches!(self, Self::Mysql(_) | Self::Postgres(_) | Self::Redis(_))
-    }
-}
-
-/// One step of a `tcp` check.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Step {
-    /// Send these bytes.
-    Send(Vec<u8>),
-    /// Read until these bytes have come.
-    Expect(Vec<u8>),
-}
-
-/// What an `http` check asks for, and which answers are good.
-#[derive(Clone, Debug)]
-pub struct Http {
-    /// The method.
-    pub method: String,
-    /// Path and query.
-    pub path: String,
-    /// HTTP/1.1, or 1.0 for a server that knows no other.
-    pub minor_version: u8,
-    /// The `Host` header; the server's address otherwise.
-    pub host: Option<String>,
-    /// Codes that are good.
-    pub status: Vec<RangeInclusive<u16>>,
-    /// What the body must have.
-    pub body: Option<Body>,
-    /// Whether and how it is asked for over TLS.
-    pub tls: Option<Tls>,
-}
-
-/// What a body must have.
-#[derive(Clone, Debug)]
-pub enum Body {
-    /// This text.
-    Text(String),
-    /// Something like this.
-    Pattern(Regex),
-}
-
-/// Who logs in to a database.
-#[derive(Clone, Debug, Default)]
-pub struct Login {
-    /// The user; that of the database's own default otherwise.
-    pub user: Option<String>,
-    /// The password, where one is asked for.
-    pub password: Option<Secret>,
-    /// The database to open.
-    pub database: Option<String>,
-    /// Whether and how all this is said over TLS.
-    pub tls: Option<Tls>,
-    /// Whether the connection is kept from check to check; otherwise each check logs in.
-    pub kept: bool,
-}
-
-/// A password, read when it is needed so that it can be changed in its place.
-#[derive(Clone, Eq, PartialEq)]
-pub enum Secret {
-    /// Written in the configuration.
-    Text(String),
-    /// The first line of this file.
-    File(PathBuf),
-    /// This variable of the environment.
-    Variable(String),
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // Never printed, wherever it goes.
-            Self::Text(_) => f.write_str("Text(…)"),
-            Self::File(path) => write!(f, "File({})", path.display()),
-            Self::Variable(name) => write!(f, "Variable({name})"),
-        }
-    }
-}
+use crate::config::value::{address, duration};
 
 /// Keys that only some kinds have.
 const KINDS_OF_KEYS: [(&str, &[&str]); 19] = [
@@ -251,7 +85,7 @@ pub(in crate::config) fn watch(backend: &Table<'_>) -> Watch {
         fail_open: backend.integer("fail_open", 0..=100).unwrap_or(0),
         ..Rules::default()
     };
-    let check = backend.table("check", Place::Check).and_then(|mut table| {
+    let check = backend.table("check", Section::Check).and_then(|mut table| {
         table.call(format!("check of {}", backend.called()));
         rules.rise = table.integer("rise", 1..=1000).unwrap_or(rules.rise);
         rules.fall = table.integer("fall", 1..=1000).unwrap_or(rules.fall);
@@ -263,7 +97,7 @@ pub(in crate::config) fn watch(backend: &Table<'_>) -> Watch {
 }
 
 fn outlier(backend: &Table<'_>) -> Option<Ejection> {
-    let mut table = backend.table("outlier", Place::Outlier)?;
+    let mut table = backend.table("outlier", Section::Outlier)?;
     table.call(format!("outlier of {}", backend.called()));
     let ejection = Ejection {
         failures: table.integer("failures", 1..=1000).unwrap_or(5),
@@ -319,6 +153,13 @@ fn max_lag(backend: &Table<'_>) -> Option<LagLimit> {
     }
 }
 
+/// Reads an address at which a server is checked.
+pub(in crate::config) fn address(table: &Table<'_>, key: &'static str) -> Option<Address> {
+    let At { value, span } = table.string(key)?;
+    let address = address::check(value);
+    address.map_err(|problem| table.refuse(key, span, problem)).ok()
+}
+
 fn read(table: &Table<'_>) -> Option<Check> {
     table.require(&["kind"]);
     let kinds = ["tcp", "http", "tls", "postgres", "mysql", "redis", "exec", "agent"];
@@ -334,13 +175,13 @@ fn read(table: &Table<'_>) -> Option<Check> {
             "mysql" => Kind::Mysql(login(table, kind)),
             "redis" => Kind::Redis(login(table, kind)),
             "exec" => Kind::Exec(command(table)),
-            "agent" => Kind::Agent(text(table, "send").unwrap_or_default().into_bytes()),
+            "agent" => Kind::Agent(table.text("send").unwrap_or_default().into_bytes()),
             _ => Kind::Tcp(steps(table)),
         },
         interval,
         fast_interval: table.duration("fast_interval").unwrap_or(interval),
         timeout: table.duration("timeout").unwrap_or_else(|| interval.min(TIMEOUT_MAX)),
-        address: table.check_address("address"),
+        address: address(table, "address"),
         port: table.integer("port", 1..=65_535).and_then(|port| u16::try_from(port).ok()),
         way: Way {
             send_proxy: table.boolean("send_proxy"),
@@ -364,15 +205,11 @@ fn refuse_keys_of_other_kinds(table: &Table<'_>, kind: &str) {
     }
 }
 
-fn text(table: &Table<'_>, key: &'static str) -> Option<String> {
-    table.string(key).map(|text| text.value.to_owned())
-}
-
 fn login(table: &Table<'_>, kind: &str) -> Login {
     Login {
-        user: text(table, "user"),
+        user: table.text("user"),
         password: secret(table, "password"),
-        database: text(table, "database"),
+        database: table.text("database"),
         tls: tls::of_login(table, kind),
         kept: table
             .choice("login", &[("each", false), ("kept", true)], &FOREIGN_LOGINS)
@@ -383,19 +220,19 @@ fn login(table: &Table<'_>, kind: &str) -> Login {
 fn secret(table: &Table<'_>, key: &'static str) -> Option<Secret> {
     let value = table.value(key)?;
     if let Some(text) = value.as_str() {
-        table.want(text.span, Wanted::OwnSecret);
+        table.want(text.span, Requirement::OwnSecret);
         return Some(Secret::Text(text.value.to_owned()));
     }
-    let mut inner = table.table(key, Place::Secret)?;
+    let mut inner = table.table(key, Section::Secret)?;
     inner.call(format!("{key} of {}", table.called()));
     inner.refuse_unknown_keys();
-    match (text(&inner, "file"), text(&inner, "env")) {
+    match (inner.text("file"), inner.text("env")) {
         (Some(file), None) => {
-            table.want(value.span, Wanted::Password(file.clone().into()));
+            table.want(value.span, Requirement::Password(file.clone().into()));
             Some(Secret::File(file.into()))
         }
         (None, Some(name)) => {
-            table.want(value.span, Wanted::Variable(name.clone()));
+            table.want(value.span, Requirement::Variable(name.clone()));
             Some(Secret::Variable(name))
         }
         _ => {
@@ -414,7 +251,7 @@ fn command(table: &Table<'_>) -> Vec<String> {
         words.iter().map(|word| Some(word.as_str()?.value.to_owned())).collect();
     match words {
         Some(words) if !words.is_empty() => {
-            table.want(value.span, Wanted::Program(words[0].clone().into()));
+            table.want(value.span, Requirement::Program(words[0].clone().into()));
             words
         }
         _ => {
@@ -426,7 +263,7 @@ fn command(table: &Table<'_>) -> Vec<String> {
 
 fn steps(table: &Table<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for mut entry in table.tables("steps", Place::Step) {
+    for mut entry in table.tables("steps", Section::Step) {
         entry.call(format!("{} of {}", entry.called(), table.called()));
         for key in ["send", "send_hex", "expect", "expect_hex"] {
             let Some(At { value, span }) = entry.string(key) else { continue };
@@ -454,8 +291,8 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 fn http(table: &Table<'_>) -> Http {
-    let name = |key, otherwise: &str| text(table, key).unwrap_or_else(|| otherwise.to_owned());
-    let body = text(table, "body").map(Body::Text).or_else(|| {
+    let name = |key, otherwise: &str| table.text(key).unwrap_or_else(|| otherwise.to_owned());
+    let body = table.text("body").map(Body::Text).or_else(|| {
         let At { value, span } = table.string("body_regex")?;
         match Regex::new(value) {
             Ok(pattern) => Some(Body::Pattern(pattern)),
@@ -469,7 +306,7 @@ fn http(table: &Table<'_>) -> Http {
         method: name("method", "GET"),
         path: name("path", "/"),
         minor_version: table.choice("version", &[("1.0", 0), ("1.1", 1)], &[]).unwrap_or(1),
-        host: text(table, "host"),
+        host: table.text("host"),
         status: status(table),
         body,
         tls: tls::of_http(table),

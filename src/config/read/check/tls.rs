@@ -8,39 +8,13 @@ use std::path::PathBuf;
 
 use rustls::pki_types::ServerName;
 
-use super::text;
-use crate::config::machine::Wanted;
+use crate::config::model::{Tls, Trust};
+use crate::config::text::requirement::Requirement;
 use crate::config::text::table::{At, Table};
 use crate::config::value::address::absolute_path;
 
 /// Bytes in the longest name of a protocol (RFC 7301, section 3.1).
 const PROTOCOL_MAX: usize = 255;
-
-/// How TLS is spoken to a server by its check.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Tls {
-    /// Whom the certificate must be for; the address that is checked otherwise.
-    pub server_name: Option<ServerName<'static>>,
-    /// Who signs certificates, a file in PEM; otherwise whom the system trusts.
-    pub ca: Option<PathBuf>,
-    /// How much of a certificate is verified.
-    pub trust: Trust,
-    /// The protocols that are offered, of which the server must take one (ALPN).
-    pub alpn: Vec<String>,
-    /// Whether a server that says it has no TLS fails the check.
-    pub required: bool,
-}
-
-/// How much of a certificate is verified.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Trust {
-    /// Nothing.
-    Anybody,
-    /// Who signed it, and when it ends.
-    Signer,
-    /// That, and whom it is for.
-    Name,
-}
 
 /// Of a check that is nothing without TLS.
 pub(in crate::config) fn always(table: &Table<'_>) -> Tls {
@@ -130,7 +104,7 @@ fn ca(table: &Table<'_>) -> Option<PathBuf> {
     let At { value, span } = table.string("ca")?;
     match absolute_path(value) {
         Ok(path) => {
-            table.want(span, Wanted::File(path.clone()));
+            table.want(span, Requirement::File(path.clone()));
             Some(path)
         }
         Err(why) => {
@@ -145,7 +119,7 @@ fn alpn(table: &Table<'_>) -> Vec<String> {
     let Some(value) = table.value("alpn") else { return Vec::new() };
     let names: Option<Vec<String>> = match value.as_array() {
         Some(names) => names.iter().map(|name| Some(name.as_str()?.value.to_owned())).collect(),
-        None => text(table, "alpn").map(|name| vec![name]),
+        None => table.text("alpn").map(|name| vec![name]),
     };
     let names = names.filter(|names| {
         !names.is_empty() && names.iter().all(|name| (1..=PROTOCOL_MAX).contains(&name.len()))

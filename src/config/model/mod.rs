@@ -1,0 +1,11 @@
+//! What a checked file says, beside the snapshot that the shards get.
+//!
+//! Not here: reading it (`read`). Other parts of the program see these types as `config::…`.
+
+pub(super) mod check;
+pub(super) mod global;
+pub(super) mod logs;
+
+pub use check::{Body, Check, Http, Kind, Login, Secret, Step, Tls, Trust, Watch, Way};
+pub use global::{Admin, Driver, Global, Shards};
+pub use logs::{AccessLog, Log, LogDestination, LogField, LogFormat, LogLevel};
