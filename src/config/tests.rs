@@ -6,9 +6,6 @@ mod checks;
 mod documents;
 mod golden;
 mod properties;
-mod refused;
-mod refused_routes;
-mod refused_structure;
 mod sockets;
 
 use super::{Config, Report};
@@ -39,12 +36,4 @@ fn backend(lines: &str) -> String {
 /// A whole file around lines of `[global]`, which begin at line 2.
 fn global(lines: &str) -> String {
     format!("[global]\n{lines}\n{}", frontend(""))
-}
-
-/// The report on `text`, which must be refused, is `expected`, blanks at line ends aside.
-#[track_caller]
-fn check(text: &str, expected: &str) {
-    let report = parse(text).expect_err("this configuration must be refused").to_string();
-    let report: Vec<&str> = report.lines().map(str::trim_end).collect();
-    assert_eq!(report.join("\n"), expected.trim(), "\n{}", report.join("\n"));
 }

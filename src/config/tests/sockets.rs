@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ringlane_core::machine::{Keepalive, Source, SourceAddress, SourcePorts, TcpOptions};
 
-use super::{backend, check, frontend, parse};
+use super::{backend, frontend, parse};
 
 fn tcp_of(lines: &str) -> TcpOptions {
     parse(&frontend(lines)).unwrap().snapshot.frontends[0].tcp.clone()
@@ -105,50 +105,4 @@ fn sources_that_cannot_be() {
         let report = parse(&backend(&text)).unwrap_err().to_string();
         assert!(report.contains(why), "{lines}: {report}");
     }
-}
-
-#[test]
-fn a_source_beside_transparent_mode() {
-    check(
-        &backend(
-            "transparent = \"address_and_port\"\nsource_ports = \"1-2\"\nserver = [{ address = \"10.0.0.1:1\" }]",
-        ),
-        r#"
-error: source_ports of backend "pg" can't be used
- --> test.toml:8:16
-  |
-8 | source_ports = "1-2"
-  |                ^^^^^ with transparent, the ports are the clients' own
-  |
-  = help: remove one of the two
-"#,
-    );
-}
-
-#[test]
-fn times_that_the_kernel_does_not_know() {
-    check(
-        &frontend("tcp = { keepalive = { idle = \"1500ms\", interval = \"10h\" }, tfo = true }"),
-        r#"
-error: idle of keepalive of tcp of frontend "a" can't be used
- --> test.toml:5:30
-  |
-5 | tcp = { keepalive = { idle = "1500ms", interval = "10h" }, tfo = true }
-  |                              ^^^^^^^^ the kernel knows whole seconds
-
-error: interval of keepalive of tcp of frontend "a" can't be used
- --> test.toml:5:51
-  |
-5 | tcp = { keepalive = { idle = "1500ms", interval = "10h" }, tfo = true }
-  |                                                   ^^^^^ the kernel knows at most 32767 seconds
-
-error: unknown key "tfo" in tcp of frontend "a"
- --> test.toml:5:60
-  |
-5 | tcp = { keepalive = { idle = "1500ms", interval = "10h" }, tfo = true }
-  |                                                            ^^^
-  |
-  = help: this balancer says "fast_open": fast_open = true
-"#,
-    );
 }
