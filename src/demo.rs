@@ -11,13 +11,10 @@ mod world;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use ringlane_core::machine::Address;
-
 use crate::config;
-use crate::control::{Running, Supervisor, log};
+use crate::control::{Supervisor, log};
 use servers::Servers;
 
 /// Runs the demo, for a time or until Ctrl-C. The code is 0 if no new session failed.
@@ -42,14 +39,13 @@ fn start() -> Result<(Supervisor, Servers), String> {
 
 fn show(supervisor: Supervisor, servers: Servers, time: Option<Duration>) -> ExitCode {
     let running = supervisor.shared();
-    let Some(frontend) = frontend(&running) else {
+    let Some(frontend) = running.listening.first_inet() else {
         log::error(format_args!("demo: the frontend has no TCP address"));
         return ExitCode::FAILURE;
     };
-    let shown = Arc::clone(&running);
     let world = std::thread::Builder::new()
         .name("demo".into())
-        .spawn(move || world::run(&shown, servers, frontend, time));
+        .spawn(move || world::run(&running, servers, frontend, time));
     let world = match world {
         Ok(world) => world,
         Err(error) => {
@@ -67,13 +63,6 @@ fn show(supervisor: Supervisor, servers: Servers, time: Option<Duration>) -> Exi
         }
         Err(_) => ExitCode::FAILURE,
     }
-}
-
-fn frontend(running: &Running) -> Option<SocketAddr> {
-    running.bound.iter().flatten().find_map(|address| match address {
-        Address::Inet(inet) => Some(*inet),
-        Address::Unix(_) => None,
-    })
 }
 
 /// The configuration that the demo runs, which is one that anybody could have written.

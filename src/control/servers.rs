@@ -7,6 +7,7 @@
 //! lock held; while sessions are being fenced no server of their backend takes sessions that want
 //! the primary, until every shard has ended them or [`FENCE_MAX`] is over. Next: `outbox`, `known`.
 
+pub(super) mod alarms;
 mod blocking;
 pub(super) mod checks;
 mod known;
@@ -14,6 +15,7 @@ pub mod names;
 mod outbox;
 pub(super) mod outliers;
 pub(super) mod rates;
+pub(super) mod tasks;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,7 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::sleep;
 
+use super::traffic::buckets::Timings;
 use crate::config::Watch;
 use crate::control::log;
 use crate::control::log::{Level, Notice};
@@ -59,6 +62,8 @@ pub struct Servers {
     gauges: Arc<Gauges>,
     mailboxes: Arc<[Mailbox]>,
     backends: Mutex<Vec<BackendState>>,
+    /// How long the checks of each backend took.
+    check_times: Vec<Timings>,
     /// Orders to end sessions that each shard was sent.
     sent: Vec<AtomicU64>,
     /// Each server has got another address.
@@ -131,6 +136,7 @@ impl Servers {
         let backends = u32::try_from(snapshot.backends.len()).unwrap_or(u32::MAX);
         Self {
             backends: Mutex::new((0..backends).map(backend).collect()),
+            check_times: snapshot.backends.iter().map(|_| Timings::default()).collect(),
             sent: mailboxes.iter().map(|_| AtomicU64::new(0)).collect(),
             moved: snapshot.servers.iter().map(|_| Notify::new()).collect(),
             warming: snapshot.backends.iter().map(|_| Notify::new()).collect(),
@@ -139,6 +145,16 @@ impl Servers {
             gauges,
             mailboxes,
         }
+    }
+
+    /// The settings of the servers.
+    pub(super) fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// How long the checks of a backend's servers took.
+    pub(super) fn check_times(&self, id: BackendId) -> &Timings {
+        &self.check_times[id.0 as usize]
     }
 
     /// A check of a server has ended; an error is a phrase for operators.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::servers::NAMES;
-use crate::control::Running;
+use crate::control::traffic::Traffic;
 use ringlane_core::ids::ServerId;
 
 /// One second of the demo.
@@ -60,9 +60,9 @@ impl Second {
 }
 
 /// Sessions that each server has accepted since the start.
-pub(super) fn accepted(running: &Running) -> Vec<u64> {
+pub(super) fn accepted(traffic: &Traffic) -> Vec<u64> {
     let accepted_by = |id| {
-        let shards = running.counters.iter();
+        let shards = traffic.counters.iter();
         shards.map(|counters| counters.server(ServerId(id)).sessions.get()).sum()
     };
     (0u32..).zip(NAMES).map(|(id, _)| accepted_by(id)).collect()

@@ -11,7 +11,8 @@ use tokio::task::LocalSet;
 use super::clients::{CLIENTS, Seen, client};
 use super::report::{Second, accepted, header};
 use super::servers::{NAMES, Server, Servers};
-use crate::control::{Running, Stage};
+use crate::control::traffic::Traffic;
+use crate::control::{Life, Running, Stage};
 
 /// When a server goes away, in seconds.
 const GONE_AT: u64 = 5;
@@ -37,14 +38,21 @@ pub(super) fn run(
         .build()
         .map_err(|error| format!("cannot start a runtime: {error}"))
         .and_then(|runtime| {
-            runtime.block_on(LocalSet::new().run_until(play(running, servers, frontend, time)))
+            runtime.block_on(LocalSet::new().run_until(play(
+                &running.life,
+                &running.traffic,
+                servers,
+                frontend,
+                time,
+            )))
         });
-    running.drain();
+    running.life.drain();
     outcome
 }
 
 async fn play(
-    running: &Running,
+    life: &Life,
+    traffic: &Traffic,
     servers: Servers,
     frontend: SocketAddr,
     time: Option<Duration>,
@@ -56,11 +64,11 @@ async fn play(
         tokio::task::spawn_local(client(frontend, Rc::clone(&seen)));
     }
     print(&header());
-    let mut ticker = Ticker::new(running, &seen);
+    let mut ticker = Ticker::new(traffic, &seen);
     let seconds = time.map_or(u64::MAX, |time| time.as_secs());
     for second in 1..=seconds {
         tokio::time::sleep_until(ticker.began + Duration::from_secs(second)).await;
-        if running.stage() >= Stage::Draining {
+        if life.stage() >= Stage::Draining {
             break;
         }
         print(&ticker.tick(second).line());
@@ -89,7 +97,7 @@ async fn play(
 
 /// Takes the difference between one second and the next.
 struct Ticker<'a> {
-    running: &'a Running,
+    traffic: &'a Traffic,
     seen: &'a Seen,
     began: tokio::time::Instant,
     opened: u64,
@@ -99,21 +107,21 @@ struct Ticker<'a> {
 }
 
 impl<'a> Ticker<'a> {
-    fn new(running: &'a Running, seen: &'a Seen) -> Self {
+    fn new(traffic: &'a Traffic, seen: &'a Seen) -> Self {
         let began = tokio::time::Instant::now();
-        let accepted = accepted(running);
-        Self { running, seen, began, opened: 0, failed: 0, bytes: 0, accepted }
+        let accepted = accepted(traffic);
+        Self { traffic, seen, began, opened: 0, failed: 0, bytes: 0, accepted }
     }
 
     fn tick(&mut self, second: u64) -> Second {
         let seen = self.seen;
         let since = |last: &mut u64, now: u64| now - std::mem::replace(last, now);
-        let accepted = accepted(self.running);
+        let accepted = accepted(self.traffic);
         let before = std::mem::replace(&mut self.accepted, accepted);
         let mut round_trips = seen.round_trips.borrow_mut();
         let line = Second {
             at: Duration::from_secs(second),
-            live: self.running.gauges.process.live(),
+            live: self.traffic.gauges.process.live(),
             opened: since(&mut self.opened, seen.opened.get()),
             failed: since(&mut self.failed, seen.failed.get()),
             bytes: since(&mut self.bytes, seen.bytes.get()),

@@ -12,6 +12,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -38,6 +40,21 @@ pub(in crate::control) enum Sink {
 pub(in crate::control) struct Lost {
     pub(in crate::control) records: u64,
     pub(in crate::control) error: io::Error,
+}
+
+/// Access-log records that their destination has refused since the start.
+#[derive(Clone, Debug, Default)]
+pub(in crate::control) struct RecordsLost(Arc<AtomicU64>);
+
+impl RecordsLost {
+    /// The count now.
+    pub(in crate::control) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::control) fn add(&self, records: u64) {
+        self.0.fetch_add(records, Ordering::Relaxed);
+    }
 }
 
 impl Sink {

@@ -11,7 +11,6 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,6 +19,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::format::Style;
 use crate::control::log::sink::Sink;
 use crate::control::log::{Level, Notice};
+use crate::control::thread;
 
 /// Lines that wait for their destination at most: 4 MiB, if all are as long as they may be.
 const LINES_MAX: usize = 1024;
@@ -167,12 +167,11 @@ pub(super) fn spawn(
     mut out: impl Destination + Send + 'static,
 ) -> io::Result<()> {
     let run = move || {
-        crate::control::run::signals::block_here();
         loop {
             queue.write_next(&mut out);
         }
     };
-    thread::Builder::new().name("log".to_owned()).spawn(run).map(drop)
+    thread::spawn("log", run).map(drop)
 }
 
 /// Where lines go.

@@ -19,10 +19,10 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use ringlane_core::counters::{Reason, SessionRecord};
+use ringlane_core::settings::Snapshot;
 
 use crate::config;
-use crate::control::Running;
-use crate::control::log::sink::{Lost, Sink};
+use crate::control::log::sink::{Lost, RecordsLost, Sink};
 use crate::control::log::{self, say};
 use crate::control::log::{Level, Notice};
 use line::Shape;
@@ -42,7 +42,6 @@ const STOP_MAX: Duration = Duration::from_secs(5);
 /// The running thread. Dropping it without [`AccessLogThread::stop`] ends the thread unawaited.
 #[derive(Debug)]
 pub struct AccessLogThread {
-    running: Arc<Running>,
     orders: Arc<Orders>,
     thread: Option<JoinHandle<()>>,
     /// Disconnected when the thread has ended.
@@ -59,16 +58,18 @@ struct Orders {
 ///
 /// # Errors
 /// When the destination can't be opened, with its name, or the thread can't be made.
-pub fn start(
+pub(in crate::control) fn start(
     configured: &config::AccessLog,
-    running: Arc<Running>,
+    snapshot: Arc<Snapshot>,
+    lost: RecordsLost,
     queues: Vec<Arc<ArrayQueue<SessionRecord>>>,
 ) -> io::Result<AccessLogThread> {
     let sink = Sink::open(&configured.destination)?;
     let orders = Arc::new(Orders::default());
     let (living, alive) = mpsc::channel();
     let writer = Writer {
-        running: Arc::clone(&running),
+        snapshot,
+        lost,
         shape: Shape { format: configured.format, fields: configured.fields.clone() },
         log_empty: configured.log_empty,
         queues,
@@ -77,11 +78,11 @@ pub fn start(
         sink,
         complaint: Complaint::default(),
     };
-    let thread = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+    let thread = crate::control::thread::spawn("access-log", move || {
         let _living = living;
         writer.run();
     })?;
-    Ok(AccessLogThread { running, orders, thread: Some(thread), alive })
+    Ok(AccessLogThread { orders, thread: Some(thread), alive })
 }
 
 impl AccessLogThread {
@@ -89,11 +90,6 @@ impl AccessLogThread {
     pub fn reopen(&self) {
         self.orders.reopen.store(true, Ordering::Release);
         self.wake();
-    }
-
-    /// Records that the destination has refused so far.
-    pub fn lost(&self) -> u64 {
-        self.running.log_records_lost.load(Ordering::Relaxed)
     }
 
     /// Writes what is queued and ends the thread; gives up on a destination that takes nothing.
@@ -129,7 +125,8 @@ impl Drop for AccessLogThread {
 
 /// What the thread owns.
 struct Writer {
-    running: Arc<Running>,
+    snapshot: Arc<Snapshot>,
+    lost: RecordsLost,
     shape: Shape,
     log_empty: bool,
     queues: Vec<Arc<ArrayQueue<SessionRecord>>>,
@@ -170,7 +167,7 @@ impl Writer {
                 if record.reason == Some(Reason::Empty) && !self.log_empty {
                     continue;
                 }
-                self.shape.append(&mut self.batch, &record, &self.running.snapshot);
+                self.shape.append(&mut self.batch, &record, &self.snapshot);
                 if self.batch.len() >= BATCH {
                     self.flush();
                 }
@@ -181,7 +178,7 @@ impl Writer {
 
     fn flush(&mut self) {
         if let Err(lost) = self.sink.write(SYSLOG_PRIORITY, &self.batch) {
-            self.running.log_records_lost.fetch_add(lost.records, Ordering::Relaxed);
+            self.lost.add(lost.records);
             self.complaint.add(lost);
         }
         self.batch.clear();

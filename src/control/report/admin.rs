@@ -17,10 +17,9 @@ use std::fmt;
 use std::future;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{FromRef, State};
 use axum::http::header::{ACCEPT, CONNECTION, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::map_response;
@@ -33,8 +32,9 @@ use crate::control::log;
 use crate::control::report::metrics;
 use crate::control::report::metrics::Format;
 use crate::control::report::status;
-use crate::control::run::signals::block_here;
-use crate::control::running::Stage;
+use crate::control::servers::Servers;
+use crate::control::traffic::Traffic;
+use crate::control::{Life, Stage, thread};
 use bound::Http;
 pub use bound::{BindError, Bound, bind};
 use connection::Bounded;
@@ -47,7 +47,7 @@ const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before,
                      ?key= for one\n";
 
 /// Answers on the sockets of `bound` until the future is dropped. Needs a tokio runtime.
-pub async fn serve(bound: Bound, running: Arc<Running>) {
+pub async fn serve(bound: Bound, running: Running) {
     let Bound { socket, http, files } = bound;
     let shows = router();
     let server = "/v1/backends/{backend}/servers/{server}";
@@ -57,7 +57,7 @@ pub async fn serve(bound: Bound, running: Arc<Running>) {
         .route(affinity::PATH, delete(affinity::forget));
     let shows =
         shows.route(server, post(orders::refused)).route(affinity::PATH, delete(orders::refused));
-    let obeys = obeys.with_state(Arc::clone(&running));
+    let obeys = obeys.with_state(running.clone());
     let unix = listen(socket.map(tokio::net::UnixListener::from_std), obeys);
     let tcp = async {
         let listener = match http {
@@ -69,6 +69,24 @@ pub async fn serve(bound: Bound, running: Arc<Running>) {
     };
     tokio::join!(unix, tcp);
     drop(files);
+}
+
+impl FromRef<Running> for Arc<Life> {
+    fn from_ref(running: &Running) -> Self {
+        Self::clone(&running.life)
+    }
+}
+
+impl FromRef<Running> for Arc<Servers> {
+    fn from_ref(running: &Running) -> Self {
+        Self::clone(&running.servers)
+    }
+}
+
+impl FromRef<Running> for Traffic {
+    fn from_ref(running: &Running) -> Self {
+        running.traffic.clone()
+    }
 }
 
 /// Serves on one socket, if there is one. Comes back only when it can't.
@@ -97,7 +115,7 @@ async fn close(mut response: Response) -> Response {
 }
 
 /// What every socket has.
-fn router() -> Router<Arc<Running>> {
+fn router() -> Router<Running> {
     Router::new()
         .route("/healthz", get(healthz))
         .route("/status", get(status_page))
@@ -107,14 +125,14 @@ fn router() -> Router<Arc<Running>> {
         .method_not_allowed_fallback(wrong_method)
 }
 
-async fn healthz(State(running): State<Arc<Running>>) -> (StatusCode, &'static str) {
-    match running.stage() {
+async fn healthz(State(life): State<Arc<Life>>) -> (StatusCode, &'static str) {
+    match life.stage() {
         Stage::Serving => (StatusCode::OK, "ok"),
         stage => (StatusCode::SERVICE_UNAVAILABLE, stage.name()),
     }
 }
 
-async fn status_page(State(running): State<Arc<Running>>) -> Response {
+async fn status_page(State(running): State<Running>) -> Response {
     let page = move || {
         let page = serde_json::to_string_pretty(&status::Status::of(&running));
         page.map(|page| page + "\n").map_err(|error| error.to_string())
@@ -122,7 +140,7 @@ async fn status_page(State(running): State<Arc<Running>>) -> Response {
     respond(built(page).await, "application/json")
 }
 
-async fn metrics_page(State(running): State<Arc<Running>>, headers: HeaderMap) -> Response {
+async fn metrics_page(State(running): State<Running>, headers: HeaderMap) -> Response {
     let accept = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
     let format = Format::accepted(accept);
     let page = move || metrics::scrape(&running, format).map_err(|error| error.to_string());
@@ -149,8 +167,7 @@ async fn built(
     let apart = Arc::clone(&page);
     let take = |page: &Mutex<Option<_>>| page.lock().unwrap_or_else(PoisonError::into_inner).take();
     let (done, built) = oneshot::channel();
-    let thread = thread::Builder::new().name("admin-page".to_owned()).spawn(move || {
-        block_here();
+    let thread = thread::spawn("admin-page", move || {
         if let Some(page) = take(&apart) {
             // Fails when the client has gone meanwhile.
             let _ = done.send(page());

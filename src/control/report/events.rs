@@ -16,8 +16,8 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use crate::control::Running;
 use crate::control::log::Notice;
+use crate::control::traffic::Traffic;
 use pacing::Budget;
 
 /// Between two looks.
@@ -34,20 +34,20 @@ pub(in crate::control) struct Events {
 
 impl Events {
     /// Nothing has been seen yet.
-    pub(in crate::control) fn new(running: &Running, now: Instant) -> Self {
-        let snapshot = &running.snapshot;
+    pub(in crate::control) fn new(traffic: &Traffic, now: Instant) -> Self {
+        let snapshot = &traffic.snapshot;
         Self {
             process: frontends::Process::new(),
             frontends: snapshot.frontends.iter().map(|_| frontends::Frontend::new(now)).collect(),
             backends: backends::all(snapshot, now),
             servers: snapshot.servers.iter().map(|_| servers::Server::new(now)).collect(),
-            shards: (0..running.shards()).map(|_| shards::Shard::new(now)).collect(),
+            shards: (0..traffic.shards()).map(|_| shards::Shard::new(now)).collect(),
         }
     }
 
     /// The lines that are due.
-    pub(in crate::control) fn look(&mut self, running: &Running, now: Instant) -> Vec<Notice> {
-        let mut look = Look { running, now, budget: Budget::new(), notices: Vec::new() };
+    pub(in crate::control) fn look(&mut self, traffic: &Traffic, now: Instant) -> Vec<Notice> {
+        let mut look = Look { traffic, now, budget: Budget::new(), notices: Vec::new() };
         self.look_at_all(&mut look);
         look.notices
     }
@@ -55,11 +55,11 @@ impl Events {
     /// The lines at the end of the process, which cut sessions for this reason.
     pub(in crate::control) fn last_look(
         &mut self,
-        running: &Running,
+        traffic: &Traffic,
         now: Instant,
         why: &str,
     ) -> Vec<Notice> {
-        let mut look = Look { running, now, budget: Budget::last(), notices: Vec::new() };
+        let mut look = Look { traffic, now, budget: Budget::last(), notices: Vec::new() };
         self.look_at_all(&mut look);
         servers::cut(&mut look, why);
         look.notices
@@ -77,7 +77,7 @@ impl Events {
 
 /// One look: what it sees, when, and the lines that it found.
 struct Look<'a> {
-    running: &'a Running,
+    traffic: &'a Traffic,
     now: Instant,
     budget: Budget,
     notices: Vec<Notice>,

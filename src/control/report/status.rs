@@ -17,9 +17,12 @@ use serde::Serialize;
 
 use crate::cli::{REVISION, VERSION};
 use crate::control::Running;
-use crate::control::report::metrics::{Latency, frontend_max, frontend_total, queue_total};
+use crate::control::servers::Servers;
+use crate::control::servers::names::Names;
+use crate::control::start::Listening;
+use crate::control::traffic::Traffic;
+use crate::control::traffic::latency::Latency;
 use server::Server;
-pub(in crate::control) use server::health;
 
 /// The page.
 #[derive(Debug, Serialize)]
@@ -118,36 +121,42 @@ struct Quantiles {
 impl<'a> Status<'a> {
     /// The balancer as it is now.
     pub fn of(running: &'a Running) -> Self {
-        let snapshot = &running.snapshot;
+        let Running { traffic, servers, names, listening, life, driver, .. } = running;
+        let (snapshot, process) = (&traffic.snapshot, &traffic.gauges.process);
+        let shards = (0..traffic.shards()).map(|index| Shard::of(traffic, index));
+        let frontends = (0..).map(FrontendId);
+        let frontends = frontends.map_while(|id| Frontend::of(traffic, listening, id));
+        let backends = (0..).map(BackendId);
+        let backends = backends.map_while(|id| Backend::of(traffic, servers, names, id));
         Self {
             version: VERSION,
             revision: REVISION,
             generation: snapshot.generation,
-            uptime_seconds: running.uptime().as_secs_f64(),
-            state: running.stage().name(),
+            uptime_seconds: life.uptime().as_secs_f64(),
+            state: life.stage().name(),
             pid: process::id(),
-            driver: running.driver.name(),
-            sessions_live: running.gauges.process.live(),
-            sessions_max: running.gauges.process.max(),
-            shards: (0..running.shards()).map(|index| Shard::of(running, index)).collect(),
-            frontends: (0..).map(FrontendId).map_while(|id| Frontend::of(running, id)).collect(),
-            backends: (0..).map(BackendId).map_while(|id| Backend::of(running, id)).collect(),
+            driver: driver.name(),
+            sessions_live: process.live(),
+            sessions_max: process.max(),
+            shards: shards.collect(),
+            frontends: frontends.collect(),
+            backends: backends.collect(),
             latency: Latencies {
                 unit: "us",
-                session_duration: Quantiles::of(&Latency::merge(running, |s| &s.session_duration)),
-                connect_time: Quantiles::of(&Latency::merge(running, |s| &s.connect_time)),
+                session_duration: Quantiles::of(&Latency::merge(traffic, |s| &s.session_duration)),
+                connect_time: Quantiles::of(&Latency::merge(traffic, |s| &s.connect_time)),
             },
         }
     }
 }
 
 impl Shard {
-    fn of(running: &Running, index: usize) -> Self {
-        let counters = &running.counters[index];
+    fn of(traffic: &Traffic, index: usize) -> Self {
+        let counters = &traffic.counters[index];
         Self {
             index,
-            cpu: running.cpus[index],
-            sessions_live: running.gauges.shard(index),
+            cpu: traffic.cpus[index],
+            sessions_live: traffic.gauges.shard(index),
             turns: counters.turns.get(),
             completions: counters.completions.get(),
             completions_stale: counters.completions_stale.get(),
@@ -165,16 +174,16 @@ impl Shard {
 }
 
 impl<'a> Frontend<'a> {
-    fn of(running: &'a Running, id: FrontendId) -> Option<Self> {
-        let frontend = running.snapshot.frontends.get(id.0 as usize)?;
-        let gate = running.gauges.frontend(id);
-        let total = |read: fn(&FrontendCounters) -> u64| frontend_total(running, id, read);
+    fn of(traffic: &'a Traffic, listening: &Listening, id: FrontendId) -> Option<Self> {
+        let frontend = traffic.snapshot.frontends.get(id.0 as usize)?;
+        let gate = traffic.gauges.frontend(id);
+        let total = |read: fn(&FrontendCounters) -> u64| traffic.frontend_total(id, read);
         Some(Self {
             name: &frontend.name,
-            bind: running.bound[id.0 as usize].iter().map(ToString::to_string).collect(),
-            backend: &running.snapshot.backend(frontend.backend).name,
+            bind: listening.of(id).iter().map(ToString::to_string).collect(),
+            backend: &traffic.snapshot.backend(frontend.backend).name,
             sessions_live: gate.live(),
-            sessions_max: frontend_max(running, id),
+            sessions_max: traffic.frontend_max(id),
             sessions: total(|f| f.sessions.get()),
             sessions_ended: total(|f| f.sessions_ended.get()),
             sessions_failed: total(|f| f.sessions_failed.get()),
@@ -190,21 +199,21 @@ impl<'a> Frontend<'a> {
 }
 
 impl<'a> Backend<'a> {
-    fn of(running: &'a Running, id: BackendId) -> Option<Self> {
-        let backend = running.snapshot.backends.get(id.0 as usize)?;
+    fn of(traffic: &'a Traffic, states: &Servers, names: &Names, id: BackendId) -> Option<Self> {
+        let backend = traffic.snapshot.backends.get(id.0 as usize)?;
         let first = backend.first_server.0;
         let servers = (first..first + backend.server_count).map(ServerId);
         Some(Self {
             name: &backend.name,
             balance: balance_word(backend.balance),
-            queue: running.gauges.queue(id).map(|queue| Queue {
+            queue: traffic.gauges.queue(id).map(|queue| Queue {
                 sessions_live: queue.waiting(),
                 size: queue.size(),
-                waited: queue_total(running, id, |q| q.waited.get()),
-                expired: queue_total(running, id, |q| q.expired.get()),
-                refused: queue_total(running, id, |q| q.refused.get()),
+                waited: traffic.queue_total(id, |q| q.waited.get()),
+                expired: traffic.queue_total(id, |q| q.expired.get()),
+                refused: traffic.queue_total(id, |q| q.refused.get()),
             }),
-            servers: servers.filter_map(|id| Server::of(running, id)).collect(),
+            servers: servers.filter_map(|id| Server::of(traffic, states, names, id)).collect(),
         })
     }
 }

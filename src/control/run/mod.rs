@@ -5,7 +5,7 @@
 
 mod serving;
 mod shards;
-pub(super) mod signals;
+mod signals;
 pub mod supervisor;
 
 pub use supervisor::Supervisor;

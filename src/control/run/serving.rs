@@ -16,17 +16,20 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ringlane_core::machine::sys::DriverKind;
 use ringlane_core::shared::Message;
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
+use crate::control::life::{Life, Stage};
 use crate::control::log::{self, say};
 use crate::control::log::{Level, Notice};
 use crate::control::report::access_log::AccessLogThread;
 use crate::control::report::events::{Events, LOOK_INTERVAL};
 use crate::control::run::shards::{End, Shards};
 use crate::control::run::signals::{Signal, Signals};
-use crate::control::running::{Running, Stage};
+use crate::control::running::Running;
+use crate::control::traffic::Traffic;
 
 /// How a balancer ends when it is asked to.
 #[derive(Clone, Copy, Debug)]
@@ -39,7 +42,9 @@ pub(in crate::control) struct Farewell {
 
 /// The control thread's state.
 pub(in crate::control) struct Serving<'a> {
-    running: Arc<Running>,
+    life: Arc<Life>,
+    traffic: Traffic,
+    driver: DriverKind,
     shards: Shards,
     signals: Signals,
     farewell: Farewell,
@@ -52,14 +57,25 @@ pub(in crate::control) struct Serving<'a> {
 
 impl<'a> Serving<'a> {
     pub(in crate::control) fn new(
-        running: Arc<Running>,
+        running: &Running,
         shards: Shards,
         signals: Signals,
         farewell: Farewell,
         log: Option<&'a AccessLogThread>,
     ) -> Self {
-        let events = Events::new(&running, Instant::now());
-        Self { running, shards, signals, farewell, drain_at: None, log, events, broken: false }
+        let traffic = running.traffic.clone();
+        Self {
+            life: Arc::clone(&running.life),
+            driver: running.driver,
+            events: Events::new(&traffic, Instant::now()),
+            traffic,
+            shards,
+            signals,
+            farewell,
+            drain_at: None,
+            log,
+            broken: false,
+        }
     }
 
     /// Serves until the last shard has ended. `admin` is polled all the while.
@@ -75,25 +91,25 @@ impl<'a> Serving<'a> {
         while !self.shards.all_ended() {
             tokio::select! {
                 signal = self.signals.next() => self.answer(signal),
-                () = self.running.drain_asked() => self.leave("drain asked for"),
+                () = self.life.drain_requested() => self.leave("drain asked for"),
                 () = reached(self.drain_at) => self.drain("the end of shutdown_delay"),
                 (index, end) = self.shards.next_ended() => self.account_for(index, &end),
-                now = looks.tick() => write(self.events.look(&self.running, now.into_std())),
+                now = looks.tick() => write(self.events.look(&self.traffic, now.into_std())),
                 _ = &mut admin, if !admin_ended => admin_ended = true,
             }
         }
-        let why = match self.running.stage() {
+        let why = match self.life.stage() {
             Stage::Stopping => "the stop",
             _ => "the end of drain_timeout",
         };
-        write(self.events.last_look(&self.running, Instant::now(), why));
+        write(self.events.last_look(&self.traffic, Instant::now(), why));
         say(format_args!("stopped"));
         if self.broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 
     fn answer(&mut self, signal: Signal) {
         match signal {
-            Signal::End(name) => match self.running.stage() {
+            Signal::End(name) => match self.life.stage() {
                 Stage::Starting | Stage::Serving => self.leave(name),
                 Stage::LameDuck => self.drain(name),
                 Stage::Draining | Stage::Stopping => {
@@ -120,14 +136,13 @@ impl<'a> Serving<'a> {
 
     /// What systemd shows behind the state of the unit.
     fn summary(&self) -> String {
-        let running = &self.running;
         let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
         format!(
             "ringlane {}: serving, {} on {}, {}",
             env!("CARGO_PKG_VERSION"),
-            count(running.shards(), "shard"),
-            running.driver.name(),
-            count(running.snapshot.frontends.len(), "frontend"),
+            count(self.traffic.shards(), "shard"),
+            self.driver.name(),
+            count(self.traffic.snapshot.frontends.len(), "frontend"),
         )
     }
 
@@ -138,10 +153,10 @@ impl<'a> Serving<'a> {
         if delay.is_zero() {
             return self.drain(why);
         }
-        if self.running.stage() >= Stage::LameDuck {
+        if self.life.stage() >= Stage::LameDuck {
             return;
         }
-        self.running.enter(Stage::LameDuck);
+        self.life.enter(Stage::LameDuck);
         self.drain_at = Some(tokio::time::Instant::now() + delay);
         notify(&[NotifyState::Stopping, NotifyState::Status("about to drain")]);
         say(format_args!(
@@ -153,16 +168,16 @@ impl<'a> Serving<'a> {
 
     /// Lets sessions finish, for a while. Does nothing when they are already at it.
     fn drain(&mut self, why: &str) {
-        if self.running.stage() >= Stage::Draining {
+        if self.life.stage() >= Stage::Draining {
             return;
         }
-        self.running.enter(Stage::Draining);
+        self.life.enter(Stage::Draining);
         self.drain_at = None;
         notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
         let timeout = self.farewell.drain;
         say(format_args!(
             "{why}: draining, live sessions ({}) have {} s to finish; a second signal ends them",
-            self.running.gauges.process.live(),
+            self.traffic.gauges.process.live(),
             timeout.as_secs_f64(),
         ));
         self.shards.tell_all(|| Message::Drain(timeout));
@@ -170,10 +185,10 @@ impl<'a> Serving<'a> {
 
     /// Ends everything now.
     fn stop(&mut self, why: std::fmt::Arguments<'_>) {
-        if self.running.stage() == Stage::Stopping {
+        if self.life.stage() == Stage::Stopping {
             return;
         }
-        self.running.enter(Stage::Stopping);
+        self.life.enter(Stage::Stopping);
         notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
         say(why);
         self.shards.tell_all(|| Message::Stop);
@@ -182,7 +197,7 @@ impl<'a> Serving<'a> {
     /// A shard may end when it was asked to, and by returning.
     fn account_for(&mut self, index: usize, end: &End) {
         match end {
-            End::Returned if self.running.stage() >= Stage::Draining => return,
+            End::Returned if self.life.stage() >= Stage::Draining => return,
             End::Returned => log::error(format_args!(
                 "shard {index} exited unexpectedly: this is a bug of ringlane, \
                  please report it"

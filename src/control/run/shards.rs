@@ -7,19 +7,21 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use ringlane_core::counters::SessionRecord;
 use ringlane_core::ids::FrontendId;
 use ringlane_core::machine::sys::{SetupError, Socket};
-use ringlane_core::shared::Message;
+use ringlane_core::shared::{Mailbox, Message};
 use ringlane_l4::{Setup, Thread};
 use tokio::sync::mpsc;
 
 use crate::control::running::Running;
 use crate::control::start::StartError;
+use crate::control::thread;
+use crate::control::traffic::threads::Threads;
 
 /// Pause before a message is offered again to a shard whose mailbox is full.
 const MAILBOX_RETRY: Duration = Duration::from_millis(5);
@@ -27,7 +29,7 @@ const MAILBOX_RETRY: Duration = Duration::from_millis(5);
 /// The running shards.
 #[derive(Debug)]
 pub(in crate::control) struct Shards {
-    running: Arc<Running>,
+    mailboxes: Arc<[Mailbox]>,
     /// `None` for a shard that has ended.
     threads: Vec<Option<JoinHandle<io::Result<()>>>>,
     ended: mpsc::UnboundedReceiver<usize>,
@@ -47,21 +49,23 @@ pub(in crate::control) enum End {
 impl Shards {
     /// Starts one thread per shard and waits until all are up.
     pub(in crate::control) fn start(
-        running: &Arc<Running>,
+        running: &Running,
         listeners: Vec<Vec<(FrontendId, Socket)>>,
         logs: &[Arc<ArrayQueue<SessionRecord>>],
         pipes: usize,
     ) -> Result<Self, StartError> {
+        let traffic = &running.traffic;
         let (tell_end, ended) = mpsc::unbounded_channel();
-        let mut shards = Self { running: Arc::clone(running), threads: Vec::new(), ended };
+        let mut shards =
+            Self { mailboxes: Arc::clone(&running.mailboxes), threads: Vec::new(), ended };
         let mut starts = Vec::new();
         for (index, (listeners, log)) in listeners.into_iter().zip(logs).enumerate() {
             let (started, start) = std_mpsc::channel();
             let setup = Setup {
                 index,
-                snapshot: Arc::clone(&running.snapshot),
-                gauges: Arc::clone(&running.gauges),
-                counters: Arc::clone(&running.counters[index]),
+                snapshot: Arc::clone(&traffic.snapshot),
+                gauges: Arc::clone(&traffic.gauges),
+                counters: Arc::clone(&traffic.counters[index]),
                 mailboxes: Arc::clone(&running.mailboxes),
                 listeners,
                 pipes,
@@ -69,10 +73,14 @@ impl Shards {
                 // Nothing here needs to be unpredictable, only different.
                 seed: RandomState::new().hash_one(index),
             };
-            let thread = Thread { driver: running.driver, cpu: running.cpus[index], started };
-            let thread =
-                spawn(Arc::clone(running), setup, thread, TellEnd { index, to: tell_end.clone() })
-                    .map_err(StartError::system("a thread for a shard"))?;
+            let thread = Thread { driver: running.driver, cpu: traffic.cpus[index], started };
+            let thread = spawn(
+                Arc::clone(&running.threads),
+                setup,
+                thread,
+                TellEnd { index, to: tell_end.clone() },
+            )
+            .map_err(StartError::system("a thread for a shard"))?;
             shards.threads.push(Some(thread));
             starts.push(start);
         }
@@ -102,12 +110,12 @@ impl Shards {
     /// Tells every shard something. Needs the control thread's runtime around it: a mailbox that is
     /// full gets the message as soon as it has room.
     pub(in crate::control) fn tell_all(&self, message: impl Fn() -> Message) {
-        for (index, mailbox) in self.running.mailboxes.iter().enumerate() {
+        for (index, mailbox) in self.mailboxes.iter().enumerate() {
             let Err(back) = mailbox.post(message()) else { continue };
-            let running = Arc::clone(&self.running);
+            let mailboxes = Arc::clone(&self.mailboxes);
             tokio::spawn(async move {
                 let mut message = back;
-                while let Err(back) = running.mailboxes[index].post(message) {
+                while let Err(back) = mailboxes[index].post(message) {
                     message = back;
                     tokio::time::sleep(MAILBOX_RETRY).await;
                 }
@@ -120,10 +128,8 @@ impl Drop for Shards {
     fn drop(&mut self) {
         for (index, thread) in self.threads.iter().enumerate() {
             let Some(thread) = thread else { continue };
-            while self.running.mailboxes[index].post(Message::Stop).is_err()
-                && !thread.is_finished()
-            {
-                thread::sleep(MAILBOX_RETRY);
+            while self.mailboxes[index].post(Message::Stop).is_err() && !thread.is_finished() {
+                std::thread::sleep(MAILBOX_RETRY);
             }
         }
         for thread in self.threads.drain(..).flatten() {
@@ -134,15 +140,15 @@ impl Drop for Shards {
 }
 
 fn spawn(
-    running: Arc<Running>,
+    threads: Arc<Threads>,
     setup: Setup,
     shard_thread: Thread,
     tell_end: TellEnd,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
-    thread::Builder::new().name(format!("shard-{}", setup.index)).spawn(move || {
+    let name = format!("shard-{}", setup.index);
+    thread::spawn(&name, move || {
         let _tell_end = tell_end;
-        crate::control::run::signals::block_here();
-        running.i_am(Some(setup.index));
+        threads.register(Some(setup.index));
         ringlane_l4::run(setup, shard_thread)
     })
 }

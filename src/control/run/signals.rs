@@ -10,7 +10,7 @@ use std::io;
 use std::task::Poll;
 
 use nix::libc::{SIGRTMAX, SIGRTMIN};
-use nix::sys::signal::{SigSet, Signal as Number};
+use nix::sys::signal::Signal as Number;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
 /// What a signal asks for.
@@ -43,18 +43,6 @@ const ANSWERS: [(Number, Signal); 13] = [
     (Number::SIGXCPU, Signal::Meaningless("SIGXCPU")),
     (Number::SIGIO, Signal::Meaningless("SIGIO")),
     (Number::SIGSTKFLT, Signal::Meaningless("SIGSTKFLT")),
-];
-
-/// Signals of the kernel to a thread that has done something wrong: never blocked, since they end
-/// the process all the same, only without a word.
-const OF_FAULTS: [Number; 7] = [
-    Number::SIGSEGV,
-    Number::SIGBUS,
-    Number::SIGFPE,
-    Number::SIGILL,
-    Number::SIGABRT,
-    Number::SIGSYS,
-    Number::SIGTRAP,
 ];
 
 /// The signals that have arrived.
@@ -102,12 +90,4 @@ impl Signals {
         })
         .await
     }
-}
-
-/// Keeps all signals but those of faults away from the calling thread.
-pub(in crate::control) fn block_here() {
-    let mut set = SigSet::all();
-    OF_FAULTS.into_iter().for_each(|fault| set.remove(fault));
-    // Can't fail for a valid set; if it did, a wait would be interrupted and begin again.
-    let _ = set.thread_block();
 }

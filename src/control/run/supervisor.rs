@@ -12,29 +12,25 @@ use std::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 use ringlane_core::counters::SessionRecord;
 use ringlane_core::limits;
-use ringlane_core::machine::Address;
 use ringlane_core::machine::sys::{DriverKind, SetupError, probe};
 use ringlane_core::settings::Snapshot;
 use tokio::runtime::{Builder, Runtime};
 
+use super::serving::{Farewell, Serving};
+use super::shards::Shards;
+use super::signals::Signals;
 use crate::config::{self, Config};
+use crate::control::life::Stage;
 use crate::control::log;
 use crate::control::report::access_log::{self, AccessLogThread};
 use crate::control::report::admin;
-use crate::control::run::serving::{Farewell, Serving};
-use crate::control::run::shards::Shards;
-use crate::control::run::signals::Signals;
-use crate::control::running::{Running, Stage};
-use crate::control::servers::checks;
-use crate::control::servers::names;
-use crate::control::servers::outliers;
-use crate::control::servers::rates;
-use crate::control::start::StartError;
-use crate::control::start::cores;
+use crate::control::running::Running;
+use crate::control::servers::tasks::{Task, Tasks};
+use crate::control::servers::{alarms, checks, names, outliers, rates};
 use crate::control::start::descriptors::{self, Room};
 use crate::control::start::privileges::Identity;
-use crate::control::start::probe;
-use crate::control::start::sockets::{self, SocketFiles};
+use crate::control::start::sockets::{self, Listening, SocketFiles};
+use crate::control::start::{StartError, cores, probe};
 
 /// Bytes of the ready line after which no further address is listed.
 const LISTING_MAX: usize = 1024;
@@ -43,7 +39,9 @@ const LISTING_MAX: usize = 1024;
 /// ordinary way on.
 #[derive(Debug)]
 pub struct Supervisor {
-    running: Arc<Running>,
+    running: Running,
+    /// Ended with this.
+    tasks: Tasks,
     shards: Shards,
     admin: admin::Bound,
     log: Option<AccessLogThread>,
@@ -94,20 +92,23 @@ impl Supervisor {
 
         probe::check(&mut snapshot).map_err(StartError::Connect)?;
         let queues = log_queues(&snapshot, cpus.len());
-        let running = Running::new((snapshot, &watches, lookups), driver, cpus, listeners.bound)
+        let running = Running::new(snapshot, &watches, lookups, driver, cpus, listeners.addresses)
             .map_err(StartError::system("the mailboxes of the shards"))?;
-        let running = Arc::new(running);
         let log = start_log(global.access_log.as_ref(), &running, &queues)?;
-        runtime.block_on(names::begin(&running, &global.resolver));
+        let mut tasks = Tasks::default();
+        let Running { traffic, servers, names, .. } = &running;
+        runtime.block_on(names::begin(&mut tasks, names, servers, &global.resolver));
         let shards = Shards::start(&running, listeners.shards, &queues, room.pipes)?;
-        running.enter(Stage::Serving);
+        running.life.enter(Stage::Serving);
         let inside = runtime.enter();
-        checks::begin(&running, &watches);
-        outliers::begin(&running, &watches);
+        checks::begin(&mut tasks, servers, &watches);
+        outliers::begin(&mut tasks, traffic, servers, &watches);
+        begin_others(&mut tasks, &running);
         drop(inside);
         let ready = ready_line(&running, room, &global.admin, admin.http());
         Ok(Self {
             running,
+            tasks,
             shards,
             admin,
             log,
@@ -120,25 +121,18 @@ impl Supervisor {
     }
 
     /// What the admin API and the demo read while shards serve.
-    pub fn shared(&self) -> Arc<Running> {
-        Arc::clone(&self.running)
+    pub fn shared(&self) -> Running {
+        self.running.clone()
     }
 
-    /// Turns the calling thread into the control thread, until a signal or [`Running::drain`] has
+    /// Turns the calling thread into the control thread, until a signal or [`Life::drain`] has
     /// ended every shard. The code is 0 after an orderly end and 1 after a shard broke.
     pub fn serve(self) -> ExitCode {
-        let Self { running, shards, admin, log, files, farewell, ready, signals, runtime } = self;
-        let beside = Arc::clone(&running);
-        let admin = async move {
-            tokio::join!(
-                admin::serve(admin, Arc::clone(&beside)),
-                rates::measure(&beside),
-                probe::watch(&beside),
-                beside.servers.deliver()
-            )
-        };
-        let serving = Serving::new(running, shards, signals, farewell, log.as_ref());
-        let code = runtime.block_on(serving.run(&ready, admin));
+        let Self { running, tasks, shards, admin, log, files, farewell, ready, signals, runtime } =
+            self;
+        let serving = Serving::new(&running, shards, signals, farewell, log.as_ref());
+        let code = runtime.block_on(serving.run(&ready, admin::serve(admin, running)));
+        drop(tasks);
         if let Some(log) = log {
             log.stop();
         }
@@ -147,6 +141,15 @@ impl Supervisor {
         runtime.shutdown_background();
         code
     }
+}
+
+/// Tasks that every balancer has, whatever is configured.
+fn begin_others(tasks: &mut Tasks, running: &Running) {
+    let Running { traffic, servers, threads, .. } = running;
+    tasks.start(Task::Rates, rates::measure(traffic.clone(), Arc::clone(threads)));
+    tasks.start(Task::Alarms, alarms::watch(traffic.clone(), Arc::clone(servers)));
+    let servers = Arc::clone(servers);
+    tasks.start(Task::Delivery, async move { servers.deliver().await });
 }
 
 /// The driver that is configured, or the best that works here. Says so where it is not the best.
@@ -171,11 +174,12 @@ fn log_queues(snapshot: &Snapshot, shards: usize) -> Vec<Arc<ArrayQueue<SessionR
 
 fn start_log(
     configured: Option<&config::AccessLog>,
-    running: &Arc<Running>,
+    running: &Running,
     queues: &[Arc<ArrayQueue<SessionRecord>>],
 ) -> Result<Option<AccessLogThread>, StartError> {
     let Some(configured) = configured else { return Ok(None) };
-    access_log::start(configured, Arc::clone(running), queues.to_vec())
+    let snapshot = Arc::clone(&running.traffic.snapshot);
+    access_log::start(configured, snapshot, running.records_lost.clone(), queues.to_vec())
         .map(Some)
         .map_err(StartError::AccessLog)
 }
@@ -187,14 +191,14 @@ fn ready_line(
     admin: &config::Admin,
     http: Option<SocketAddr>,
 ) -> String {
-    let shards = running.shards();
+    let shards = running.traffic.shards();
     let mut line = format!(
         "ringlane {} ready: {shards} shard{} on {}, frontends ",
         env!("CARGO_PKG_VERSION"),
         if shards == 1 { "" } else { "s" },
         running.driver.name(),
     );
-    line.push_str(&listing(&running.snapshot, &running.bound));
+    line.push_str(&listing(&running.traffic.snapshot, &running.listening));
     let _ = write!(line, "; max_connections {}", room.max_connections);
     if let Some(limit) = room.derived_from {
         let _ = write!(line, " (from the limit of {limit} open files)");
@@ -209,11 +213,11 @@ fn ready_line(
 
 /// Where frontends listen, as in `a on 10.0.0.1:80 and [::1]:80, b on …`, cut behind
 /// [`LISTING_MAX`] bytes: what follows it must be seen, too.
-fn listing(snapshot: &Snapshot, bound: &[Vec<Address>]) -> String {
+fn listing(snapshot: &Snapshot, listening: &Listening) -> String {
     let mut text = String::new();
-    for (nth, (frontend, addresses)) in snapshot.frontends.iter().zip(bound).enumerate() {
+    for (nth, (frontend, addresses)) in snapshot.frontends.iter().zip(listening.all()).enumerate() {
         if text.len() > LISTING_MAX {
-            let _ = write!(text, " and {} more", bound.len() - nth);
+            let _ = write!(text, " and {} more", snapshot.frontends.len() - nth);
             break;
         }
         // Writing to a string can't fail.
@@ -233,6 +237,9 @@ fn listing(snapshot: &Snapshot, bound: &[Vec<Address>]) -> String {
 mod tests {
     use std::net::TcpStream;
 
+    use ringlane_core::ids::FrontendId;
+    use ringlane_core::machine::Address;
+
     use super::*;
 
     #[test]
@@ -246,13 +253,9 @@ mod tests {
         "#;
         let Config { snapshot, .. } = config::parse("test.toml", text).unwrap();
         let bound = snapshot.frontends.iter().map(|frontend| frontend.bind.clone()).collect();
-        let running = Running::new(
-            (snapshot, &[], Vec::new()),
-            DriverKind::Epoll,
-            vec![Some(0), Some(1)],
-            bound,
-        )
-        .unwrap();
+        let (cpus, listening) = (vec![Some(0), Some(1)], Listening::new(bound));
+        let running =
+            Running::new(snapshot, &[], Vec::new(), DriverKind::Epoll, cpus, listening).unwrap();
         let room = Room { max_connections: 350, pipes: 64, derived_from: Some(1024) };
         let admin = config::Admin { socket: Some("/run/a.sock".into()), http: None };
         let version = env!("CARGO_PKG_VERSION");
@@ -284,11 +287,12 @@ mod tests {
             servers: Vec::new(),
         };
         let one_each: Vec<_> = (1..=1000).map(|port| bound(port..port + 1)).collect();
-        let cut = listing(&snapshot((1..=1000).map(frontend).collect()), &one_each);
+        let cut = listing(&snapshot((1..=1000).map(frontend).collect()), &Listening::new(one_each));
         assert!(cut.len() < LISTING_MAX + 100, "{}", cut.len());
         let listed = cut.matches(" on ").count();
         assert!(listed > 20 && cut.ends_with(&format!(" and {} more", 1000 - listed)), "{cut}");
-        let all_in_one = listing(&snapshot(vec![frontend(1)]), &[bound(1..1001)]);
+        let all_in_one =
+            listing(&snapshot(vec![frontend(1)]), &Listening::new(vec![bound(1..1001)]));
         let listed = all_in_one.matches("127.0.0.1:").count();
         assert!(all_in_one.ends_with(&format!(" and {} more", 1000 - listed)), "{all_in_one}");
         // At once the longest names and paths that a file may have.
@@ -298,7 +302,7 @@ mod tests {
             ..Default::default()
         });
         let path = Address::Unix("p".repeat(107).into());
-        let longest = listing(&snapshot(long.collect()), &vec![vec![path; 99]; 99]);
+        let longest = listing(&snapshot(long.collect()), &Listening::new(vec![vec![path; 99]; 99]));
         assert!(longest.len() < 2 * LISTING_MAX, "{}", longest.len());
     }
 
@@ -311,13 +315,15 @@ mod tests {
         "#;
         let supervisor = Supervisor::start(config::parse("test.toml", text).unwrap()).unwrap();
         let running = supervisor.shared();
-        assert_eq!((running.stage(), running.shards()), (Stage::Serving, 2));
-        let [Address::Inet(address)] = running.bound[0][..] else { panic!("{running:?}") };
+        assert_eq!((running.life.stage(), running.traffic.shards()), (Stage::Serving, 2));
+        let [Address::Inet(address)] = running.listening.of(FrontendId(0))[..] else {
+            panic!("{running:?}")
+        };
         TcpStream::connect(address).unwrap();
-        running.drain();
+        running.life.drain();
         let code = supervisor.serve();
         assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
-        assert_eq!(running.stage(), Stage::Draining);
+        assert_eq!(running.life.stage(), Stage::Draining);
         TcpStream::connect(address).unwrap_err();
     }
 

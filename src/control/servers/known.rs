@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use ringlane_core::ids::ServerId;
 use ringlane_core::machine::Address;
 use ringlane_core::shared::Eligibility;
-use ringlane_health::{Lag, State};
+use ringlane_health::{Health, Lag, State};
 
 use super::Servers;
 
@@ -28,8 +28,10 @@ pub struct Recorded {
 /// What is known of a server now.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
-    /// Its state.
+    /// Its state, by checks and orders.
     pub state: State,
+    /// Its health by checks; without checks, by the last connects of sessions.
+    pub health: Health,
     /// Whether its backend has checks; otherwise only sessions tell whether it is there.
     pub checked: bool,
     /// How far it is behind.
@@ -64,12 +66,19 @@ impl Servers {
         let backends = self.lock();
         let backend = &backends[backend.0 as usize];
         let server = &backend.servers[index];
+        let (state, gauge) = (backend.health.state(index)?, self.gauges.server(id));
+        let is_unreachable = !backend.checked && gauge.is_down();
         Some(Known {
-            state: backend.health.state(index)?,
+            health: match state.health {
+                Health::Absent => Health::Absent,
+                _ if is_unreachable => Health::Down,
+                health => health,
+            },
+            state,
             checked: backend.checked,
             lag: backend.health.lag(index),
             weight: backend.health.weight(index),
-            eligibility: self.gauges.server(id).eligibility(),
+            eligibility: gauge.eligibility(),
             last_check_ok: server.last_check.as_ref().map(|(_, said)| said.is_ok()),
             checks: server.checks,
             certificate_days: server.certificate_days,

@@ -12,9 +12,10 @@ use ringlane_core::machine::Address;
 use ringlane_health::{Met, Outlier, Verdict};
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::Servers;
+use super::tasks::{Task, Tasks};
 use crate::config::Watch;
-use crate::control::Running;
-use crate::control::report::metrics::server_total;
+use crate::control::traffic::Traffic;
 
 /// Between two looks at the counters.
 const PACE: Duration = Duration::from_millis(200);
@@ -34,28 +35,34 @@ struct Judged {
 }
 
 /// Begins to judge the servers of those backends that want it. Needs a tokio runtime around it.
-pub(in crate::control) fn begin(running: &Arc<Running>, watches: &[Watch]) {
+pub(in crate::control) fn begin(
+    tasks: &mut Tasks,
+    traffic: &Traffic,
+    servers: &Arc<Servers>,
+    watches: &[Watch],
+) {
     let now = Instant::now();
     let judged = |(id, watch): (BackendId, &Watch)| {
-        let backend = running.snapshot.backend(id);
+        let backend = traffic.snapshot.backend(id);
         let (first, count) = (backend.first_server, backend.server_count);
         let ids = || (first.0..first.0 + count).map(ServerId);
         let rules = watch.outlier?;
-        for gauge in ids().map(|id| running.gauges.server(id)) {
+        for gauge in ids().map(|id| traffic.gauges.server(id)) {
             gauge.limit_loss(rules.retransmits.unwrap_or(0));
             gauge.limit_first_byte(rules.first_byte);
         }
-        let outlier = Outlier::new(rules, ids().map(|id| met(running, id)), now);
+        let outlier = Outlier::new(rules, ids().map(|id| met(traffic, id)), now);
         // Until the first look, as if they were nowhere.
         Some(Judged { first, places: ids().map(|_| None).collect(), outlier })
     };
     let judged: Vec<Judged> = (0..).map(BackendId).zip(watches).filter_map(judged).collect();
     if !judged.is_empty() {
-        tokio::spawn(judge(Arc::clone(running), judged));
+        let work = judge(traffic.clone(), Arc::clone(servers), judged);
+        tasks.start(Task::Outliers, work);
     }
 }
 
-async fn judge(running: Arc<Running>, mut judged: Vec<Judged>) {
+async fn judge(traffic: Traffic, servers: Arc<Servers>, mut judged: Vec<Judged>) {
     let mut ticker = interval(PACE);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut last, mut forgiven_until) = (Instant::now(), None);
@@ -67,42 +74,42 @@ async fn judge(running: Arc<Running>, mut judged: Vec<Judged>) {
         }
         last = now;
         let is_forgiven = forgiven_until.is_some_and(|until| now < until);
-        judged.iter_mut().for_each(|judged| judged.look(&running, now, is_forgiven));
+        judged.iter_mut().for_each(|judged| judged.look(&traffic, &servers, now, is_forgiven));
     }
 }
 
 impl Judged {
-    fn look(&mut self, running: &Running, now: Instant, is_forgiven: bool) {
+    fn look(&mut self, traffic: &Traffic, servers: &Servers, now: Instant, is_forgiven: bool) {
         let ids = (0..self.places.len()).zip((self.first.0..).map(ServerId));
         // Everybody's place first, since shares are of those that are there.
         for (index, id) in ids.clone() {
-            let address = running.servers.address(id);
+            let address = servers.address(id);
             if self.places[index] != address {
-                self.outlier.forget(index, met(running, id), address.is_some(), now);
+                self.outlier.forget(index, met(traffic, id), address.is_some(), now);
                 self.places[index] = address;
             }
         }
         for (index, id) in ids {
             if is_forgiven {
-                self.outlier.forgive(index, met(running, id), now);
+                self.outlier.forgive(index, met(traffic, id), now);
             }
-            let (ejected, why) = match self.outlier.observe(index, met(running, id), now) {
+            let (ejected, why) = match self.outlier.observe(index, met(traffic, id), now) {
                 Some(Verdict::Ejected(time, met)) => (true, format!("{met}: out for {time:?}")),
                 Some(Verdict::Back) => (false, "its time is over".to_owned()),
                 None => continue,
             };
-            running.servers.set_ejected(id, ejected, &why);
+            servers.set_ejected(id, ejected, &why);
         }
     }
 }
 
 /// What the sessions of all shards have met at a server.
-fn met(running: &Running, id: ServerId) -> Met {
+fn met(traffic: &Traffic, id: ServerId) -> Met {
     Met {
-        sessions: server_total(running, id, |s| s.sessions.get()),
-        connects_failed: server_total(running, id, |s| s.connects_failed.get()),
-        failed_early: server_total(running, id, |s| s.sessions_failed_early.get()),
-        lossy: server_total(running, id, |s| s.sessions_lossy.get()),
-        late: server_total(running, id, |s| s.sessions_late.get()),
+        sessions: traffic.server_total(id, |s| s.sessions.get()),
+        connects_failed: traffic.server_total(id, |s| s.connects_failed.get()),
+        failed_early: traffic.server_total(id, |s| s.sessions_failed_early.get()),
+        lossy: traffic.server_total(id, |s| s.sessions_lossy.get()),
+        late: traffic.server_total(id, |s| s.sessions_late.get()),
     }
 }

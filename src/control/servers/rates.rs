@@ -7,15 +7,16 @@
 //! checks and orders by as much. The same round empties entries of
 //! affinity tables whose time is over. Not here: the smoothing (`balance::Meter` of the core).
 
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringlane_core::balance::Meter;
 use ringlane_core::ids::{BackendId, ServerId};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::control::Running;
-use crate::control::report::metrics::{Latency, server_total};
+use crate::control::traffic::Traffic;
+use crate::control::traffic::latency::Latency;
+use crate::control::traffic::threads::Threads;
 
 /// Between two measurements.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -24,33 +25,31 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const SWEEP_EVERY: u64 = 60;
 
 /// Measures until the future is dropped.
-pub(in crate::control) async fn measure(running: &Running) {
+pub(in crate::control) async fn measure(traffic: Traffic, threads: Arc<Threads>) {
     let mut meters: Vec<Meter> =
-        running.snapshot.servers.iter().map(|_| Meter::default()).collect();
-    running.i_am(None);
+        traffic.snapshot.servers.iter().map(|_| Meter::default()).collect();
+    threads.register(None);
     let mut ticker = interval(INTERVAL);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     for round in 0_u64.. {
         let due = ticker.tick().await.into_std();
         let now = Instant::now();
-        running.control_lag.record(now.saturating_duration_since(due));
-        let ticked = u64::try_from(running.uptime().as_millis()).unwrap_or(u64::MAX);
-        running.control_ticked_ms.store(ticked, Ordering::Relaxed);
-        publish(running, &mut meters, now);
-        let connects = Latency::merge(running, |shard| &shard.connect_time);
-        running.gauges.measure_connects(connects.us_at(0.95));
+        threads.tick(now.saturating_duration_since(due));
+        publish(&traffic, &mut meters, now);
+        let connects = Latency::merge(&traffic, |shard| &shard.connect_time);
+        traffic.gauges.measure_connects(connects.us_at(0.95));
         if round % SWEEP_EVERY == 0 {
-            let backends = (0..).map(BackendId).take(running.snapshot.backends.len());
-            let tables = backends.filter_map(|id| running.gauges.affinity(id));
-            tables.for_each(|table| table.sweep(running.gauges.millis(now)));
+            let backends = (0..).map(BackendId).take(traffic.snapshot.backends.len());
+            let tables = backends.filter_map(|id| traffic.gauges.affinity(id));
+            tables.for_each(|table| table.sweep(traffic.gauges.millis(now)));
         }
     }
 }
 
-fn publish(running: &Running, meters: &mut [Meter], now: Instant) {
+fn publish(traffic: &Traffic, meters: &mut [Meter], now: Instant) {
     for (meter, id) in meters.iter_mut().zip((0..).map(ServerId)) {
-        let total = server_total(running, id, |s| s.bytes_in.get() + s.bytes_out.get());
-        running.gauges.server(id).measure(meter.observe(total, now));
+        let total = traffic.server_total(id, |s| s.bytes_in.get() + s.bytes_out.get());
+        traffic.gauges.server(id).measure(meter.observe(total, now));
     }
 }
 
@@ -61,16 +60,16 @@ mod tests {
 
     #[test]
     fn bytes_of_all_shards_and_both_directions_make_a_rate() {
-        let (running, start) = (running(), Instant::now());
+        let (traffic, start) = (running().traffic, Instant::now());
         let mut meters: Vec<Meter> = (0..2).map(|_| Meter::default()).collect();
-        publish(&running, &mut meters, start);
-        assert_eq!(running.gauges.server(ServerId(0)).rate(), 0);
-        running.counters[0].server(ServerId(0)).bytes_in.add(300_000);
-        running.counters[1].server(ServerId(0)).bytes_out.add(700_000);
-        publish(&running, &mut meters, start + Duration::from_secs(60));
-        let rate = running.gauges.server(ServerId(0)).rate();
+        publish(&traffic, &mut meters, start);
+        assert_eq!(traffic.gauges.server(ServerId(0)).rate(), 0);
+        traffic.counters[0].server(ServerId(0)).bytes_in.add(300_000);
+        traffic.counters[1].server(ServerId(0)).bytes_out.add(700_000);
+        publish(&traffic, &mut meters, start + Duration::from_secs(60));
+        let rate = traffic.gauges.server(ServerId(0)).rate();
         assert!((16_600..=16_667).contains(&rate), "{rate}");
-        assert_eq!(running.gauges.server(ServerId(0)).measured(), 1);
-        assert_eq!(running.gauges.server(ServerId(1)).rate(), 0);
+        assert_eq!(traffic.gauges.server(ServerId(0)).measured(), 1);
+        assert_eq!(traffic.gauges.server(ServerId(1)).rate(), 0);
     }
 }

@@ -13,5 +13,5 @@ mod start_error;
 pub use descriptors::TooFewDescriptors;
 pub use privileges::PrivilegesError;
 pub use probe::ConnectError;
-pub use sockets::BindError;
+pub use sockets::{BindError, Listening};
 pub use start_error::StartError;

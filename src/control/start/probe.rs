@@ -9,18 +9,12 @@
 use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::time::Duration;
 
-use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::ids::BackendId;
 use ringlane_core::machine::sys::{self, ConnectOptions};
 use ringlane_core::machine::{Address, SourcePorts};
 use ringlane_core::settings::{Backend, Snapshot};
-use tokio::time::{MissedTickBehavior, interval};
 
-use crate::control::Running;
-use crate::control::log;
-use crate::control::log::{Level, Notice};
-use crate::control::report::metrics::server_total;
 use crate::control::start::sockets::Problem;
 
 /// The kernel's own source ports; it keeps to a socket's range within them alone.
@@ -29,12 +23,6 @@ const LOCAL_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// A client as good as any that is not of this machine (RFC 5737, RFC 3849).
 const CLIENT_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const CLIENT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-
-/// Between two looks at the counters.
-const PACE: Duration = Duration::from_secs(1);
-
-/// Looks without another impossible connect after which the next one is worth a word: a minute's.
-const SILENT_LOOKS: u32 = 60;
 
 /// The servers of a backend can't be connected to as configured.
 #[derive(Debug)]
@@ -61,14 +49,14 @@ pub(in crate::control) fn check(snapshot: &mut Snapshot) -> Result<(), ConnectEr
     }
     for (id, backend) in (0..).map(BackendId).zip(&snapshot.backends) {
         let addresses = snapshot.servers_of(id).iter().map(|server| server.address.clone());
-        probe_families(backend, addresses)?;
+        try_families(backend, addresses)?;
     }
     Ok(())
 }
 
 /// Tries a backend's options towards the families of these addresses. A server that has none yet may
 /// get one of either.
-fn probe_families(
+pub(in crate::control) fn try_families(
     backend: &Backend,
     addresses: impl IntoIterator<Item = Option<Address>>,
 ) -> Result<(), ConnectError> {
@@ -108,50 +96,6 @@ fn can_draw(ports: &SourcePorts) -> bool {
     }
 }
 
-/// Says when connects of a backend begin to be impossible, and why, until the future is dropped.
-pub(in crate::control) async fn watch(running: &Running) {
-    let mut alarms: Vec<Alarm> =
-        running.snapshot.backends.iter().map(|_| Alarm::default()).collect();
-    let mut ticker = interval(PACE);
-    ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticker.tick().await;
-        for (alarm, id) in alarms.iter_mut().zip((0..).map(BackendId)) {
-            let backend = running.snapshot.backend(id);
-            let servers =
-                (backend.first_server.0..).take(backend.server_count as usize).map(ServerId);
-            let impossible = |id| server_total(running, id, |s| s.connects_impossible.get());
-            if alarm.rings(servers.clone().map(impossible).sum()) {
-                let addresses = servers.map(|id| running.servers.address(id));
-                // Where a probe works, something ran out: `events` says so, with counts.
-                if let Err(why) = probe_families(backend, addresses) {
-                    let notice = Notice::new(Level::Error, "connects_refused", why.to_string());
-                    log::write(&notice.backend(&backend.name));
-                }
-            }
-        }
-    }
-}
-
-/// Rings when a count begins to grow, and not again before it has stood still for a while.
-#[derive(Debug, Default)]
-struct Alarm {
-    count: u64,
-    /// Looks at a count that stood still which are still to come.
-    silent_for: u32,
-}
-
-impl Alarm {
-    fn rings(&mut self, count: u64) -> bool {
-        if count == self.count {
-            self.silent_for = self.silent_for.saturating_sub(1);
-            return false;
-        }
-        self.count = count;
-        std::mem::replace(&mut self.silent_for, SILENT_LOOKS) == 0
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use ringlane_core::machine::{Source, SourceAddress};
@@ -187,17 +131,6 @@ mod tests {
         let own = fs::read_to_string(LOCAL_PORTS).unwrap();
         let own: Vec<u16> = own.split_whitespace().map(|port| port.parse().unwrap()).collect();
         assert_eq!(drawn_by_kernel(own[0], own[1]), sys::has_port_ranges());
-    }
-
-    #[test]
-    fn an_alarm_rings_once_until_all_was_well_for_a_while() {
-        let mut alarm = Alarm::default();
-        assert!(!alarm.rings(0));
-        assert_eq!([1, 5, 5, 6].map(|count| alarm.rings(count)), [true, false, false, false]);
-        (1..SILENT_LOOKS).for_each(|_| assert!(!alarm.rings(6)));
-        assert!(!alarm.rings(7), "too soon");
-        (0..SILENT_LOOKS).for_each(|_| assert!(!alarm.rings(7)));
-        assert!(alarm.rings(8));
     }
 
     #[test]

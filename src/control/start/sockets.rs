@@ -38,10 +38,39 @@ const FREE_STEP: Duration = Duration::from_millis(10);
 pub(in crate::control) struct Listeners {
     /// What each shard accepts from.
     pub(in crate::control) shards: Vec<Vec<(FrontendId, sys::Socket)>>,
-    /// Where each frontend listens, ports resolved.
-    pub(in crate::control) bound: Vec<Vec<Address>>,
+    /// Where each frontend listens.
+    pub(in crate::control) addresses: Listening,
     /// The socket files among them.
     pub(in crate::control) files: SocketFiles,
+}
+
+/// The addresses at which each frontend listens, with the ports that the kernel chose for port 0.
+#[derive(Debug)]
+pub struct Listening(Vec<Vec<Address>>);
+
+impl Listening {
+    #[cfg(test)]
+    pub(in crate::control) fn new(by_frontend: Vec<Vec<Address>>) -> Self {
+        Self(by_frontend)
+    }
+
+    /// Those of one frontend.
+    pub(in crate::control) fn of(&self, id: FrontendId) -> &[Address] {
+        &self.0[id.0 as usize]
+    }
+
+    /// Those of all frontends, by id.
+    pub(in crate::control) fn all(&self) -> impl Iterator<Item = &[Address]> {
+        self.0.iter().map(Vec::as_slice)
+    }
+
+    /// The first that is no unix socket.
+    pub fn first_inet(&self) -> Option<SocketAddr> {
+        self.0.iter().flatten().find_map(|address| match address {
+            Address::Inet(inet) => Some(*inet),
+            Address::Unix(_) => None,
+        })
+    }
 }
 
 /// How many sockets `snapshot` needs on this many shards, besides those of sessions.
@@ -67,7 +96,7 @@ pub(in crate::control) fn bind(snapshot: &Snapshot, shards: usize) -> Result<Lis
     }
     let mut listeners = Listeners {
         shards: (0..shards).map(|_| Vec::new()).collect(),
-        bound: Vec::with_capacity(snapshot.frontends.len()),
+        addresses: Listening(Vec::with_capacity(snapshot.frontends.len())),
         files: SocketFiles::default(),
     };
     let mut unix_sockets = 0;
@@ -86,7 +115,7 @@ pub(in crate::control) fn bind(snapshot: &Snapshot, shards: usize) -> Result<Lis
                 BindError::new(frontend, address, problem)
             })?);
         }
-        listeners.bound.push(bound);
+        listeners.addresses.0.push(bound);
     }
     Ok(listeners)
 }

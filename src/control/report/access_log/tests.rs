@@ -14,7 +14,7 @@ use ringlane_core::settings::{Said, Snapshot};
 use super::*;
 use crate::config::{AccessLog, LogDestination, LogField, LogFormat};
 use crate::control::log::escape;
-use crate::control::report::status::tests::{running, snapshot};
+use crate::control::report::status::tests::snapshot;
 
 fn record() -> SessionRecord {
     SessionRecord {
@@ -218,7 +218,7 @@ fn a_time_beyond_the_calendar_is_no_panic() {
 type Queues = Vec<Arc<ArrayQueue<SessionRecord>>>;
 
 /// A log to `destination`, with `places` per queue of two shards.
-fn start_log(destination: LogDestination, places: usize) -> (AccessLogThread, Queues) {
+fn start_log(destination: LogDestination, places: usize) -> (AccessLogThread, Queues, RecordsLost) {
     let queues: Queues = (0..2).map(|_| Arc::new(ArrayQueue::new(places))).collect();
     let configured = AccessLog {
         format: LogFormat::Json,
@@ -226,7 +226,8 @@ fn start_log(destination: LogDestination, places: usize) -> (AccessLogThread, Qu
         log_empty: true,
         fields: LogField::ALL.to_vec(),
     };
-    (start(&configured, running(), queues.clone()).unwrap(), queues)
+    let (snapshot, lost) = (Arc::new(snapshot()), RecordsLost::default());
+    (start(&configured, snapshot, lost.clone(), queues.clone()).unwrap(), queues, lost)
 }
 
 fn lines_in(path: &Path) -> usize {
@@ -244,7 +245,7 @@ fn wait_until(condition: impl Fn() -> bool) {
 fn what_is_queued_is_written_before_stop_returns() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("access.log");
-    let (log, queues) = start_log(LogDestination::File(path.clone()), 1000);
+    let (log, queues, _) = start_log(LogDestination::File(path.clone()), 1000);
     for queue in &queues {
         for _ in 0..1000 {
             queue.push(record()).unwrap();
@@ -258,7 +259,7 @@ fn what_is_queued_is_written_before_stop_returns() {
 fn a_rotated_file_is_opened_anew() {
     let dir = tempfile::tempdir().unwrap();
     let (path, old) = (dir.path().join("access.log"), dir.path().join("access.log.1"));
-    let (log, queues) = start_log(LogDestination::File(path.clone()), 4);
+    let (log, queues, _) = start_log(LogDestination::File(path.clone()), 4);
     queues[0].push(record()).unwrap();
     wait_until(|| lines_in(&path) == 1);
     fs::rename(&path, &old).unwrap();
@@ -271,10 +272,10 @@ fn a_rotated_file_is_opened_anew() {
 
 #[test]
 fn a_full_disk_costs_records_and_nothing_else() {
-    let (log, queues) = start_log(LogDestination::File("/dev/full".into()), 4);
+    let (log, queues, lost) = start_log(LogDestination::File("/dev/full".into()), 4);
     queues[0].push(record()).unwrap();
     queues[1].push(record()).unwrap();
-    wait_until(|| log.lost() == 2);
+    wait_until(|| lost.get() == 2);
     assert!(queues.iter().all(|queue| queue.is_empty()));
     log.stop();
 }
@@ -284,7 +285,7 @@ fn syslog_gets_one_datagram_per_record_and_survives_the_daemon() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let daemon = UnixDatagram::bind(&path).unwrap();
-    let (log, queues) = start_log(LogDestination::Syslog(path.clone()), 4);
+    let (log, queues, lost) = start_log(LogDestination::Syslog(path.clone()), 4);
     queues[0].push(record()).unwrap();
     let mut buffer = [0; 2048];
     let length = daemon.recv(&mut buffer).unwrap();
@@ -295,7 +296,7 @@ fn syslog_gets_one_datagram_per_record_and_survives_the_daemon() {
     drop(daemon);
     fs::remove_file(&path).unwrap();
     queues[0].push(record()).unwrap();
-    wait_until(|| log.lost() == 1);
+    wait_until(|| lost.get() == 1);
 
     let daemon = UnixDatagram::bind(&path).unwrap();
     queues[0].push(record()).unwrap();
@@ -308,12 +309,12 @@ fn a_stalled_syslog_daemon_holds_nobody_up_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("log");
     let daemon = UnixDatagram::bind(&path).unwrap();
-    let (log, queues) = start_log(LogDestination::Syslog(path), 5000);
+    let (log, queues, lost) = start_log(LogDestination::Syslog(path), 5000);
     // More than the kernel queues for a daemon that doesn't read, by default and by far.
     for _ in 0..5000 {
         queues[0].push(record()).unwrap();
     }
-    wait_until(|| queues[0].is_empty() && log.lost() > 0);
+    wait_until(|| queues[0].is_empty() && lost.get() > 0);
     log.stop();
     drop(daemon);
 }
@@ -331,7 +332,8 @@ fn a_destination_that_cannot_be_opened_is_named() {
             log_empty: true,
             fields: LogField::ALL.to_vec(),
         };
-        let error = start(&configured, running(), Vec::new()).unwrap_err();
+        let error = start(&configured, Arc::new(snapshot()), RecordsLost::default(), Vec::new())
+            .unwrap_err();
         assert!(error.to_string().starts_with(missing.to_str().unwrap()), "{error}");
     }
 }

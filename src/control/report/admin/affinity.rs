@@ -4,7 +4,6 @@
 //! client is looked up by what it is recognised by (`?key=10.0.0.1`), while a list shows places in
 //! the table. Clients are forgotten on request of the unix socket alone. Invariant: at most [`ENTRIES_MAX`] entries per answer, whatever the size of the table.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Path, Query, State};
@@ -18,8 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::orders::answer;
-use crate::control::Running;
-use crate::control::report::metrics::affinity_total;
+use crate::control::traffic::Traffic;
 
 /// Entries in one answer unless it is asked for another number.
 const ENTRIES_DEFAULT: usize = 100;
@@ -40,37 +38,31 @@ pub(super) struct Wanted {
 /// Where it is.
 pub(super) const PATH: &str = "/v1/backends/{backend}/affinity";
 
-/// Clients of a backend that are remembered now; 0 for a backend without a table.
-pub(in crate::control) fn remembered(running: &Running, id: BackendId) -> u64 {
-    let now = running.gauges.millis(Instant::now());
-    running.gauges.affinity(id).map_or(0, |table| table.entries(now).count() as u64)
-}
-
 pub(super) async fn show(
-    State(running): State<Arc<Running>>,
+    State(traffic): State<Traffic>,
     Path(backend): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Response {
     respond(match &wanted.key {
-        Some(key) => client(&running, &backend, key),
-        None => list(&running, &backend, wanted.entries.unwrap_or(ENTRIES_DEFAULT)),
+        Some(key) => client(&traffic, &backend, key),
+        None => list(&traffic, &backend, wanted.entries.unwrap_or(ENTRIES_DEFAULT)),
     })
 }
 
 /// Forgets one client, or all.
 pub(super) async fn forget(
-    State(running): State<Arc<Running>>,
+    State(traffic): State<Traffic>,
     Path(backend): Path<String>,
     Query(wanted): Query<Wanted>,
 ) -> Response {
-    let now = running.gauges.millis(Instant::now());
+    let now = traffic.gauges.millis(Instant::now());
     let forget = |(_, table): (BackendId, &Table)| {
         Ok(match &wanted.key {
             None => table.clear(now),
             Some(text) => usize::from(table.forget(key(table, text)?, now)),
         })
     };
-    let forgotten = find(&running, &backend).and_then(forget);
+    let forgotten = find(&traffic, &backend).and_then(forget);
     respond(forgotten.map(|forgotten| json!({ "backend": backend, "forgotten": forgotten })))
 }
 
@@ -84,19 +76,19 @@ fn respond(outcome: Result<Value, Refusal>) -> Response {
     }
 }
 
-fn client(running: &Running, backend: &str, text: &str) -> Result<Value, Refusal> {
-    let (id, table) = find(running, backend)?;
-    let found = table.peek(key(table, text)?, running.gauges.millis(Instant::now()));
-    let server = found.and_then(|server| running.snapshot.servers_of(id).get(server));
+fn client(traffic: &Traffic, backend: &str, text: &str) -> Result<Value, Refusal> {
+    let (id, table) = find(traffic, backend)?;
+    let found = table.peek(key(table, text)?, traffic.gauges.millis(Instant::now()));
+    let server = found.and_then(|server| traffic.snapshot.servers_of(id).get(server));
     let server = server.ok_or_else(|| {
         (StatusCode::NOT_FOUND, format!("backend \"{backend}\" does not remember {text}"))
     })?;
     Ok(json!({ "backend": backend, "key": text, "server": server.name }))
 }
 
-fn list(running: &Running, backend: &str, entries: usize) -> Result<Value, Refusal> {
-    let (id, table) = find(running, backend)?;
-    let servers = running.snapshot.servers_of(id);
+fn list(traffic: &Traffic, backend: &str, entries: usize) -> Result<Value, Refusal> {
+    let (id, table) = find(traffic, backend)?;
+    let servers = traffic.snapshot.servers_of(id);
     let entry = |entry: Entry| {
         json!({
             "place": entry.place,
@@ -104,7 +96,7 @@ fn list(running: &Running, backend: &str, entries: usize) -> Result<Value, Refus
             "expires_in_seconds": entry.left.as_secs_f64(),
         })
     };
-    let now = running.gauges.millis(Instant::now());
+    let now = traffic.gauges.millis(Instant::now());
     let entries: Vec<Value> =
         table.entries(now).take(entries.min(ENTRIES_MAX)).map(entry).collect();
     let affinity = table.affinity();
@@ -113,19 +105,19 @@ fn list(running: &Running, backend: &str, entries: usize) -> Result<Value, Refus
         "key": key_word(affinity.key),
         "ttl_seconds": affinity.ttl.as_secs_f64(),
         "size": table.size(),
-        "clients": remembered(running, id),
-        "hits": affinity_total(running, id, |a| a.hits.get()),
-        "misses": affinity_total(running, id, |a| a.misses.get()),
-        "evictions": affinity_total(running, id, |a| a.evictions.get()),
+        "clients": traffic.remembered_clients(id),
+        "hits": traffic.affinity_total(id, |a| a.hits.get()),
+        "misses": traffic.affinity_total(id, |a| a.misses.get()),
+        "evictions": traffic.affinity_total(id, |a| a.evictions.get()),
         "entries": entries,
     }))
 }
 
-fn find<'a>(running: &'a Running, backend: &str) -> Result<(BackendId, &'a Table), Refusal> {
-    let found = running.snapshot.backends.iter().zip(0..).find(|(found, _)| found.name == backend);
+fn find<'a>(traffic: &'a Traffic, backend: &str) -> Result<(BackendId, &'a Table), Refusal> {
+    let found = traffic.snapshot.backends.iter().zip(0..).find(|(found, _)| found.name == backend);
     let not_found = |why: String| (StatusCode::NOT_FOUND, why);
     let (_, id) = found.ok_or_else(|| not_found(format!("there is no backend \"{backend}\"")))?;
-    let table = running.gauges.affinity(BackendId(id)).map(|table| (BackendId(id), table));
+    let table = traffic.gauges.affinity(BackendId(id)).map(|table| (BackendId(id), table));
     table.ok_or_else(|| not_found(format!("backend \"{backend}\" has no affinity: add the key")))
 }
 

@@ -11,12 +11,12 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use ringlane_core::ids::ServerId;
+use ringlane_core::settings::Snapshot;
 use ringlane_health::Admin;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::control::Running;
-use crate::control::servers::WEIGHT_MAX;
+use crate::control::servers::{Servers, WEIGHT_MAX};
 
 /// What is ordered.
 #[derive(Debug, Deserialize)]
@@ -27,11 +27,11 @@ struct Order {
 }
 
 pub(super) async fn order(
-    State(running): State<Arc<Running>>,
+    State(servers): State<Arc<Servers>>,
     Path((backend, server)): Path<(String, String)>,
     body: Bytes,
 ) -> Response {
-    match obey(&running, &backend, &server, &body) {
+    match obey(&servers, &backend, &server, &body) {
         Ok(()) => answer(StatusCode::OK, &json!({ "ok": true })),
         Err((status, why)) => answer(status, &json!({ "error": why })),
     }
@@ -44,12 +44,13 @@ pub(super) async fn refused() -> Response {
 }
 
 fn obey(
-    running: &Running,
+    servers: &Servers,
     backend: &str,
     server: &str,
     body: &[u8],
 ) -> Result<(), (StatusCode, String)> {
-    let id = find(running, backend, server).map_err(|why| (StatusCode::NOT_FOUND, why))?;
+    let id =
+        find(servers.snapshot(), backend, server).map_err(|why| (StatusCode::NOT_FOUND, why))?;
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
     let order: Order = serde_json::from_slice(body).map_err(|error| {
         bad(format!("the body must be like {{\"state\": \"drain\", \"weight\": 10}}: {error}"))
@@ -67,16 +68,15 @@ fn obey(
         return Err(bad("nothing is ordered: give state, weight or both".to_owned()));
     }
     if let Some(weight) = order.weight {
-        running.servers.set_weight(id, weight);
+        servers.set_weight(id, weight);
     }
     if let Some(admin) = admin {
-        running.servers.set_admin(id, admin);
+        servers.set_admin(id, admin);
     }
     Ok(())
 }
 
-fn find(running: &Running, backend: &str, server: &str) -> Result<ServerId, String> {
-    let snapshot = &running.snapshot;
+fn find(snapshot: &Snapshot, backend: &str, server: &str) -> Result<ServerId, String> {
     let found = snapshot.backends.iter().find(|found| found.name == backend);
     let found = found.ok_or_else(|| format!("there is no backend \"{backend}\""))?;
     let first = found.first_server.0;

@@ -14,8 +14,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::time::sleep;
 
 use super::bound::bind_http;
+use crate::control::life::Stage;
 use crate::control::log::say;
-use crate::control::running::Stage;
 
 /// The pause between two attempts at an address that a process which is about to end still holds.
 const HELD_RETRY: Duration = Duration::from_millis(200);

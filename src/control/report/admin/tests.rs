@@ -16,11 +16,7 @@ use crate::config::Admin;
 use crate::control::report::status::tests::running;
 
 /// Runs `talk` on a thread of its own while `bound` is served here.
-fn while_serving<T: Send>(
-    bound: Bound,
-    running: Arc<Running>,
-    talk: impl FnOnce() -> T + Send,
-) -> T {
+fn while_serving<T: Send>(bound: Bound, running: Running, talk: impl FnOnce() -> T + Send) -> T {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let (done, ended) = oneshot::channel();
     thread::scope(|scope| {
@@ -105,7 +101,7 @@ fn a_scraper_gets_the_format_that_it_asks_for() {
 #[test]
 fn a_draining_balancer_is_not_healthy() {
     let running = running();
-    running.enter(Stage::Draining);
+    running.life.enter(Stage::Draining);
     let bound = bind(&loopback()).unwrap();
     let address = bound.http().unwrap();
     while_serving(bound, running, || {

@@ -9,7 +9,6 @@ use super::Look;
 use super::frontends::again;
 use super::pacing::{Episode, Tally, Turn, counted, human};
 use crate::control::log::{Level, Notice};
-use crate::control::report::metrics::{affinity_total, backend_total, queue_total};
 
 /// What is remembered of a backend.
 #[derive(Debug)]
@@ -73,10 +72,10 @@ struct Servers {
 }
 
 fn servers(look: &Look<'_>, id: BackendId, role: RoleWanted) -> Servers {
-    let backend = look.running.snapshot.backend(id);
+    let backend = look.traffic.snapshot.backend(id);
     let ids = backend.first_server.0..backend.first_server.0 + backend.server_count;
     ids.fold(Servers::default(), |mut servers, id| {
-        let gauge = look.running.gauges.server(ServerId(id));
+        let gauge = look.traffic.gauges.server(ServerId(id));
         let orders = gauge.eligibility();
         let count = match (orders.is_open_for(role) && orders.weight() > 0, gauge.is_down()) {
             (false, _) => &mut servers.closed,
@@ -91,9 +90,9 @@ fn servers(look: &Look<'_>, id: BackendId, role: RoleWanted) -> Servers {
 impl Backend {
     pub(super) fn look(&mut self, id: u32, look: &mut Look<'_>) {
         let id = BackendId(id);
-        let unserved = backend_total(look.running, id, |backend| backend.unserved.get());
-        let expired = queue_total(look.running, id, |queue| queue.expired.get());
-        let refused = unserved + expired + queue_total(look.running, id, |q| q.refused.get());
+        let unserved = look.traffic.backend_total(id, |backend| backend.unserved.get());
+        let expired = look.traffic.queue_total(id, |queue| queue.expired.get());
+        let refused = unserved + expired + look.traffic.queue_total(id, |q| q.refused.get());
         let misses_some = refused > self.unserved_before;
         self.unserved_before = refused;
         for role in &mut self.wanted {
@@ -108,7 +107,7 @@ impl Backend {
             say(look, id, (Level::Warning, "sessions_without_server"), &text, seen.count);
         }
         self.look_at_queue(id, expired, look);
-        let forgotten = affinity_total(look.running, id, |affinity| affinity.evictions.get());
+        let forgotten = look.traffic.affinity_total(id, |affinity| affinity.evictions.get());
         if let Some(seen) = self.forgotten.observe(forgotten, look.now, &mut look.budget) {
             let text = format!(
                 "affinity table full: {} forgotten early in {}; raise affinity.size",
@@ -117,7 +116,7 @@ impl Backend {
             );
             say(look, id, (Level::Warning, "affinity_full"), &text, seen.count);
         }
-        let failed = backend_total(look.running, id, |backend| backend.mirror_failed.get());
+        let failed = look.traffic.backend_total(id, |backend| backend.mirror_failed.get());
         if let Some(seen) = self.mirror_failed.observe(failed, look.now, &mut look.budget) {
             let text = format!(
                 "mirror did not take {} to the end in {}; traffic is not affected",
@@ -129,8 +128,8 @@ impl Backend {
     }
 
     fn look_at_queue(&mut self, id: BackendId, expired: u64, look: &mut Look<'_>) {
-        let Some(queue) = look.running.gauges.queue(id) else { return };
-        let refused = queue_total(look.running, id, |queue| queue.refused.get());
+        let Some(queue) = look.traffic.gauges.queue(id) else { return };
+        let refused = look.traffic.queue_total(id, |queue| queue.refused.get());
         if let Some(seen) = self.queue_full.observe(refused, look.now, &mut look.budget) {
             let text = format!(
                 "queue full (size = {}): {} refused in {}",
@@ -201,7 +200,7 @@ fn say(
     text: &str,
     count: u64,
 ) {
-    let name = &look.running.snapshot.backend(id).name;
+    let name = &look.traffic.snapshot.backend(id).name;
     let notice = Notice::new(level, event, format!("backend {name}: {text}"));
     look.notices.push(notice.backend(name).count(count));
 }

@@ -8,7 +8,6 @@ use ringlane_core::shared::Gate;
 use super::Look;
 use super::pacing::{Episode, Tally, Turn, counted, human};
 use crate::control::log::{Level, Notice};
-use crate::control::report::metrics::frontend_total;
 
 /// How long a limit must be free again before that is said.
 const CALM: Duration = Duration::from_secs(3);
@@ -94,10 +93,10 @@ impl Process {
     }
 
     pub(super) fn look(&mut self, look: &mut Look<'_>) {
-        let running = look.running;
-        let ids = (0..running.snapshot.frontends.len() as u32).map(FrontendId);
-        let waited = ids.map(|id| frontend_total(running, id, |f| f.waited_full.get())).sum();
-        let gate = &running.gauges.process;
+        let traffic = look.traffic;
+        let ids = (0..traffic.snapshot.frontends.len() as u32).map(FrontendId);
+        let waited = ids.map(|id| traffic.frontend_total(id, |f| f.waited_full.get())).sum();
+        let gate = &traffic.gauges.process;
         let Some((level, text)) = self.full.look("the process", gate, waited, look) else { return };
         let event = if level == Level::Warning { "process_full" } else { "process_below_limit" };
         look.notices.push(Notice::new(level, event, text).count(gate.live().into()));
@@ -117,10 +116,10 @@ impl Frontend {
     }
 
     pub(super) fn look(&mut self, id: u32, look: &mut Look<'_>) {
-        let (running, id) = (look.running, FrontendId(id));
-        let gate = running.gauges.frontend(id);
+        let (traffic, id) = (look.traffic, FrontendId(id));
+        let gate = traffic.gauges.frontend(id);
         // Otherwise it is the limit of the process.
-        if gate.max() < running.gauges.process.max() {
+        if gate.max() < traffic.gauges.process.max() {
             self.look_at_gate(id, look);
         }
         self.look_at_rate(id, look);
@@ -129,10 +128,10 @@ impl Frontend {
     }
 
     fn look_at_gate(&mut self, id: FrontendId, look: &mut Look<'_>) {
-        let running = look.running;
-        let gate = running.gauges.frontend(id);
-        let waited = frontend_total(running, id, |f| f.waited_full.get());
-        let name = &running.snapshot.frontend(id).name;
+        let traffic = look.traffic;
+        let gate = traffic.gauges.frontend(id);
+        let waited = traffic.frontend_total(id, |f| f.waited_full.get());
+        let name = &traffic.snapshot.frontend(id).name;
         let said = self.full.look(name, gate, waited, look);
         let Some((level, text)) = said else { return };
         let event = if level == Level::Warning { "frontend_full" } else { "frontend_below_limit" };
@@ -141,10 +140,10 @@ impl Frontend {
     }
 
     fn look_at_rate(&mut self, id: FrontendId, look: &mut Look<'_>) {
-        let running = look.running;
-        let total = frontend_total(running, id, |f| f.waited_rate.get());
+        let traffic = look.traffic;
+        let total = traffic.frontend_total(id, |f| f.waited_rate.get());
         let Some(seen) = self.rate.observe(total, look.now, &mut look.budget) else { return };
-        let frontend = running.snapshot.frontend(id);
+        let frontend = traffic.snapshot.frontend(id);
         let (name, rate) = (&frontend.name, frontend.rate.unwrap_or(0));
         let text = format!(
             "frontend {name} reached rate = {rate} per second: {} had to wait in {}",
@@ -156,12 +155,12 @@ impl Frontend {
     }
 
     fn look_at_clients(&mut self, id: FrontendId, look: &mut Look<'_>) {
-        let running = look.running;
-        let name = &running.snapshot.frontend(id).name;
-        let many = frontend_total(running, id, |f| f.refused_too_many.get());
-        let fast = frontend_total(running, id, |f| f.refused_too_fast.get());
+        let traffic = look.traffic;
+        let name = &traffic.snapshot.frontend(id).name;
+        let many = traffic.frontend_total(id, |f| f.refused_too_many.get());
+        let fast = traffic.frontend_total(id, |f| f.refused_too_fast.get());
         if let Some(seen) = self.refused.observe(many + fast, look.now, &mut look.budget) {
-            let example = running.counters.iter().find_map(|c| c.frontend(id).last_refused.get());
+            let example = traffic.counters.iter().find_map(|c| c.frontend(id).last_refused.get());
             let example = example.map_or_else(String::new, |at| format!(", for example from {at}"));
             let text = format!(
                 "frontend {name} refused {} in {} because of per_client{example} (since the start \
@@ -172,7 +171,7 @@ impl Frontend {
             let notice = Notice::new(Level::Warning, "clients_refused", text);
             look.notices.push(notice.frontend(name).count(seen.count));
         }
-        let unlimited = frontend_total(running, id, |f| f.clients_unknown.get());
+        let unlimited = traffic.frontend_total(id, |f| f.clients_unknown.get());
         if let Some(seen) = self.unlimited.observe(unlimited, look.now, &mut look.budget) {
             let text = format!(
                 "frontend {name}: {} in {} not limited by per_client because its table of clients \
@@ -186,10 +185,10 @@ impl Frontend {
     }
 
     fn look_at_loops(&mut self, id: FrontendId, look: &mut Look<'_>) {
-        let running = look.running;
-        let total = frontend_total(running, id, |f| f.loops_suspected.get());
+        let traffic = look.traffic;
+        let total = traffic.frontend_total(id, |f| f.loops_suspected.get());
         let Some(seen) = self.loops.observe(total, look.now, &mut look.budget) else { return };
-        let name = &running.snapshot.frontend(id).name;
+        let name = &traffic.snapshot.frontend(id).name;
         let text = format!(
             "frontend {name}: loop suspected: {} in {} seem to have passed through this balancer \
              before; look for a server address that leads back to a listener",

@@ -11,7 +11,6 @@ use super::Look;
 use super::frontends::again;
 use super::pacing::{Episode, Tally, Turn, counted, human};
 use crate::control::log::{Level, Notice};
-use crate::control::report::metrics::{frontend_total, server_total};
 
 /// How long a server must have room again before that is said.
 const CALM: Duration = Duration::from_secs(3);
@@ -49,7 +48,7 @@ impl Server {
         self.look_at_connects(id, look);
         self.look_at_room(id, look);
         self.look_at_ended(id, look);
-        let impossible = server_total(look.running, id, |s| s.connects_impossible.get());
+        let impossible = look.traffic.server_total(id, |s| s.connects_impossible.get());
         if let Some(seen) = self.impossible.observe(impossible, look.now, &mut look.budget) {
             let text = format!(
                 ": {} in {} could not be made by this machine: no local port, descriptor, memory or \
@@ -64,10 +63,10 @@ impl Server {
 
     /// Whether sessions can connect to it, whatever checks say.
     fn look_at_connects(&mut self, id: ServerId, look: &mut Look<'_>) {
-        let running = look.running;
-        let failed = server_total(running, id, |s| s.connects_failed.get());
-        let sessions = server_total(running, id, |s| s.sessions.get());
-        let is_down = running.gauges.server(id).is_down();
+        let traffic = look.traffic;
+        let failed = traffic.server_total(id, |s| s.connects_failed.get());
+        let sessions = traffic.server_total(id, |s| s.sessions.get());
+        let is_down = traffic.gauges.server(id).is_down();
         let turn = self.unreachable.observe(is_down, look.now, &mut look.budget);
         let last = std::mem::replace(&mut self.last, (failed, sessions));
         match turn {
@@ -98,8 +97,8 @@ impl Server {
     }
 
     fn look_at_room(&mut self, id: ServerId, look: &mut Look<'_>) {
-        let gauge = look.running.gauges.server(id);
-        let max = look.running.snapshot.server(id).max_connections;
+        let gauge = look.traffic.gauges.server(id);
+        let max = look.traffic.snapshot.server(id).max_connections;
         let count = gauge.sessions().into();
         match self.full.observe(gauge.is_full(), look.now, &mut look.budget) {
             None => {}
@@ -122,13 +121,13 @@ const HOW: [(Ending, &str); 2] = [(Ending::Fence, "fenced"), (Ending::Drain, "dr
 impl Server {
     /// Sessions that were ended because of what became of the server.
     fn look_at_ended(&mut self, id: ServerId, look: &mut Look<'_>) {
-        let running = look.running;
-        let total = server_total(running, id, |s| s.ended.total());
+        let traffic = look.traffic;
+        let total = traffic.server_total(id, |s| s.ended.total());
         let Some(seen) = self.ended.observe(total, look.now, &mut look.budget) else { return };
         let (mut parts, mut level) = (Vec::new(), Level::Info);
         for ((how, verb), before) in HOW.into_iter().zip(&mut self.ended_before) {
             for (why, before) in Reason::ALL.into_iter().zip(before) {
-                let shards = running.counters.iter();
+                let shards = traffic.counters.iter();
                 let now = shards.map(|shard| shard.server(id).ended.get(how, why)).sum();
                 let count = u64::saturating_sub(now, std::mem::replace(before, now));
                 if count > 0 {
@@ -162,20 +161,20 @@ const CUT_NAMED: usize = 5;
 
 /// The line about sessions that were cut at the end of the process, if there were any.
 pub(super) fn cut(look: &mut Look<'_>, why: &str) {
-    let running = look.running;
-    let frontends = (0..running.snapshot.frontends.len() as u32).map(FrontendId);
-    let total: u64 = frontends.map(|id| frontend_total(running, id, |f| f.cut.get())).sum();
+    let traffic = look.traffic;
+    let frontends = (0..traffic.snapshot.frontends.len() as u32).map(FrontendId);
+    let total: u64 = frontends.map(|id| traffic.frontend_total(id, |f| f.cut.get())).sum();
     if total == 0 {
         return;
     }
-    let ids = (0..running.snapshot.servers.len() as u32).map(ServerId);
-    let cut = ids.map(|id| (server_total(running, id, |s| s.cut.get()), id));
+    let ids = (0..traffic.snapshot.servers.len() as u32).map(ServerId);
+    let cut = ids.map(|id| (traffic.server_total(id, |s| s.cut.get()), id));
     let mut cut: Vec<(u64, ServerId)> = cut.filter(|(count, _)| *count > 0).collect();
     cut.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
     let mut parts: Vec<String> = cut
         .iter()
         .take(CUT_NAMED)
-        .map(|(count, id)| format!("{count} of server {}", running.snapshot.full_name(*id)))
+        .map(|(count, id)| format!("{count} of server {}", traffic.snapshot.full_name(*id)))
         .collect();
     let others: u64 = cut.iter().skip(CUT_NAMED).map(|(count, _)| count).sum();
     if others > 0 {
@@ -198,7 +197,7 @@ fn say(
     text: &str,
     count: u64,
 ) {
-    let snapshot = &look.running.snapshot;
+    let snapshot = &look.traffic.snapshot;
     let server = snapshot.server(id);
     let text = format!("server {}{text}", snapshot.full_name(id));
     let notice = Notice::new(level, event, text).backend(&snapshot.backend(server.backend).name);

@@ -21,7 +21,7 @@ impl Shard {
     }
 
     pub(super) fn look(&mut self, index: usize, look: &mut Look<'_>) {
-        let counters = &look.running.counters[index];
+        let counters = &look.traffic.counters[index];
         let failed = counters.accepts_failed.get();
         if let Some(seen) = self.accepts_failed.observe(failed, look.now, &mut look.budget) {
             let text = format!(

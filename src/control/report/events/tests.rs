@@ -11,23 +11,23 @@ use crate::control::report::status::tests::running;
 
 /// What is said at each look, a second apart, after something has happened.
 struct Story {
-    running: std::sync::Arc<Running>,
+    traffic: Traffic,
     events: Events,
     now: Instant,
 }
 
 impl Story {
     fn begin() -> Self {
-        let (running, now) = (running(), Instant::now());
-        let mut events = Events::new(&running, now);
+        let (traffic, now) = (running().traffic, Instant::now());
+        let mut events = Events::new(&traffic, now);
         // What the numbers of the example have is said first.
-        events.look(&running, now);
-        Self { running, events, now }
+        events.look(&traffic, now);
+        Self { traffic, events, now }
     }
 
     fn look(&mut self) -> Vec<Notice> {
         self.now += LOOK_INTERVAL;
-        self.events.look(&self.running, self.now)
+        self.events.look(&self.traffic, self.now)
     }
 
     /// The sentences of the next look.
@@ -45,10 +45,10 @@ fn a_quiet_second_says_nothing() {
 #[test]
 fn refused_clients_are_counted_with_an_example_and_at_most_every_ten_seconds() {
     let mut story = Story::begin();
-    let counters = story.running.counters[1].frontend(FrontendId(0)).refused_too_many.get();
+    let counters = story.traffic.counters[1].frontend(FrontendId(0)).refused_too_many.get();
     assert_eq!(counters, 0);
     let refuse = |story: &Story, count| {
-        let frontend = story.running.counters[1].frontend(FrontendId(0));
+        let frontend = story.traffic.counters[1].frontend(FrontendId(0));
         frontend.refused_too_many.add(count);
         frontend.last_refused.set("192.0.2.7".parse().unwrap());
     };
@@ -73,7 +73,7 @@ fn a_backend_without_server_is_an_error_that_ends_with_the_sessions_it_cost() {
     let mut story = Story::begin();
     for id in [0, 1] {
         let closed = Eligibility::new([false; 3], 256);
-        story.running.gauges.server(ServerId(id)).set_eligibility(closed);
+        story.traffic.gauges.server(ServerId(id)).set_eligibility(closed);
     }
     assert!(story.lines().is_empty(), "perhaps only a moment");
     let notice = story.look().remove(0);
@@ -81,11 +81,11 @@ fn a_backend_without_server_is_an_error_that_ends_with_the_sessions_it_cost() {
     assert!(
         notice.message.starts_with("backend postgres: no usable server: of 2 servers, 2 down,")
     );
-    story.running.counters[0].backend(BackendId(0)).unserved.add(7);
+    story.traffic.counters[0].backend(BackendId(0)).unserved.add(7);
     assert!(story.lines()[0].starts_with("backend postgres: 7 sessions in 1 s ended because no"));
     let open = Eligibility::new([true; 3], 256);
     assert!(open.is_open_for(RoleWanted::Any));
-    story.running.gauges.server(ServerId(0)).set_eligibility(open);
+    story.traffic.gauges.server(ServerId(0)).set_eligibility(open);
     assert_eq!(
         story.lines(),
         ["backend postgres: usable server again after 2 s; 7 sessions refused meanwhile"]
@@ -96,16 +96,16 @@ fn a_backend_without_server_is_an_error_that_ends_with_the_sessions_it_cost() {
 fn a_lost_session_makes_a_moment_without_server_worth_a_line() {
     let mut story = Story::begin();
     for id in [0, 1] {
-        story.running.gauges.server(ServerId(id)).failed(0);
-        story.running.counters[0].server(ServerId(id)).connects_failed.add(2);
+        story.traffic.gauges.server(ServerId(id)).failed(0);
+        story.traffic.counters[0].server(ServerId(id)).connects_failed.add(2);
     }
-    story.running.counters[0].backend(BackendId(0)).unserved.add(1);
+    story.traffic.counters[0].backend(BackendId(0)).unserved.add(1);
     let lines = story.lines();
     assert!(lines[0].contains("0 down, drained or without the role and 2 not accepting"));
     assert!(lines[1].contains(": 1 session in 1 s ended because"), "{lines:#?}");
     assert!(lines[2].starts_with("server postgres/pg1 does not accept connections: 2 connects"));
-    story.running.gauges.server(ServerId(0)).answered();
-    story.running.counters[0].server(ServerId(0)).sessions.add(1);
+    story.traffic.gauges.server(ServerId(0)).answered();
+    story.traffic.counters[0].server(ServerId(0)).sessions.add(1);
     let lines = story.lines();
     assert!(lines[0].contains("usable server again"), "{lines:#?}");
     assert_eq!(
@@ -117,14 +117,14 @@ fn a_lost_session_makes_a_moment_without_server_worth_a_line() {
 #[test]
 fn limits_are_named_when_they_are_reached_and_when_they_are_not_any_more() {
     let mut story = Story::begin();
-    let gate = story.running.gauges.frontend(FrontendId(0));
+    let gate = story.traffic.gauges.frontend(FrontendId(0));
     (1..100).for_each(|_| assert!(gate.try_enter()));
     assert!(gate.is_full());
-    story.running.counters[0].frontend(FrontendId(0)).waited_full.add(4);
+    story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(4);
     let line = &story.lines()[0];
     assert!(line.starts_with("frontend pg \"write\" reached max_connections = 100: "), "{line}");
-    story.running.counters[0].frontend(FrontendId(0)).waited_full.add(2);
-    let _ = story.running.gauges.frontend(FrontendId(0)).leave();
+    story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(2);
+    let _ = story.traffic.gauges.frontend(FrontendId(0)).leave();
     assert!((0..2).all(|_| story.lines().is_empty()), "not calm yet");
     assert_eq!(
         story.lines(),
@@ -136,7 +136,7 @@ fn limits_are_named_when_they_are_reached_and_when_they_are_not_any_more() {
 #[test]
 fn ended_sessions_are_told_by_how_and_why() {
     let mut story = Story::begin();
-    let server = story.running.counters[0].server(ServerId(0));
+    let server = story.traffic.counters[0].server(ServerId(0));
     (0..3).for_each(|_| server.ended.count(Ending::Fence, Reason::Demoted));
     server.ended.count(Ending::Drain, Reason::Lag);
     let notice = story.look().remove(0);
@@ -146,9 +146,9 @@ fn ended_sessions_are_told_by_how_and_why() {
          the primary, 1 drained because the replica is too far behind"
     );
     assert_eq!((notice.level, notice.event), (Level::Warning, "sessions_ended"));
-    story.running.counters[1].server(ServerId(0)).ended.count(Ending::Drain, Reason::Drained);
+    story.traffic.counters[1].server(ServerId(0)).ended.count(Ending::Drain, Reason::Drained);
     let now = story.now;
-    let last = story.events.last_look(&story.running, now, "the stop").remove(0);
+    let last = story.events.last_look(&story.traffic, now, "the stop").remove(0);
     assert!(last.message.ends_with(": 1 drained because an operator drained the server"));
     assert_eq!(last.level, Level::Info);
 }
@@ -156,12 +156,12 @@ fn ended_sessions_are_told_by_how_and_why() {
 #[test]
 fn sessions_that_are_cut_are_counted_by_server_at_the_end() {
     let mut story = Story::begin();
-    let shard = &story.running.counters[1];
+    let shard = &story.traffic.counters[1];
     shard.frontend(FrontendId(0)).cut.add(6);
     shard.server(ServerId(0)).cut.add(2);
     shard.server(ServerId(1)).cut.add(3);
     let now = story.now;
-    let last = story.events.last_look(&story.running, now, "the stop").remove(0);
+    let last = story.events.last_look(&story.traffic, now, "the stop").remove(0);
     assert_eq!(
         last.message,
         "6 sessions cut by the stop: 3 of server postgres/pg2, 2 of server postgres/pg1, 1 that \
@@ -172,7 +172,7 @@ fn sessions_that_are_cut_are_counted_by_server_at_the_end() {
 #[test]
 fn each_kind_of_loss_has_a_line() {
     let mut story = Story::begin();
-    let shard = &story.running.counters[0];
+    let shard = &story.traffic.counters[0];
     shard.accepts_failed.add(1);
     shard.buffers_exhausted.add(2);
     shard.log_dropped.add(3);

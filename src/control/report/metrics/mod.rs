@@ -5,18 +5,14 @@
 //! their sum, unless it has the label `shard`; the work is linear in the servers, and the lock on
 //! their states is held for one backend at a time. Next: `read`.
 
-mod buckets;
 mod format;
-mod latency;
 mod process;
 mod read;
 mod registry;
 #[cfg(test)]
 mod tests;
-mod totals;
 
 use std::fmt;
-use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text;
@@ -25,29 +21,25 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::control::Running;
-pub(in crate::control) use buckets::Timings;
+use crate::control::traffic::buckets::Buckets;
 pub use format::Format;
-pub(in crate::control) use latency::Latency;
 use read::View;
 use registry::METRICS;
-pub(in crate::control) use totals::{
-    affinity_total, backend_total, frontend_max, frontend_total, queue_total, server_total,
-};
 
 /// The text of a scrape.
 ///
 /// # Errors
 /// None that a `String` could give; the encoder's interface has them.
-pub fn scrape(running: &Arc<Running>, format: Format) -> Result<String, fmt::Error> {
+pub fn scrape(running: &Running, format: Format) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Scrape(Arc::clone(running))));
+    registry.register_collector(Box::new(Scrape(running.clone())));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(format.write(out))
 }
 
 #[derive(Debug)]
-struct Scrape(Arc<Running>);
+struct Scrape(Running);
 
 impl Collector for Scrape {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
@@ -90,7 +82,7 @@ impl Kind {
 enum Value {
     Whole(u64),
     Real(f64),
-    Times(buckets::Buckets),
+    Times(Buckets),
 }
 
 impl Value {

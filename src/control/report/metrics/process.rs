@@ -5,8 +5,7 @@
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::resource::{Resource, getrlimit};
 use nix::time::{ClockId, clock_gettime};
@@ -14,20 +13,9 @@ use nix::unistd::{SysconfVar, sysconf};
 use ringlane_core::machine::{Address, SourceAddress, SourcePorts};
 use ringlane_core::settings::{Server, Snapshot};
 
-use crate::control::Running;
-
 /// CPU time of the whole process, seconds.
 pub(super) fn cpu_seconds() -> Option<f64> {
     seconds_of(ClockId::CLOCK_PROCESS_CPUTIME_ID)
-}
-
-/// CPU time of a shard's thread, or, without one, of the control thread, seconds.
-pub(super) fn thread_cpu_seconds(running: &Running, shard: Option<usize>) -> Option<f64> {
-    let index = shard.unwrap_or_else(|| running.shards());
-    let thread = running.threads.get(index)?.load(Ordering::Relaxed);
-    // The clock of a thread as pthread_getcpuclockid(3) makes its number: the thread's number
-    // inverted, then "of a thread" (4) and "the scheduler's time" (2).
-    (thread > 0).then(|| seconds_of(ClockId::from_raw((!thread << 3) | 4 | 2)))?
 }
 
 fn seconds_of(clock: ClockId) -> Option<f64> {
@@ -59,8 +47,8 @@ pub(super) fn max_fds() -> Option<u64> {
 
 /// When the process started, seconds since 1970: the same at every scrape, whatever the clock does
 /// meanwhile, since a change of it counts as a restart.
-pub(super) fn start_time(running: &Running) -> Option<f64> {
-    Some(running.started_on.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
+pub(super) fn start_time(started_on: SystemTime) -> Option<f64> {
+    Some(started_on.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
 }
 
 /// The ports that the kernel draws the source ports of connections from.
@@ -116,7 +104,6 @@ impl LocalPorts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::report::status::tests::running;
 
     #[test]
     fn the_kernel_tells_about_this_process() {
@@ -124,17 +111,6 @@ mod tests {
         let [virtual_bytes, resident] = memory().unwrap();
         assert!(virtual_bytes > resident && resident > 100_000, "{virtual_bytes} {resident}");
         assert!((3..=max_fds().unwrap()).contains(&open_fds().unwrap()));
-    }
-
-    #[test]
-    fn a_thread_has_cpu_time_of_its_own_once_it_runs() {
-        let running = running();
-        assert_eq!(thread_cpu_seconds(&running, Some(0)), None);
-        running.i_am(Some(0));
-        running.i_am(None);
-        let mine = thread_cpu_seconds(&running, Some(0)).unwrap();
-        assert!(mine > 0.0 && mine <= cpu_seconds().unwrap());
-        assert!(thread_cpu_seconds(&running, None).unwrap() >= mine);
     }
 
     #[test]

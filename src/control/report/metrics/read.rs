@@ -6,21 +6,21 @@
 use std::fmt;
 
 use ringlane_core::counters::{
-    AffinityCounters, BackendCounters, Close, FrontendCounters, QueueCounters, ServerCounters,
-    ShardCounters,
+    AffinityCounters, BackendCounters, Close, FrontendCounters, Histogram, QueueCounters,
+    ServerCounters, ShardCounters,
 };
 use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 use ringlane_core::settings::Backend;
 use ringlane_health::Admin;
 
-use super::buckets::Buckets;
 use super::process::LocalPorts;
-use super::totals::{affinity_total, backend_total, frontend_total, queue_total, server_total};
 use super::{Labels, Value};
 use crate::cli::{REVISION, VERSION};
 use crate::control::Running;
 use crate::control::servers::Known;
 use crate::control::servers::names::Followed;
+use crate::control::traffic::Traffic;
+use crate::control::traffic::buckets::{Bounds, Buckets};
 
 /// Where a metric's values come from, which also says what its labels are. A value of `None` is
 /// absent from the page.
@@ -34,22 +34,26 @@ pub(super) enum Read {
     SourcePorts,
     /// Of the process.
     Process(fn(&Running) -> Option<Value>),
-    /// A histogram of the process.
-    Times(fn(&Running) -> Buckets),
+    /// A histogram with these bounds, merged from those of all shards.
+    Times(Bounds, fn(&ShardCounters) -> &Histogram),
+    /// A histogram: how late the control thread was.
+    ControlLag,
+    /// Per shard: the CPU time of its thread.
+    ShardCpu,
     /// Per shard.
-    Shard(fn(&Running, usize) -> Option<Value>),
+    Shard(fn(&Traffic, usize) -> Value),
     /// Per shard, a counter.
     ShardCount(fn(&ShardCounters) -> u64),
     /// Per frontend.
-    Frontend(fn(&Running, FrontendId) -> Value),
+    Frontend(fn(&Traffic, FrontendId) -> Value),
     /// Per frontend, a counter.
     FrontendCount(fn(&FrontendCounters) -> u64),
     /// Per backend.
-    Backend(fn(&Running, BackendId) -> Option<Value>),
+    Backend(fn(&Traffic, BackendId) -> Option<Value>),
     /// A histogram per backend that has checks.
-    CheckTimes(fn(&Running, BackendId) -> Buckets),
+    CheckTimes,
     /// Per backend: how many of its servers are like that.
-    BackendServers(fn(&Running, ServerId, &Known) -> bool),
+    BackendServers(fn(&Known) -> bool),
     /// Per backend that remembers its clients, a counter.
     AffinityCount(fn(&AffinityCounters) -> u64),
     /// Per backend that lets sessions wait, a counter.
@@ -59,7 +63,7 @@ pub(super) enum Read {
     /// Per server entry that is given by name.
     Name(fn(&Followed) -> Value),
     /// Per server.
-    Server(fn(&Running, ServerId, &Known) -> Option<Value>),
+    Server(fn(&Traffic, ServerId, &Known) -> Option<Value>),
     /// Per server, a counter.
     ServerCount(fn(&ServerCounters) -> u64),
     /// Per server and administrative state: 1 for the one that it is in.
@@ -74,11 +78,11 @@ impl Read {
             Self::Build => &["version", "revision"],
             Self::Closes => &["frontend", "code"],
             Self::SourcePorts => &["backend", "server"],
-            Self::Process(_) | Self::Times(_) => &[],
-            Self::Shard(_) | Self::ShardCount(_) => &["shard"],
+            Self::Process(_) | Self::Times(..) | Self::ControlLag => &[],
+            Self::Shard(_) | Self::ShardCpu | Self::ShardCount(_) => &["shard"],
             Self::Frontend(_) | Self::FrontendCount(_) => &["frontend"],
             Self::Backend(_)
-            | Self::CheckTimes(_)
+            | Self::CheckTimes
             | Self::BackendServers(_)
             | Self::AffinityCount(_)
             | Self::QueueCount(_)
@@ -103,7 +107,7 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     pub(super) fn of(running: &'a Running) -> Self {
-        let ids = (0..).map(ServerId).take(running.snapshot.servers.len());
+        let ids = (0..).map(ServerId).take(running.traffic.snapshot.servers.len());
         let known = ids.map(|id| running.servers.known(id)).collect();
         Self { running, known, ports: LocalPorts::of_kernel() }
     }
@@ -114,56 +118,61 @@ impl<'a> View<'a> {
 
     /// Gives every value of a metric to `each`, with its labels.
     pub(super) fn values(&self, read: Read, each: Each<'_>) -> fmt::Result {
-        let running = self.running;
+        let Running { traffic, servers, threads, .. } = self.running;
         match read {
             Read::Build => each(&[("version", VERSION), ("revision", REVISION)], true.into()),
             Read::Closes => self.closes(each),
             Read::SourcePorts => self.servers(|id, labels| {
-                let snapshot = &running.snapshot;
+                let snapshot = &traffic.snapshot;
                 let ports = self.ports.as_ref();
                 let ports = ports.and_then(|ports| ports.towards(snapshot, snapshot.server(id)));
                 ports.map_or(Ok(()), |ports| each(&labels, ports.into()))
             }),
-            Read::Process(read) => read(running).map_or(Ok(()), |value| each(&[], value)),
-            Read::Times(read) => each(&[], Value::Times(read(running))),
-            Read::Shard(read) => self.shards(each, |index| read(running, index)),
+            Read::Process(read) => read(self.running).map_or(Ok(()), |value| each(&[], value)),
+            Read::Times(bounds, which) => {
+                each(&[], Value::Times(Buckets::merge(traffic, bounds, which)))
+            }
+            Read::ControlLag => each(&[], Value::Times(threads.control_lag.buckets())),
+            Read::ShardCpu => {
+                self.shards(each, |index| Some(threads.cpu_time(Some(index))?.as_secs_f64().into()))
+            }
+            Read::Shard(read) => self.shards(each, |index| Some(read(traffic, index))),
             Read::ShardCount(read) => {
-                self.shards(each, |index| Some(read(&running.counters[index]).into()))
+                self.shards(each, |index| Some(read(&traffic.counters[index]).into()))
             }
-            Read::Frontend(read) => self.frontends(each, |id| read(running, id)),
+            Read::Frontend(read) => self.frontends(each, |id| read(traffic, id)),
             Read::FrontendCount(read) => {
-                self.frontends(each, |id| frontend_total(running, id, read).into())
+                self.frontends(each, |id| traffic.frontend_total(id, read).into())
             }
-            Read::Backend(read) => self.backends(each, |_, id| read(running, id)),
-            Read::CheckTimes(read) => self.backends(each, |backend, id| {
+            Read::Backend(read) => self.backends(each, |_, id| read(traffic, id)),
+            Read::CheckTimes => self.backends(each, |backend, id| {
                 let checked = self.known(backend.first_server)?.checked;
-                checked.then(|| Value::Times(read(running, id)))
+                checked.then(|| Value::Times(servers.check_times(id).buckets()))
             }),
             Read::BackendServers(is) => self.backends(each, |backend, _| {
                 let first = backend.first_server.0;
                 let ids = (first..first + backend.server_count).map(ServerId);
-                let is =
-                    |id: &ServerId| self.known(*id).is_some_and(|known| is(running, *id, known));
+                let is = |id: &ServerId| self.known(*id).is_some_and(|known| is(known));
                 let found = ids.filter(is);
                 Some((found.count() as u64).into())
             }),
             Read::AffinityCount(read) => self.backends(each, |backend, id| {
                 let has = backend.affinity.is_some();
-                has.then(|| affinity_total(running, id, read).into())
+                has.then(|| traffic.affinity_total(id, read).into())
             }),
             Read::QueueCount(read) => self.backends(each, |backend, id| {
-                backend.queue.map(|_| queue_total(running, id, read).into())
+                backend.queue.map(|_| traffic.queue_total(id, read).into())
             }),
             Read::BackendCount(has, read) => self.backends(each, |backend, id| {
-                has(backend).then(|| backend_total(running, id, read).into())
+                has(backend).then(|| traffic.backend_total(id, read).into())
             }),
             Read::Name(read) => self.names(each, read),
             Read::Server(read) => self.servers(|id, labels| {
-                let value = self.known(id).and_then(|known| read(running, id, known));
+                let value = self.known(id).and_then(|known| read(traffic, id, known));
                 value.map_or(Ok(()), |value| each(&labels, value))
             }),
             Read::ServerCount(read) => {
-                self.servers(|id, labels| each(&labels, server_total(running, id, read).into()))
+                self.servers(|id, labels| each(&labels, traffic.server_total(id, read).into()))
             }
             Read::ServerAdmin => self.servers(|id, [backend, server]| {
                 let Some(now) = self.known(id).map(|known| known.state.admin) else {
@@ -178,10 +187,10 @@ impl<'a> View<'a> {
 
     /// Codes that no session has ended with are absent, but for the ordinary one.
     fn closes(&self, each: Each<'_>) -> fmt::Result {
-        let all = self.running.snapshot.frontends.iter().zip((0..).map(FrontendId));
+        let all = self.running.traffic.snapshot.frontends.iter().zip((0..).map(FrontendId));
         for (frontend, id) in all {
             for close in Close::all() {
-                let shards = self.running.counters.iter();
+                let shards = self.running.traffic.counters.iter();
                 let count: u64 = shards.map(|shard| shard.frontend(id).closes.get(close)).sum();
                 if count > 0 || close == Close::NORMAL {
                     let labels = [("frontend", &*frontend.name), ("code", &close.to_string())];
@@ -193,14 +202,14 @@ impl<'a> View<'a> {
     }
 
     fn shards(&self, each: Each<'_>, read: impl Fn(usize) -> Option<Value>) -> fmt::Result {
-        (0..self.running.shards()).try_for_each(|index| {
+        (0..self.running.traffic.shards()).try_for_each(|index| {
             let Some(value) = read(index) else { return Ok(()) };
             each(&[("shard", &index.to_string())], value)
         })
     }
 
     fn frontends(&self, each: Each<'_>, read: impl Fn(FrontendId) -> Value) -> fmt::Result {
-        let all = self.running.snapshot.frontends.iter().zip((0..).map(FrontendId));
+        let all = self.running.traffic.snapshot.frontends.iter().zip((0..).map(FrontendId));
         all.map(|(frontend, id)| (&*frontend.name, read(id)))
             .try_for_each(|(name, value)| each(&[("frontend", name)], value))
     }
@@ -210,15 +219,15 @@ impl<'a> View<'a> {
         each: Each<'_>,
         read: impl Fn(&Backend, BackendId) -> Option<Value>,
     ) -> fmt::Result {
-        let all = self.running.snapshot.backends.iter().zip((0..).map(BackendId));
+        let all = self.running.traffic.snapshot.backends.iter().zip((0..).map(BackendId));
         all.filter_map(|(backend, id)| Some((&*backend.name, read(backend, id)?)))
             .try_for_each(|(name, value)| each(&[("backend", name)], value))
     }
 
     fn names(&self, each: Each<'_>, read: fn(&Followed) -> Value) -> fmt::Result {
-        self.running.names.iter().try_for_each(|name| {
+        self.running.names.all().iter().try_for_each(|name| {
             let lookup = &name.lookup;
-            let snapshot = &self.running.snapshot;
+            let snapshot = &self.running.traffic.snapshot;
             let backend = snapshot.backend(snapshot.server(lookup.first).backend);
             let labels = [
                 ("backend", &*backend.name),
@@ -234,7 +243,7 @@ impl<'a> View<'a> {
         &self,
         mut each: impl FnMut(ServerId, [(&'static str, &str); 2]) -> fmt::Result,
     ) -> fmt::Result {
-        let snapshot = &self.running.snapshot;
+        let snapshot = &self.running.traffic.snapshot;
         snapshot.servers.iter().zip((0..).map(ServerId)).try_for_each(|(server, id)| {
             let backend = &snapshot.backend(server.backend).name;
             each(id, [("backend", backend), ("server", &server.name)])

@@ -7,25 +7,19 @@
 //! ends in `_live`, since OpenMetrics allows only one of them without a suffix.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
-use ringlane_core::ids::ServerId;
 use ringlane_core::settings::{Backend, Bandwidth, RoleWanted};
 use ringlane_health::Health;
 
-use super::buckets::{Buckets, LONG, SHORT};
 use super::read::Read::{
-    self, AffinityCount, BackendCount, BackendServers, Build, Closes, Frontend, FrontendCount,
-    Name, Process, QueueCount, Server, ServerAdmin, ServerCount, Shard, ShardCount, SourcePorts,
-    Times,
+    self, AffinityCount, BackendCount, BackendServers, Build, Closes, ControlLag, Frontend,
+    FrontendCount, Name, Process, QueueCount, Server, ServerAdmin, ServerCount, Shard, ShardCount,
+    ShardCpu, SourcePorts, Times,
 };
-use super::totals::frontend_max;
 use super::{Kind, process};
-use crate::control::report::admin::affinity;
-use crate::control::report::status::health;
-use crate::control::running::Stage;
 use crate::control::servers::Known;
-use crate::control::{Running, log};
+use crate::control::traffic::buckets::{LONG, SHORT};
+use crate::control::{Stage, log};
 
 /// One metric.
 pub(super) struct Metric {
@@ -61,14 +55,13 @@ const fn histogram(name: &'static str, help: &'static str, read: Read) -> Metric
 }
 
 /// Whether checks, or without checks the last connect, find the server there.
-fn is_up(running: &Running, id: ServerId, known: &Known) -> bool {
-    let health = health(running, id, known.checked, &known.state);
-    matches!(health, Health::Up | Health::Warming)
+fn is_up(known: &Known) -> bool {
+    matches!(known.health, Health::Up | Health::Warming)
 }
 
 /// Whether new sessions that want this role may choose the server.
-fn is_open(running: &Running, id: ServerId, role: RoleWanted) -> bool {
-    running.gauges.server(id).eligibility().is_open_for(role)
+fn is_open(known: &Known, role: RoleWanted) -> bool {
+    known.eligibility.is_open_for(role)
 }
 
 fn has_mirror(backend: &Backend) -> bool {
@@ -85,7 +78,7 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("ringlane_build_info", 
         "Always 1; the labels name the version and the revision of its sources.", Build),
     gauge("process_start_time_seconds", "Time at which the process started, in seconds since 1970.",
-        Process(|r| Some(process::start_time(r)?.into()))),
+        Process(|r| Some(process::start_time(r.life.started_on())?.into()))),
     counter("process_cpu_seconds_total", "CPU time of the process, user and system.",
         Process(|_| Some(process::cpu_seconds()?.into()))),
     gauge("process_resident_memory_bytes", "Resident memory of the process.",
@@ -97,49 +90,46 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("process_max_fds", "Limit of open file descriptors (RLIMIT_NOFILE).",
         Process(|_| Some(process::max_fds()?.into()))),
     gauge("ringlane_snapshot_generation", "Number of the active configuration, from 1.",
-        Process(|r| Some(r.snapshot.generation.into()))),
+        Process(|r| Some(r.traffic.snapshot.generation.into()))),
     counter("ringlane_log_records_lost_total",
         "Access-log records that could not be written to their destination.",
-        Process(|r| Some(r.log_records_lost.load(Ordering::Relaxed).into()))),
+        Process(|r| Some(r.records_lost.get().into()))),
     counter("ringlane_log_lines_lost_total", "Log lines that stderr did not take.",
         Process(|_| Some(log::lost().into()))),
     gauge("ringlane_process_uptime_seconds", "Time since the process started.",
-        Process(|r| Some(r.uptime().as_secs_f64().into()))),
+        Process(|r| Some(r.life.uptime().as_secs_f64().into()))),
     gauge("ringlane_process_draining", "1 while the process drains or stops, else 0.",
-        Process(|r| Some((r.stage() >= Stage::Draining).into()))),
+        Process(|r| Some((r.life.stage() >= Stage::Draining).into()))),
     gauge("ringlane_process_sessions_live", "Open sessions, all frontends together.",
-        Process(|r| Some(r.gauges.process.live().into()))),
+        Process(|r| Some(r.traffic.gauges.process.live().into()))),
     gauge("ringlane_process_sessions_max",
         "Limit of open sessions (`max_connections`); connections above it wait in the kernel's \
          queue.",
-        Process(|r| Some(r.gauges.process.max().into()))),
+        Process(|r| Some(r.traffic.gauges.process.max().into()))),
     histogram("ringlane_session_duration_seconds",
         "Duration of sessions, from accept to the end.",
-        Times(|r| Buckets::merge(r, LONG, |shard| &shard.session_duration))),
+        Times(LONG, |shard| &shard.session_duration)),
     histogram("ringlane_connect_time_seconds",
         "Time from accepting a client until a server had accepted its session.",
-        Times(|r| Buckets::merge(r, SHORT, |shard| &shard.connect_time))),
+        Times(SHORT, |shard| &shard.connect_time)),
 
     histogram("ringlane_queue_wait_seconds",
         "Time that sessions spent in a backend's queue; sessions refused at once are not counted.",
-        Times(|r| Buckets::merge(r, SHORT, |shard| &shard.queue_wait))),
+        Times(SHORT, |shard| &shard.queue_wait)),
     counter("ringlane_control_cpu_seconds_total", "CPU time of the control thread.",
-        Process(|r| Some(process::thread_cpu_seconds(r, None)?.into()))),
+        Process(|r| Some(r.threads.cpu_time(None)?.as_secs_f64().into()))),
     gauge("ringlane_control_tick_age_seconds",
         "Time since the control thread last did its work of every second; far above 1 when it hangs.",
-        Process(|r| {
-            let ticked = Duration::from_millis(r.control_ticked_ms.load(Ordering::Relaxed));
-            Some(r.uptime().saturating_sub(ticked).as_secs_f64().into())
-        })),
+        Process(|r| Some(r.threads.since_tick().as_secs_f64().into()))),
     histogram("ringlane_control_lag_seconds",
         "Delay with which the control thread got to something due, measured once a second.",
-        Times(|r| r.control_lag.buckets())),
+        ControlLag),
 
     counter("ringlane_shard_cpu_seconds_total", "CPU time of the shard's thread.",
-        Shard(|r, index| Some(process::thread_cpu_seconds(r, Some(index))?.into()))),
+        ShardCpu),
     gauge("ringlane_shard_sessions_live",
         "Open sessions of the shard, those being handed over to it included.",
-        Shard(|r, index| Some(r.gauges.shard(index).into()))),
+        Shard(|t, index| t.gauges.shard(index).into())),
     counter("ringlane_shard_turns_total", "Iterations of the shard's event loop.",
         ShardCount(|s| s.turns.get())),
     counter("ringlane_shard_completions_total", "Completions received from the kernel.",
@@ -176,11 +166,11 @@ pub(super) const METRICS: &[Metric] = &[
         ShardCount(|s| s.log_dropped.get())),
 
     gauge("ringlane_frontend_sessions_live", "Open sessions of the frontend.",
-        Frontend(|r, id| r.gauges.frontend(id).live().into())),
+        Frontend(|t, id| t.gauges.frontend(id).live().into())),
     gauge("ringlane_frontend_sessions_max",
         "Limit of open sessions: the frontend's `max_connections` or the process's, whichever \
          is lower.",
-        Frontend(|r, id| frontend_max(r, id).into())),
+        Frontend(|t, id| t.frontend_max(id).into())),
     counter("ringlane_frontend_sessions_total", "Sessions started.",
         FrontendCount(|f| f.sessions.get())),
     counter("ringlane_frontend_sessions_ended_total", "Sessions ended, for whatever reason.",
@@ -234,18 +224,18 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("ringlane_backend_servers_open",
         "Servers of the backend that take new sessions, in whatever role; at 0 every session \
          fails.",
-        BackendServers(|r, id, _| {
+        BackendServers(|known| {
             [RoleWanted::Any, RoleWanted::Primary, RoleWanted::Replica]
-                .iter().any(|role| is_open(r, id, *role))
+                .iter().any(|role| is_open(known, *role))
         })),
     counter("ringlane_backend_sessions_unserved_total",
         "Sessions that ended because no server was open for them or accepted the connection.",
         BackendCount(|_| true, |b| b.unserved.get())),
     histogram("ringlane_check_duration_seconds",
         "Duration of the checks of the backend's servers, failed ones included.",
-        Read::CheckTimes(|r, id| r.check_times[id.0 as usize].buckets())),
+        Read::CheckTimes),
     gauge("ringlane_affinity_clients", "Clients whose server is remembered.",
-        Read::Backend(|r, id| r.gauges.affinity(id).map(|_| affinity::remembered(r, id).into()))),
+        Read::Backend(|t, id| t.gauges.affinity(id).map(|_| t.remembered_clients(id).into()))),
     counter("ringlane_affinity_hits_total",
         "Sessions that went to the server remembered for their client.",
         AffinityCount(|a| a.hits.get())),
@@ -256,9 +246,9 @@ pub(super) const METRICS: &[Metric] = &[
         "Clients forgotten before their `ttl` because the table was full.",
         AffinityCount(|a| a.evictions.get())),
     gauge("ringlane_queue_sessions", "Sessions waiting for a server with a free slot.",
-        Read::Backend(|r, id| Some(r.gauges.queue(id)?.waiting().into()))),
+        Read::Backend(|t, id| Some(t.gauges.queue(id)?.waiting().into()))),
     gauge("ringlane_queue_sessions_max", "Limit of waiting sessions (`size` of the queue).",
-        Read::Backend(|r, id| Some(r.gauges.queue(id)?.size().into()))),
+        Read::Backend(|t, id| Some(t.gauges.queue(id)?.size().into()))),
     counter("ringlane_queue_waited_total",
         "Sessions that had to wait for a server with a free slot.",
         QueueCount(|q| q.waited.get())),
@@ -291,16 +281,16 @@ pub(super) const METRICS: &[Metric] = &[
     gauge("ringlane_server_up",
         "0 when the server has no address, its checks fail, or, without checks, the last \
          connect failed; else 1.",
-        Server(|r, id, known| Some(is_up(r, id, known).into()))),
+        Server(|_, _, known| Some(is_up(known).into()))),
     gauge("ringlane_server_open",
         "1 while the server takes new sessions of frontends without a `role`, else 0.",
-        Server(|r, id, _| Some(is_open(r, id, RoleWanted::Any).into()))),
+        Server(|_, _, known| Some(is_open(known, RoleWanted::Any).into()))),
     gauge("ringlane_server_primary",
         "1 while the server takes new sessions of frontends that want the primary, else 0.",
-        Server(|r, id, _| Some(is_open(r, id, RoleWanted::Primary).into()))),
+        Server(|_, _, known| Some(is_open(known, RoleWanted::Primary).into()))),
     gauge("ringlane_server_replica",
         "1 while the server takes new sessions of frontends that want a replica, else 0.",
-        Server(|r, id, _| Some(is_open(r, id, RoleWanted::Replica).into()))),
+        Server(|_, _, known| Some(is_open(known, RoleWanted::Replica).into()))),
     gauge("ringlane_server_in_conflict",
         "1 while the server claims to be the primary and another server of its backend does, \
          too, else 0.",
@@ -338,11 +328,11 @@ pub(super) const METRICS: &[Metric] = &[
         Server(|_, _, known| Some(known.last_check_ok?.into()))),
     gauge("ringlane_server_sessions_live",
         "Open sessions of the server, those still connecting included.",
-        Server(|r, id, _| Some(r.gauges.server(id).sessions().into()))),
+        Server(|t, id, _| Some(t.gauges.server(id).sessions().into()))),
     gauge("ringlane_server_sessions_max",
         "Limit of open sessions (`max_connections` of the server); absent where there is none.",
-        Server(|r, id, _| {
-            let max = r.snapshot.server(id).max_connections;
+        Server(|t, id, _| {
+            let max = t.snapshot.server(id).max_connections;
             (max != u32::MAX).then(|| max.into())
         })),
     gauge("ringlane_server_source_ports",
@@ -350,7 +340,7 @@ pub(super) const METRICS: &[Metric] = &[
         SourcePorts),
     gauge("ringlane_server_rate_bytes_per_second",
         "Bytes to and from the server per second, smoothed over three seconds.",
-        Server(|r, id, _| Some(r.gauges.server(id).rate().into()))),
+        Server(|t, id, _| Some(t.gauges.server(id).rate().into()))),
     counter("ringlane_server_sessions_total", "Sessions that the server accepted.",
         ServerCount(|s| s.sessions.get())),
     counter("ringlane_server_sessions_failed_total",

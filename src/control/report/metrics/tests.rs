@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::ids::ServerId;
 use ringlane_health::{Lag, Role, Seen};
 
 use super::read::Read;
 use super::registry::Metric;
 use super::*;
 use crate::control::report::status::tests::running;
+use crate::control::traffic::buckets::Timings;
 
 /// Names that every Prometheus client gives, in no room of ours.
 const PROCESS: &[&str] = &[
@@ -66,8 +67,8 @@ fn the_documentation_lists_exactly_the_registry() {
 /// Bounds as the documentation lists them.
 fn bounds(metric: &Metric) -> String {
     let buckets = match metric.read {
-        Read::Times(read) => read(&running()),
-        Read::CheckTimes(read) => read(&running(), BackendId(0)),
+        Read::Times(bounds, which) => Buckets::merge(&running().traffic, bounds, which),
+        Read::CheckTimes | Read::ControlLag => Timings::default().buckets(),
         _ => panic!("{} is no histogram", metric.name),
     };
     let bounds: Vec<String> = buckets.counts.iter().map(|(le, _)| le.to_string()).collect();

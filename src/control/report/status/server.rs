@@ -7,12 +7,11 @@ use ringlane_core::counters::ServerCounters;
 use ringlane_core::ids::ServerId;
 use ringlane_core::settings::RoleWanted;
 use ringlane_core::shared::WEIGHT_SCALE;
-use ringlane_health::{Health, State};
 use serde::Serialize;
 
-use crate::control::Running;
-use crate::control::report::metrics::server_total;
-use crate::control::servers::Recorded;
+use crate::control::servers::names::Names;
+use crate::control::servers::{Recorded, Servers};
+use crate::control::traffic::Traffic;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Server<'a> {
@@ -77,18 +76,23 @@ struct Change {
 }
 
 impl<'a> Server<'a> {
-    pub(super) fn of(running: &'a Running, id: ServerId) -> Option<Self> {
-        let server = running.snapshot.server(id);
-        let gauge = running.gauges.server(id);
-        let known = running.servers.known(id)?;
-        let total = |read: fn(&ServerCounters) -> u64| server_total(running, id, read);
-        let history = running.servers.history(id);
+    pub(super) fn of(
+        traffic: &'a Traffic,
+        states: &Servers,
+        names: &Names,
+        id: ServerId,
+    ) -> Option<Self> {
+        let server = traffic.snapshot.server(id);
+        let gauge = traffic.gauges.server(id);
+        let known = states.known(id)?;
+        let total = |read: fn(&ServerCounters) -> u64| traffic.server_total(id, read);
+        let history = states.history(id);
         let lag = known.lag.unwrap_or_default();
         Some(Self {
             name: &server.name,
             address: history.address.as_ref().map(ToString::to_string),
-            dns_name: running.name_of(id).map(ToString::to_string),
-            state: health(running, id, known.checked, &known.state).name(),
+            dns_name: names.of(id).map(ToString::to_string),
+            state: known.health.name(),
             admin: known.state.admin.name(),
             role: known.state.role.name(),
             stale: known.state.stale,
@@ -121,20 +125,6 @@ impl<'a> Server<'a> {
             }),
             changes: history.changes.into_iter().map(Change::from).collect(),
         })
-    }
-}
-
-/// What checks say; without checks, what the sessions of the last second met.
-pub(in crate::control) fn health(
-    running: &Running,
-    id: ServerId,
-    checked: bool,
-    state: &State,
-) -> Health {
-    match checked {
-        _ if state.health == Health::Absent => Health::Absent,
-        false if running.gauges.server(id).is_down() => Health::Down,
-        _ => state.health,
     }
 }
 

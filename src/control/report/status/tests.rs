@@ -1,6 +1,5 @@
 //! A balancer with known numbers, and its page.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ringlane_core::balance::{Known, key};
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::{Lookup, Name};
-use crate::control::running::Stage;
+use crate::control::Stage;
 use ringlane_core::machine::sys::DriverKind;
 
 fn member(name: &str, address: &str, backup: bool) -> Member {
@@ -67,7 +66,7 @@ pub(in crate::control) fn snapshot() -> Snapshot {
 }
 
 /// A serving balancer of two shards that has counted a little.
-pub(in crate::control) fn running() -> Arc<Running> {
+pub(in crate::control) fn running() -> Running {
     let bound = vec![vec![
         Address::Inet("127.0.0.1:5432".parse().unwrap()),
         Address::Unix("/run/pg.sock".into()),
@@ -79,33 +78,29 @@ pub(in crate::control) fn running() -> Arc<Running> {
         slots: 1,
         weight: 2,
     };
-    let running = Running::new(
-        (snapshot(), &[], vec![lookup]),
-        DriverKind::Uring,
-        vec![Some(0), None],
-        bound,
-    )
-    .unwrap();
+    let (cpus, listening) = (vec![Some(0), None], Listening::new(bound));
+    let running =
+        Running::new(snapshot(), &[], vec![lookup], DriverKind::Uring, cpus, listening).unwrap();
     for (shard, turns, bytes) in [(0, 5, 10), (1, 7, 20)] {
-        let counters = &running.counters[shard];
+        let counters = &running.traffic.counters[shard];
         counters.turns.add(turns);
         counters.session_duration.record(1000 * (shard as u64 + 1));
         let frontend = counters.frontend(FrontendId(0));
         frontend.sessions.add(shard as u64 + 1);
         frontend.bytes_in.add(bytes);
     }
-    running.counters[1].server(ServerId(1)).connects_failed.add(1);
-    running.gauges.server(ServerId(1)).failed(1);
-    running.gauges.server(ServerId(0)).try_enter();
-    running.gauges.server(ServerId(0)).measure(4096);
-    running.counters[0].affinity(BackendId(0)).hits.add(5);
-    let table = running.gauges.affinity(BackendId(0)).unwrap();
+    running.traffic.counters[1].server(ServerId(1)).connects_failed.add(1);
+    running.traffic.gauges.server(ServerId(1)).failed(1);
+    running.traffic.gauges.server(ServerId(0)).try_enter();
+    running.traffic.gauges.server(ServerId(0)).measure(4096);
+    running.traffic.counters[0].affinity(BackendId(0)).hits.add(5);
+    let table = running.traffic.gauges.affinity(BackendId(0)).unwrap();
     let client = |kind| key(kind, Known { client: "10.1.1.1:5".parse().ok(), said: None });
-    let now = running.gauges.millis(Instant::now());
+    let now = running.traffic.gauges.millis(Instant::now());
     table.assign(client(HashKey::ClientIp), 1, now, |_| true);
-    assert!(running.gauges.frontend(FrontendId(0)).try_enter());
-    running.enter(Stage::Serving);
-    Arc::new(running)
+    assert!(running.traffic.gauges.frontend(FrontendId(0)).try_enter());
+    running.life.enter(Stage::Serving);
+    running
 }
 
 #[test]
@@ -154,9 +149,9 @@ fn the_page_has_the_merged_numbers() {
 fn a_frontend_without_a_limit_has_that_of_the_process() {
     let mut snapshot = snapshot();
     snapshot.frontends[0].max_connections = u32::MAX;
+    let (cpus, listening) = (vec![None], Listening::new(vec![Vec::new()]));
     let running =
-        Running::new((snapshot, &[], Vec::new()), DriverKind::Epoll, vec![None], vec![Vec::new()])
-            .unwrap();
+        Running::new(snapshot, &[], Vec::new(), DriverKind::Epoll, cpus, listening).unwrap();
     let page = serde_json::to_value(Status::of(&running)).unwrap();
     assert_eq!(page["frontends"][0]["sessions_max"], 200);
 }

@@ -32,9 +32,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::destination::Destination;
+use super::tasks::{Task, Tasks};
+use super::{Servers, blocking};
 use crate::config::{Check, Kind, Secret, Watch};
-use crate::control::Running;
-use crate::control::servers::blocking;
 
 /// The first checks of a backend's servers are spread over this time at most.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
@@ -56,52 +56,55 @@ const ANSWER_MAX: usize = 64 * 1024;
 const LEAVE_MAX: Duration = Duration::from_secs(1);
 
 /// Begins to check the servers of all backends that want it. Needs a tokio runtime around it.
-pub(in crate::control) fn begin(running: &Arc<Running>, watches: &[Watch]) {
+pub(in crate::control) fn begin(tasks: &mut Tasks, servers: &Arc<Servers>, watches: &[Watch]) {
     let origin = Instant::now();
     for (id, watch) in (0..).map(BackendId).zip(watches) {
         if watch.rules.slow_start.is_some() {
-            tokio::spawn(warm(Arc::clone(running), id));
+            tasks.start(Task::Warming(id), warm(Arc::clone(servers), id));
         }
         let Some(check) = &watch.check else { continue };
-        let backend = running.snapshot.backend(id);
+        let backend = servers.snapshot().backend(id);
         for nth in 0..backend.server_count {
             let server = ServerId(backend.first_server.0 + nth);
             let spread = check.interval.min(FIRST_SPREAD) * nth / backend.server_count;
             let own = watch.addresses.get(nth as usize).cloned().flatten();
-            let first = (origin, spread);
-            tokio::spawn(watch_one(Arc::clone(running), server, check.clone(), own, first));
+            let work = watch_one(Arc::clone(servers), server, check.clone(), own, origin, spread);
+            tasks.start(Task::Check(server), work);
         }
     }
 }
 
 /// Lets the weights of warming servers grow.
-async fn warm(running: Arc<Running>, backend: BackendId) {
+async fn warm(servers: Arc<Servers>, backend: BackendId) {
     loop {
-        match running.servers.pass(backend) {
+        match servers.pass(backend) {
             Some(next) => sleep(next.max(WARMING_STEP_MIN)).await,
-            None => running.servers.warming(backend).await,
+            None => servers.warming(backend).await,
         }
     }
 }
 
-/// Checks one server for as long as the balancer runs.
+/// Checks one server until it is stopped: the first time after `first`, then on ticks counted from
+/// `origin`.
 async fn watch_one(
-    running: Arc<Running>,
+    servers: Arc<Servers>,
     id: ServerId,
     check: Check,
     own: Option<Address>,
-    (origin, first): (Instant, Duration),
+    origin: Instant,
+    first: Duration,
 ) {
     let mut prng = Prng::new(RandomState::new().hash_one(id));
     let mut probe = Probe::of(&check);
-    let name = running.snapshot.full_name(id);
-    let backend_id = running.snapshot.server(id).backend;
-    let backend = running.snapshot.backend(backend_id);
+    let snapshot = servers.snapshot();
+    let name = snapshot.full_name(id);
+    let backend_id = snapshot.server(id).backend;
+    let backend = snapshot.backend(backend_id);
     sleep(first).await;
     let mut checked = None;
     loop {
-        let moved = running.servers.moved(id);
-        let Some(address) = running.servers.address(id) else {
+        let moved = servers.moved(id);
+        let Some(address) = servers.address(id) else {
             moved.await;
             continue;
         };
@@ -118,25 +121,25 @@ async fn watch_one(
             // This process was away meanwhile: the server is asked again before it counts.
             continue;
         }
-        running.check_times[backend_id.0 as usize].record(begin.elapsed());
+        servers.check_times(backend_id).record(begin.elapsed());
         if outcome.seen.is_err() && destination.is_exhausted() {
             // Nothing was learnt of the server.
-            running.servers.check_impossible(id, outcome.seen.err().unwrap_or_default());
+            servers.check_impossible(id, outcome.seen.err().unwrap_or_default());
             sleep(check.interval).await;
             continue;
         }
-        if running.servers.address(id) != checked {
+        if servers.address(id) != checked {
             // It has moved meanwhile: this is about somebody else.
             continue;
         }
         let seen = outcome.seen.map_err(|why| without_number(&why));
-        running.servers.observe(id, seen, outcome.certificate_days);
-        let changing = running.servers.is_changing(id);
+        servers.observe(id, seen, outcome.certificate_days);
+        let changing = servers.is_changing(id);
         let interval = if changing { check.fast_interval } else { check.interval };
         let percent = 100 - JITTER + prng.below(2 * JITTER + 1);
         let next = begin + interval * u32::try_from(percent).unwrap_or(100) / 100;
         let next = origin + on_tick(next - origin, interval);
-        let _ = timeout_at(next, has_moved(&running, id, checked.as_ref())).await;
+        let _ = timeout_at(next, has_moved(&servers, id, checked.as_ref())).await;
         if awake::overslept(next) {
             // As all others were due meanwhile, they are spread anew.
             let spread = check.interval.min(FIRST_SPREAD);
@@ -154,10 +157,10 @@ fn on_tick(time: Duration, interval: Duration) -> Duration {
 }
 
 /// Completes when a server is elsewhere than there.
-async fn has_moved(running: &Running, id: ServerId, there: Option<&Address>) {
+async fn has_moved(servers: &Servers, id: ServerId, there: Option<&Address>) {
     loop {
-        let moved = running.servers.moved(id);
-        if running.servers.address(id).as_ref() != there {
+        let moved = servers.moved(id);
+        if servers.address(id).as_ref() != there {
             return;
         }
         moved.await;

@@ -17,8 +17,9 @@ use ringlane_health::addresses::{Addresses, Answer, Found, of_srv};
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
+use super::Servers;
+use super::tasks::{Task, Tasks};
 use crate::config::{Lookup, Name, Resolver};
-use crate::control::Running;
 use crate::control::log::{self, say};
 use dns::{Answered, Dns, Memory, Nothing};
 
@@ -38,6 +39,37 @@ pub struct Followed {
     pub addresses: AtomicU32,
 }
 
+/// All entries that are configured by name.
+#[derive(Debug)]
+pub struct Names {
+    followed: Vec<Followed>,
+    /// By server: the entry that gives it its address, if it has one.
+    of_server: Vec<Option<usize>>,
+}
+
+impl Names {
+    /// For a configuration of so many servers.
+    pub(in crate::control) fn new(lookups: Vec<Lookup>, servers: usize) -> Self {
+        let mut of_server = vec![None; servers];
+        for (nth, lookup) in lookups.iter().enumerate() {
+            let first = lookup.first.0 as usize;
+            of_server[first..first + lookup.slots as usize].fill(Some(nth));
+        }
+        Self { followed: lookups.into_iter().map(Followed::from).collect(), of_server }
+    }
+
+    /// The name that gives a server its address; `None` for one that is configured by address.
+    pub(in crate::control) fn of(&self, id: ServerId) -> Option<&Name> {
+        let nth = self.of_server[id.0 as usize]?;
+        Some(&self.followed[nth].lookup.name)
+    }
+
+    /// All entries.
+    pub(in crate::control) fn all(&self) -> &[Followed] {
+        &self.followed
+    }
+}
+
 impl From<Lookup> for Followed {
     /// Nothing asked yet.
     fn from(lookup: Lookup) -> Self {
@@ -54,12 +86,18 @@ pub(in crate::control) fn sockets(names: usize) -> usize {
 
 /// Begins to follow all names, and waits until each was asked for once, though not for long. Needs
 /// a tokio runtime around it, which must go on afterwards.
-pub(in crate::control) async fn begin(running: &Arc<Running>, resolver: &Resolver) {
+pub(in crate::control) async fn begin(
+    tasks: &mut Tasks,
+    names: &Arc<Names>,
+    servers: &Arc<Servers>,
+    resolver: &Resolver,
+) {
     let dns = Arc::new(Dns::new(resolver.clone()));
     let (asked, mut first_answers) = mpsc::channel::<()>(1);
-    for nth in 0..running.names.len() {
+    for (nth, followed) in names.all().iter().enumerate() {
         let follower = Follower {
-            running: Arc::clone(running),
+            names: Arc::clone(names),
+            servers: Arc::clone(servers),
             nth,
             dns: Arc::clone(&dns),
             hold: resolver.hold,
@@ -67,7 +105,7 @@ pub(in crate::control) async fn begin(running: &Arc<Running>, resolver: &Resolve
             is_silent: false,
             left_over: 0,
         };
-        tokio::spawn(follower.follow(asked.clone()));
+        tasks.start(Task::Name(followed.lookup.first), follower.follow(asked.clone()));
     }
     drop(asked);
     // Nothing is ever sent: it ends when nobody could send any more.
@@ -76,7 +114,8 @@ pub(in crate::control) async fn begin(running: &Arc<Running>, resolver: &Resolve
 
 /// One entry's task.
 struct Follower {
-    running: Arc<Running>,
+    names: Arc<Names>,
+    servers: Arc<Servers>,
     /// Which of the names.
     nth: usize,
     dns: Arc<Dns>,
@@ -105,12 +144,12 @@ impl Follower {
     }
 
     fn followed(&self) -> &Followed {
-        &self.running.names[self.nth]
+        &self.names.followed[self.nth]
     }
 
     /// What DNS says now.
     async fn ask(&mut self) -> Answered<Found> {
-        let Lookup { name, weight, .. } = &self.running.names[self.nth].lookup;
+        let Lookup { name, weight, .. } = &self.names.followed[self.nth].lookup;
         match name {
             Name::Addresses { name, port } => {
                 let (ips, believed) = self.dns.addresses(name, &mut self.memory).await?;
@@ -127,7 +166,7 @@ impl Follower {
     /// Says what is new about the answer, while `present` slots have an address; also the reason
     /// for what it will move.
     fn take(&mut self, answer: Answered<Found>, present: usize) -> (Answer, String) {
-        let lookup = &self.running.names[self.nth].lookup;
+        let lookup = &self.names.followed[self.nth].lookup;
         let (name, full_name) = (lookup.name.asked(), self.full_name());
         let (answer, why) = match answer {
             Ok((found, believed)) => {
@@ -159,8 +198,8 @@ impl Follower {
 
     /// Gives what has moved to the servers.
     fn publish(&mut self, addresses: &mut Addresses, answer: Answer, why: &str) {
-        let lookup = &self.running.names[self.nth].lookup;
-        let (first, servers) = (lookup.first, &self.running.servers);
+        let lookup = &self.names.followed[self.nth].lookup;
+        let (first, servers) = (lookup.first, &self.servers);
         let is_empty = matches!(answer, Answer::Empty);
         let moved = addresses.take(answer, Instant::now());
         for moved in &moved {
@@ -192,7 +231,7 @@ impl Follower {
     /// `web/app`: the backend and the entry.
     fn full_name(&self) -> String {
         let lookup = &self.followed().lookup;
-        let snapshot = &self.running.snapshot;
+        let snapshot = self.servers.snapshot();
         let backend = snapshot.backend(snapshot.server(lookup.first).backend);
         format!("{}/{}", backend.name, lookup.entry)
     }

@@ -54,7 +54,9 @@ fn port_zero_is_one_port_for_all_shards() {
     let snapshot = snapshot(vec![inet("127.0.0.1:0")]);
     assert_eq!(count(&snapshot, 3), 3);
     let listeners = bind(&snapshot, 3).unwrap();
-    let [Address::Inet(bound)] = listeners.bound[0][..] else { panic!("{:?}", listeners.bound) };
+    let [Address::Inet(bound)] = listeners.addresses.0[0][..] else {
+        panic!("{:?}", listeners.addresses)
+    };
     assert_ne!(bound.port(), 0);
     assert_eq!(listeners.shards.len(), 3);
     for shard in &listeners.shards {
@@ -101,7 +103,7 @@ fn unix_sockets_go_round_the_shards_and_their_files_go_away() {
     assert_eq!(count(&snapshot, 2), 3);
     let listeners = bind(&snapshot, 2).unwrap();
     assert_eq!(listeners.shards.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
-    assert_eq!(listeners.bound[0], snapshot.frontends[0].bind);
+    assert_eq!(listeners.addresses.0[0], snapshot.frontends[0].bind);
     assert!(paths.iter().all(|path| path.exists()));
     // Somebody else takes one over while we drain.
     fs::remove_file(&paths[1]).unwrap();

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use ringlane_core::counters::{Histogram, ShardCounters};
 
-use crate::control::Running;
+use super::Traffic;
 
 /// One time, merged over all shards.
 #[derive(Debug, Default)]
@@ -17,13 +17,13 @@ pub(in crate::control) struct Latency {
 }
 
 impl Latency {
-    /// Merges what every shard of `running` has recorded in the histogram that `which` picks.
+    /// Merges what every shard has recorded in the histogram that `which` picks.
     pub(in crate::control) fn merge(
-        running: &Running,
+        traffic: &Traffic,
         which: fn(&ShardCounters) -> &Histogram,
     ) -> Self {
         let mut latency = Self::default();
-        running.counters.iter().for_each(|shard| latency.add(which(shard)));
+        traffic.counters.iter().for_each(|shard| latency.add(which(shard)));
         latency
     }
 

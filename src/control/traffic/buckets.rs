@@ -11,16 +11,16 @@ use std::time::Duration;
 
 use ringlane_core::counters::{Histogram, ShardCounters};
 
-use crate::control::Running;
+use super::Traffic;
 
 /// The upper bounds of a histogram's buckets, microseconds, ascending; above the last is `+Inf`.
-pub(super) type Bounds = &'static [u64];
+pub(in crate::control) type Bounds = &'static [u64];
 
 const MS: u64 = 1_000;
 const S: u64 = 1_000 * MS;
 
 /// Connecting, checking, lateness: from what a local network takes to a timeout.
-pub(super) const SHORT: Bounds = &[
+pub(in crate::control) const SHORT: Bounds = &[
     100,
     250,
     500,
@@ -41,7 +41,7 @@ pub(super) const SHORT: Bounds = &[
 ];
 
 /// Sessions: from a request's time to a day.
-pub(super) const LONG: Bounds = &[
+pub(in crate::control) const LONG: Bounds = &[
     MS,
     5 * MS,
     10 * MS,
@@ -62,23 +62,23 @@ pub(super) const LONG: Bounds = &[
 
 /// One histogram at the time of a scrape.
 #[derive(Debug)]
-pub(super) struct Buckets {
+pub(in crate::control) struct Buckets {
     /// Upper bound in seconds and the number of values in this bucket alone.
-    pub(super) counts: Vec<(f64, u64)>,
+    pub(in crate::control) counts: Vec<(f64, u64)>,
     /// Of all values, seconds.
-    pub(super) sum: f64,
+    pub(in crate::control) sum: f64,
 }
 
 impl Buckets {
     /// Merges what every shard has recorded in the histogram that `which` picks.
-    pub(super) fn merge(
-        running: &Running,
+    pub(in crate::control) fn merge(
+        traffic: &Traffic,
         bounds: Bounds,
         which: fn(&ShardCounters) -> &Histogram,
     ) -> Self {
         let mut counts = vec![0; bounds.len() + 1];
         let mut sum = 0_u64;
-        for histogram in running.counters.iter().map(|shard| which(shard)) {
+        for histogram in traffic.counters.iter().map(|shard| which(shard)) {
             sum = sum.wrapping_add(histogram.sum());
             histogram.for_each(|value, count| counts[bucket_of(bounds, value)] += count);
         }
@@ -91,7 +91,7 @@ impl Buckets {
     }
 
     /// How many values there are.
-    pub(super) fn count(&self) -> u64 {
+    pub(in crate::control) fn count(&self) -> u64 {
         self.counts.iter().map(|(_, count)| count).sum()
     }
 }
@@ -119,7 +119,7 @@ impl Timings {
     }
 
     /// The histogram now.
-    pub(super) fn buckets(&self) -> Buckets {
+    pub(in crate::control) fn buckets(&self) -> Buckets {
         let counts = self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         Buckets::new(SHORT, counts, self.sum_us.load(Ordering::Relaxed))
     }
