@@ -6,6 +6,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use ringlane_core::limits;
+
 use super::super::text::schema::Section;
 use super::parse;
 
@@ -222,6 +224,35 @@ fn the_dictionary_of_other_balancers_leads_to_keys_that_exist() {
         keys += of_ours.len();
     }
     assert!(keys > 100, "the page has {keys} keys");
+}
+
+/// `12345` as `12,345`.
+fn thousands(n: usize) -> String {
+    if n < 1000 { n.to_string() } else { format!("{},{:03}", thousands(n / 1000), n % 1000) }
+}
+
+#[test]
+fn the_page_on_capacity_has_the_bounds_of_the_code() {
+    let page = page("docs/capacity.md").replace('\n', " ");
+    let kib = |bytes: usize| format!("{} KiB", bytes >> 10);
+    let mib = |bytes: usize| format!("{} MiB", bytes >> 20);
+    let buffers = limits::BUFFERS_MAX * limits::BUFFER_SIZE;
+    for bound in [
+        format!("up to {} buffers", thousands(limits::BUFFERS_MAX)),
+        format!("of {} ({})", kib(limits::BUFFER_SIZE), mib(buffers)),
+        format!("*N* × {}", mib(buffers)),
+        format!("{} of them to fill", limits::BUFFERS_OFFERED),
+        format!("holds up to {}", kib(limits::RECEIVE_WINDOW)),
+        format!("pipes of up to {}", mib(limits::PIPE_SIZE)),
+        format!("at most {} pipes", limits::PIPES_MAX),
+        format!("keeps {} idle ones", limits::PIPES_IDLE),
+        format!("add {} × *N*", thousands(2 * (limits::PIPES_MAX - limits::PIPES_IDLE))),
+        format!("{} × *N* if any backend has a `mirror`", limits::MIRRORS_MAX),
+        format!("at most {} per shard", mib(limits::MIRROR_BYTES_ALL)),
+        format!("{} records per shard", thousands(limits::LOG_RECORDS)),
+    ] {
+        assert!(page.contains(&bound), "docs/capacity.md lacks \"{bound}\"");
+    }
 }
 
 #[test]
