@@ -3,9 +3,10 @@
 //! Not here: doing it. Results go to stdout, errors to stderr as whole sentences. Exit codes: 0
 //! when it was done, 1 when it was not, wrong use of the command line included.
 
-use std::ffi::OsString;
+use std::env;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -79,7 +80,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run { config } => balance(&config),
         Command::Check { config, strict } => finish(check(&config, strict)),
         Command::Demo { time } => demo::run(time),
-        Command::Ctl(ctl) => finish(ctl::run(ctl)),
+        Command::Ctl(ctl) => finish(ctl::run(ctl, wants_colour(&io::stdout()))),
         Command::Tune => finish(Ok::<_, Report>(ringlane_tuning::report())),
     };
     log::flush();
@@ -89,7 +90,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn balance(file: &Path) -> ExitCode {
     let config = match config::load(file) {
         Ok(config) => config,
-        Err(report) => return finish(Err::<String, _>(report)),
+        Err(report) => {
+            return finish(Err::<String, _>(shown(&report)));
+        }
     };
     for warning in config.warnings.lines() {
         log::warning(format_args!("{warning}"));
@@ -112,7 +115,7 @@ fn check(file: &Path, strict: bool) -> Result<String, String> {
         0 => "ok".to_owned(),
         _ if strict => return Err(counted(file, &warnings.strict())),
         n => {
-            let _ = io::stderr().write_all(format!("{warnings}\n\n").as_bytes());
+            let _ = io::stderr().write_all(format!("{}\n\n", shown(&warnings)).as_bytes());
             format!("ok, {}", count(n, "warning"))
         }
     };
@@ -131,7 +134,23 @@ fn counted(file: &Path, report: &Report) -> String {
     if report.warnings() > 0 {
         counts += &format!(", {}", count(report.warnings(), "warning"));
     }
-    format!("{report}\n\n{}: {counts}", file.display())
+    format!("{}\n\n{}: {counts}", shown(report), file.display())
+}
+
+/// A report as stderr shows it.
+fn shown(report: &Report) -> String {
+    report.render(wants_colour(&io::stderr()))
+}
+
+/// Whether output to a stream is coloured.
+fn wants_colour(stream: &impl IsTerminal) -> bool {
+    let variable = |name| env::var_os(name).unwrap_or_default();
+    stream.is_terminal() && can_colour(&variable("NO_COLOR"), &variable("TERM"))
+}
+
+/// Whether a terminal is given colour: unless `NO_COLOR` is set (no-color.org) or it has none.
+fn can_colour(no_color: &OsStr, term: &OsStr) -> bool {
+    no_color.is_empty() && term != "dumb"
 }
 
 fn count(n: usize, noun: &str) -> String {
@@ -220,6 +239,15 @@ mod tests {
     fn check_says_which_file_is_missing() {
         let report = check(Path::new("no/such/file.toml"), false).unwrap_err();
         assert!(report.contains("no/such/file.toml"), "{report}");
+    }
+
+    #[test]
+    fn no_color_switches_colour_off() {
+        for (no_color, term, expected) in
+            [("", "xterm", true), ("", "", true), ("1", "xterm", false), ("", "dumb", false)]
+        {
+            assert_eq!(can_colour(no_color.as_ref(), term.as_ref()), expected, "{no_color} {term}");
+        }
     }
 
     #[test]

@@ -4,15 +4,19 @@
 //! are whole sentences.
 
 mod request;
+mod status;
 mod table;
+mod units;
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::config;
-use request::{Place, ask};
+use request::{AdminAddress, ask};
+use table::Style;
 
 /// Where a balancer is looked for when nothing is said.
 const DEFAULT_SOCKET: &str = "/run/ringlane/admin.sock";
@@ -27,16 +31,19 @@ pub struct Ctl {
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
-    command: Command,
+    command: CtlCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CtlCommand {
     /// Show frontends and servers as they are now.
     Status {
-        /// Everything, for programs.
+        /// The whole status as JSON, for programs.
         #[arg(long)]
         json: bool,
+        /// All columns, whole names and exact numbers, however wide that is.
+        #[arg(long, conflicts_with = "json")]
+        wide: bool,
     },
     /// Take a server out, put it back, or change its weight.
     Server {
@@ -44,12 +51,12 @@ enum Command {
         #[arg(value_name = "BACKEND/SERVER")]
         name: String,
         #[command(subcommand)]
-        order: Order,
+        order: ServerOrder,
     },
 }
 
 #[derive(Debug, Subcommand)]
-enum Order {
+enum ServerOrder {
     /// Take sessions.
     Ready,
     /// Take no new sessions; those that live go on.
@@ -63,21 +70,22 @@ enum Order {
     },
 }
 
-/// Does it; what to print, or a sentence for the operator.
+/// Does it; what to print, with colour or without, or a sentence for the operator.
 ///
 /// # Errors
 /// When the balancer can't be reached or refuses.
-pub fn run(ctl: Ctl) -> Result<String, String> {
+pub fn run(ctl: Ctl, colour: bool) -> Result<String, String> {
     let place = place(&ctl)?;
     match ctl.command {
-        Command::Status { json } => {
+        CtlCommand::Status { json, wide } => {
             let page = ask(&place, "GET", "/status", "")?;
             if json {
                 return Ok(page);
             }
-            Ok(table::status(&parsed(&place, &page)?))
+            let page = parsed(&place, &page)?;
+            Ok(status::text(&page, Style { wide, colour }, Timestamp::now()))
         }
-        Command::Server { name, order } => {
+        CtlCommand::Server { name, order } => {
             let (backend, server) = match splits(&name)[..] {
                 [] => return Err(format!("\"{name}\" names no server: write BACKEND/SERVER")),
                 [(backend, server)] => (backend, server),
@@ -88,10 +96,10 @@ pub fn run(ctl: Ctl) -> Result<String, String> {
                 }
             };
             let body = match order {
-                Order::Ready => serde_json::json!({ "state": "ready" }),
-                Order::Drain => serde_json::json!({ "state": "drain" }),
-                Order::Maint => serde_json::json!({ "state": "maint" }),
-                Order::Weight { weight } => serde_json::json!({ "weight": weight }),
+                ServerOrder::Ready => serde_json::json!({ "state": "ready" }),
+                ServerOrder::Drain => serde_json::json!({ "state": "drain" }),
+                ServerOrder::Maint => serde_json::json!({ "state": "maint" }),
+                ServerOrder::Weight { weight } => serde_json::json!({ "weight": weight }),
             };
             let path = format!("/v1/backends/{}/servers/{}", escaped(backend), escaped(server));
             ask(&place, "POST", &path, &body.to_string())?;
@@ -101,7 +109,7 @@ pub fn run(ctl: Ctl) -> Result<String, String> {
 }
 
 /// What is in an answer.
-fn parsed(place: &Place, page: &str) -> Result<Value, String> {
+fn parsed(place: &AdminAddress, page: &str) -> Result<Value, String> {
     serde_json::from_str(page).map_err(|error| {
         format!("{place} answers with something that is no status of a balancer ({error})")
     })
@@ -146,15 +154,15 @@ fn choose<'a>(
 }
 
 /// Where the balancer is asked.
-fn place(ctl: &Ctl) -> Result<Place, String> {
+fn place(ctl: &Ctl) -> Result<AdminAddress, String> {
     if let Some(socket) = &ctl.socket {
-        return Ok(Place::Socket(socket.clone()));
+        return Ok(AdminAddress::Socket(socket.clone()));
     }
-    let Some(file) = &ctl.config else { return Ok(Place::Socket(DEFAULT_SOCKET.into())) };
+    let Some(file) = &ctl.config else { return Ok(AdminAddress::Socket(DEFAULT_SOCKET.into())) };
     let config = config::load(file).map_err(|report| report.to_string())?;
     let admin = config.global.admin;
-    let socket = admin.socket.map(Place::Socket);
-    socket.or_else(|| admin.http.map(Place::Http)).ok_or_else(|| {
+    let socket = admin.socket.map(AdminAddress::Socket);
+    socket.or_else(|| admin.http.map(AdminAddress::Http)).ok_or_else(|| {
         format!("{} has no admin in [global], so nobody can be asked", file.display())
     })
 }

@@ -24,14 +24,14 @@ const ANSWER_MAX: u64 = 64 * 1024 * 1024;
 
 /// Where a balancer is asked.
 #[derive(Debug)]
-pub(super) enum Place {
+pub(super) enum AdminAddress {
     /// Its unix socket.
     Socket(PathBuf),
     /// Its TCP address, which takes no orders.
     Http(SocketAddr),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for AdminAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => write!(f, "{}", path.display()),
@@ -41,7 +41,12 @@ impl fmt::Display for Place {
 }
 
 /// The body of the answer; what went wrong, in a sentence, unless the status is 200.
-pub(super) fn ask(place: &Place, method: &str, path: &str, body: &str) -> Result<String, String> {
+pub(super) fn ask(
+    place: &AdminAddress,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<String, String> {
     let until = Instant::now() + PATIENCE;
     let mut stream = connect(place, until).map_err(|error| no_connection(place, &error))?;
     let answer =
@@ -50,7 +55,7 @@ pub(super) fn ask(place: &Place, method: &str, path: &str, body: &str) -> Result
 }
 
 /// The body of a whole answer.
-fn read(place: &Place, answer: &[u8]) -> Result<String, String> {
+fn read(place: &AdminAddress, answer: &[u8]) -> Result<String, String> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut fields);
     let Ok(httparse::Status::Complete(at)) = head.parse(answer) else {
@@ -76,10 +81,10 @@ fn read(place: &Place, answer: &[u8]) -> Result<String, String> {
     Err(said.unwrap_or_else(|| body.trim()).to_owned())
 }
 
-fn connect(place: &Place, until: Instant) -> io::Result<Socket> {
+fn connect(place: &AdminAddress, until: Instant) -> io::Result<Socket> {
     let address = match place {
-        Place::Socket(path) => SockAddr::unix(path)?,
-        Place::Http(address) => (*address).into(),
+        AdminAddress::Socket(path) => SockAddr::unix(path)?,
+        AdminAddress::Http(address) => (*address).into(),
     };
     let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
     loop {
@@ -121,20 +126,20 @@ fn left(until: Instant) -> io::Result<Duration> {
 }
 
 /// Why nobody could be asked.
-fn no_connection(place: &Place, error: &io::Error) -> String {
+fn no_connection(place: &AdminAddress, error: &io::Error) -> String {
     let why = match (place, error.kind()) {
-        (Place::Socket(_), ErrorKind::NotFound) => {
+        (AdminAddress::Socket(_), ErrorKind::NotFound) => {
             "there is no such socket: is it running, and is this its [global] admin.socket?"
                 .to_owned()
         }
-        (Place::Socket(_), ErrorKind::PermissionDenied) => {
+        (AdminAddress::Socket(_), ErrorKind::PermissionDenied) => {
             "permission denied: run this as root or as the user or group that owns the socket"
                 .to_owned()
         }
-        (Place::Socket(_), ErrorKind::ConnectionRefused) => {
+        (AdminAddress::Socket(_), ErrorKind::ConnectionRefused) => {
             "the socket is there, but nobody listens: it has crashed or was killed".to_owned()
         }
-        (Place::Http(_), ErrorKind::ConnectionRefused) => {
+        (AdminAddress::Http(_), ErrorKind::ConnectionRefused) => {
             "nobody listens: is it running, and is this its [global] admin.http?".to_owned()
         }
         _ if timed_out(error) => format!("it takes no connection within {} s", PATIENCE.as_secs()),
@@ -144,7 +149,7 @@ fn no_connection(place: &Place, error: &io::Error) -> String {
 }
 
 /// Why nothing came back.
-fn no_answer(place: &Place, error: &io::Error) -> String {
+fn no_answer(place: &AdminAddress, error: &io::Error) -> String {
     if timed_out(error) {
         let seconds = PATIENCE.as_secs();
         return format!(
@@ -165,7 +170,7 @@ mod tests {
 
     #[test]
     fn an_answer_counts_only_if_it_is_whole_and_good() {
-        let place = Place::Socket("/run/a.sock".into());
+        let place = AdminAddress::Socket("/run/a.sock".into());
         let told = |answer: &str| read(&place, answer.as_bytes());
         assert_eq!(told("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"), Ok("ok".to_owned()));
         for (answer, why) in [
@@ -193,8 +198,8 @@ mod tests {
 
     #[test]
     fn an_error_names_its_reason_and_what_to_do() {
-        let socket = Place::Socket("/run/a.sock".into());
-        let http = Place::Http(([127, 0, 0, 1], 9000).into());
+        let socket = AdminAddress::Socket("/run/a.sock".into());
+        let http = AdminAddress::Http(([127, 0, 0, 1], 9000).into());
         for (place, kind, why) in [
             (&socket, ErrorKind::NotFound, "/run/a.sock: there is no such socket"),
             (&socket, ErrorKind::PermissionDenied, "/run/a.sock: permission denied: run this as"),

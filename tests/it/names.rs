@@ -106,7 +106,7 @@ fn addresses_come_and_go_and_a_session_at_one_that_went_lives_on() {
     round_trip(&mut at_a, b"still here");
     assert_eq!(count(&ringlane, 20), BTreeMap::from([('b', 20)]));
     let mut ctl = Command::new(env!("CARGO_BIN_EXE_ringlane"));
-    ctl.args(["ctl", "--socket", path_str(&ringlane.admin_socket()), "status"]);
+    ctl.args(["ctl", "--socket", path_str(&ringlane.admin_socket()), "status", "--wide"]);
     let table = String::from_utf8(ctl.output().unwrap().stdout).unwrap();
     let line = table.lines().find(|line| line.starts_with("back/web-1")).unwrap();
     assert!(line.contains("absent") && line.ends_with("web.test has it no longer"), "{table}");

@@ -7,8 +7,11 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use crate::harness::balancer::{Ringlane, Setup, get_over_tcp, path_str};
-use crate::harness::client::{connect, greeting, round_trip, session, try_round_trip};
+use crate::harness::client::{
+    connect, expect_reset, greeting, round_trip, session, try_round_trip,
+};
 use crate::harness::echo::Echo;
+use crate::harness::server::free_port;
 use crate::harness::{pause, wait_until};
 
 /// Runs `ringlane ctl` against a balancer.
@@ -48,7 +51,7 @@ fn a_drained_server_keeps_its_sessions_and_gets_no_new_ones() {
     assert_eq!(done(&ringlane, &["server", "back/s1", "drain"]), "back/s1: done\n");
     assert_eq!(letters(&ringlane, 4), "bbbb");
     round_trip(&mut live, b"still here");
-    let table = done(&ringlane, &["status"]);
+    let table = done(&ringlane, &["status", "--wide"]);
     let line = table.lines().find(|line| line.starts_with("back/s1")).unwrap();
     assert!(line.contains("up, drain") && line.ends_with("ordered by an operator"), "{table}");
     ringlane.wait_for_word("server back/s1 is up, drain (was up): ordered by an operator");
@@ -70,6 +73,43 @@ fn a_drained_server_keeps_its_sessions_and_gets_no_new_ones() {
     let page: serde_json::Value =
         serde_json::from_str(&done(&ringlane, &["status", "--json"])).unwrap();
     assert_eq!(page["backends"][0]["servers"][0]["weight"], 0);
+    drop(live);
+    ringlane.end();
+}
+
+#[test]
+fn the_status_in_a_pipe_fits_80_columns_and_has_no_colour() {
+    let (echo, gone) = (Echo::start(), free_port());
+    let long = "replica-of-the-reporting-database.rack-17.example.org";
+    let body = format!(
+        "[[frontend]]\nname = \"front\"\nbind = [\"127.0.0.1:0\", \"127.0.0.1:0\"]\n\
+         backend = \"back\"\nmax_connections = 9\nper_client = {{ max_connections = 1 }}\n\
+         [[backend]]\nname = \"back\"\ncheck = {{ kind = \"tcp\", interval = \"50ms\" }}\n\
+         server = [{{ name = \"s1\", address = \"{}\" }}, {{ name = \"{long}\", address = \"{gone}\" }}]\n",
+        echo.address
+    );
+    let ringlane = Setup::of(&body).start();
+    wait_until("the second server to be down", || ringlane.server_field(1, "/state") == "down");
+    let live = session(ringlane.address());
+    let mut refused = connect(ringlane.address());
+    expect_reset(&mut refused);
+    let narrow = done(&ringlane, &["status"]);
+    assert!(!narrow.contains('\x1b'), "{narrow}");
+    assert!(narrow.lines().all(|line| line.chars().count() <= 80), "{narrow}");
+    let cells = |name: &str| -> Vec<String> {
+        let line = narrow.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    // Bound twice; live sessions, limit, total, refused, failed.
+    let front = cells("front ");
+    assert_eq!(front[2..], ["+1", "1", "9", "1", "1", "0"], "{narrow}");
+    assert_eq!(cells("back/s1 ")[1..4], ["up", "1", "1"], "{narrow}");
+    assert_eq!(cells("back/replica")[1], "down", "{narrow}");
+    assert!(!narrow.contains(long) && narrow.contains('…'), "{narrow}");
+    assert!(narrow.contains("\n    cannot connect to"), "the reason is below: {narrow}");
+    let wide = done(&ringlane, &["status", "--wide"]);
+    let line = wide.lines().find(|line| line.starts_with(&format!("back/{long} "))).unwrap();
+    assert!(line.contains(&gone.to_string()) && line.contains("connection refused"), "{wide}");
     drop(live);
     ringlane.end();
 }
