@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crossbeam_queue::ArrayQueue;
 use ringlane_core::counters::SessionRecord;
 use ringlane_core::limits;
-use ringlane_core::machine::sys::{DriverKind, SetupError, probe};
+use ringlane_core::machine::sys::{self, DriverKind, SetupError};
 use ringlane_core::settings::Snapshot;
 use tokio::runtime::{Builder, Runtime};
 
@@ -30,7 +30,7 @@ use crate::control::servers::{alarms, checks, names, outliers, rates};
 use crate::control::start::descriptors::{self, Room};
 use crate::control::start::privileges::Identity;
 use crate::control::start::sockets::{self, Listening, SocketFiles};
-use crate::control::start::{StartError, cores, probe};
+use crate::control::start::{StartError, cores, explain, probe};
 
 /// Bytes of the ready line after which no further address is listed.
 const LISTING_MAX: usize = 1024;
@@ -155,11 +155,12 @@ fn begin_others(tasks: &mut Tasks, running: &Running) {
 /// The driver that is configured, or the best that works here. Says so where it is not the best.
 fn choose_driver(configured: config::Driver) -> Result<DriverKind, SetupError> {
     match configured {
-        config::Driver::Uring => probe(DriverKind::Uring).map(|()| DriverKind::Uring),
-        config::Driver::Epoll => probe(DriverKind::Epoll).map(|()| DriverKind::Epoll),
+        config::Driver::Uring => sys::probe(DriverKind::Uring).map(|()| DriverKind::Uring),
+        config::Driver::Epoll => sys::probe(DriverKind::Epoll).map(|()| DriverKind::Epoll),
         config::Driver::Auto => {
-            let Err(refused) = probe(DriverKind::Uring) else { return Ok(DriverKind::Uring) };
-            probe(DriverKind::Epoll)?;
+            let Err(refused) = sys::probe(DriverKind::Uring) else { return Ok(DriverKind::Uring) };
+            sys::probe(DriverKind::Epoll)?;
+            let refused = explain(&refused);
             log::warning(format_args!("using epoll, which costs more per byte: {refused}"));
             Ok(DriverKind::Epoll)
         }

@@ -7,6 +7,7 @@ pub(super) mod cores;
 pub(super) mod descriptors;
 pub(super) mod privileges;
 pub(super) mod probe;
+pub(super) mod problem;
 pub(super) mod sockets;
 mod start_error;
 
@@ -15,3 +16,4 @@ pub use privileges::PrivilegesError;
 pub use probe::ConnectError;
 pub use sockets::{BindError, Listening};
 pub use start_error::StartError;
+pub(super) use start_error::explain;

@@ -15,7 +15,7 @@ use ringlane_core::machine::sys::{self, ConnectOptions};
 use ringlane_core::machine::{Address, SourcePorts};
 use ringlane_core::settings::{Backend, Snapshot};
 
-use crate::control::start::sockets::Problem;
+use super::problem::Problem;
 
 /// The kernel's own source ports; it keeps to a socket's range within them alone.
 const LOCAL_PORTS: &str = "/proc/sys/net/ipv4/ip_local_port_range";

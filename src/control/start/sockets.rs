@@ -22,6 +22,8 @@ use ringlane_core::machine::{Address, Congestion, TcpOptions};
 use ringlane_core::settings::{Frontend, Snapshot};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
+use super::problem::{Problem, errno};
+
 /// Connections that wait in the kernel until a shard accepts them; net.core.somaxconn caps it.
 const BACKLOG: u32 = 65_535;
 
@@ -139,7 +141,7 @@ impl Listeners {
         for shard in &mut self.shards {
             let socket = sys::listen(&Address::Inet(address), &options)?;
             if address.port() == 0 {
-                let local = sys::local_address(&socket).map_err(plain)?;
+                let local = sys::local_address(&socket)?;
                 address.set_port(local.map_or(0, |local| local.port()));
             }
             shard.push((id, socket));
@@ -158,17 +160,12 @@ impl Listeners {
             backlog: BACKLOG,
         };
         let socket = sys::listen(&address, &options)?;
-        self.files.add(path).map_err(plain)?;
+        self.files.add(path)?;
         // As with a TCP port, anybody on this machine may connect; the folder can be closed.
-        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(plain)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         self.shards[shard].push((id, socket));
         Ok(address)
     }
-}
-
-/// An error that is no option's.
-fn plain(error: io::Error) -> Refused {
-    Refused { option: "", error }
 }
 
 /// Does `attempt` again until it finds its address free, but not after `until`.
@@ -198,14 +195,15 @@ fn check_free(address: &Address, transparent: bool) -> Result<(), Problem> {
 /// process of the same user, silently, and give each a part of the connections.
 fn check_port(address: SocketAddr, transparent: bool) -> Result<(), Refused> {
     let domain = Domain::for_address(address);
-    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(plain)?;
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     if transparent {
-        sys::be_transparent(&socket, address.is_ipv4())?;
+        sys::set_transparent(&socket, address.is_ipv4())?;
     }
-    let told = socket.set_reuse_address(true);
-    let told =
-        told.and_then(|()| if address.is_ipv6() { socket.set_only_v6(true) } else { Ok(()) });
-    told.and_then(|()| socket.bind(&address.into())).map_err(plain)
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket.bind(&address.into())?)
 }
 
 /// Makes room for a socket file: creates its folder if that alone is missing, and removes a file that
@@ -311,121 +309,6 @@ impl fmt::Display for BindError {
 }
 
 impl std::error::Error for BindError {}
-
-/// What is in the way of a listening socket.
-#[derive(Debug)]
-pub(in crate::control) enum Problem {
-    /// Somebody listens there.
-    InUse,
-    /// The path names a file of another kind.
-    NotASocket,
-    /// Its folder is missing and could not be created.
-    Folder(PathBuf, io::Error),
-    /// A socket file that nobody listens at could not be removed.
-    Stale(io::Error),
-    /// The kernel has no such congestion control.
-    CongestionUnknown(String),
-    /// The kernel has it, for others.
-    CongestionDenied(String),
-    /// The address is not one of this machine's.
-    NotLocal,
-    /// Not without more rights.
-    Denied,
-    /// The kernel has this option for others.
-    OptionDenied(&'static str),
-    /// The kernel has no such option, or not with that value.
-    OptionRefused(&'static str, io::Error),
-    /// Anything else.
-    Other(io::Error),
-}
-
-impl Problem {
-    /// Of an error met while binding.
-    fn from_bind(error: io::Error) -> Self {
-        match errno(&error) {
-            Errno::EADDRINUSE => Self::InUse,
-            Errno::EADDRNOTAVAIL => Self::NotLocal,
-            Errno::EACCES => Self::Denied,
-            _ => Self::Other(error),
-        }
-    }
-
-    /// Of an error met while making a socket listen, or while telling it what is configured.
-    pub(in crate::control) fn from_listen(refused: Refused, congestion: &Congestion) -> Self {
-        let Refused { option, error } = refused;
-        match (option, errno(&error), congestion) {
-            ("congestion", Errno::ENOENT, Congestion::Named(name)) => {
-                Self::CongestionUnknown(name.clone())
-            }
-            ("congestion", Errno::EPERM, Congestion::Named(name)) => {
-                Self::CongestionDenied(name.clone())
-            }
-            (_, Errno::EADDRNOTAVAIL, _) | ("", ..) => Self::from_bind(error),
-            (option, Errno::EPERM, _) => Self::OptionDenied(option),
-            (option, ..) => Self::OptionRefused(option, error),
-        }
-    }
-}
-
-fn errno(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or_default())
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Folder(folder, error) => write!(
-                f,
-                "the folder {} does not exist and can't be created ({error}): create it, or let \
-                 systemd do so (RuntimeDirectory)",
-                folder.display()
-            ),
-            Self::InUse => write!(
-                f,
-                "another program listens there: stop it (`ss -lpn` shows who it is) or choose \
-                 another address"
-            ),
-            Self::NotASocket => write!(
-                f,
-                "a file that is no socket has this name: remove it yourself or choose another name"
-            ),
-            Self::Stale(error) => write!(
-                f,
-                "an old socket file is there, nobody listens at it, and it cannot be removed \
-                 ({error}): remove it"
-            ),
-            Self::CongestionUnknown(name) => write!(
-                f,
-                "this kernel has no congestion control \"{name}\": load it (`modprobe tcp_{name}`) \
-                 or choose one of net.ipv4.tcp_available_congestion_control"
-            ),
-            Self::CongestionDenied(name) => write!(
-                f,
-                "congestion control \"{name}\" is not allowed to this user: add it to \
-                 net.ipv4.tcp_allowed_congestion_control, or start with CAP_NET_ADMIN"
-            ),
-            Self::NotLocal => write!(
-                f,
-                "no interface of this machine has that address: correct it, or set \
-                 net.ipv4.ip_nonlocal_bind = 1 if it will come later"
-            ),
-            Self::Denied => write!(
-                f,
-                "permission denied: a port below 1024 needs root or CAP_NET_BIND_SERVICE, a \
-                 socket file needs write access to its directory"
-            ),
-            Self::OptionDenied(option) => write!(
-                f,
-                "{option} needs CAP_NET_ADMIN: start with it (AmbientCapabilities=CAP_NET_ADMIN in \
-                 the systemd unit; [global] user gives it up), or remove the key"
-            ),
-            Self::OptionRefused(option, error) => {
-                write!(f, "the kernel refuses {option} ({error}): correct or remove the key")
-            }
-            Self::Other(error) => error.fmt(f),
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

@@ -4,8 +4,11 @@
 //! sentence with what to do about it.
 
 use std::fmt;
+use std::fs;
 use std::io;
 
+use nix::errno::Errno;
+use nix::sys::utsname::uname;
 use ringlane_core::machine::sys::SetupError;
 
 use crate::control::start::descriptors::TooFewDescriptors;
@@ -62,7 +65,7 @@ impl StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kernel(error) => error.fmt(f),
+            Self::Kernel(error) => f.write_str(&explain(error)),
             Self::Cores(error) => write!(
                 f,
                 "cannot find out which cores this process may use (sched_getaffinity: {error}): \
@@ -88,7 +91,9 @@ impl fmt::Display for StartError {
                 "cannot make {what}: {error}; the limits on processes (`ulimit -u`, TasksMax=) \
                  and open files (`ulimit -n`, LimitNOFILE=) or the machine's memory are used up"
             ),
-            Self::Shard { index, error } => write!(f, "shard {index} cannot start: {error}"),
+            Self::Shard { index, error } => {
+                write!(f, "shard {index} cannot start: {}", explain(error))
+            }
             Self::ShardGone(index) => write!(
                 f,
                 "shard {index} ended while it started; this is a bug of ringlane, please report \
@@ -99,3 +104,77 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// 0, or 1 or 2 where only a group or nobody may use io_uring.
+const DISABLED_SYSCTL: &str = "/proc/sys/kernel/io_uring_disabled";
+
+/// Why a shard can't run on this host, and how to get what is missing.
+pub(in crate::control) fn explain(error: &SetupError) -> String {
+    match error {
+        SetupError::Ring(error) => {
+            let kernel = uname().map(|name| name.release().to_string_lossy().into_owned());
+            let disabled = fs::read_to_string(DISABLED_SYSCTL).unwrap_or_default();
+            ring(error, kernel.as_deref().unwrap_or("unknown"), disabled.trim())
+        }
+        SetupError::Epoll(error) => format!(
+            "the kernel refused an epoll instance: {error}; raise RLIMIT_NOFILE (`ulimit -n`, \
+             `LimitNOFILE=` in systemd) or free memory"
+        ),
+        SetupError::Memory { bytes, error } => format!(
+            "cannot reserve {} KiB of address space for receive buffers: {error}; every shard needs \
+             that much: raise RLIMIT_AS (`ulimit -v`) or run fewer shards",
+            bytes / 1024
+        ),
+    }
+}
+
+fn ring(error: &io::Error, kernel: &str, disabled: &str) -> String {
+    match Errno::from_raw(error.raw_os_error().unwrap_or_default()) {
+        Errno::ENOSYS => format!(
+            "this kernel ({kernel}) has no io_uring; Linux 6.1 or later built with CONFIG_IO_URING \
+             is needed"
+        ),
+        Errno::EPERM | Errno::EACCES if disabled == "1" || disabled == "2" => format!(
+            "io_uring is disabled on this host (kernel.io_uring_disabled = {disabled}); allow it \
+             with `sysctl -w kernel.io_uring_disabled=0`"
+        ),
+        Errno::EPERM | Errno::EACCES => "io_uring is blocked for this process, most likely by a \
+             seccomp profile (Docker and containerd block it by default); run with a profile that \
+             allows io_uring_setup, io_uring_enter and io_uring_register"
+            .to_owned(),
+        Errno::EINVAL => format!(
+            "this kernel ({kernel}) lacks io_uring features that shards need (SINGLE_ISSUER, \
+             DEFER_TASKRUN, buffer rings); Linux 6.1 or later is needed"
+        ),
+        Errno::ENOMEM => "the kernel refused memory for an io_uring ring; raise RLIMIT_MEMLOCK \
+             (`ulimit -l unlimited`, `LimitMEMLOCK=infinity` in systemd) or free memory"
+            .to_owned(),
+        Errno::EMFILE => "no file descriptor left for an io_uring ring; raise RLIMIT_NOFILE \
+             (`ulimit -n`, `LimitNOFILE=` in systemd)"
+            .to_owned(),
+        Errno::ENFILE => "the host has no file descriptor left for an io_uring ring; raise \
+             `sysctl fs.file-max`"
+            .to_owned(),
+        _ => format!("the kernel ({kernel}) refused an io_uring ring: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refused_ring_has_a_remedy() {
+        for (errno, disabled, expected) in [
+            (Errno::ENOSYS, "0", "this kernel (5.4.0) has no io_uring"),
+            (Errno::EPERM, "2", "kernel.io_uring_disabled = 2"),
+            (Errno::EPERM, "0", "seccomp"),
+            (Errno::EINVAL, "0", "Linux 6.1 or later is needed"),
+            (Errno::ENOMEM, "0", "ulimit -l unlimited"),
+            (Errno::EMFILE, "0", "ulimit -n"),
+        ] {
+            let text = ring(&errno.into(), "5.4.0", disabled);
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+}

@@ -23,7 +23,9 @@ pub use buffers::Buffer;
 pub(crate) use driver::{Driver, Label, Look, Outcome, Owner};
 pub(crate) use kernel::Wait;
 pub use kernel::{Interest, Presence};
-pub use options::{ConnectOptions, Refused, be_transparent, has_port_ranges, is_refusal};
+pub use options::{
+    ConnectOptions, Refused, SocketSetting, has_port_ranges, is_refusal, set_transparent,
+};
 pub use pipe::Pipe;
 pub use rooms::Brief;
 pub(crate) use rooms::Rooms;

@@ -1,8 +1,8 @@
-//! Telling sockets what the configuration wants of them, and where they come from.
+//! The socket settings that an operator may configure: TCP options and source addresses.
 //!
-//! Not here: what every relay needs (`socket`). Accepted sockets inherit all of it from their
-//! listener, so that the client side costs nothing per session. The kernel may refuse an option; which
-//! one it was is said, so that an operator can be told.
+//! Not here: what every relay needs (`socket`), the names of settings in a configuration file.
+//! Accepted sockets inherit all settings from their listener, so that the client side costs nothing
+//! per session. Invariant: an error names the setting that the kernel refused.
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -14,65 +14,119 @@ use socket2::{Socket, TcpKeepalive};
 
 use crate::machine::{Congestion, Source, TcpOptions};
 
-/// Connections of a listener whose first bytes came early and that wait for the end of the handshake;
-/// further ones are made in the ordinary way.
+/// Connections of a listener that may wait for the end of their handshake with early data (TCP fast
+/// open); further ones use an ordinary handshake.
 const FAST_OPEN_WAITING: i32 = 1024;
 
 /// `IP_LOCAL_PORT_RANGE` of linux/in.h, Linux 6.3.
 const IP_LOCAL_PORT_RANGE: i32 = 51;
 
-/// What a socket towards a server is told.
+/// How a socket towards a server is set up.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectOptions<'a> {
     /// Congestion control.
     pub congestion: &'a Congestion,
     /// TCP options.
     pub tcp: &'a TcpOptions,
-    /// Where it comes from.
+    /// Its source address and ports.
     pub source: &'a Source,
-    /// Whom it is for, if it is to come from there.
+    /// The address of the client, for a source that is the client's own.
     pub client: Option<SocketAddr>,
 }
 
-/// The kernel refused an option.
+/// A socket setting that the kernel may refuse.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SocketSetting {
+    /// Congestion control.
+    Congestion,
+    /// TCP keepalive.
+    Keepalive,
+    /// TCP user timeout.
+    UserTimeout,
+    /// The mark for routing and filters.
+    Mark,
+    /// The DSCP field of IP headers.
+    Dscp,
+    /// TCP fast open.
+    FastOpen,
+    /// An address of another machine.
+    Transparent,
+    /// The source address.
+    Source,
+    /// The range of source ports.
+    SourcePorts,
+}
+
+impl fmt::Display for SocketSetting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Congestion => "congestion control",
+            Self::Keepalive => "TCP keepalive",
+            Self::UserTimeout => "the TCP user timeout",
+            Self::Mark => "the socket mark",
+            Self::Dscp => "DSCP",
+            Self::FastOpen => "TCP fast open",
+            Self::Transparent => "an address of another machine",
+            Self::Source => "the source address",
+            Self::SourcePorts => "the source port range",
+        })
+    }
+}
+
+/// A socket could not be set up.
 #[derive(Debug)]
 pub struct Refused {
-    /// The option, as the configuration has it.
-    pub option: &'static str,
-    /// The kernel's answer.
+    /// The setting that the kernel refused; `None` if the socket failed for another reason.
+    pub setting: Option<SocketSetting>,
+    /// The kernel's error.
     pub error: io::Error,
 }
 
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the kernel refuses {}: {}", self.option, self.error)
+        match self.setting {
+            Some(setting) => write!(f, "the kernel refused {setting}: {}", self.error),
+            None => self.error.fmt(f),
+        }
     }
 }
 
 impl std::error::Error for Refused {}
 
+impl From<io::Error> for Refused {
+    /// An error that no setting caused.
+    fn from(error: io::Error) -> Self {
+        Self { setting: None, error }
+    }
+}
+
 impl From<Refused> for io::Error {
-    /// Of the same kind, and known to be about an option if it is: see [`is_refusal`].
+    /// An error of the same kind; [`is_refusal`] recognises one that a setting caused.
     fn from(refused: Refused) -> Self {
-        if refused.option.is_empty() {
+        if refused.setting.is_none() {
             return refused.error;
         }
         Self::new(refused.error.kind(), refused)
     }
 }
 
-/// Whether a connect failed before it began, since the kernel refused an option or a source address.
+/// Whether a connect failed before it began because the kernel refused a socket setting.
 pub fn is_refusal(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|error| error.is::<Refused>())
 }
 
-/// For `map_err`: it was this option.
-pub(super) fn refused(option: &'static str) -> impl FnOnce(io::Error) -> Refused {
-    move |error| Refused { option, error }
+/// For `map_err`: the kernel refused this setting.
+pub(super) fn refused(setting: SocketSetting) -> impl FnOnce(io::Error) -> Refused {
+    move |error| Refused { setting: Some(setting), error }
 }
 
-/// Tells a socket what either side may be told; fast open is another matter on each.
-pub(super) fn tell(socket: &Socket, is_ipv4: bool, tcp: &TcpOptions) -> Result<(), Refused> {
+/// Applies the options that listeners and sockets towards servers have in common. Fast open differs
+/// between the two and is set elsewhere.
+pub(super) fn apply_tcp_options(
+    socket: &Socket,
+    is_ipv4: bool,
+    tcp: &TcpOptions,
+) -> Result<(), Refused> {
     if let Some(keepalive) = tcp.keepalive {
         let mut times = TcpKeepalive::new();
         if let Some(idle) = keepalive.idle {
@@ -87,49 +141,50 @@ pub(super) fn tell(socket: &Socket, is_ipv4: bool, tcp: &TcpOptions) -> Result<(
         socket
             .set_keepalive(true)
             .and_then(|()| socket.set_tcp_keepalive(&times))
-            .map_err(refused("tcp.keepalive"))?;
+            .map_err(refused(SocketSetting::Keepalive))?;
     }
     if let Some(timeout) = tcp.user_timeout {
-        socket.set_tcp_user_timeout(Some(timeout)).map_err(refused("tcp.user_timeout"))?;
+        socket.set_tcp_user_timeout(Some(timeout)).map_err(refused(SocketSetting::UserTimeout))?;
     }
     if let Some(mark) = tcp.mark {
-        socket.set_mark(mark).map_err(refused("tcp.mark"))?;
+        socket.set_mark(mark).map_err(refused(SocketSetting::Mark))?;
     }
     if let Some(dscp) = tcp.dscp {
         // The lower two bits of the octet are ECN's (RFC 3168).
         let octet = u32::from(dscp) << 2;
-        let told = if is_ipv4 { socket.set_tos_v4(octet) } else { socket.set_tclass_v6(octet) };
-        told.map_err(refused("tcp.dscp"))?;
+        let outcome = if is_ipv4 { socket.set_tos_v4(octet) } else { socket.set_tclass_v6(octet) };
+        outcome.map_err(refused(SocketSetting::Dscp))?;
     }
     Ok(())
 }
 
-/// Lets a listener take first bytes with the first packet.
+/// Lets a listener accept data with the first packet.
 pub(super) fn accept_fast(socket: &Socket) -> Result<(), Refused> {
     set(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, FAST_OPEN_WAITING)
-        .map_err(refused("tcp.fast_open"))
+        .map_err(refused(SocketSetting::FastOpen))
 }
 
-/// Holds the first packet of a connection back until it can carry bytes.
+/// Delays the first packet of a connection until it can carry data.
 pub(super) fn connect_fast(socket: &Socket) -> Result<(), Refused> {
-    set(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1).map_err(refused("tcp.fast_open"))
+    set(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN_CONNECT, 1)
+        .map_err(refused(SocketSetting::FastOpen))
 }
 
-/// Lets a socket have an address of another machine.
+/// Lets a socket bind to an address of another machine.
 ///
 /// # Errors
 /// `EPERM` without `CAP_NET_ADMIN`.
-pub fn be_transparent(socket: &Socket, is_ipv4: bool) -> Result<(), Refused> {
-    let told = if is_ipv4 {
+pub fn set_transparent(socket: &Socket, is_ipv4: bool) -> Result<(), Refused> {
+    let outcome = if is_ipv4 {
         socket.set_ip_transparent_v4(true)
     } else {
         socket.set_ip_transparent_v6(true)
     };
-    told.map_err(refused("transparent"))
+    outcome.map_err(refused(SocketSetting::Transparent))
 }
 
-/// Says where a socket towards `to` comes from.
-pub(super) fn come_from(
+/// Binds a socket towards `to` to its source address and ports.
+pub(super) fn bind_source(
     socket: &Socket,
     to: SocketAddr,
     (source, client): (&Source, Option<SocketAddr>),
@@ -139,14 +194,14 @@ pub(super) fn come_from(
             (u32::from(ports.last) << 16 | u32::from(ports.first)).to_ne_bytes(),
         );
         set(socket, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, range)
-            .map_err(refused("source_ports"))?;
+            .map_err(refused(SocketSetting::SourcePorts))?;
     }
     let Some(bound) = source.bound(to, client, || RandomState::new().build_hasher().finish())
     else {
         return Ok(());
     };
     if source.is_the_client() {
-        be_transparent(socket, to.is_ipv4())?;
+        set_transparent(socket, to.is_ipv4())?;
     }
     if bound.port() == 0 {
         // The port is chosen by the whole connection, so that many may come from the same one.
@@ -155,10 +210,14 @@ pub(super) fn come_from(
         socket.set_reuse_address(true)
     }
     .and_then(|()| socket.bind(&bound.into()))
-    .map_err(refused(if source.is_the_client() { "transparent" } else { "source" }))
+    .map_err(refused(if source.is_the_client() {
+        SocketSetting::Transparent
+    } else {
+        SocketSetting::Source
+    }))
 }
 
-/// Whether sockets can be told to take a port of a range, which is so from Linux 6.3 on.
+/// Whether the kernel can draw a socket's source port from a range: from Linux 6.3 on.
 pub fn has_port_ranges() -> bool {
     let range = 40_001 << 16 | 40_000;
     let socket = Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);

@@ -13,12 +13,9 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Type};
 
 use super::kernel::{Interest, Presence};
-use super::options::{self, ConnectOptions, Refused, refused};
+use super::options::{self, ConnectOptions, Refused, SocketSetting, refused};
 use super::sim::SimSocket;
 use crate::machine::{Address, Congestion, TcpOptions};
-
-/// The key that names a congestion control.
-const CONGESTION: &str = "congestion";
 
 /// A socket of a shard, closed on drop.
 #[derive(Debug)]
@@ -110,23 +107,23 @@ pub struct ListenOptions<'a> {
 /// Makes a listening socket. Options are set once, here: accepted sockets inherit them.
 ///
 /// # Errors
-/// Those of `socket`, `setsockopt`, `bind` and `listen`; `option` is empty unless it was one of the
-/// configuration's.
+/// Those of `socket`, `setsockopt`, `bind` and `listen`; with the setting where the kernel
+/// refused one.
 pub fn listen(address: &Address, options: &ListenOptions<'_>) -> Result<Socket, Refused> {
-    let (socket, socket_address) = open(address).map_err(refused(""))?;
+    let (socket, socket_address) = open(address)?;
     if let Address::Inet(inet) = address {
-        prepare_listener(&socket, inet, options.reuse_port).map_err(refused(""))?;
-        set_congestion(&socket, options.congestion).map_err(refused(CONGESTION))?;
-        options::tell(&socket, inet.is_ipv4(), options.tcp)?;
+        prepare_listener(&socket, inet, options.reuse_port)?;
+        set_congestion(&socket, options.congestion).map_err(refused(SocketSetting::Congestion))?;
+        options::apply_tcp_options(&socket, inet.is_ipv4(), options.tcp)?;
         if options.tcp.fast_open {
             options::accept_fast(&socket)?;
         }
         if options.transparent {
-            options::be_transparent(&socket, inet.is_ipv4())?;
+            options::set_transparent(&socket, inet.is_ipv4())?;
         }
     }
     let backlog = i32::try_from(options.backlog).unwrap_or(i32::MAX);
-    socket.bind(&socket_address).and_then(|()| socket.listen(backlog)).map_err(refused(""))?;
+    socket.bind(&socket_address).and_then(|()| socket.listen(backlog))?;
     Ok(Socket::from(socket))
 }
 
@@ -164,20 +161,20 @@ fn prepare(
     to: SocketAddr,
     options: &ConnectOptions<'_>,
 ) -> Result<(), Refused> {
-    socket.set_tcp_nodelay(true).map_err(refused(""))?;
-    set_congestion(socket, options.congestion).map_err(refused(CONGESTION))?;
-    options::tell(socket, to.is_ipv4(), options.tcp)?;
+    socket.set_tcp_nodelay(true)?;
+    set_congestion(socket, options.congestion).map_err(refused(SocketSetting::Congestion))?;
+    options::apply_tcp_options(socket, to.is_ipv4(), options.tcp)?;
     if options.tcp.fast_open {
         options::connect_fast(socket)?;
     }
-    options::come_from(socket, to, (options.source, options.client))
+    options::bind_source(socket, to, (options.source, options.client))
 }
 
-/// Whether a socket towards `to` can be told all that; nothing is connected.
+/// Tries these options on a socket towards `to`; nothing is connected.
 ///
 /// # Errors
-/// What the kernel refuses. That a port is taken, or that there can be no such socket at all, is for
-/// sessions to find out.
+/// The setting that the kernel refuses. That a port is taken, or that no such socket can be made, is no
+/// error here: sessions meet it, or they don't.
 pub fn probe_connect(to: SocketAddr, options: &ConnectOptions<'_>) -> Result<(), Refused> {
     let Ok((socket, _)) = open(&Address::Inet(to)) else { return Ok(()) };
     match prepare(&socket, to, options) {

@@ -18,7 +18,8 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use super::takeover;
 use crate::config;
 use crate::control::start::privileges::{Identity, PrivilegesError};
-use crate::control::start::sockets::{FREE_WAIT, Problem, SocketFiles, make_room, when_free};
+use crate::control::start::problem::Problem;
+use crate::control::start::sockets::{FREE_WAIT, SocketFiles, make_room, when_free};
 
 /// Connections that wait in the kernel.
 const BACKLOG: i32 = 128;

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use ringlane_core::limits::SOURCE_PORT_TRIES;
 use ringlane_core::machine::sys::{self, ConnectOptions, is_refusal};
 use ringlane_core::machine::{Address, Congestion, Source, TcpOptions};
@@ -180,7 +181,9 @@ fn is_taken(error: &io::Error) -> bool {
 
 /// Whether an error is this machine's own: no descriptor, memory or port is left.
 pub(super) fn is_exhausted(error: &io::Error) -> bool {
-    // EMFILE, ENFILE, ENOMEM, ENOBUFS of Linux.
-    let ran_out = matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105));
+    let ran_out = matches!(
+        Errno::from_raw(error.raw_os_error().unwrap_or_default()),
+        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS
+    );
     ran_out || (is_taken(error) && !is_refusal(error))
 }

@@ -5,6 +5,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
 use ringlane_core::ids::BackendId;
+use ringlane_core::machine::sys::SocketSetting;
 use ringlane_core::settings::Timeout;
 
 use super::*;
@@ -138,12 +139,13 @@ fn a_socket_file_in_use_and_any_other_file_are_left_alone() {
 
 #[test]
 fn an_option_that_is_denied_names_what_it_needs() {
-    let refused = |option, errno| {
+    let refused = |setting, errno| {
         let error = io::Error::from_raw_os_error(errno);
-        Problem::from_listen(Refused { option, error }, &Congestion::Host).to_string()
+        Problem::from_listen(Refused { setting: Some(setting), error }, &Congestion::Host)
+            .to_string()
     };
-    let denied = refused("tcp.mark", Errno::EPERM as i32);
+    let denied = refused(SocketSetting::Mark, Errno::EPERM as i32);
     assert!(denied.starts_with("tcp.mark needs CAP_NET_ADMIN"), "{denied}");
-    let unknown = refused("tcp.fast_open", Errno::ENOPROTOOPT as i32);
-    assert!(unknown.starts_with("the kernel refuses tcp.fast_open (Protocol not"), "{unknown}");
+    let unknown = refused(SocketSetting::FastOpen, Errno::ENOPROTOOPT as i32);
+    assert!(unknown.starts_with("the kernel refused tcp.fast_open (Protocol not"), "{unknown}");
 }

@@ -148,8 +148,8 @@ fn a_client_of_this_machine_is_a_source_like_any_other_where_it_is_allowed() {
         let options = ConnectOptions { congestion, tcp, source, client };
         let refused = sys::probe_connect(([127, 0, 0, 1], 1).into(), &options).unwrap_err();
         assert_eq!(
-            (refused.option, refused.error.raw_os_error()),
-            ("transparent", Some(libc::EPERM))
+            (refused.setting, refused.error.raw_os_error()),
+            (Some(SocketSetting::Transparent), Some(libc::EPERM))
         );
     }
 }
@@ -157,9 +157,9 @@ fn a_client_of_this_machine_is_a_source_like_any_other_where_it_is_allowed() {
 #[test]
 fn what_the_kernel_refuses_is_named() {
     let elsewhere = SourceAddress::Fixed(Some(Ipv4Addr::new(192, 0, 2, 1)), None);
-    for (source, congestion, option) in [
-        (Source { address: elsewhere, ports: None }, Congestion::Host, "source"),
-        (Source::default(), Congestion::Named("no_such".into()), "congestion"),
+    for (source, congestion, setting) in [
+        (Source { address: elsewhere, ports: None }, Congestion::Host, SocketSetting::Source),
+        (Source::default(), Congestion::Named("no_such".into()), SocketSetting::Congestion),
     ] {
         let options = ConnectOptions {
             congestion: &congestion,
@@ -168,6 +168,6 @@ fn what_the_kernel_refuses_is_named() {
             client: None,
         };
         let refused = sys::probe_connect(([127, 0, 0, 1], 1).into(), &options).unwrap_err();
-        assert_eq!(refused.option, option);
+        assert_eq!(refused.setting, Some(setting));
     }
 }
