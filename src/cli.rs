@@ -1,7 +1,7 @@
-//! The command line: what `ringlane` can be asked to do.
+//! The command line: the commands of `ringlane` and their options.
 //!
-//! Not here: doing it. Results go to stdout, errors to stderr as whole sentences. Exit codes: 0
-//! when it was done, 1 when it was not, wrong use of the command line included.
+//! Not here: what the commands do. Results go to stdout, errors to stderr as whole sentences. Exit
+//! codes: 0 on success, 1 on failure, wrong use of the command line included.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -38,35 +38,34 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Balance what the configuration file says, until SIGTERM or SIGINT.
+    /// Run the balancer until SIGTERM or SIGINT.
     Run {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
     },
-    /// Say whether a configuration file is right, and everything that is wrong with it or looks like
-    /// a mistake.
+    /// Check a configuration file, and show all its errors and likely mistakes.
     Check {
         /// The configuration file.
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// Take warnings for errors.
+        /// Treat warnings as errors.
         #[arg(long)]
         strict: bool,
     },
-    /// Show a balancer at work on this machine: three servers, steady load, one server that fails.
+    /// Run a demo on this machine: three servers, steady load, and one server that fails.
     Demo {
-        /// End by itself after this time, such as 20s or 1m (otherwise: Ctrl-C).
+        /// Stop after this time, such as 20s or 1m [default: on Ctrl-C].
         #[arg(long = "for", value_name = "TIME", value_parser = time)]
         time: Option<Duration>,
     },
-    /// Ask a running balancer how it is, and take servers out or put them back.
+    /// Show the status of a running balancer, take servers out, and put them back.
     Ctl(Ctl),
-    /// Look at this machine's settings and say which ones to change, and why. Changes nothing.
+    /// Check this machine's settings and recommend changes, with reasons. Changes nothing.
     Tune,
 }
 
-/// Does what the arguments ask for; the first one is the program's name.
+/// Runs the command that the arguments give; the first one is the name of the program.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
@@ -106,8 +105,8 @@ fn balance(file: &Path) -> ExitCode {
     }
 }
 
-/// Checks a configuration file and touches nothing else; what to tell the operator if it is right.
-/// Warnings go to stderr, or count as errors if it is `strict`.
+/// Checks a configuration file and touches nothing else. Returns a summary if it is valid; warnings
+/// go to stderr, or count as errors if `strict` is set.
 fn check(file: &Path, strict: bool) -> Result<String, String> {
     let Config { snapshot, warnings, .. } =
         config::load(file).map_err(|report| counted(file, &report))?;
@@ -175,7 +174,7 @@ fn finish(outcome: Result<String, impl Display>) -> ExitCode {
 
 /// Reads a time such as `20s` or `1m 30s`.
 fn time(text: &str) -> Result<Duration, String> {
-    let wrong = || "a time such as 20s or 1m is needed".to_owned();
+    let wrong = || "must be a time such as 20s or 1m".to_owned();
     let time: jiff::SignedDuration = text.parse().map_err(|_| wrong())?;
     Duration::try_from(time).ok().filter(|time| !time.is_zero()).ok_or_else(wrong)
 }

@@ -1,7 +1,7 @@
-//! `ringlane ctl`: what operators ask of a running balancer, and order, through its admin API.
+//! `ringlane ctl`: status of a running balancer and orders to it, through its admin API.
 //!
-//! Not here: the API itself (`control::admin`). One request per call; results go to stdout, errors
-//! are whole sentences.
+//! Not here: the API itself (`control::report::admin`). One request per call; results go to stdout,
+//! errors are whole sentences.
 
 mod request;
 mod status;
@@ -18,16 +18,16 @@ use crate::config;
 use request::{AdminAddress, ask};
 use table::Style;
 
-/// Where a balancer is looked for when nothing is said.
+/// The admin socket that is used by default.
 const DEFAULT_SOCKET: &str = "/run/ringlane/admin.sock";
 
 /// The command line of `ringlane ctl`.
 #[derive(Debug, Args)]
 pub struct Ctl {
-    /// The unix socket of the admin API.
+    /// The unix socket of the admin API [default: /run/ringlane/admin.sock].
     #[arg(long, global = true, value_name = "PATH", conflicts_with = "config")]
     socket: Option<PathBuf>,
-    /// The configuration file of the balancer, to read its socket from.
+    /// The configuration file of the balancer, to take the admin address from.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -36,18 +36,18 @@ pub struct Ctl {
 
 #[derive(Debug, Subcommand)]
 enum CtlCommand {
-    /// Show frontends and servers as they are now.
+    /// Show frontends, queues and servers.
     Status {
-        /// The whole status as JSON, for programs.
+        /// Print the whole status as JSON.
         #[arg(long)]
         json: bool,
-        /// All columns, whole names and exact numbers, however wide that is.
+        /// Show all columns, whole names and exact numbers, wider than 80 columns.
         #[arg(long, conflicts_with = "json")]
         wide: bool,
     },
     /// Take a server out, put it back, or change its weight.
     Server {
-        /// BACKEND/SERVER, as in the status; either name may have slashes.
+        /// The server, as the status names it; either name may contain slashes.
         #[arg(value_name = "BACKEND/SERVER")]
         name: String,
         #[command(subcommand)]
@@ -57,23 +57,23 @@ enum CtlCommand {
 
 #[derive(Debug, Subcommand)]
 enum ServerOrder {
-    /// Take sessions.
+    /// Accept sessions.
     Ready,
-    /// Take no new sessions; those that live go on.
+    /// Accept no new sessions; open ones continue.
     Drain,
-    /// Take nothing.
+    /// Accept no sessions at all.
     Maint,
-    /// Share of sessions relative to its neighbours, 0 to 1000.
+    /// Set the share of sessions relative to the other servers, 0 to 1000.
     Weight {
         /// The weight.
         weight: u32,
     },
 }
 
-/// Does it; what to print, with colour or without, or a sentence for the operator.
+/// Runs the command. Returns what to print, with colour or without.
 ///
 /// # Errors
-/// When the balancer can't be reached or refuses.
+/// A sentence for the operator when the balancer can't be reached or refuses.
 pub fn run(ctl: Ctl, colour: bool) -> Result<String, String> {
     let place = place(&ctl)?;
     match ctl.command {
@@ -87,9 +87,13 @@ pub fn run(ctl: Ctl, colour: bool) -> Result<String, String> {
         }
         CtlCommand::Server { name, order } => {
             let (backend, server) = match splits(&name)[..] {
-                [] => return Err(format!("\"{name}\" names no server: write BACKEND/SERVER")),
+                [] => {
+                    return Err(format!(
+                        "\"{name}\" is not the name of a server: write BACKEND/SERVER"
+                    ));
+                }
                 [(backend, server)] => (backend, server),
-                // Names may have slashes, too: the status says which of them it is.
+                // Names may contain slashes: the status shows which split is meant.
                 ref splits => {
                     let page = ask(&place, "GET", "/status", "")?;
                     choose(&name, splits, &parsed(&place, &page)?)?
@@ -108,10 +112,10 @@ pub fn run(ctl: Ctl, colour: bool) -> Result<String, String> {
     }
 }
 
-/// What is in an answer.
+/// The status page in a reply.
 fn parsed(place: &AdminAddress, page: &str) -> Result<Value, String> {
     serde_json::from_str(page).map_err(|error| {
-        format!("{place} answers with something that is no status of a balancer ({error})")
+        format!("the reply from {place} is not the status of a balancer ({error}); check the admin address")
     })
 }
 
@@ -121,7 +125,7 @@ fn splits(name: &str) -> Vec<(&str, &str)> {
     slashes.filter(|(backend, server)| !backend.is_empty() && !server.is_empty()).collect()
 }
 
-/// The one way to read `name` that a status knows.
+/// The one way to read `name` that is a server of the status.
 fn choose<'a>(
     name: &str,
     splits: &[(&'a str, &'a str)],
@@ -138,12 +142,12 @@ fn choose<'a>(
     let found: Vec<_> = splits.iter().filter(exists).collect();
     match found[..] {
         [one] => Ok(*one),
-        [] => {
-            Err(format!("there is no server \"{name}\": `ringlane ctl status` lists all of them"))
-        }
+        [] => Err(format!(
+            "there is no server \"{name}\": `ringlane ctl status --wide` lists all servers"
+        )),
         _ => Err(format!(
-            "\"{name}\" may be {}: order it with POST /v1/backends/BACKEND/servers/SERVER on the admin \
-             socket, a slash within a name written %2F",
+            "\"{name}\" is ambiguous: it may be {}; use POST /v1/backends/BACKEND/servers/SERVER on \
+             the admin socket, with %2F for a slash within a name",
             found
                 .iter()
                 .map(|(backend, server)| format!("server \"{server}\" of backend \"{backend}\""))
@@ -153,7 +157,7 @@ fn choose<'a>(
     }
 }
 
-/// Where the balancer is asked.
+/// The admin address to use.
 fn place(ctl: &Ctl) -> Result<AdminAddress, String> {
     if let Some(socket) = &ctl.socket {
         return Ok(AdminAddress::Socket(socket.clone()));
@@ -163,7 +167,7 @@ fn place(ctl: &Ctl) -> Result<AdminAddress, String> {
     let admin = config.global.admin;
     let socket = admin.socket.map(AdminAddress::Socket);
     socket.or_else(|| admin.http.map(AdminAddress::Http)).ok_or_else(|| {
-        format!("{} has no admin in [global], so nobody can be asked", file.display())
+        format!("{} has no admin address: set admin.socket in [global]", file.display())
     })
 }
 

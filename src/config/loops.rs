@@ -78,11 +78,11 @@ fn destinations(
             }
             ServerAddress::Named(_) => return None,
         };
-        Some((addresses, span, server.table.called().to_owned()))
+        Some((addresses, span, server.table.called()))
     });
     let mirror = backend.settings.mirror.as_ref().and_then(|mirror| {
         let inner = backend.table.table("mirror", Section::Mirror)?;
-        let by = format!("the mirror of {}", backend.table.called());
+        let by = format!("mirror of {}", backend.table.called());
         Some((vec![mirror.server.clone()], inner.value("server")?.span, by))
     });
     servers.chain(mirror)
@@ -210,10 +210,12 @@ fn report(
         way += &format!("{} → {} → ", frontends[frontend].table.called(), hops[frontend][hop].by);
     }
     root.report(
-        Diagnostic::at(closing.span.clone(), format!("sessions of {first} come back to it"))
-            .label(format!("{first} listens here"))
-            .hint(format!("the chain: {way}{first}"))
-            .hint("one session would open others without end; write where the server really is"),
+        Diagnostic::at(closing.span.clone(), format!("sessions of {first} loop back to it"))
+            .label(format!("{first} itself listens on this address"))
+            .hint(format!("the loop: {way}{first}"))
+            .hint(
+                "each session would open another, without end; use the address of the real server",
+            ),
     );
 }
 

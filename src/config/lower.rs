@@ -37,11 +37,11 @@ impl UniqueNames {
             sink.add(
                 Diagnostic::at(
                     name.span.clone(),
-                    format!("two {plural} are called {}", quoted(name.value)),
+                    format!("two {plural} are named {}", quoted(name.value)),
                 )
                 .label("again here")
                 .also(first.clone(), "first here")
-                .hint("give each a name of its own"),
+                .hint("give each a unique name"),
             );
             return;
         }
@@ -199,8 +199,8 @@ fn lower_frontends(
 fn refuse_role(table: &Table<'_>, backend: &str) {
     let role = table.value("role").filter(|role| role.as_str().is_some_and(|w| w.value != "any"));
     if let Some(role) = role {
-        let why = format!("nobody tells which server of backend {} that is", quoted(backend));
-        let hint = "give the backend a check that sees roles: check = { kind = \"postgres\" }, \
+        let why = format!("backend {} has no check that reports roles", quoted(backend));
+        let hint = "add one to the backend: check = { kind = \"postgres\" }, \
                     \"mysql\" or \"redis\"";
         table.report(table.unusable("role", role.span, &why).hint(hint));
     }
@@ -208,8 +208,11 @@ fn refuse_role(table: &Table<'_>, backend: &str) {
 
 /// The complaint about a backend that does not exist.
 fn dangling(table: &Table<'_>, name: &At<&str>, snapshot: &Snapshot) -> Diagnostic {
-    let title =
-        format!("{} wants backend {}, which does not exist", table.called(), quoted(name.value));
+    let title = format!(
+        "{} refers to backend {}, which does not exist",
+        table.called(),
+        quoted(name.value)
+    );
     let diagnostic =
         Diagnostic::at(name.span.clone(), title).label("no [[backend]] has this name").absence();
     let names = || snapshot.backends.iter().map(|backend| backend.name.as_str());
@@ -225,7 +228,7 @@ fn dangling(table: &Table<'_>, name: &At<&str>, snapshot: &Snapshot) -> Diagnost
     if there.is_empty() {
         return diagnostic.hint("add a [[backend]] with name and server");
     }
-    diagnostic.hint(format!("there is {}", synonyms::listed(&there)))
+    diagnostic.hint(format!("existing backends: {}", there.join(", ")))
 }
 
 fn owned(name: Option<&At<&str>>) -> String {

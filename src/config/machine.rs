@@ -46,44 +46,44 @@ fn missing(owner: &str, wanted: &Requirement, file: &Path) -> Option<Finding> {
         Requirement::Variable(name) => match env::var_os(name) {
             Some(value) if !value.is_empty() => None,
             _ => Some((
-                format!("the password of {owner} is not set"),
-                format!("the environment has no variable {}", quoted(name)),
-                "set it where the balancer is started; until then the check fails".to_owned(),
+                format!("the password of the {owner} is not set"),
+                format!("environment variable {} is not set", quoted(name)),
+                "set it where the balancer is started; until then, the check fails".to_owned(),
             )),
         },
         Requirement::OwnSecret => is_open(&fs::metadata(file).ok()?).then(|| {
             (
-                format!("everybody on this machine can read the password of {owner}"),
+                format!("all users of this host can read the password of the {owner}"),
                 format!("the configuration file has mode {}", mode(&fs::metadata(file).ok())),
-                "take it out: password = { file = \"/etc/ringlane/check.pass\" }, or chmod o-r"
+                "move it to a file: password = { file = \"/etc/ringlane/check.pass\" }, or chmod o-r"
                     .to_owned(),
             )
         }),
         Requirement::File(path) => lacking(path, |metadata| metadata.is_file()).map(|why| {
-            let hint = "create it; until then what needs it fails";
-            (format!("{owner} needs a file that can't be used"), why, hint.to_owned())
+            let hint = "create it; until then, the check fails";
+            (format!("the ca file of the {owner} can't be used"), why, hint.to_owned())
         }),
         Requirement::Program(path) => {
             let runs = |metadata: &Metadata| {
                 metadata.is_file() && metadata.permissions().mode() & RUN_BY_SOMEBODY != 0
             };
             lacking(path, runs).map(|why| {
-                let hint = "install it and make it executable; until then the check fails";
-                (format!("the program of {owner} can't be run"), why, hint.to_owned())
+                let hint = "install it and make it executable; until then, the check fails";
+                (format!("the program of the {owner} can't be run"), why, hint.to_owned())
             })
         }
         Requirement::SocketFolder(path) => folder(path).map(|(folder, why)| {
-            let hint = "it is created at the start if the user may; with systemd, set \
+            let hint = "it is created at the start if permissions allow; with systemd, set \
                         RuntimeDirectory";
-            (format!("the folder {folder} does not exist"), why, hint.to_owned())
+            (format!("directory {folder} does not exist"), why, hint.to_owned())
         }),
         Requirement::LogFolder(path) => folder(path).map(|(folder, why)| {
-            let hint = "create it, owned by the user that the balancer runs as";
-            (format!("the folder {folder} does not exist"), why, hint.to_owned())
+            let hint = "create it, owned by the user of the balancer";
+            (format!("directory {folder} does not exist"), why, hint.to_owned())
         }),
         Requirement::Socket(path) => lacking(path, |_| true).map(|why| {
-            let hint = "start the program that listens there";
-            (format!("{owner} needs a socket that is not there"), why, hint.to_owned())
+            let hint = "start the program that listens on it";
+            (format!("the socket of {owner} does not exist"), why, hint.to_owned())
         }),
     }
 }
@@ -91,18 +91,18 @@ fn missing(owner: &str, wanted: &Requirement, file: &Path) -> Option<Finding> {
 fn password(owner: &str, path: &Path) -> Option<Finding> {
     let Ok(metadata) = fs::metadata(path) else {
         let why = lacking(path, |_| true)?;
-        let hint = "create it with the password as its first line, readable by the balancer's \
-                    user alone; until then the check fails";
-        return Some((format!("the password of {owner} is missing"), why, hint.to_owned()));
+        let hint = "create it with the password as its first line, readable only by the user of \
+                    the balancer; until then, the check fails";
+        return Some((format!("the password of the {owner} is missing"), why, hint.to_owned()));
     };
     if !metadata.is_file() {
-        let why = "it is not a regular file".to_owned();
-        let hint = "name a file whose first line is the password".to_owned();
-        return Some((format!("the password of {owner} can't be used"), why, hint));
+        let why = "not a regular file".to_owned();
+        let hint = "use a file whose first line is the password".to_owned();
+        return Some((format!("the password of the {owner} can't be used"), why, hint));
     }
     is_open(&metadata).then(|| {
         (
-            format!("everybody on this machine can read the password of {owner}"),
+            format!("all users of this host can read the password of the {owner}"),
             format!("its file has mode {}", mode(&Some(metadata))),
             format!("chmod 0640 {}", path.display()),
         )
@@ -123,7 +123,7 @@ fn mode(metadata: &Option<Metadata>) -> String {
 fn lacking(path: &Path, is_good: impl Fn(&Metadata) -> bool) -> Option<String> {
     match fs::metadata(path) {
         Ok(metadata) if is_good(&metadata) => None,
-        Ok(_) => Some("there is something else".to_owned()),
+        Ok(_) => Some("the path is of another type".to_owned()),
         Err(error) => Some(format!("{}: {error}", quoted(&path.display().to_string()))),
     }
 }

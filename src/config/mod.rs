@@ -75,7 +75,7 @@ pub fn load(path: &Path) -> Result<Config, Report> {
         },
         Err(error) => {
             let title = format!("can't read the configuration file {name}: {error}");
-            let hint = "--config names a TOML file that this user may read";
+            let hint = "--config must name a TOML file that this user may read";
             Err(Report::single(&name, "", Diagnostic::whole(title).hint(hint)))
         }
     }
@@ -116,7 +116,7 @@ fn read_text(name: &str, text: &str, file: Option<&Path>) -> Result<Config, Repo
     let global = global::read(root.table("global", Section::Global), &mut claims);
     let frontends = root.tables("frontend", Section::Frontend);
     if root.lacks("frontend") {
-        let title = "there is no frontend, so there is nothing to serve";
+        let title = "no frontend is configured, so there is nothing to serve";
         let hint = "add a [[frontend]] with name, bind and backend";
         sink.add(Diagnostic::at(text.len()..text.len(), title).hint(hint).absence());
     }
@@ -146,7 +146,7 @@ fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_MAX {
-        return Err(io::Error::other(format!("it is larger than {} MiB", FILE_MAX >> 20)));
+        return Err(io::Error::other(format!("the file is larger than {} MiB", FILE_MAX >> 20)));
     }
     Ok(bytes)
 }
@@ -157,7 +157,7 @@ fn not_text(name: &str, error: &std::string::FromUtf8Error) -> Report {
     let at = error.utf8_error().valid_up_to();
     let bad = at..at + char::REPLACEMENT_CHARACTER.len_utf8();
     let diagnostic = Diagnostic::at(bad, "the configuration file is not UTF-8 text")
-        .label("the first byte that is not")
-        .hint("save the file as UTF-8; a TOML file can be nothing else");
+        .label("the first invalid byte")
+        .hint("save the file as UTF-8, the only encoding of TOML");
     Report::single(name, &text, diagnostic)
 }

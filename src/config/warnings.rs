@@ -64,7 +64,7 @@ fn users<'f, 'a>(
 /// Records that a key changes nothing, and why.
 fn idle(table: &Table<'_>, key: &'static str, why: &str, hint: &str) {
     if let Some(value) = table.value(key) {
-        let title = format!("{key} of {} has no effect", table.called());
+        let title = format!("{} has no effect", table.key_called(key));
         table.report(Diagnostic::at(value.span, title).label(why).hint(hint).warning());
     }
 }
@@ -76,9 +76,9 @@ fn look_at_admin(global: &Table<'_>, http: Option<SocketAddr>) {
     let title = format!("the admin API on {address} can be reached from other machines");
     global.report(
         Diagnostic::at(span, title)
-            .label("it asks for no password")
+            .label("it has no authentication")
             .hint(format!(
-                "write \"127.0.0.1:{}\", or let a firewall choose who may ask",
+                "use \"127.0.0.1:{}\", or restrict access with a firewall",
                 address.port()
             ))
             .warning(),
@@ -89,26 +89,29 @@ fn look_at_frontend(frontend: &FrontendTable<'_>, global: &Global) {
     let (table, settings) = (&frontend.table, &frontend.settings);
     let own = settings.max_connections;
     if let Some(all) = global.max_connections.filter(|all| own != u32::MAX && own > *all) {
-        let why = format!("[global] has {all} for all frontends together");
-        idle(table, "max_connections", &why, "raise that of [global], or lower this one");
+        let why = format!("[global] allows {all} for all frontends together");
+        idle(
+            table,
+            "max_connections",
+            &why,
+            "raise max_connections in [global], or lower this one",
+        );
     }
     if frontend.routes.is_empty() {
         let hint =
             "add route = [{ sni = \"db.example.org\", backend = \"postgres\" }], or remove the key";
-        idle(table, "unmatched", "there is no route that could fail to match", hint);
+        idle(table, "unmatched", "this frontend has no routes", hint);
     }
     if settings.protocol == Protocol::Any
-        && let Some(mut timeout) = table.table("timeout", Section::Timeout)
+        && let Some(timeout) = table.table("timeout", Section::Timeout)
     {
-        timeout.call(format!("timeout of {}", table.called()));
-        let why = "without protocol nothing is read before a server is chosen";
+        let why = "without protocol, nothing is read before a server is chosen";
         idle(&timeout, "greeting", why, "set protocol, or remove the key");
     }
-    if let Some(mut limits) = table.table("per_client", Section::PerClient)
+    if let Some(limits) = table.table("per_client", Section::PerClient)
         && limits.value("rate").is_none()
     {
-        limits.call(format!("per_client of {}", table.called()));
-        idle(&limits, "burst", "there is no rate to exceed", "set rate, or remove the key");
+        idle(&limits, "burst", "it is used only with rate", "set rate, or remove the key");
     }
     let believes_all = settings.accept_proxy.as_ref().is_some_and(|accept| {
         accept.trusted.is_empty() || accept.trusted.iter().any(|net| net.prefix_len() == 0)
@@ -121,11 +124,11 @@ fn look_at_frontend(frontend: &FrontendTable<'_>, global: &Global) {
         && frontend.bind.iter().any(is_open)
         && let Some(value) = table.value("accept_proxy")
     {
-        let title = format!("{} believes PROXY headers from anywhere", table.called());
+        let title = format!("{} accepts PROXY headers from any address", table.called());
         table.report(
             Diagnostic::at(value.span, title)
-                .label("any client can claim any address")
-                .hint("name the proxies: accept_proxy = { trusted = [\"10.0.0.0/8\"] }")
+                .label("any client can pretend to have any address")
+                .hint("list the trusted proxies: accept_proxy = { trusted = [\"10.0.0.0/8\"] }")
                 .warning(),
         );
     }
@@ -140,23 +143,28 @@ fn look_at_backend(backend: &BackendTable<'_>, users: &[User<'_, '_>]) {
         table.report(
             Diagnostic::at(name.span.clone(), title)
                 .label("its servers get no sessions")
-                .hint("name it in backend or route of a frontend, or remove it")
+                .hint("use it in a frontend or route, or remove it")
                 .warning(),
         );
     }
     let wants = |wanted: fn(RoleWanted) -> bool| users.iter().any(|(_, role)| wanted(*role));
     if rules.max_lag.is_none() {
-        let hint = "set max_lag, such as max_lag = \"10s\", or remove the key";
-        idle(table, "on_lag", "without max_lag no replica is ever too far behind", hint);
+        let hint = "set max_lag, for example max_lag = \"10s\", or remove the key";
+        idle(table, "on_lag", "without max_lag, no replica is ever stale", hint);
     } else if !users.is_empty()
         && !wants(|role| role != RoleWanted::Any && role != RoleWanted::Primary)
     {
         let hint = "set role = \"replica\" on the frontend for reads, or remove the key";
-        idle(table, "on_lag", "no frontend asks this backend for replicas", hint);
+        idle(table, "on_lag", "no frontend or route uses replicas of this backend", hint);
     }
     if !users.is_empty() && !wants(|role| role != RoleWanted::Any) {
         let hint = "set role on a frontend or route that leads here, or remove the key";
-        idle(table, "on_role_change", "no frontend asks this backend for a role", hint);
+        idle(
+            table,
+            "on_role_change",
+            "no frontend or route that uses this backend has a role",
+            hint,
+        );
     }
     let on_all = [rules.on_down, rules.on_role_change, rules.on_lag, rules.on_drain];
     if !on_all.contains(&OnChange::Drain) {
@@ -164,7 +172,7 @@ fn look_at_backend(backend: &BackendTable<'_>, users: &[User<'_, '_>]) {
         idle(table, "drain_idle", why, "set one of them to \"drain\", or remove the key");
     }
     if backend.watch.check.is_none() && backend.watch.outlier.is_none() {
-        let why = "without check or outlier no server is ever down";
+        let why = "without check or outlier, no server is ever down";
         for key in ["on_down", "fail_open"] {
             idle(table, key, why, "add check = { kind = \"tcp\" }, or remove the key");
         }
@@ -181,8 +189,8 @@ fn look_at_servers(backend: &BackendTable<'_>) {
         let title = format!("all servers of {} are backups", table.called());
         table.report(
             Diagnostic::at(span_of(first, "backup"), title)
-                .label("there is no server that it could stand in for")
-                .hint("remove backup = true from those that serve normally")
+                .label("there is no other server to take over from")
+                .hint("remove backup = true from the regular servers")
                 .warning(),
         );
     }
@@ -214,7 +222,7 @@ fn look_at_servers(backend: &BackendTable<'_>) {
                 Diagnostic::at(span_of(server, "address"), title)
                     .label("again here")
                     .also(span_of(first, "address"), "first here")
-                    .hint("one server with a higher weight gets the same share, and one check")
+                    .hint("use one server with a higher weight: it gets the same share, and one check")
                     .warning(),
             );
             continue;
@@ -225,27 +233,26 @@ fn look_at_servers(backend: &BackendTable<'_>) {
 
 fn look_at_check(backend: &BackendTable<'_>, users: &[User<'_, '_>]) {
     let Some(check) = &backend.watch.check else { return };
-    let Some(mut table) = backend.table.table("check", Section::Check) else { return };
-    table.call(format!("check of {}", backend.table.called()));
+    let Some(table) = backend.table.table("check", Section::Check) else { return };
     if check.timeout > check.interval
         && let Some(value) = table.value("timeout").or_else(|| table.value("interval"))
     {
-        let title = format!("timeout of {} is longer than its interval", table.called());
+        let title = format!("{} is longer than its interval", table.key_called("timeout"));
         let label = format!("timeout is {:?}, interval {:?}", check.timeout, check.interval);
         table.report(
             Diagnostic::at(value.span, title)
                 .label(label)
-                .hint("checks of a server never overlap: one that hangs delays the next")
+                .hint("checks of a server never overlap, so a slow one delays the next; lower timeout or raise interval")
                 .warning(),
         );
     }
     if check.fast_interval >= check.interval {
-        let why = format!("it is not shorter than interval ({:?})", check.interval);
-        idle(&table, "fast_interval", &why, "write a shorter one, or remove the key");
+        let why = format!("not shorter than interval ({:?})", check.interval);
+        idle(&table, "fast_interval", &why, "set a shorter one, or remove the key");
     }
     if matches!(&check.address, Some(Address::Inet(inet)) if inet.port() != 0) {
-        let hint = "leave one of the two out";
-        idle(&table, "port", "address of the check has a port already", hint);
+        let hint = "remove one of the two";
+        idle(&table, "port", "the address of the check already has a port", hint);
     }
     let serves = |protocol| users.iter().any(|(f, _)| f.settings.protocol == protocol);
     let is_bare = matches!(&check.kind, Kind::Tcp(steps) if steps.is_empty());
@@ -256,9 +263,9 @@ fn look_at_check(backend: &BackendTable<'_>, users: &[User<'_, '_>]) {
         let title = format!("{} looks like an attack to MySQL", table.called());
         table.report(
             Diagnostic::at(value.span, title)
-                .label("each check counts as an aborted connect")
+                .label("MySQL counts each check as an aborted connection")
                 .hint(
-                    "after max_connect_errors of them MySQL blocks this host: use kind = \"mysql\"",
+                    "after max_connect_errors of them, MySQL blocks this host; use kind = \"mysql\"",
                 )
                 .warning(),
         );

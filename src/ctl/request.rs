@@ -1,7 +1,7 @@
-//! One request to the admin API, and its answer.
+//! One request to the admin API, and the reply.
 //!
-//! Not here: what is asked. Invariants: whatever the other side does, it is over after [`PATIENCE`];
-//! an answer that did not come whole is none; an error says what went wrong, and what to do.
+//! Not here: what is requested. Invariants: a request ends after [`PATIENCE`] at the latest, whatever
+//! the other side does; an incomplete reply is an error; an error names the cause and what to do.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -13,21 +13,21 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// How long it may all take.
+/// The time limit of a whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The pause before a socket whose queue is full is tried again.
+/// The pause before the next attempt at a socket whose accept queue is full.
 const QUEUE_STEP: Duration = Duration::from_millis(20);
 
-/// Bytes of the largest answer.
+/// Bytes in the largest reply.
 const ANSWER_MAX: u64 = 64 * 1024 * 1024;
 
-/// Where a balancer is asked.
+/// The address of a balancer's admin API.
 #[derive(Debug)]
 pub(super) enum AdminAddress {
-    /// Its unix socket.
+    /// A unix socket.
     Socket(PathBuf),
-    /// Its TCP address, which takes no orders.
+    /// A TCP address, which is read-only.
     Http(SocketAddr),
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for AdminAddress {
     }
 }
 
-/// The body of the answer; what went wrong, in a sentence, unless the status is 200.
+/// The body of the reply; the cause in a sentence unless the status is 200.
 pub(super) fn ask(
     place: &AdminAddress,
     method: &str,
@@ -54,14 +54,18 @@ pub(super) fn ask(
     read(place, &answer)
 }
 
-/// The body of a whole answer.
+/// The body of a complete reply.
 fn read(place: &AdminAddress, answer: &[u8]) -> Result<String, String> {
     let mut fields = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut fields);
     let Ok(httparse::Status::Complete(at)) = head.parse(answer) else {
         return Err(match answer {
-            [] => format!("{place} closed the connection without an answer: is it overloaded?"),
-            _ => format!("{place} does not answer as a balancer does: is it the admin address?"),
+            [] => format!(
+                "{place} closed the connection without a reply: it may be overloaded, try again"
+            ),
+            _ => format!(
+                "the reply from {place} is not from a balancer: check that it is the admin address"
+            ),
         });
     };
     let length =
@@ -70,7 +74,7 @@ fn read(place: &AdminAddress, answer: &[u8]) -> Result<String, String> {
     let body = &answer[at..];
     if length.is_some_and(|length: usize| body.len() < length) {
         let got = body.len();
-        return Err(format!("the answer of {place} was cut off after {got} bytes: try again"));
+        return Err(format!("the reply from {place} was cut off after {got} bytes: try again"));
     }
     let body = String::from_utf8_lossy(body).into_owned();
     if head.code == Some(200) {
@@ -89,14 +93,14 @@ fn connect(place: &AdminAddress, until: Instant) -> io::Result<Socket> {
     let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
     loop {
         match socket.connect_timeout(&address, left(until)?) {
-            // A unix socket whose queue is full says so at once.
+            // A unix socket whose queue is full refuses at once.
             Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(QUEUE_STEP),
             outcome => return outcome.map(|()| socket),
         }
     }
 }
 
-/// HTTP/1.0, so that the answer ends with the connection and comes in one piece.
+/// Uses HTTP/1.0, so the reply ends with the connection and is not chunked.
 fn talk(
     stream: &mut Socket,
     (method, path, body): (&str, &str, &str),
@@ -114,50 +118,50 @@ fn talk(
             read => answer.extend_from_slice(&piece[..read]),
         }
         if answer.len() as u64 > ANSWER_MAX {
-            return Err(io::Error::other(format!("it is longer than {ANSWER_MAX} bytes")));
+            return Err(io::Error::other(format!("the reply is longer than {ANSWER_MAX} bytes")));
         }
     }
 }
 
-/// The time that is left; an error when there is none.
+/// The time that is left; an error if there is none.
 fn left(until: Instant) -> io::Result<Duration> {
     let left = until.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// Why nobody could be asked.
+/// Why there is no connection, and what to do.
 fn no_connection(place: &AdminAddress, error: &io::Error) -> String {
     let why = match (place, error.kind()) {
         (AdminAddress::Socket(_), ErrorKind::NotFound) => {
-            "there is no such socket: is it running, and is this its [global] admin.socket?"
+            "the socket does not exist: check that the balancer runs and that this is its admin.socket"
                 .to_owned()
         }
         (AdminAddress::Socket(_), ErrorKind::PermissionDenied) => {
-            "permission denied: run this as root or as the user or group that owns the socket"
+            "permission denied: run this as root, or as the user or group that owns the socket"
                 .to_owned()
         }
         (AdminAddress::Socket(_), ErrorKind::ConnectionRefused) => {
-            "the socket is there, but nobody listens: it has crashed or was killed".to_owned()
+            "nothing listens on the socket: the balancer has crashed or was killed, start it".to_owned()
         }
         (AdminAddress::Http(_), ErrorKind::ConnectionRefused) => {
-            "nobody listens: is it running, and is this its [global] admin.http?".to_owned()
+            "nothing listens there: check that the balancer runs and that this is its admin.http".to_owned()
         }
-        _ if timed_out(error) => format!("it takes no connection within {} s", PATIENCE.as_secs()),
+        _ if timed_out(error) => format!("no connection within {} s: the balancer is stopped or overloaded", PATIENCE.as_secs()),
         _ => error.to_string(),
     };
     format!("no balancer answers at {place}: {why}")
 }
 
-/// Why nothing came back.
+/// Why there is no reply, and what to do.
 fn no_answer(place: &AdminAddress, error: &io::Error) -> String {
     if timed_out(error) {
         let seconds = PATIENCE.as_secs();
         return format!(
-            "{place} has not answered within {seconds} s: the balancer is stopped or overloaded, or \
+            "no reply from {place} within {seconds} s: the balancer is stopped or overloaded, or \
              another program listens there; an order may still be carried out"
         );
     }
-    format!("{place} ended the connection before it had answered: {error}")
+    format!("{place} closed the connection before it replied: {error}")
 }
 
 fn timed_out(error: &io::Error) -> bool {
@@ -169,13 +173,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_counts_only_if_it_is_whole_and_good() {
+    fn a_reply_counts_only_if_it_is_complete_and_good() {
         let place = AdminAddress::Socket("/run/a.sock".into());
         let told = |answer: &str| read(&place, answer.as_bytes());
         assert_eq!(told("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"), Ok("ok".to_owned()));
         for (answer, why) in [
-            ("", "closed the connection without an answer"),
-            ("SSH-2.0-OpenSSH\r\n", "does not answer as a balancer does"),
+            ("", "closed the connection without a reply"),
+            ("SSH-2.0-OpenSSH\r\n", "is not from a balancer"),
             ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok", "cut off after 2 bytes"),
             ("HTTP/1.0 404 Not Found\r\n\r\n{\"error\": \"no server\"}", "no server"),
             ("HTTP/1.0 502 Bad Gateway\r\n\r\nnothing\n", "nothing"),
@@ -186,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_without_end_is_given_up() {
+    fn a_reply_without_end_is_given_up() {
         let (mut ours, mut theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
         let endless = thread::spawn(move || while theirs.write_all(b"H").is_ok() {});
         let until = Instant::now() + Duration::from_millis(100);
@@ -197,20 +201,20 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_its_reason_and_what_to_do() {
+    fn an_error_names_the_cause_and_what_to_do() {
         let socket = AdminAddress::Socket("/run/a.sock".into());
         let http = AdminAddress::Http(([127, 0, 0, 1], 9000).into());
         for (place, kind, why) in [
-            (&socket, ErrorKind::NotFound, "/run/a.sock: there is no such socket"),
+            (&socket, ErrorKind::NotFound, "/run/a.sock: the socket does not exist"),
             (&socket, ErrorKind::PermissionDenied, "/run/a.sock: permission denied: run this as"),
-            (&socket, ErrorKind::ConnectionRefused, "the socket is there, but nobody listens"),
-            (&http, ErrorKind::ConnectionRefused, "127.0.0.1:9000: nobody listens"),
-            (&http, ErrorKind::TimedOut, "takes no connection within 10 s"),
+            (&socket, ErrorKind::ConnectionRefused, "nothing listens on the socket"),
+            (&http, ErrorKind::ConnectionRefused, "127.0.0.1:9000: nothing listens there"),
+            (&http, ErrorKind::TimedOut, "no connection within 10 s"),
         ] {
             let error = no_connection(place, &kind.into());
             assert!(error.contains(why), "{error}");
         }
         let error = no_answer(&socket, &ErrorKind::WouldBlock.into());
-        assert!(error.contains("has not answered within 10 s"), "{error}");
+        assert!(error.contains("no reply from /run/a.sock within 10 s"), "{error}");
     }
 }

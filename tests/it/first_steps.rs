@@ -98,7 +98,8 @@ server = [{{ address = "127.0.0.1:9" }}]
     let checked = check(&file, &[]);
     let (said, warned) = (text(&checked.stdout), text(&checked.stderr));
     assert!(checked.status.success() && said.contains(": ok, 3 warnings (1 frontend"), "{said}");
-    for part in ["the password of check of backend \"sql\" is missing", "missing\\\" does", "/none"]
+    for part in
+        ["the password of the check of backend \"sql\" is missing", "missing\\\" does", "/none"]
     {
         assert!(warned.contains(&part.replace('\\', "")), "no {part} in {warned}");
     }
@@ -111,7 +112,7 @@ server = [{{ address = "127.0.0.1:9" }}]
     let checked = check(&file, &["--strict"]);
     let said = text(&checked.stderr);
     assert_eq!(checked.status.code(), Some(1), "{said}");
-    assert!(said.contains("error: everybody on this machine can read the password"), "{said}");
+    assert!(said.contains("error: all users of this host can read the password"), "{said}");
     assert!(said.contains("has mode 0644") && said.trim_end().ends_with(": 1 error"), "{said}");
 
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();

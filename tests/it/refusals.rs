@@ -42,7 +42,7 @@ server = [{ address = "10.0.0.1:0" }, { address = "10.0.0.2:80", weight = -1 }]
         &said,
         &[
             "unknown key \"upstream\"",
-            "this balancer says \"backend\"",
+            "here this is called \"backend\"",
             "127.0.0.1:99999",
             "soon",
             "fastest",

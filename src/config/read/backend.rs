@@ -119,12 +119,7 @@ pub(in crate::config) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) ->
         None => table.value("check").is_some(),
     };
     for key in ["max_lag", "on_lag", "on_conflict", "on_role_change"] {
-        refuse_without(
-            &table,
-            key,
-            sees_roles,
-            "a check that sees roles: postgres, mysql or redis",
-        );
+        refuse_without(&table, key, sees_roles, "a check of kind postgres, mysql or redis");
     }
     let own = servers.iter().map(|s| iter::repeat_n(s.check_address.clone(), s.slots as usize));
     watch.addresses = own.flatten().collect();
@@ -174,7 +169,7 @@ fn refuse_without(table: &Table<'_>, key: &'static str, has_it: bool, what: &str
     if let Some(value) = table.value(key)
         && !has_it
     {
-        let why = format!("it belongs to {what}");
+        let why = format!("only valid with {what}");
         table.report(table.unusable(key, value.span, &why).hint("remove the key"));
     }
 }
@@ -191,8 +186,7 @@ fn key(table: &Table<'_>, key: &'static str) -> HashKey {
 }
 
 fn affinity(table: &Table<'_>) -> Option<Affinity> {
-    let mut inner = table.table("affinity", Section::Affinity)?;
-    inner.call(format!("affinity of {}", table.called()));
+    let inner = table.table("affinity", Section::Affinity)?;
     let affinity = Affinity {
         key: key(&inner, "key"),
         ttl: inner.duration("ttl").unwrap_or(AFFINITY_TTL),
@@ -214,11 +208,10 @@ fn race_after(table: &Table<'_>) -> Option<RaceAfter> {
 /// ServerAddress servers have a limit and nothing is said, sessions wait as well.
 fn queue(table: &Table<'_>, servers: &[ServerTable<'_>]) -> Option<Queue> {
     let default = Queue { size: QUEUE_SIZE, timeout: None };
-    let Some(mut inner) = table.table("queue", Section::Queue) else {
+    let Some(inner) = table.table("queue", Section::Queue) else {
         let limited = servers.iter().any(|server| server.max_connections < u32::MAX);
         return limited.then_some(default);
     };
-    inner.call(format!("queue of {}", table.called()));
     let queue = Queue {
         size: inner.integer("size", 0..=QUEUE_SIZE_MAX).unwrap_or(QUEUE_SIZE),
         timeout: inner.duration("timeout"),
@@ -229,11 +222,10 @@ fn queue(table: &Table<'_>, servers: &[ServerTable<'_>]) -> Option<Queue> {
 
 fn servers<'a>(table: &Table<'a>, slots_left: &mut u32) -> Vec<ServerTable<'a>> {
     let entries = table.tables("server", Section::Server);
-    entries.into_iter().map(|entry| read_server(entry, table.called(), slots_left)).collect()
+    entries.into_iter().map(|entry| read_server(entry, &table.called(), slots_left)).collect()
 }
 
 fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) -> ServerTable<'a> {
-    table.call(format!("{} of {backend}", table.called()));
     let name = table.name("name");
     let text = table.string("address");
     let name = name.or_else(|| text.clone());
@@ -248,13 +240,13 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) ->
         _ => (1, 1),
     };
     if !matches!(place, Some(ServerAddress::Named(_)) | None) {
-        refuse_without(&table, "slots", false, "an address by name");
+        refuse_without(&table, "slots", false, "an address given by DNS name");
     }
     let mut slots = table.integer("slots", 1..=SLOTS_MAX).unwrap_or(slots);
     if slots > 1 {
         slots = within(&table, slots, slots_left);
     }
-    refuse_without(&table, "check_address", slots == 1, "an entry that is one server");
+    refuse_without(&table, "check_address", slots == 1, "slots = 1");
     let server = ServerTable {
         place,
         slots,
@@ -272,7 +264,7 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) ->
 /// Records that a server has an address for checks that are not done.
 fn refuse_check_address(server: &Table<'_>) {
     if let Some(value) = server.value("check_address") {
-        let why = "its backend has no check";
+        let why = "the backend has no check";
         let hint = "add check = { kind = \"tcp\" } to the backend, or remove the key";
         server.report(server.unusable("check_address", value.span, why).hint(hint));
     }
@@ -285,11 +277,11 @@ fn within(table: &Table<'_>, slots: u32, left: &mut u32) -> u32 {
         return slots;
     }
     let span = table.value("address").map_or(0..0, |value| value.span);
-    let title = format!("{} has more slots than are left", table.called());
+    let title = format!("{} exceeds the limit on slots", table.called());
     table.report(
         Diagnostic::at(span, title)
-            .label(format!("the names of a file have {SLOTS_ALL_MAX} slots at most"))
-            .hint("lower slots here or elsewhere"),
+            .label(format!("all DNS names together may have at most {SLOTS_ALL_MAX} slots"))
+            .hint("lower slots here or of other servers"),
     );
     1
 }

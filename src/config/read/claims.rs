@@ -32,10 +32,10 @@ impl BoundAddresses {
                 Diagnostic::at(span, title)
                     .label(format!("again by {}", table.called()))
                     .also(first.clone(), format!("first by {owner}"))
-                    .hint("each address belongs to one listener"),
+                    .hint("each address can have only one listener"),
             );
             return;
         }
-        self.0.insert(address.clone(), (span, table.called().to_owned()));
+        self.0.insert(address.clone(), (span, table.called()));
     }
 }

@@ -23,14 +23,13 @@ pub(in crate::config) fn send_proxy(table: &Table<'_>) -> Option<SendProxy> {
     if !is_table {
         return version(table, "send_proxy");
     }
-    let mut inner = table.table("send_proxy", Section::SendProxy)?;
-    inner.call(format!("send_proxy of {}", table.called()));
+    let inner = table.table("send_proxy", Section::SendProxy)?;
     inner.require(&["version"]);
     let version = version(&inner, "version");
     let details = details(&inner);
     if let (Some(SendProxy::V1), Some(value)) = (version, inner.value("details")) {
-        let why = "version 1 has room for addresses only";
-        inner.report(inner.unusable("details", value.span, why).hint("say version = \"v2\""));
+        let why = "version 1 carries addresses only";
+        inner.report(inner.unusable("details", value.span, why).hint("use version = \"v2\""));
     }
     inner.refuse_unknown_keys();
     version.map(|version| match version {
@@ -53,7 +52,7 @@ fn details(table: &Table<'_>) -> ProxyDetails {
             "unique_id" => details.unique_id = true,
             _ => {
                 let names = ["authority", "alpn", "unique_id"];
-                let why = format!("it must be {}", synonyms::listed(&names));
+                let why = format!("must be {}", synonyms::listed(&names));
                 table.report(table.unusable("details", span, &why));
             }
         }
@@ -62,10 +61,9 @@ fn details(table: &Table<'_>) -> ProxyDetails {
 }
 
 pub(in crate::config) fn bandwidth(table: &Table<'_>) -> Bandwidth {
-    let Some(mut inner) = table.table("bandwidth", Section::Bandwidth) else {
+    let Some(inner) = table.table("bandwidth", Section::Bandwidth) else {
         return Bandwidth::default();
     };
-    inner.call(format!("bandwidth of {}", table.called()));
     let rate = |key| {
         let At { value, span } = inner.string(key)?;
         let rate = bitrate::parse(value);
@@ -78,14 +76,13 @@ pub(in crate::config) fn bandwidth(table: &Table<'_>) -> Bandwidth {
 }
 
 pub(in crate::config) fn mirror(table: &Table<'_>) -> Option<Mirror> {
-    let mut inner = table.table("mirror", Section::Mirror)?;
-    inner.call(format!("mirror of {}", table.called()));
+    let inner = table.table("mirror", Section::Mirror)?;
     inner.require(&["server"]);
     let server = inner.string("server").and_then(|text| mirror_server(&inner, &text));
     let share = inner.value("share").map_or(Some(1.0), |value| {
         let share = value.as_number().filter(|share| (SHARE_MIN..=1.0).contains(share));
         if share.is_none() {
-            let why = "it must be a number from 0.000001 to 1, the share of sessions";
+            let why = "must be the share of sessions, from 0.000001 to 1";
             inner.report(inner.unusable("share", value.span, why));
         }
         share
@@ -99,7 +96,7 @@ fn mirror_server(table: &Table<'_>, text: &At<&str>) -> Option<Address> {
     match address::server(text.value) {
         Ok(ServerAddress::Fixed(address)) => return Some(address),
         Ok(ServerAddress::Named(_)) => {
-            let why = "a mirror needs an IP address and port, or unix: and a path";
+            let why = "a mirror needs an IP address with a port, or unix:/path";
             table.report(table.unusable("server", text.span.clone(), why));
         }
         Err(problem) => table.refuse("server", text.span.clone(), problem),

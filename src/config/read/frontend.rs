@@ -106,9 +106,9 @@ pub(in crate::config) fn read(mut table: Table<'_>) -> FrontendTable<'_> {
 fn check_mode(table: &Table<'_>) {
     let mode = table.value("mode").and_then(|value| value.as_str());
     if let Some(At { value: mode @ ("udp" | "http"), span }) = mode {
-        let why = "this version carries tcp";
+        let why = "this version supports only tcp";
         let hint = match mode {
-            "http" => "mode = \"tcp\" carries HTTP too, without looking into it",
+            "http" => "mode = \"tcp\" also works for HTTP, without inspecting it",
             _ => "remove this frontend",
         };
         table.report(table.unusable("mode", span, why).hint(hint));
@@ -140,8 +140,7 @@ fn accept_proxy(table: &Table<'_>) -> Option<AcceptProxy> {
     if let Some(accepted) = value.as_boolean() {
         return accepted.then_some(accept);
     }
-    let mut inner = table.table("accept_proxy", Section::AcceptProxy)?;
-    inner.call(format!("accept_proxy of {}", table.called()));
+    let inner = table.table("accept_proxy", Section::AcceptProxy)?;
     accept.timeout = inner.duration("timeout").unwrap_or(accept.timeout);
     inner.require(&["trusted"]);
     accept.trusted = networks(&inner, "trusted");
@@ -166,15 +165,16 @@ fn networks(table: &Table<'_>, key: &'static str) -> Vec<IpNet> {
             Some(net) => {
                 if net.addr() != net.network() {
                     let title =
-                        format!("{net} in {key} of {} is wider than it looks", table.called());
-                    let label = format!("it means all of {}", net.trunc());
-                    let hint = format!("write {}, or {} for one address", net.trunc(), net.addr());
+                        format!("{net} in {} is wider than it looks", table.key_called(key));
+                    let label = format!("this matches all of {}", net.trunc());
+                    let hint =
+                        format!("write {}, or {} for a single address", net.trunc(), net.addr());
                     table.report(Diagnostic::at(span, title).label(label).hint(hint).warning());
                 }
                 networks.push(net);
             }
             None => {
-                let why = "it must be a network such as 10.0.0.0/8, or an IP address";
+                let why = "must be a network such as 10.0.0.0/8, or an IP address";
                 table.report(table.unusable(key, span, why));
             }
         }
@@ -184,8 +184,7 @@ fn networks(table: &Table<'_>, key: &'static str) -> Vec<IpNet> {
 
 /// What one client may take.
 fn per_client(table: &Table<'_>) -> Option<ClientLimits> {
-    let mut inner = table.table("per_client", Section::PerClient)?;
-    inner.call(format!("per_client of {}", table.called()));
+    let inner = table.table("per_client", Section::PerClient)?;
     let refusals = [("reset", Refusal::Reset), ("close", Refusal::Close)];
     let rate = inner.hundredths("rate", CLIENT_RATES);
     let rate = rate.map(|per_100_seconds| ClientRate { per_100_seconds });
@@ -203,8 +202,8 @@ fn per_client(table: &Table<'_>) -> Option<ClientLimits> {
         && inner.value("max_connections").is_none()
         && inner.value("rate").is_none()
     {
-        let hint = "give it max_connections, rate, or both";
-        table.report(table.unusable("per_client", value.span, "it limits nothing").hint(hint));
+        let hint = "set max_connections, rate or both";
+        table.report(table.unusable("per_client", value.span, "this sets no limit").hint(hint));
     }
     inner.refuse_unknown_keys();
     Some(limits)
@@ -212,8 +211,7 @@ fn per_client(table: &Table<'_>) -> Option<ClientLimits> {
 
 fn timeout(table: &Table<'_>) -> Timeout {
     let mut timeout = Timeout::default();
-    let Some(mut inner) = table.table("timeout", Section::Timeout) else { return timeout };
-    inner.call(format!("timeout of {}", table.called()));
+    let Some(inner) = table.table("timeout", Section::Timeout) else { return timeout };
     let duration = |key, otherwise| inner.duration(key).unwrap_or(otherwise);
     timeout.greeting = duration("greeting", timeout.greeting);
     timeout.connect = duration("connect", timeout.connect);

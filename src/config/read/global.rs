@@ -57,7 +57,7 @@ fn shards(table: &Table<'_>) -> Shards {
         if let Some(count) = count.filter(|count| (1..=limits::SHARDS_MAX).contains(count)) {
             return Shards::Count(count);
         }
-        let why = format!("it must be {expected}");
+        let why = format!("must be {expected}");
         table.report(table.unusable("shards", value.span, &why));
     } else if value.as_str().is_none_or(|word| word.value != "auto") {
         table.wrong_type("shards", &value, &expected);
@@ -75,7 +75,7 @@ fn read_admin(table: &Table<'_>, claims: &mut BoundAddresses) -> Admin {
                 admin.socket = Some(path);
             }
             Err(why) => {
-                let hint = "write the path alone: socket = \"/run/ringlane/admin.sock\"";
+                let hint = "write only the path: socket = \"/run/ringlane/admin.sock\"";
                 table.report(table.unusable("socket", span, &why).hint(hint));
             }
         }
@@ -87,8 +87,8 @@ fn read_admin(table: &Table<'_>, claims: &mut BoundAddresses) -> Admin {
                 admin.http = Some(inet);
             }
             None => {
-                let why = "it must be an IP address with a port";
-                let hint = "write it like this: http = \"127.0.0.1:9000\"";
+                let why = "must be an IP address with a port";
+                let hint = "for example: http = \"127.0.0.1:9000\"";
                 table.report(table.unusable("http", span, why).hint(hint));
             }
         }
@@ -131,7 +131,7 @@ fn read_fields(table: &Table<'_>) -> Vec<LogField> {
     for At { value: name, span } in table.strings("fields") {
         let field = LogField::ALL.into_iter().find(|field| field.name() == name);
         let why = match field {
-            Some(field) if fields.contains(&field) => format!("{} is there twice", quoted(name)),
+            Some(field) if fields.contains(&field) => format!("{} is listed twice", quoted(name)),
             Some(field) => {
                 fields.push(field);
                 continue;
@@ -144,7 +144,7 @@ fn read_fields(table: &Table<'_>) -> Vec<LogField> {
             let plain = synonyms::plain(name);
             diagnostic = diagnostic.hint(match synonyms::nearest(&plain, names.into_iter()) {
                 Some(near) => format!("did you mean {}?", quoted(near)),
-                None => format!("the fields are {}", synonyms::listed(&names)),
+                None => format!("valid fields: {}", names.join(", ")),
             });
         }
         table.report(diagnostic);
@@ -186,15 +186,15 @@ fn destination(text: &str) -> Result<LogDestination, String> {
     if let Some(path) = text.strip_prefix("syslog:") {
         return address::socket_path(path).map(LogDestination::Syslog);
     }
-    Err("it must be stderr, file:/path or syslog:/path".to_owned())
+    Err("must be stderr, file:/path or syslog:/path".to_owned())
 }
 
 fn unusable_destination(table: &Table<'_>, to: At<&str>, why: &str) -> Diagnostic {
     let diagnostic = table.unusable("to", to.span, why);
     match to.value {
-        "syslog" => diagnostic.hint("name the socket of the syslog daemon: \"syslog:/dev/log\""),
+        "syslog" => diagnostic.hint("add the socket of the syslog daemon: \"syslog:/dev/log\""),
         path if path.starts_with('/') => {
-            diagnostic.hint("say what is there: \"file:/path\" or \"syslog:/path\"")
+            diagnostic.hint("add what the path is: \"file:/path\" or \"syslog:/path\"")
         }
         _ => diagnostic,
     }

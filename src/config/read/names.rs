@@ -40,7 +40,7 @@ fn servers(table: &Table<'_>) -> Vec<SocketAddr> {
             Some(At { value: text, span }) => match server(text) {
                 Some(server) => servers.push(server),
                 None => {
-                    let why = "it must be an IP address, with or without a port";
+                    let why = "must be an IP address, with or without a port";
                     table.report(table.unusable("servers", span, why));
                 }
             },

@@ -58,7 +58,7 @@ pub(in crate::config) fn read<'a>(table: &Table<'a>) -> Routing<'a> {
         ("redis", Protocol::Redis),
     ];
     let protocol = table.choice("protocol", &protocols, &FOREIGN_PROTOCOLS);
-    let nobody_looks = match protocol {
+    let has_no_greeting = match protocol {
         Some(protocol) => !protocol.begins_with_the_client(),
         None => table.value("protocol").is_none(),
     };
@@ -68,23 +68,23 @@ pub(in crate::config) fn read<'a>(table: &Table<'a>) -> Routing<'a> {
     let entries = table.tables("route", Section::Route);
     for key in ["route", "no_sni", "unmatched"] {
         if let Some(value) = table.value(key)
-            && nobody_looks
+            && has_no_greeting
         {
-            let why = "nobody knows what this frontend's clients say before a server is chosen";
-            let hint = "say what they speak: protocol = \"tls\" or \"postgres\"";
-            table.report(table.unusable(key, value.span, why).hint(hint));
+            let why = format!("{key} needs protocol = \"tls\" or \"postgres\"");
+            let hint =
+                "set protocol: only then is the first message read before a server is chosen";
+            table.report(table.unusable(key, value.span, &why).hint(hint));
         }
     }
     Routing {
         protocol,
-        routes: entries.into_iter().map(|entry| read_route(entry, protocol, table)).collect(),
+        routes: entries.into_iter().map(|entry| read_route(entry, protocol)).collect(),
         no_sni: policy("no_sni"),
         unmatched: policy("unmatched"),
     }
 }
 
-fn read_route<'a>(mut table: Table<'a>, protocol: Protocol, of: &Table<'_>) -> Entry<'a> {
-    table.call(format!("{} of {}", table.called(), of.called()));
+fn read_route<'a>(table: Table<'a>, protocol: Protocol) -> Entry<'a> {
     table.require(&["backend"]);
     let texts = |key| -> Vec<String> {
         table.strings(key).into_iter().map(|text| text.value.to_owned()).collect()
@@ -94,8 +94,9 @@ fn read_route<'a>(mut table: Table<'a>, protocol: Protocol, of: &Table<'_>) -> E
         if let Some(value) = table.value(key)
             && protocol == Protocol::Tls
         {
-            let why = "it is said inside of TLS, where nobody can look";
-            table.report(table.unusable(key, value.span, why));
+            let why = format!("the {key} is sent inside TLS, where it can't be read");
+            let hint = "use sni or alpn to route TLS connections";
+            table.report(table.unusable(key, value.span, &why).hint(hint));
         }
     }
     let route = Route {
@@ -133,7 +134,7 @@ fn pattern(table: &Table<'_>, name: At<&str>) -> Option<NamePattern> {
         Some(parent) if is_name(parent) => NamePattern::Below(parent.to_owned()),
         None if is_name(&plain) => NamePattern::Exact(plain),
         _ => {
-            let why = "it must be a name such as \"db.example.org\" or \"*.example.org\"";
+            let why = "must be a name such as \"db.example.org\" or \"*.example.org\"";
             table.report(table.unusable("sni", name.span, why));
             return None;
         }

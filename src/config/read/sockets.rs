@@ -34,8 +34,7 @@ const DSCP_NAMES: [(&str, u8); 4] = [("default", 0), ("le", 1), ("va", 44), ("ef
 
 /// Reads what the TCP sockets of one side are told.
 pub(in crate::config) fn tcp(table: &Table<'_>) -> TcpOptions {
-    let Some(mut inner) = table.table("tcp", Section::Tcp) else { return TcpOptions::default() };
-    inner.call(format!("tcp of {}", table.called()));
+    let Some(inner) = table.table("tcp", Section::Tcp) else { return TcpOptions::default() };
     let options = TcpOptions {
         keepalive: keepalive(&inner),
         user_timeout: duration(&inner, "user_timeout", (1, USER_TIMEOUT_MAX)),
@@ -53,8 +52,7 @@ fn keepalive(table: &Table<'_>) -> Option<Keepalive> {
     if let Some(wanted) = value.as_boolean() {
         return wanted.then(Keepalive::default);
     }
-    let mut inner = table.table("keepalive", Section::Keepalive)?;
-    inner.call(format!("keepalive of {}", table.called()));
+    let inner = table.table("keepalive", Section::Keepalive)?;
     let keepalive = Keepalive {
         idle: duration(&inner, "idle", (1000, KEEPALIVE_MAX)),
         interval: duration(&inner, "interval", (1000, KEEPALIVE_MAX)),
@@ -72,9 +70,9 @@ fn duration(
 ) -> Option<Duration> {
     let duration = table.duration(key)?;
     let why = if duration > longest {
-        format!("the kernel knows at most {} seconds", longest.as_secs())
+        format!("the kernel allows at most {} seconds", longest.as_secs())
     } else if !duration.as_millis().is_multiple_of(step) {
-        "the kernel knows whole seconds".to_owned()
+        "the kernel accepts whole seconds only".to_owned()
     } else {
         return Some(duration);
     };
@@ -98,8 +96,8 @@ fn dscp(table: &Table<'_>) -> Option<u8> {
     };
     let dscp = dscp.filter(|dscp| *dscp <= DSCP_MAX);
     if dscp.is_none() {
-        let why = "it must be from 0 to 63, or a name";
-        let hint = "the names are default, le, cs0 to cs7, af11 to af43, va and ef";
+        let why = "must be a number from 0 to 63, or a name";
+        let hint = "valid names: default, le, cs0 to cs7, af11 to af43, va and ef";
         table.report(table.unusable("dscp", value.span, why).hint(hint));
     }
     dscp
@@ -133,12 +131,10 @@ pub(super) fn congestion(table: &Table<'_>) -> Congestion {
         "host" => Congestion::Host,
         _ if fits => Congestion::Named(name.to_owned()),
         _ => {
-            let why = "it must be auto, host or a name that the kernel knows, such as cubic";
-            table.report(
-                table
-                    .unusable("congestion", span, why)
-                    .hint("/proc/sys/net/ipv4/tcp_available_congestion_control lists the names"),
-            );
+            let why = "must be auto, host or the name of an algorithm, such as cubic";
+            table.report(table.unusable("congestion", span, why).hint(
+                "/proc/sys/net/ipv4/tcp_available_congestion_control lists the available ones",
+            ));
             Congestion::Auto
         }
     }
@@ -155,7 +151,7 @@ pub(in crate::config) fn source(table: &Table<'_>) -> Source {
     };
     for (key, what) in taken {
         if let Some(value) = table.value(key) {
-            let why = format!("with transparent, the {what} are the clients' own");
+            let why = format!("with transparent, the clients' {what} are used");
             table.report(table.unusable(key, value.span, &why).hint("remove one of the two"));
         }
     }
@@ -165,7 +161,7 @@ pub(in crate::config) fn source(table: &Table<'_>) -> Source {
 /// One address, or one of each family.
 fn addresses(table: &Table<'_>) -> Option<SourceAddress> {
     let value = table.value("source")?;
-    let expected = "an IP address, or an array of one of each family, as strings";
+    let expected = "an IP address, or an array with one per family, as strings";
     let texts = match (value.as_str(), value.as_array()) {
         (Some(text), _) => vec![text],
         (None, Some(array)) if array.iter().all(|text| text.as_str().is_some()) => {
@@ -180,23 +176,23 @@ fn addresses(table: &Table<'_>) -> Option<SourceAddress> {
     for At { value: text, span } in texts {
         let twice = match address::ip(text) {
             Some(ip) if ip.is_unspecified() || ip.is_multicast() => {
-                let why = "no connection comes from there";
+                let why = "not usable as a source address";
                 table.report(
-                    table.unusable("source", span, why).hint("write one of this machine's"),
+                    table.unusable("source", span, why).hint("use an address of this host"),
                 );
                 continue;
             }
             Some(IpAddr::V4(ip)) => v4.replace(ip).is_some(),
             Some(IpAddr::V6(ip)) => v6.replace(ip).is_some(),
             None => {
-                let why = "it must be an IP address, without a port";
-                let hint = "source = \"10.0.0.5\"; ports stand in source_ports";
+                let why = "must be an IP address, without a port";
+                let hint = "for example: source = \"10.0.0.5\"; use source_ports for ports";
                 table.report(table.unusable("source", span, why).hint(hint));
                 continue;
             }
         };
         if twice {
-            table.report(table.unusable("source", span, "this family has one already"));
+            table.report(table.unusable("source", span, "only one address per family is allowed"));
         }
     }
     Some(SourceAddress::Fixed(v4, v6))
@@ -228,8 +224,8 @@ fn ports(table: &Table<'_>) -> Option<SourcePorts> {
             Some(SourcePorts { first, last, by_kernel: false })
         }
         _ => {
-            let why = "it must be two ports from 1 to 65535, the lower one first";
-            let hint = format!("write {}", Section::Backend.example("source_ports"));
+            let why = "must be two ports from 1 to 65535, the lower one first";
+            let hint = format!("for example: {}", Section::Backend.example("source_ports"));
             table.report(table.unusable("source_ports", span, why).hint(hint));
             None
         }

@@ -61,17 +61,17 @@ fn what_is_said_of_tls_in_vain_is_refused() {
     for (keys, said) in [
         ("kind = \"tls\", verify = false, ca = \"/ca.pem\"", "remove one of the two"),
         ("kind = \"tls\", server_name = \"no name\"", "db.example.org"),
-        ("kind = \"tls\", alpn = []", "names of protocols"),
-        ("kind = \"tls\", ca = \"ca.pem\"", "beginning with /"),
-        ("kind = \"http\", ca = \"/ca.pem\"", "it belongs to tls = true"),
+        ("kind = \"tls\", alpn = []", "protocol names"),
+        ("kind = \"tls\", ca = \"ca.pem\"", "starting with /"),
+        ("kind = \"http\", ca = \"/ca.pem\"", "only valid with tls = true"),
         ("kind = \"http\", tls = \"require\"", "true or false"),
-        ("kind = \"http\", min_days = 3", "min_days belongs to tls"),
-        ("kind = \"postgres\", server_name = \"db\"", "it belongs to tls = \"require\""),
+        ("kind = \"http\", min_days = 3", "min_days is a key of checks of kind tls"),
+        ("kind = \"postgres\", server_name = \"db\"", "only valid with tls = \"require\""),
         ("kind = \"postgres\", tls = \"off\", ca = \"/ca.pem\"", "tls = \"require\""),
         ("kind = \"postgres\", tls = \"verify-full\"", "require"),
-        ("kind = \"postgres\", tls = true", "tls of"),
-        ("kind = \"redis\", tls = \"prefer\"", "can't be asked"),
-        ("kind = \"tcp\", tls = \"require\"", "a check of kind tcp has no tls"),
+        ("kind = \"postgres\", tls = true", "check.tls of"),
+        ("kind = \"redis\", tls = \"prefer\"", "no way to ask for TLS"),
+        ("kind = \"tcp\", tls = \"require\"", "not valid for kind = \"tcp\""),
     ] {
         let report = refused(keys);
         assert!(report.contains(said), "{keys}: {report}");
@@ -103,7 +103,7 @@ fn the_nearest_word_on_where_a_server_is_checked_counts() {
         assert_eq!(found.to_string(), place, "{keys}{own}");
     }
     let said = refused("kind = \"tcp\", address = \"agent.lan\"");
-    assert!(said.contains("a check needs an IP address, not a name"), "{said}");
+    assert!(said.contains("a check needs an IP address, not a DNS name"), "{said}");
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn an_address_for_checks_that_are_not_done_is_refused() {
 ]";
     let said = parse(&backend(servers)).expect_err(servers).to_string();
     assert_eq!(said.matches("error:").count(), 1, "{said}");
-    for part in ["server \"10.0.0.2:5432\"", "its backend has no check", "remove the key"] {
+    for part in ["server \"10.0.0.2:5432\"", "the backend has no check", "remove the key"] {
         assert!(said.contains(part), "{said}");
     }
     let unknown = format!("check = {{ kind = \"ping\" }}\n{servers}");

@@ -19,7 +19,7 @@ const PART: &str = "# Part of a file";
 
 /// What is said about something that is missing: all that may be wrong with a part.
 const MISSING: [&str; 3] =
-    [" is needed here", "no [[backend]] has this name", "there is no frontend, so"];
+    [" is required here", "no [[backend]] has this name", "no frontend is configured"];
 
 /// A TOML block of a page.
 struct Block {

@@ -124,5 +124,5 @@ fn the_slots_of_all_names_together_are_limited() {
     let report = parse(&super::backend(&format!("server = [{}]", servers.join(", "))));
     let report = report.expect_err("too many").to_string();
     assert_eq!(report.matches("error: ").count(), 1, "{report}");
-    assert!(report.contains("server \"s64\" of backend \"pg\" has more slots than are left"));
+    assert!(report.contains("server \"s64\" of backend \"pg\" exceeds the limit on slots"));
 }

@@ -89,17 +89,17 @@ fn sources_are_addresses_ports_or_the_client() {
 #[test]
 fn sources_that_cannot_be() {
     for (lines, why) in [
-        ("source = \"10.0.0.5:80\"", "it must be an IP address, without a port"),
-        ("source = \"0.0.0.0\"", "no connection comes from there"),
-        ("source = [\"10.0.0.5\", \"10.0.0.6\"]", "this family has one already"),
+        ("source = \"10.0.0.5:80\"", "must be an IP address, without a port"),
+        ("source = \"0.0.0.0\"", "not usable as a source address"),
+        ("source = [\"10.0.0.5\", \"10.0.0.6\"]", "only one address per family"),
         ("source = 7", "must be an IP address, or an array"),
-        ("source_ports = \"200\"", "it must be two ports"),
-        ("source_ports = \"2-1\"", "it must be two ports"),
-        ("source_ports = \"0-1\"", "it must be two ports"),
-        ("source_ports = \"1-65536\"", "it must be two ports"),
-        ("transparent = \"yes\"", "it must be address or address_and_port"),
+        ("source_ports = \"200\"", "must be two ports"),
+        ("source_ports = \"2-1\"", "must be two ports"),
+        ("source_ports = \"0-1\"", "must be two ports"),
+        ("source_ports = \"1-65536\"", "must be two ports"),
+        ("transparent = \"yes\"", "must be address or address_and_port"),
         ("transparent = 1", "must be true, false"),
-        ("usesrc = true", "this balancer says \"transparent\""),
+        ("usesrc = true", "here this is called \"transparent\""),
     ] {
         let text = format!("{lines}\nserver = [{{ address = \"10.0.0.1:1\" }}]");
         let report = parse(&backend(&text)).unwrap_err().to_string();

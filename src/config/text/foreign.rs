@@ -12,10 +12,10 @@ const LINES_MAX: usize = 2000;
 pub(in crate::config) fn recognise(name: &str, text: &str) -> Option<Diagnostic> {
     let whose = whose(text)?;
     let title =
-        format!("{} is a configuration of {whose}, which Ringlane does not read", quoted(name));
+        format!("{} is a configuration of {whose}, which Ringlane can't read", quoted(name));
     Some(Diagnostic::whole(title).hint(
-        "Ringlane's is TOML: README.md has a first one, docs/configuration.md every key, \
-         examples/tcp.toml a whole file",
+        "Ringlane is configured in TOML: examples/tcp.toml is a complete file, docs/configuration.md \
+         has every key, docs/migrating.md translates from HAProxy and nginx",
     ))
 }
 

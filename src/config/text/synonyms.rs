@@ -130,20 +130,20 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
 const NEEDLESS: &[(&[&str], &str)] = &[
     (
         &["daemon", "master_worker", "background", "pidfile", "pid"],
-        "the process stays in the foreground, for systemd or a container; remove the key",
+        "the process always runs in the foreground, for systemd or a container; remove the key",
     ),
     (
         &["retries", "redispatch", "option_redispatch", "proxy_next_upstream", "num_retries"],
-        "a session tries every server that is left when one refuses; remove the key",
+        "when a server refuses, a session already tries all the others; remove the key",
     ),
     (
         &["include", "import", "includes"],
-        "one file is the whole configuration; write its contents here",
+        "the configuration is a single file; copy the contents into it",
     ),
-    (&["chroot"], "the process needs no files once it serves; remove the key"),
+    (&["chroot"], "not supported: restrict the process with systemd instead; remove the key"),
     (
         &["http_request", "http_response", "cookie", "errorfile", "add_header", "location"],
-        "this version balances TCP and looks into no HTTP; remove the key",
+        "this version balances TCP and does not inspect HTTP; remove the key",
     ),
 ];
 
@@ -175,22 +175,22 @@ pub(in crate::config) fn hint_for_key(section: Section, word: &str) -> String {
     if let Some(key) = meant(section, word) {
         let is_foreign = FOREIGN.iter().any(|(words, _)| words.contains(&plain.as_str()));
         return match (key == plain, is_foreign) {
-            (true, _) => format!("this key is written {key}"),
+            (true, _) => format!("this key is spelled {key}"),
             (_, true) => {
-                format!("this balancer says {}: {}", quoted(key), section.example(key))
+                format!("here this is called {}: {}", quoted(key), section.example(key))
             }
             _ => format!("did you mean {}?", quoted(key)),
         };
     }
     if let Some(ours) = later(&plain) {
-        return format!("this version has no {ours}; remove the key");
+        return format!("this version does not support {ours}; remove the key");
     }
     if let Some((_, why)) = NEEDLESS.iter().find(|(words, _)| words.contains(&plain.as_str())) {
         return (*why).to_owned();
     }
     if let Some((other, ours)) = foreign_elsewhere(&plain) {
         return format!(
-            "this balancer says {}, a key of {}: {}",
+            "here this is called {}, a key of {}: {}",
             quoted(ours),
             other.called(),
             other.example(ours)
@@ -200,7 +200,7 @@ pub(in crate::config) fn hint_for_key(section: Section, word: &str) -> String {
         return format!("{plain} is a key of {}", other.called());
     }
     let known: Vec<&str> = section.keys().iter().map(|(name, _)| *name).collect();
-    format!("{} may have {}", section.called(), listed(&known))
+    format!("valid keys of {}: {}", section.called(), known.join(", "))
 }
 
 /// A word as our keys are written.
@@ -263,34 +263,34 @@ mod tests {
     #[test]
     fn answers_the_words_of_others_with_ours() {
         for (section, word, hint) in [
-            (Section::Root, "upstream", "this balancer says \"backend\": [[backend]]"),
-            (Section::Root, "cluster", "this balancer says \"backend\": [[backend]]"),
-            (Section::Frontend, "pool", "says \"backend\""),
-            (Section::Frontend, "service", "says \"backend\""),
-            (Section::Frontend, "listen", "says \"bind\""),
-            (Section::Frontend, "port", "says \"bind\""),
-            (Section::Server, "host", "says \"address\""),
-            (Section::Server, "target", "says \"address\""),
-            (Section::Server, "endpoint", "says \"address\""),
-            (Section::Server, "addr", "says \"address\""),
-            (Section::Server, "node", "says \"address\""),
-            (Section::Backend, "node", "says \"server\""),
-            (Section::Frontend, "maxconn", "says \"max_connections\""),
-            (Section::Global, "max-conn", "says \"max_connections\""),
-            (Section::Backend, "algorithm", "says \"balance\""),
-            (Section::Backend, "lb", "says \"balance\""),
-            (Section::Backend, "method", "says \"balance\""),
-            (Section::Global, "workers", "says \"shards\""),
-            (Section::Frontend, "connect_timeout", "says \"timeout\""),
-            (Section::Frontend, "use_backend", "says \"route\": route = [{ sni"),
-            (Section::Backend, "max_fails", "says \"outlier\": outlier = {"),
-            (Section::Server, "max_fails", "says \"outlier\", a key of [[backend]]: outlier = {"),
-            (Section::Server, "fail-timeout", "says \"outlier\", a key of [[backend]]"),
-            (Section::Outlier, "max_fails", "says \"failures\""),
-            (Section::Server, "inter", "says \"interval\", a key of check in [[backend]]"),
-            (Section::Global, "daemon", "stays in the foreground"),
-            (Section::Backend, "retries", "tries every server that is left"),
-            (Section::Backend, "stick-on", "says \"affinity\""),
+            (Section::Root, "upstream", "here this is called \"backend\": [[backend]]"),
+            (Section::Root, "cluster", "here this is called \"backend\": [[backend]]"),
+            (Section::Frontend, "pool", "called \"backend\""),
+            (Section::Frontend, "service", "called \"backend\""),
+            (Section::Frontend, "listen", "called \"bind\""),
+            (Section::Frontend, "port", "called \"bind\""),
+            (Section::Server, "host", "called \"address\""),
+            (Section::Server, "target", "called \"address\""),
+            (Section::Server, "endpoint", "called \"address\""),
+            (Section::Server, "addr", "called \"address\""),
+            (Section::Server, "node", "called \"address\""),
+            (Section::Backend, "node", "called \"server\""),
+            (Section::Frontend, "maxconn", "called \"max_connections\""),
+            (Section::Global, "max-conn", "called \"max_connections\""),
+            (Section::Backend, "algorithm", "called \"balance\""),
+            (Section::Backend, "lb", "called \"balance\""),
+            (Section::Backend, "method", "called \"balance\""),
+            (Section::Global, "workers", "called \"shards\""),
+            (Section::Frontend, "connect_timeout", "called \"timeout\""),
+            (Section::Frontend, "use_backend", "called \"route\": route = [{ sni"),
+            (Section::Backend, "max_fails", "called \"outlier\": outlier = {"),
+            (Section::Server, "max_fails", "called \"outlier\", a key of [[backend]]: outlier = {"),
+            (Section::Server, "fail-timeout", "called \"outlier\", a key of [[backend]]"),
+            (Section::Outlier, "max_fails", "called \"failures\""),
+            (Section::Server, "inter", "called \"interval\", a key of check in [[backend]]"),
+            (Section::Global, "daemon", "always runs in the foreground"),
+            (Section::Backend, "retries", "already tries all the others"),
+            (Section::Backend, "stick-on", "called \"affinity\""),
         ] {
             let found = hint_for_key(section, word);
             assert!(found.contains(hint), "{word} in {section:?}: {found}");
@@ -301,16 +301,16 @@ mod tests {
     fn finds_the_nearest_key_and_the_right_table() {
         for (section, word, hint) in [
             (Section::Frontend, "backnd", "did you mean \"backend\"?"),
-            (Section::Frontend, "Max-Connections", "written max_connections"),
-            (Section::Backend, "servers", "says \"server\""),
+            (Section::Frontend, "Max-Connections", "spelled max_connections"),
+            (Section::Backend, "servers", "called \"server\""),
             (Section::Frontend, "balance", "balance is a key of [[backend]]"),
             (Section::Backend, "bind", "bind is a key of [[frontend]]"),
             (Section::Root, "server", "server is a key of [[backend]]"),
             (Section::Root, "shards", "shards is a key of [global]"),
-            (Section::Check, "inter", "this balancer says \"interval\""),
+            (Section::Check, "inter", "here this is called \"interval\""),
             (Section::Backend, "role", "role is a key of [[frontend]]"),
             (Section::Backend, "rise", "rise is a key of check in [[backend]]"),
-            (Section::Admin, "xyzzy", "admin in [global] may have socket or http"),
+            (Section::Admin, "xyzzy", "valid keys of admin in [global]: socket, http"),
         ] {
             let found = hint_for_key(section, word);
             assert!(found.contains(hint), "{word} in {section:?}: {found}");

@@ -27,29 +27,29 @@ fn explain(text: &str, span: Range<usize>, message: &str) -> Diagnostic {
         || message.starts_with("invalid literal string")
         || message.starts_with("invalid basic string");
     if message == "duplicate key" {
-        let diagnostic = Diagnostic::at(span.clone(), format!("{} is there twice", quoted(word)))
-            .label("again here")
-            .hint("keep one of the two; a further frontend or backend begins with [[frontend]] or [[backend]]");
+        let diagnostic = Diagnostic::at(span.clone(), format!("{} is defined twice", quoted(word)))
+            .label("defined again here")
+            .hint("keep one of the two; another frontend or backend starts with [[frontend]] or [[backend]]");
         return match earlier(text, &span, word) {
-            Some(first) => diagnostic.also(first, "first here"),
+            Some(first) => diagnostic.also(first, "first defined here"),
             None => diagnostic,
         };
     }
     if word.is_empty() && is_string && preceded_by_equals(text, span.start) {
         return Diagnostic::at(span, "the value is missing")
             .label("expected a value after =")
-            .hint("text stands in double quotes, numbers, true and false without");
+            .hint("write text in double quotes; numbers, true and false without");
     }
     if word.is_empty() && message.starts_with("invalid basic string") {
-        return Diagnostic::at(span, "this text has no closing quote").label("expected \" here");
+        return Diagnostic::at(span, "this string has no closing quote").label("expected \" here");
     }
     let message = message.strip_suffix(", expected nothing").unwrap_or(message);
-    let diagnostic = Diagnostic::at(span, format!("this is not TOML: {message}"));
+    let diagnostic = Diagnostic::at(span, format!("invalid TOML: {message}"));
     if is_scalar {
-        return diagnostic.hint("text stands in double quotes: bind = \"0.0.0.0:5432\"");
+        return diagnostic.hint("write text in double quotes: bind = \"0.0.0.0:5432\"");
     }
     if message.starts_with("key with no value") {
-        return diagnostic.hint("a line is either [table], [[table]] or key = value");
+        return diagnostic.hint("each line must be [table], [[table]] or key = value");
     }
     diagnostic
 }

@@ -31,8 +31,10 @@ pub(in crate::config) struct At<T> {
 pub(in crate::config) struct Table<'a> {
     sink: &'a Diagnostics,
     section: Section,
-    /// How it is called in a sentence: `frontend "pg-write"`.
-    called: String,
+    /// The object that it belongs to, as a sentence names it: `frontend "pg-write"`.
+    owner: String,
+    /// Where it stands in the object: `tcp.keepalive.`, or nothing for the object itself.
+    path: String,
     span: Range<usize>,
     entries: &'a DeTable<'a>,
 }
@@ -40,22 +42,39 @@ pub(in crate::config) struct Table<'a> {
 impl<'a> Table<'a> {
     /// The file itself.
     pub(in crate::config) fn root(sink: &'a Diagnostics, entries: &'a DeTable<'a>) -> Self {
-        Self { sink, section: Section::Root, called: "the file".to_owned(), span: 0..0, entries }
+        let owner = Section::Root.called().to_owned();
+        Self { sink, section: Section::Root, owner, path: String::new(), span: 0..0, entries }
     }
 
-    /// How this table is called in a sentence.
-    pub(in crate::config) fn called(&self) -> &str {
-        &self.called
+    /// How this table is called in a sentence: `frontend "web"`, `timeout of frontend "web"`.
+    pub(in crate::config) fn called(&self) -> String {
+        match self.path.strip_suffix('.') {
+            Some(path) => format!("{path} {}", self.of_owner()),
+            None => self.owner.clone(),
+        }
     }
 
-    /// Says how this table is called in a sentence.
-    pub(in crate::config) fn call(&mut self, called: String) {
-        self.called = called;
+    /// Names the object that this table is.
+    pub(in crate::config) fn call(&mut self, owner: String) {
+        self.owner = owner;
+    }
+
+    /// A key as a sentence names it: `timeout.connect of frontend "web"`.
+    pub(in crate::config) fn key_called(&self, key: &str) -> String {
+        match self.section {
+            Section::Root => key.to_owned(),
+            _ => format!("{}{key} {}", self.path, self.of_owner()),
+        }
+    }
+
+    fn of_owner(&self) -> String {
+        let preposition = if self.owner == Section::Global.called() { "in" } else { "of" };
+        format!("{preposition} {}", self.owner)
     }
 
     /// Records what must be on the host for what this table is about.
     pub(in crate::config) fn want(&self, span: Range<usize>, wanted: Requirement) {
-        self.sink.want(span, &self.called, wanted);
+        self.sink.want(span, &self.called(), wanted);
     }
 
     /// Records a diagnostic.
@@ -70,14 +89,6 @@ impl<'a> Table<'a> {
         Some(TomlValue { inner: value.get_ref(), span: value.span() })
     }
 
-    /// `"key" of frontend "name"`, for sentences.
-    fn key_called(&self, key: &str) -> String {
-        match self.section {
-            Section::Root => key.to_owned(),
-            _ => format!("{key} of {}", self.called),
-        }
-    }
-
     /// Records that a value has the wrong type.
     pub(in crate::config) fn wrong_type(
         &self,
@@ -90,7 +101,7 @@ impl<'a> Table<'a> {
         self.report(
             Diagnostic::at(value.span.clone(), title)
                 .label(format!("this is {}", value.type_name()))
-                .hint(format!("write it like this: {example}")),
+                .hint(format!("for example: {example}")),
         );
     }
 
@@ -118,9 +129,9 @@ impl<'a> Table<'a> {
         for key in keys.iter().filter(|key| self.lacks(key)) {
             let span = self.value(key).map_or_else(|| self.span.clone(), |value| value.span);
             self.report(
-                Diagnostic::at(span, format!("{} has no {key}", self.called))
-                    .label(format!("{key} is needed here"))
-                    .hint(format!("write it like this: {}", self.section.example(key)))
+                Diagnostic::at(span, format!("{} has no {key}", self.called()))
+                    .label(format!("{key} is required here"))
+                    .hint(format!("for example: {}", self.section.example(key)))
                     .absence(),
             );
         }
@@ -176,11 +187,11 @@ impl<'a> Table<'a> {
     pub(in crate::config) fn name(&self, key: &'static str) -> Option<At<&'a str>> {
         let At { value: name, span } = self.string(key)?;
         let why = if name.trim().is_empty() {
-            "it is empty"
+            "must not be empty"
         } else if name.len() > NAME_MAX {
-            "it is longer than 128 bytes"
+            "must be at most 128 bytes long"
         } else if name.chars().any(char::is_control) {
-            "it contains control characters"
+            "must not contain control characters"
         } else {
             return Some(At { value: name, span });
         };
@@ -212,7 +223,7 @@ impl<'a> Table<'a> {
         };
         let fitting = number.and_then(|n| u32::try_from(n).ok()).filter(|n| range.contains(n));
         if fitting.is_none() {
-            let why = format!("it must be from {} to {}", range.start(), range.end());
+            let why = format!("must be from {} to {}", range.start(), range.end());
             self.report(self.unusable(key, value.span, &why));
         }
         fitting
@@ -231,7 +242,7 @@ impl<'a> Table<'a> {
             return None;
         };
         if !(least..=most).contains(&number) {
-            let why = format!("it must be from {least} to {most}");
+            let why = format!("must be from {least} to {most}");
             self.report(self.unusable(key, value.span, &why));
             return None;
         }
@@ -256,7 +267,7 @@ impl<'a> Table<'a> {
     ) -> Option<Duration> {
         let value = self.value(key)?;
         let Some(At { value: text, span }) = value.as_str() else {
-            self.wrong_type(key, &value, "a duration with its unit, in quotes");
+            self.wrong_type(key, &value, "a duration with a unit, in quotes");
             return None;
         };
         match parse(text) {
@@ -281,13 +292,13 @@ impl<'a> Table<'a> {
             return Some(*choice);
         }
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let why = format!("it must be {}", synonyms::listed(&names));
+        let why = format!("must be {}", synonyms::listed(&names));
         let plain = synonyms::plain(word);
         let ours = foreign.iter().find(|(theirs, _)| *theirs == plain).map(|(_, ours)| *ours);
         let near = || synonyms::nearest(&plain, names.iter().copied());
         let mut diagnostic = self.unusable(key, span, &why);
         if let Some(ours) = ours {
-            diagnostic = diagnostic.hint(format!("this balancer says {}", quoted(ours)));
+            diagnostic = diagnostic.hint(format!("here this is called {}", quoted(ours)));
         } else if let Some(near) = near() {
             diagnostic = diagnostic.hint(format!("did you mean {}?", quoted(near)));
         }
@@ -299,7 +310,11 @@ impl<'a> Table<'a> {
     pub(in crate::config) fn table(&self, key: &'static str, section: Section) -> Option<Self> {
         let value = self.value(key)?;
         if let DeValue::Table(entries) = value.inner {
-            return Some(self.inner(section, section.called().to_owned(), value.span, entries));
+            let (owner, path) = match self.section {
+                Section::Root => (section.called().to_owned(), String::new()),
+                _ => (self.owner.clone(), format!("{}{key}.", self.path)),
+            };
+            return Some(Self { sink: self.sink, section, owner, path, span: value.span, entries });
         }
         self.wrong_type(key, &value, "a table");
         None
@@ -315,23 +330,17 @@ impl<'a> Table<'a> {
         let mut tables = Vec::new();
         for (index, entry) in array.into_iter().enumerate() {
             if let DeValue::Table(entries) = entry.inner {
-                let called = format!("{key} number {}", index + 1);
-                tables.push(self.inner(section, called, entry.span, entries));
+                let owner = match self.section {
+                    Section::Root => format!("{key} #{}", index + 1),
+                    _ => format!("{}{key} #{} {}", self.path, index + 1, self.of_owner()),
+                };
+                let (sink, path) = (self.sink, String::new());
+                tables.push(Self { sink, section, owner, path, span: entry.span, entries });
             } else {
                 self.wrong_type(key, &entry, "an array of tables");
             }
         }
         tables
-    }
-
-    fn inner(
-        &self,
-        section: Section,
-        called: String,
-        span: Range<usize>,
-        entries: &'a DeTable<'a>,
-    ) -> Self {
-        Self { sink: self.sink, section, called, span, entries }
     }
 
     /// Records every key that this table can't have.
@@ -340,7 +349,7 @@ impl<'a> Table<'a> {
             let word: &str = key.get_ref();
             let title = match self.section {
                 Section::Root => format!("unknown key {}", quoted(word)),
-                _ => format!("unknown key {} in {}", quoted(word), self.called),
+                _ => format!("unknown key {} in {}", quoted(word), self.called()),
             };
             let hint = synonyms::hint_for_key(self.section, word);
             self.report(Diagnostic::at(key.span(), title).hint(hint));

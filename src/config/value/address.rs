@@ -22,6 +22,9 @@ const LABEL_MAX: usize = 63;
 /// Bits that all IPv4 addresses in the form of IPv6 share.
 const MAPPED_PREFIX: u8 = 96;
 
+/// What is wrong with a port alone.
+const NO_ADDRESS: &str = "the address before the port is missing";
+
 /// What stands before a name whose SRV records are asked for.
 const SRV: &str = "srv:";
 
@@ -81,33 +84,40 @@ pub(in crate::config) fn network(text: &str) -> Option<IpNet> {
 
 /// Reads the address of a listener.
 pub(in crate::config) fn listener(text: &str) -> Result<Address, AddressError> {
+    if let Some(port) = bare_port(text) {
+        return Err(AddressError::new(NO_ADDRESS).hint(format!(
+            "for all IPv4 and all IPv6 addresses write both: \"0.0.0.0:{port}\", \"[::]:{port}\""
+        )));
+    }
     if let Some(address) = literal(text)? {
         return Ok(address);
     }
     let (name, port) = name_and_port(text)?;
-    let problem = AddressError::new("a listener needs an IP address, not a name");
+    let problem = AddressError::new("a listener needs an IP address, not a DNS name");
     if name == "localhost" {
-        return Err(problem.hint(format!("write \"127.0.0.1:{port}\" or \"[::1]:{port}\"")));
+        return Err(problem.hint(format!("use \"127.0.0.1:{port}\" or \"[::1]:{port}\"")));
     }
-    Err(problem.hint("write the address of this machine that clients connect to"))
+    Err(problem.hint("use the address of this host that clients connect to"))
 }
 
 /// Reads the address of a server, which may be a name.
 pub(in crate::config) fn server(text: &str) -> Result<ServerAddress, AddressError> {
     if let Some(name) = text.strip_prefix(SRV) {
         if !is_name(name) {
-            let hint = "write \"srv:_postgresql._tcp.example.org\"";
-            return Err(AddressError::new("after srv: stands a name of DNS").hint(hint));
+            let hint = "for example: \"srv:_postgresql._tcp.example.org\"";
+            return Err(
+                AddressError::new("srv: must be followed by a DNS name, without a port").hint(hint)
+            );
         }
         return Ok(ServerAddress::Named(Name::Srv(name.to_owned())));
     }
     match literal(text)? {
         Some(Address::Inet(inet)) if inet.port() == 0 => {
-            Err(AddressError::new("its port must not be 0"))
+            Err(AddressError::new("the port must not be 0"))
         }
         Some(address) => Ok(ServerAddress::Fixed(address)),
         None => match name_and_port(text)? {
-            (_, 0) => Err(AddressError::new("its port must not be 0")),
+            (_, 0) => Err(AddressError::new("the port must not be 0")),
             (name, port) => {
                 Ok(ServerAddress::Named(Name::Addresses { name: name.to_owned(), port }))
             }
@@ -120,10 +130,10 @@ pub(in crate::config) fn check(text: &str) -> Result<Address, AddressError> {
     if let Some(ip) = ip(text.trim_start_matches('[').trim_end_matches(']')) {
         return Ok(Address::Inet((ip, 0).into()));
     }
-    let problem = "a check needs an IP address, not a name";
+    let problem = "a check needs an IP address, not a DNS name";
     literal(text)?.ok_or_else(|| {
         AddressError::new(problem)
-            .hint("write \"10.0.0.9\", \"10.0.0.9:8008\" or \"unix:/run/x.sock\"")
+            .hint("for example: \"10.0.0.9\", \"10.0.0.9:8008\" or \"unix:/run/x.sock\"")
     })
 }
 
@@ -146,39 +156,44 @@ fn literal(text: &str) -> Result<Option<Address>, AddressError> {
         return Ok(Some(Address::Inet(address)));
     }
     if text.is_empty() {
-        return Err(AddressError::new("it is empty"));
+        return Err(AddressError::new("must not be empty"));
     }
     if text.starts_with(['/', '.', '@']) {
         return Err(AddressError::new("this looks like the path of a unix socket")
-            .hint("write unix: before the absolute path: \"unix:/run/x.sock\""));
+            .hint("put unix: before the absolute path: \"unix:/run/x.sock\""));
     }
     if let Some((scheme, _)) = text.split_once("://") {
         let scheme = quoted(&format!("{scheme}://"));
-        return Err(AddressError::new("an address has no scheme").hint(format!("remove {scheme}")));
+        return Err(
+            AddressError::new("an address must not have a scheme").hint(format!("remove {scheme}"))
+        );
     }
     if let Some(ip) = ip(text.trim_matches(['[', ']'])) {
         let why = "the port is missing";
         return Err(match ip {
             IpAddr::V4(ip) => AddressError::new(why).hint(format!("write \"{ip}:PORT\"")),
             IpAddr::V6(ip) => AddressError::new(why)
-                .hint(format!("an IPv6 address stands in brackets: \"[{ip}]:PORT\"")),
+                .hint(format!("put IPv6 addresses in brackets: \"[{ip}]:PORT\"")),
         });
     }
-    let bare = text.strip_prefix('*').unwrap_or(text);
-    let bare = bare.strip_prefix(':').unwrap_or(bare);
-    if let Ok(port) = bare.parse::<u16>() {
-        return Err(AddressError::new("the address is missing before the port").hint(format!(
-            "for all IPv4 and all IPv6 addresses write both: \"0.0.0.0:{port}\", \"[::]:{port}\""
-        )));
+    if let Some(port) = bare_port(text) {
+        let problem = AddressError::new(NO_ADDRESS);
+        return Err(problem.hint(format!("for example: \"10.0.0.1:{port}\"")));
     }
     Ok(None)
+}
+
+/// The port of a text that has nothing else: `5432`, `:5432` or `*:5432`.
+fn bare_port(text: &str) -> Option<u16> {
+    let bare = text.strip_prefix('*').unwrap_or(text);
+    bare.strip_prefix(':').unwrap_or(bare).parse().ok()
 }
 
 /// Splits `name:port`, both plausible.
 fn name_and_port(text: &str) -> Result<(&str, u16), AddressError> {
     let not_an_address = || {
-        AddressError::new("this is not an address")
-            .hint("write \"10.0.0.1:5432\", \"[::1]:5432\" or \"unix:/run/x.sock\"")
+        AddressError::new("not a valid address")
+            .hint("for example: \"10.0.0.1:5432\", \"[::1]:5432\" or \"unix:/run/x.sock\"")
     };
     let Some((name, port)) = text.rsplit_once(':') else {
         let is_name = text.chars().all(|c| c.is_ascii_alphanumeric() || c == '.' || c == '-');
@@ -194,17 +209,17 @@ fn name_and_port(text: &str) -> Result<(&str, u16), AddressError> {
     }
     match port.parse::<u16>() {
         Ok(port) => Ok((name, port)),
-        Err(_) => Err(AddressError::new("its port must be a number from 1 to 65535")),
+        Err(_) => Err(AddressError::new("the port must be a number from 1 to 65535")),
     }
 }
 
 /// Reads an absolute path.
 pub(in crate::config) fn absolute_path(text: &str) -> Result<PathBuf, String> {
     if text.contains('\0') {
-        return Err("a path can't contain a zero byte".to_owned());
+        return Err("a path must not contain a zero byte".to_owned());
     }
     if !Path::new(text).is_absolute() {
-        return Err("it must be an absolute path, beginning with /".to_owned());
+        return Err("must be an absolute path, starting with /".to_owned());
     }
     Ok(PathBuf::from(text))
 }
@@ -212,7 +227,7 @@ pub(in crate::config) fn absolute_path(text: &str) -> Result<PathBuf, String> {
 /// Reads the absolute path of a unix socket.
 pub(in crate::config) fn socket_path(text: &str) -> Result<PathBuf, String> {
     if text.len() > SOCKET_PATH_MAX {
-        return Err("the path of a unix socket has at most 107 bytes".to_owned());
+        return Err("the path of a unix socket must be at most 107 bytes long".to_owned());
     }
     absolute_path(text)
 }
@@ -278,14 +293,14 @@ mod tests {
             ("[::1]", "\"[::1]:PORT\""),
             ("::1:5432", "in brackets"),
             ("localhost:80", "127.0.0.1:80"),
-            ("db.example:80", "not a name"),
-            ("10.0.0.1:99999", "not an address"),
-            ("10.0.0.256:80", "not an address"),
+            ("db.example:80", "not a DNS name"),
+            ("10.0.0.1:99999", "not a valid address"),
+            ("10.0.0.256:80", "not a valid address"),
             ("tcp://10.0.0.1:80", "remove \"tcp://\""),
             ("/run/x.sock", "\"unix:/run/x.sock\""),
             ("unix:x.sock", "absolute"),
             ("unix:/a\0b", "zero byte"),
-            ("what is this", "not an address"),
+            ("what is this", "not a valid address"),
         ] {
             refused(listener(text), complaint);
         }
@@ -297,14 +312,15 @@ mod tests {
         for (text, complaint) in [
             ("10.0.0.1:0", "port must not be 0"),
             ("db:0", "port must not be 0"),
-            ("srv:", "a name of DNS"),
-            ("srv:_pg._tcp.example.org:5432", "a name of DNS"),
+            ("srv:", "a DNS name"),
+            ("srv:_pg._tcp.example.org:5432", "without a port"),
             ("srv:a b", "\"srv:_postgresql._tcp.example.org\""),
-            (&format!("{}:1", "x".repeat(64)), "not an address"),
-            ("a..b:1", "not an address"),
+            (&format!("{}:1", "x".repeat(64)), "not a valid address"),
+            ("a..b:1", "not a valid address"),
             ("db", "\"db:PORT\""),
+            (":5432", "\"10.0.0.1:5432\""),
             ("db:http", "number from 1 to 65535"),
-            ("db example:80", "not an address"),
+            ("db example:80", "not a valid address"),
         ] {
             refused(server(text), complaint);
         }

@@ -19,15 +19,13 @@ pub(in crate::config) fn parse(text: &str) -> Result<u64, String> {
     let cut = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(cut);
     let Ok(number) = number.parse::<f64>() else {
-        return Err(
-            "it must be a number with its unit, such as 500kbit, 10Mbit, 2.5Gbit".to_owned()
-        );
+        return Err("must be a number with a unit, such as 500kbit, 10Mbit, 2.5Gbit".to_owned());
     };
     if unit.is_empty() {
         return Err("the unit is missing: kbit, Mbit or Gbit".to_owned());
     }
     if unit.contains('B') {
-        return Err("it must be in bits per second, 8 for each byte: kbit, Mbit or Gbit".to_owned());
+        return Err("must be in bits per second, 8 per byte: kbit, Mbit or Gbit".to_owned());
     }
     let Some((_, bits, _)) = UNITS.iter().find(|(name, ..)| *name == unit) else {
         let plain = unit.trim().to_ascii_lowercase();
@@ -35,13 +33,13 @@ pub(in crate::config) fn parse(text: &str) -> Result<u64, String> {
             name.to_ascii_lowercase() == plain || others.contains(&&*plain)
         });
         return Err(match meant {
-            Some((name, ..)) => format!("its unit is written {name}, in bits per second"),
-            None => "its unit must be kbit, Mbit or Gbit".to_owned(),
+            Some((name, ..)) => format!("write the unit as {name} (bits per second)"),
+            None => "the unit must be kbit, Mbit or Gbit".to_owned(),
         });
     };
     let bytes = number * bits / 8.0;
     if !RATES.contains(&bytes) {
-        return Err("it must be from 64kbit to 10000Gbit".to_owned());
+        return Err("must be from 64kbit to 10000Gbit".to_owned());
     }
     // Within the range, which is of 64 bits.
     Ok(bytes as u64)
@@ -70,9 +68,9 @@ mod tests {
             ("fast", "such as 500kbit"),
             ("1.2.3Mbit", "such as 500kbit"),
             ("10", "the unit is missing"),
-            ("10mbps", "written Mbit"),
-            ("10 Mbit", "written Mbit"),
-            ("10MB/s", "8 for each byte"),
+            ("10mbps", "unit as Mbit"),
+            ("10 Mbit", "unit as Mbit"),
+            ("10MB/s", "8 per byte"),
             ("10parsec", "must be kbit, Mbit or Gbit"),
             ("1kbit", "from 64kbit"),
             ("0Mbit", "from 64kbit"),

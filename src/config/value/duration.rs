@@ -34,7 +34,7 @@ const FOREIGN_UNITS: [(&str, &str); 12] = [
 /// Reads a duration that is more than nothing; the error says what is wrong with it.
 pub(in crate::config) fn parse(text: &str) -> Result<Duration, String> {
     match parse_or_none(text)? {
-        Duration::ZERO => Err("it must be more than nothing".to_owned()),
+        Duration::ZERO => Err("must be greater than zero".to_owned()),
         duration => Ok(duration),
     }
 }
@@ -45,13 +45,13 @@ pub(in crate::config) fn parse_or_none(text: &str) -> Result<Duration, String> {
     let mut total_ms: u64 = 0;
     let mut units = UNITS.iter();
     if rest.is_empty() {
-        return Err("it is empty".to_owned());
+        return Err("must not be empty".to_owned());
     }
     while !rest.is_empty() {
         let (digits, after) = split(rest, |c| c.is_ascii_digit());
         let (unit, after) = split(after, |c| !c.is_ascii_digit());
         if digits.is_empty() || unit.starts_with(['.', ',']) {
-            return Err("it must be whole numbers with units, such as 500ms, 2s, 1m30s".to_owned());
+            return Err("must be whole numbers with units, such as 500ms, 2s, 1m30s".to_owned());
         }
         if unit.is_empty() {
             return Err(match digits.len() {
@@ -66,13 +66,13 @@ pub(in crate::config) fn parse_or_none(text: &str) -> Result<Duration, String> {
         };
         let part = digits.parse::<u64>().ok().and_then(|n| n.checked_mul(*unit_ms));
         let Some(sum) = part.and_then(|part| total_ms.checked_add(part)) else {
-            return Err("it is longer than a year (365d)".to_owned());
+            return Err("must be at most a year (365d)".to_owned());
         };
         total_ms = sum;
         rest = after;
     }
     match Duration::from_millis(total_ms) {
-        total if total > LONGEST => Err("it is longer than a year (365d)".to_owned()),
+        total if total > LONGEST => Err("must be at most a year (365d)".to_owned()),
         total => Ok(total),
     }
 }
@@ -80,12 +80,12 @@ pub(in crate::config) fn parse_or_none(text: &str) -> Result<Duration, String> {
 /// Why `unit` can't stand where it does.
 fn wrong_unit(unit: &str) -> String {
     if UNITS.iter().any(|(name, _)| *name == unit) {
-        return "its units must go from large to small, each at most once: 1h30m".to_owned();
+        return "units must go from large to small, each at most once: 1h30m".to_owned();
     }
     let meant = FOREIGN_UNITS.iter().find(|(foreign, _)| *foreign == unit.trim());
     match meant {
-        Some((_, meant)) => format!("its unit is written {meant}"),
-        None => "its units must be d, h, m, s or ms, without spaces".to_owned(),
+        Some((_, meant)) => format!("write the unit as {meant}"),
+        None => "units must be d, h, m, s or ms, without spaces".to_owned(),
     }
 }
 
@@ -120,8 +120,8 @@ mod tests {
     fn says_what_is_wrong_with_the_rest() {
         for (text, complaint) in [
             ("", "empty"),
-            ("0s", "more than nothing"),
-            ("0h0m", "more than nothing"),
+            ("0s", "greater than zero"),
+            ("0h0m", "greater than zero"),
             ("30", "the unit is missing: 30s"),
             ("1m30", "the unit is missing: 30s"),
             ("s", "whole numbers"),
@@ -129,13 +129,13 @@ mod tests {
             ("1.5s", "whole numbers"),
             ("30s1m", "large to small"),
             ("1s1s", "large to small"),
-            ("5min", "written m"),
-            ("5 seconds", "written s"),
+            ("5min", "unit as m"),
+            ("5 seconds", "unit as s"),
             ("5 parsecs", "d, h, m, s or ms"),
             ("1s ", "d, h, m, s or ms"),
-            ("366d", "longer than a year"),
-            ("99999999999999999999s", "longer than a year"),
-            ("18446744073709551615d", "longer than a year"),
+            ("366d", "at most a year"),
+            ("99999999999999999999s", "at most a year"),
+            ("18446744073709551615d", "at most a year"),
         ] {
             let error = parse(text).expect_err(text);
             assert!(error.contains(complaint), "{text:?}: {error}");

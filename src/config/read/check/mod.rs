@@ -15,6 +15,7 @@ use ringlane_health::{Ejection, LagLimit, OnChange, OnConflict, Rules};
 use crate::config::model::{Body, Check, Http, Kind, Login, Secret, Step, Watch, Way};
 use crate::config::text::requirement::Requirement;
 use crate::config::text::schema::Section;
+use crate::config::text::synonyms;
 use crate::config::text::table::{At, Table};
 use crate::config::value::{address, duration};
 
@@ -85,8 +86,7 @@ pub(in crate::config) fn watch(backend: &Table<'_>) -> Watch {
         fail_open: backend.integer("fail_open", 0..=100).unwrap_or(0),
         ..Rules::default()
     };
-    let check = backend.table("check", Section::Check).and_then(|mut table| {
-        table.call(format!("check of {}", backend.called()));
+    let check = backend.table("check", Section::Check).and_then(|table| {
         rules.rise = table.integer("rise", 1..=1000).unwrap_or(rules.rise);
         rules.fall = table.integer("fall", 1..=1000).unwrap_or(rules.fall);
         let check = read(&table);
@@ -97,8 +97,7 @@ pub(in crate::config) fn watch(backend: &Table<'_>) -> Watch {
 }
 
 fn outlier(backend: &Table<'_>) -> Option<Ejection> {
-    let mut table = backend.table("outlier", Section::Outlier)?;
-    table.call(format!("outlier of {}", backend.called()));
+    let table = backend.table("outlier", Section::Outlier)?;
     let ejection = Ejection {
         failures: table.integer("failures", 1..=1000).unwrap_or(5),
         interval: table.duration("interval").unwrap_or(OUTLIER_INTERVAL),
@@ -135,7 +134,7 @@ fn max_lag(backend: &Table<'_>) -> Option<LagLimit> {
     if let Some(bytes) = value.as_integer() {
         let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok());
         if bytes.is_none() {
-            let why = "it must be a number of bytes, or a duration in quotes";
+            let why = "must be a number of bytes, or a duration in quotes";
             backend.report(backend.unusable("max_lag", value.span, why));
         }
         return bytes.map(LagLimit::Bytes);
@@ -194,14 +193,17 @@ fn read(table: &Table<'_>) -> Option<Check> {
 fn refuse_keys_of_other_kinds(table: &Table<'_>, kind: &str) {
     for (key, kinds) in KINDS_OF_KEYS.iter().filter(|(_, kinds)| !kinds.contains(&kind)) {
         if let Some(value) = table.value(key) {
-            let why = format!("a check of kind {kind} has no {key}");
-            let hint = format!("{key} belongs to {}", kinds.join(" and "));
+            let why = format!("not valid for kind = {kind:?}");
+            let hint =
+                format!("{key} is a key of checks of kind {}; remove it", synonyms::listed(kinds));
             table.report(table.unusable(key, value.span, &why).hint(hint));
         }
     }
     if let Some(value) = table.value("send").filter(|_| kind != "agent") {
-        let hint = "a tcp check says it in steps: steps = [{ send = \"…\" }, { expect = \"…\" }]";
-        table.report(table.unusable("send", value.span, "it belongs to agent").hint(hint));
+        let hint = "a tcp check has steps: steps = [{ send = \"…\" }, { expect = \"…\" }]";
+        table.report(
+            table.unusable("send", value.span, "only valid for kind = \"agent\"").hint(hint),
+        );
     }
 }
 
@@ -223,8 +225,7 @@ fn secret(table: &Table<'_>, key: &'static str) -> Option<Secret> {
         table.want(text.span, Requirement::OwnSecret);
         return Some(Secret::Text(text.value.to_owned()));
     }
-    let mut inner = table.table(key, Section::Secret)?;
-    inner.call(format!("{key} of {}", table.called()));
+    let inner = table.table(key, Section::Secret)?;
     inner.refuse_unknown_keys();
     match (inner.text("file"), inner.text("env")) {
         (Some(file), None) => {
@@ -236,7 +237,7 @@ fn secret(table: &Table<'_>, key: &'static str) -> Option<Secret> {
             Some(Secret::Variable(name))
         }
         _ => {
-            let why = "it must have either file or env";
+            let why = "must have either file or env";
             table.report(table.unusable(key, value.span, why));
             None
         }
@@ -263,8 +264,7 @@ fn command(table: &Table<'_>) -> Vec<String> {
 
 fn steps(table: &Table<'_>) -> Vec<Step> {
     let mut steps = Vec::new();
-    for mut entry in table.tables("steps", Section::Step) {
-        entry.call(format!("{} of {}", entry.called(), table.called()));
+    for entry in table.tables("steps", Section::Step) {
         for key in ["send", "send_hex", "expect", "expect_hex"] {
             let Some(At { value, span }) = entry.string(key) else { continue };
             let bytes = match key {
@@ -274,7 +274,7 @@ fn steps(table: &Table<'_>) -> Vec<Step> {
             match bytes {
                 Some(bytes) if key.starts_with("send") => steps.push(Step::Send(bytes)),
                 Some(bytes) if !bytes.is_empty() => steps.push(Step::Expect(bytes)),
-                _ => entry.report(entry.unusable(key, span, "it must be pairs of hex digits")),
+                _ => entry.report(entry.unusable(key, span, "must be pairs of hex digits")),
             }
         }
         entry.refuse_unknown_keys();
@@ -318,7 +318,7 @@ fn http(table: &Table<'_>) -> Http {
     ] {
         if value.chars().any(|c| c.is_control() || c == ' ') || value.is_empty() {
             let span = table.value(key).map_or(0..0, |value| value.span);
-            table.report(table.unusable(key, span, "it must be visible characters, no blanks"));
+            table.report(table.unusable(key, span, "must be printable characters without spaces"));
         }
     }
     http
@@ -335,7 +335,7 @@ fn status(table: &Table<'_>) -> Vec<RangeInclusive<u16>> {
     };
     let ranges = codes.and_then(|codes| codes.split(',').map(range_of_codes).collect());
     ranges.unwrap_or_else(|| {
-        table.wrong_type("status", &value, "codes such as \"200-399\", \"200, 204\" or 200");
+        table.wrong_type("status", &value, "status codes such as \"200-399\", \"200, 204\" or 200");
         otherwise
     })
 }

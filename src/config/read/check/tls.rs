@@ -22,7 +22,7 @@ pub(in crate::config) fn always(table: &Table<'_>) -> Tls {
     if let Some(value) = table.value("ca")
         && !verify
     {
-        let diagnostic = table.unusable("ca", value.span, "verify = false looks at no signature");
+        let diagnostic = table.unusable("ca", value.span, "has no effect with verify = false");
         table.report(diagnostic.hint("remove one of the two"));
     }
     Tls {
@@ -39,7 +39,7 @@ pub(in crate::config) fn of_http(table: &Table<'_>) -> Option<Tls> {
     let value = table.value("tls");
     let wanted = match &value {
         Some(value) => value.as_boolean().unwrap_or_else(|| {
-            let why = "for a check of kind http it is true or false";
+            let why = "must be true or false for kind = \"http\"";
             table.report(table.unusable("tls", value.span.clone(), why));
             true
         }),
@@ -67,9 +67,9 @@ pub(in crate::config) fn of_login(table: &Table<'_>, kind: &str) -> Option<Tls> 
         return None;
     };
     if let (Some(value), "redis", false) = (table.value("tls"), kind, required) {
-        let why = "Redis can't be asked whether it has TLS";
+        let why = "Redis has no way to ask for TLS, so it is either on or off";
         let diagnostic = table.unusable("tls", value.span, why);
-        table.report(diagnostic.hint("write tls = \"require\" or tls = \"off\""));
+        table.report(diagnostic.hint("use tls = \"require\" or tls = \"off\""));
     }
     let (ca, server_name) = (ca(table), server_name(table));
     let trust = match (&ca, &server_name) {
@@ -84,7 +84,7 @@ pub(in crate::config) fn of_login(table: &Table<'_>, kind: &str) -> Option<Tls> 
 fn refuse_without_tls(table: &Table<'_>, what: &str) {
     for key in ["server_name", "ca", "verify"] {
         if let Some(value) = table.value(key) {
-            let why = format!("it belongs to {what}");
+            let why = format!("only valid with {what}");
             table.report(table.unusable(key, value.span, &why));
         }
     }
@@ -94,7 +94,7 @@ fn server_name(table: &Table<'_>) -> Option<ServerName<'static>> {
     let At { value, span } = table.string("server_name")?;
     let name = ServerName::try_from(value.to_owned()).ok();
     if name.is_none() {
-        let why = "it must be a name such as db.example.org, or an IP address";
+        let why = "must be a name such as db.example.org, or an IP address";
         table.report(table.unusable("server_name", span, why));
     }
     name
@@ -125,7 +125,7 @@ fn alpn(table: &Table<'_>) -> Vec<String> {
         !names.is_empty() && names.iter().all(|name| (1..=PROTOCOL_MAX).contains(&name.len()))
     });
     names.unwrap_or_else(|| {
-        table.wrong_type("alpn", &value, "names of protocols, the most wanted first");
+        table.wrong_type("alpn", &value, "protocol names, the preferred one first");
         Vec::new()
     })
 }
