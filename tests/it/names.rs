@@ -93,6 +93,10 @@ fn addresses_come_and_go_and_a_session_at_one_that_went_lives_on() {
     assert_eq!(servers(&ringlane, "name"), ["web-1", "web-2", "web-3"]);
     wait_for_slots(&ringlane, &machines, "ab-");
     assert_eq!(servers(&ringlane, "state"), ["up", "up", "absent"]);
+    let up = |slot| format!("ringlane_server_up{{backend=\"back\",server=\"web-{slot}\"}}");
+    let metrics = ringlane.metrics();
+    assert_eq!(metrics.get(&up(2)), Some(&1.0), "{metrics:#?}");
+    assert_eq!(metrics.get(&up(3)), None, "a slot without an address is not down");
     assert_eq!(count(&ringlane, 20).into_keys().collect::<String>(), "ab");
     let (mut at_a, mut at_b) = (session_at(&ringlane, 'a'), session_at(&ringlane, 'b'));
 

@@ -7,7 +7,7 @@
 pub(super) mod buckets;
 pub(super) mod latency;
 pub(super) mod threads;
-mod totals;
+pub(super) mod totals;
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -3,11 +3,19 @@
 use std::time::Instant;
 
 use ringlane_core::counters::{
-    AffinityCounters, BackendCounters, FrontendCounters, QueueCounters, ServerCounters,
+    AffinityCounters, BackendCounters, Ending, FrontendCounters, QueueCounters, Reason,
+    ServerCounters,
 };
 use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 
 use super::Traffic;
+
+/// Sessions of a server that were ended because of what became of it, which a stop is not.
+pub(in crate::control) fn shut_down(server: &ServerCounters) -> u64 {
+    let stopped = [Ending::Drain, Ending::Fence].map(|how| server.ended.get(how, Reason::Stopped));
+    // The parts may be ahead of the total by what is being counted.
+    server.ended.total().saturating_sub(stopped.iter().sum())
+}
 
 impl Traffic {
     /// The limit on open sessions of a frontend: its own or the process's, whichever is lower.

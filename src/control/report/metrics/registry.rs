@@ -19,6 +19,7 @@ use super::read::Read::{
 use super::{Kind, process};
 use crate::control::servers::Known;
 use crate::control::traffic::buckets::{LONG, SHORT};
+use crate::control::traffic::totals::shut_down;
 use crate::control::{Stage, log};
 
 /// One metric.
@@ -279,9 +280,9 @@ pub(super) const METRICS: &[Metric] = &[
         Name(|name| name.addresses.load(Ordering::Relaxed).into())),
 
     gauge("ringlane_server_up",
-        "0 when the server has no address, its checks fail, or, without checks, the last \
-         connect failed; else 1.",
-        Server(|_, _, known| Some(is_up(known).into()))),
+        "0 when the server's checks fail or, without checks, the last connect failed; else 1; \
+         absent while it has no address.",
+        Server(|_, _, known| (known.health != Health::Absent).then(|| is_up(known).into()))),
     gauge("ringlane_server_open",
         "1 while the server takes new sessions of frontends without a `role`, else 0.",
         Server(|_, _, known| Some(is_open(known, RoleWanted::Any).into()))),
@@ -358,7 +359,7 @@ pub(super) const METRICS: &[Metric] = &[
         ServerCount(|s| s.sessions_late.get())),
     counter("ringlane_server_sessions_shut_down_total",
         "Sessions ended by a drain or a fence because of what became of the server.",
-        ServerCount(|s| s.ended.total())),
+        ServerCount(shut_down)),
     counter("ringlane_server_sessions_cut_total",
         "Sessions cut by a stop or at the end of `drain_timeout`.",
         ServerCount(|s| s.cut.get())),

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ringlane_core::ids::ServerId;
+use ringlane_core::machine::sys::DriverKind;
 use ringlane_health::{Lag, Role, Seen};
 
 use super::read::Read;
 use super::registry::Metric;
 use super::*;
-use crate::control::report::status::tests::running;
+use crate::control::report::status::tests::{running, snapshot};
+use crate::control::start::Listening;
 use crate::control::traffic::buckets::Timings;
 
 /// Names that every Prometheus client gives, in no room of ours.
@@ -143,4 +145,18 @@ fn a_scrape_has_every_metric_with_its_labels() {
     }
     let openmetrics = scrape(&running, Format::OpenMetrics).unwrap();
     assert!(!text.contains("# EOF") && openmetrics.ends_with("\n# EOF\n"));
+}
+
+#[test]
+fn a_server_without_address_is_neither_up_nor_down() {
+    let mut snapshot = snapshot();
+    snapshot.servers[1].address = None;
+    let (cpus, listening) = (vec![None], Listening::new(vec![Vec::new()]));
+    let running =
+        Running::new(snapshot, &[], Vec::new(), DriverKind::Epoll, cpus, listening).unwrap();
+    let text = scrape(&running, Format::Plain).unwrap();
+    let has = |sample: &str| text.lines().any(|line| line.starts_with(sample));
+    assert!(has("ringlane_server_up{backend=\"postgres\",server=\"pg1\"} 1"), "{text}");
+    assert!(!has("ringlane_server_up{backend=\"postgres\",server=\"pg2\"}"), "{text}");
+    assert!(has("ringlane_server_open{backend=\"postgres\",server=\"pg2\"} 0"), "{text}");
 }
