@@ -36,6 +36,40 @@ fn max_connections_of_a_frontend_is_logged_when_it_is_reached_and_left() {
 }
 
 #[test]
+fn a_limit_that_is_reached_for_a_moment_is_logged_with_what_it_cost() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address]).frontend("max_connections = 1").start();
+    let crowd = (session(ringlane.address()), knock(ringlane.address()));
+    wait_until("the second to wait", || {
+        ringlane.metrics()["ringlane_frontend_waited_full_total{frontend=\"front\"}"] == 1.0
+    });
+    drop(crowd);
+    ringlane.wait_for_word("frontend front reached max_connections = 1: new connections wait");
+    let line = ringlane.wait_for_word("frontend front is below max_connections = 1 again after ");
+    assert!(line.ends_with("; 1 connection had to wait"), "{line}");
+    ringlane.end();
+}
+
+#[test]
+fn sessions_that_wait_in_a_queue_are_logged_and_counted() {
+    let echo = Echo::start();
+    let mut setup = Setup::to(&[]).backend("queue = { size = 9 }");
+    setup.server(&format!("name = \"s1\", address = \"{}\", max_connections = 1", echo.address));
+    let ringlane = setup.start();
+    let crowd = (session(ringlane.address()), knock(ringlane.address()));
+    wait_until("the second to wait", || {
+        ringlane.metrics()["ringlane_queue_waited_total{backend=\"back\"}"] == 1.0
+    });
+    drop(crowd);
+    ringlane.wait_for_word(
+        "backend back: sessions wait in the queue for a server (size = 9; 1 so far)",
+    );
+    let line = ringlane.wait_for_word("backend back: the queue is empty again after ");
+    assert!(line.ends_with("; 1 session had to wait"), "{line}");
+    ringlane.end();
+}
+
+#[test]
 fn max_connections_of_the_process_is_logged_when_it_is_reached_and_left() {
     let echo = Echo::start();
     let ringlane = Setup::to(&[echo.address]).global("max_connections = 1").start();
@@ -175,6 +209,7 @@ fn sessions_that_the_end_of_the_process_cuts_are_logged_by_server() {
         let said = ringlane.assert_ended_well();
         let line = format!("2 sessions cut by {why}: 2 of server back/s1");
         assert!(said.iter().any(|said| said.ends_with(&line)), "{said:#?}");
+        assert!(!said.iter().any(|said| said.contains("sessions ended in")), "{said:#?}");
         drop(clients);
     }
 }

@@ -68,6 +68,7 @@ impl Events {
     fn look_at_all(&mut self, look: &mut Look<'_>) {
         // What refuses everybody comes first, as there may be more to say than one look may.
         (0..).zip(&mut self.backends).for_each(|(id, backend)| backend.look(id, look));
+        frontends::attribute_waits(&mut self.process, &mut self.frontends, look.traffic);
         self.process.look(look);
         (0..).zip(&mut self.shards).for_each(|(index, shard)| shard.look(index, look));
         (0..).zip(&mut self.frontends).for_each(|(id, frontend)| frontend.look(id, look));

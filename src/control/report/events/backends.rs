@@ -7,8 +7,11 @@ use ringlane_core::settings::{RoleWanted, Snapshot};
 
 use super::Look;
 use super::frontends::again;
-use super::pacing::{Episode, Tally, Turn, counted, human};
+use super::pacing::{Episode, Tally, Turn, Waits, counted, human};
 use crate::control::log::{Level, Notice};
+
+/// How long nothing must have waited in a queue before that is said.
+const CALM: Duration = Duration::from_secs(3);
 
 /// What is remembered of a backend.
 #[derive(Debug)]
@@ -18,6 +21,7 @@ pub(super) struct Backend {
     unserved: Tally,
     /// Of sessions without a server, at the last look.
     unserved_before: u64,
+    queue: Waits,
     queue_full: Tally,
     queue_expired: Tally,
     forgotten: Tally,
@@ -42,6 +46,7 @@ pub(super) fn all(snapshot: &Snapshot, now: Instant) -> Vec<Backend> {
         wanted: Vec::new(),
         unserved: tally(),
         unserved_before: 0,
+        queue: Waits::over_after(CALM),
         queue_full: tally(),
         queue_expired: tally(),
         forgotten: tally(),
@@ -129,11 +134,30 @@ impl Backend {
 
     fn look_at_queue(&mut self, id: BackendId, expired: u64, look: &mut Look<'_>) {
         let Some(queue) = look.traffic.gauges.queue(id) else { return };
+        let (waiting, size) = (queue.waiting() > 0, queue.size());
+        let waited = look.traffic.queue_total(id, |queue| queue.waited.get());
+        match self.queue.observe(waiting, waited, look.now, &mut look.budget) {
+            None => {}
+            Some((Turn::Begun { unsaid }, count)) => {
+                let text = format!(
+                    "sessions wait in the queue for a server{} (size = {size}; {count} so far)",
+                    again(unsaid)
+                );
+                say(look, id, (Level::Warning, "queue_used"), &text, count);
+            }
+            Some((Turn::Over { lasted }, count)) => {
+                let text = format!(
+                    "the queue is empty again after {}; {} had to wait",
+                    human(lasted),
+                    counted(count, "session")
+                );
+                say(look, id, (Level::Info, "queue_empty"), &text, count);
+            }
+        }
         let refused = look.traffic.queue_total(id, |queue| queue.refused.get());
         if let Some(seen) = self.queue_full.observe(refused, look.now, &mut look.budget) {
             let text = format!(
-                "queue full (size = {}): {} refused in {}",
-                queue.size(),
+                "queue full (size = {size}): {} refused in {}",
                 counted(seen.count, "session"),
                 human(seen.within)
             );

@@ -6,8 +6,9 @@ use ringlane_core::ids::FrontendId;
 use ringlane_core::shared::Gate;
 
 use super::Look;
-use super::pacing::{Episode, Tally, Turn, counted, human};
+use super::pacing::{Tally, Turn, Waits, counted, human};
 use crate::control::log::{Level, Notice};
+use crate::control::traffic::Traffic;
 
 /// How long a limit must be free again before that is said.
 const CALM: Duration = Duration::from_secs(3);
@@ -15,68 +16,81 @@ const CALM: Duration = Duration::from_secs(3);
 /// What is remembered of the process.
 #[derive(Debug)]
 pub(super) struct Process {
-    full: Full,
+    full: Waits,
+    /// Connections that have waited for its limit.
+    waited: u64,
 }
 
 /// What is remembered of a frontend.
 #[derive(Debug)]
 pub(super) struct Frontend {
-    full: Full,
+    full: Waits,
+    /// Connections that have waited for its own limit.
+    waited: u64,
+    /// Those that have waited for whichever limit, at the last look and since.
+    waits: (u64, u64),
     rate: Tally,
     refused: Tally,
     unlimited: Tally,
     loops: Tally,
 }
 
-/// A limit on sessions.
-#[derive(Debug)]
-struct Full {
-    episode: Episode,
-    /// Connections that had waited before the limit was reached.
-    before: u64,
-    /// The same at the last look.
-    last: u64,
+/// Finds out at which limit connections have waited since the last look. Shards count them by
+/// frontend, whichever limit it was; so where both may have been reached it is the frontend's if that
+/// is still reached, or if nothing says that the process's was.
+pub(super) fn attribute_waits(
+    process: &mut Process,
+    frontends: &mut [Frontend],
+    traffic: &Traffic,
+) {
+    let ids = (0..).map(FrontendId);
+    let mut is_process_full = traffic.gauges.process.is_full();
+    for (id, frontend) in ids.clone().zip(frontends.iter_mut()) {
+        let total = traffic.frontend_total(id, |f| f.waited_full.get());
+        frontend.waits = (total, total.saturating_sub(frontend.waits.0));
+        is_process_full |= frontend.waits.1 > 0 && !has_own_limit(traffic, id);
+    }
+    for (id, frontend) in ids.zip(frontends) {
+        let is_full = traffic.gauges.frontend(id).is_full() || !is_process_full;
+        let is_own = is_full && has_own_limit(traffic, id);
+        let waited = if is_own { &mut frontend.waited } else { &mut process.waited };
+        *waited += frontend.waits.1;
+    }
 }
 
-impl Full {
-    fn new() -> Self {
-        Self { episode: Episode::over_after(CALM), before: 0, last: 0 }
-    }
+/// Whether a frontend has a limit of its own, below that of the process.
+fn has_own_limit(traffic: &Traffic, id: FrontendId) -> bool {
+    traffic.gauges.frontend(id).max() < traffic.gauges.process.max()
+}
 
-    /// The sentence that is due about an object's gate.
-    fn look(
-        &mut self,
-        what: &str,
-        gate: &Gate,
-        waited: u64,
-        look: &mut Look<'_>,
-    ) -> Option<(Level, String)> {
-        let max = gate.max();
-        let last = std::mem::replace(&mut self.last, waited);
-        match self.episode.observe(gate.is_full(), look.now, &mut look.budget)? {
-            Turn::Begun { unsaid } => {
-                let again = again(unsaid);
-                self.before = last;
-                Some((
-                    Level::Warning,
-                    format!(
-                        "{what} reached max_connections = {max}{again}: new connections wait in \
-                         the kernel's queue"
-                    ),
-                ))
-            }
-            Turn::Over { lasted } => {
-                let waited = counted(waited.saturating_sub(self.before), "connection");
-                let lasted = human(lasted);
-                Some((
-                    Level::Info,
-                    format!(
-                        "{what} is below max_connections = {max} again after {lasted}; {waited} had to wait"
-                    ),
-                ))
-            }
+/// The sentence that is due about an object's limit, with the connections that it is about.
+fn full(
+    full: &mut Waits,
+    what: &str,
+    gate: &Gate,
+    waited: u64,
+    look: &mut Look<'_>,
+) -> Option<(Level, String, u64)> {
+    let max = gate.max();
+    let (turn, count) = full.observe(gate.is_full(), waited, look.now, &mut look.budget)?;
+    Some(match turn {
+        Turn::Begun { unsaid } => {
+            let again = again(unsaid);
+            let so_far = if count > 0 { format!(" ({count} so far)") } else { String::new() };
+            let text = format!(
+                "{what} reached max_connections = {max}{again}: new connections wait in the \
+                 kernel's queue{so_far}"
+            );
+            (Level::Warning, text, count)
         }
-    }
+        Turn::Over { lasted } => {
+            let (lasted, waited) = (human(lasted), counted(count, "connection"));
+            let text = format!(
+                "{what} is below max_connections = {max} again after {lasted}; {waited} had to wait"
+            );
+            (Level::Info, text, count)
+        }
+    })
 }
 
 /// How often it was so in between, if it was.
@@ -89,17 +103,15 @@ pub(super) fn again(unsaid: u64) -> String {
 
 impl Process {
     pub(super) fn new() -> Self {
-        Self { full: Full::new() }
+        Self { full: Waits::over_after(CALM), waited: 0 }
     }
 
     pub(super) fn look(&mut self, look: &mut Look<'_>) {
-        let traffic = look.traffic;
-        let ids = (0..traffic.snapshot.frontends.len() as u32).map(FrontendId);
-        let waited = ids.map(|id| traffic.frontend_total(id, |f| f.waited_full.get())).sum();
-        let gate = &traffic.gauges.process;
-        let Some((level, text)) = self.full.look("the process", gate, waited, look) else { return };
+        let gate = &look.traffic.gauges.process;
+        let said = full(&mut self.full, "the process", gate, self.waited, look);
+        let Some((level, text, count)) = said else { return };
         let event = if level == Level::Warning { "process_full" } else { "process_below_limit" };
-        look.notices.push(Notice::new(level, event, text).count(gate.live().into()));
+        look.notices.push(Notice::new(level, event, text).count(count));
     }
 }
 
@@ -107,7 +119,9 @@ impl Frontend {
     pub(super) fn new(now: Instant) -> Self {
         let tally = || Tally::new(now);
         Self {
-            full: Full::new(),
+            full: Waits::over_after(CALM),
+            waited: 0,
+            waits: (0, 0),
             rate: tally(),
             refused: tally(),
             unlimited: tally(),
@@ -116,10 +130,9 @@ impl Frontend {
     }
 
     pub(super) fn look(&mut self, id: u32, look: &mut Look<'_>) {
-        let (traffic, id) = (look.traffic, FrontendId(id));
-        let gate = traffic.gauges.frontend(id);
+        let id = FrontendId(id);
         // Otherwise it is the limit of the process.
-        if gate.max() < traffic.gauges.process.max() {
+        if has_own_limit(look.traffic, id) {
             self.look_at_gate(id, look);
         }
         self.look_at_rate(id, look);
@@ -130,13 +143,12 @@ impl Frontend {
     fn look_at_gate(&mut self, id: FrontendId, look: &mut Look<'_>) {
         let traffic = look.traffic;
         let gate = traffic.gauges.frontend(id);
-        let waited = traffic.frontend_total(id, |f| f.waited_full.get());
         let name = &traffic.snapshot.frontend(id).name;
-        let said = self.full.look(name, gate, waited, look);
-        let Some((level, text)) = said else { return };
+        let what = format!("frontend {name}");
+        let said = full(&mut self.full, &what, gate, self.waited, look);
+        let Some((level, text, count)) = said else { return };
         let event = if level == Level::Warning { "frontend_full" } else { "frontend_below_limit" };
-        let notice = Notice::new(level, event, format!("frontend {text}"));
-        look.notices.push(notice.frontend(name).count(gate.live().into()));
+        look.notices.push(Notice::new(level, event, text).frontend(name).count(count));
     }
 
     fn look_at_rate(&mut self, id: FrontendId, look: &mut Look<'_>) {

@@ -160,6 +160,42 @@ impl Episode {
     }
 }
 
+/// An [`Episode`] that makes something wait, which is counted elsewhere as a total that only grows.
+#[derive(Debug)]
+pub(super) struct Waits {
+    episode: Episode,
+    /// The total when the last end was reported.
+    reported: u64,
+    /// The total at the last look.
+    last: u64,
+}
+
+impl Waits {
+    /// One that counts as over when nothing has waited for so long.
+    pub(super) fn over_after(calm: Duration) -> Self {
+        Self { episode: Episode::over_after(calm), reported: 0, last: 0 }
+    }
+
+    /// Whether it is on now, and how many have ever waited; what to say, if it is time to, and how
+    /// many have waited since the last end that was reported. It may begin and end between two looks:
+    /// the total tells.
+    pub(super) fn observe(
+        &mut self,
+        is_on: bool,
+        total: u64,
+        now: Instant,
+        budget: &mut Budget,
+    ) -> Option<(Turn, u64)> {
+        let have_waited = total > std::mem::replace(&mut self.last, total);
+        let turn = self.episode.observe(is_on || have_waited, now, budget)?;
+        let count = total.saturating_sub(self.reported);
+        if matches!(turn, Turn::Over { .. }) {
+            self.reported = total;
+        }
+        Some((turn, count))
+    }
+}
+
 /// A time for people: `1 s`, `3 min`.
 pub(super) fn human(time: Duration) -> String {
     match time.as_secs() {

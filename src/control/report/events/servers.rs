@@ -11,6 +11,7 @@ use super::Look;
 use super::frontends::again;
 use super::pacing::{Episode, Tally, Turn, counted, human};
 use crate::control::log::{Level, Notice};
+use crate::control::traffic::totals::shut_down;
 
 /// How long a server must have room again before that is said.
 const CALM: Duration = Duration::from_secs(3);
@@ -99,17 +100,16 @@ impl Server {
     fn look_at_room(&mut self, id: ServerId, look: &mut Look<'_>) {
         let gauge = look.traffic.gauges.server(id);
         let max = look.traffic.snapshot.server(id).max_connections;
-        let count = gauge.sessions().into();
         match self.full.observe(gauge.is_full(), look.now, &mut look.budget) {
             None => {}
             Some(Turn::Begun { unsaid }) => {
                 let text = format!(" reached max_connections = {max}{}", again(unsaid));
-                say(look, id, (Level::Warning, "server_full"), &text, count);
+                say(look, id, (Level::Warning, "server_full"), &text, None);
             }
             Some(Turn::Over { lasted }) => {
                 let lasted = human(lasted);
                 let text = format!(" is below max_connections = {max} again after {lasted}");
-                say(look, id, (Level::Info, "server_below_limit"), &text, count);
+                say(look, id, (Level::Info, "server_below_limit"), &text, None);
             }
         }
     }
@@ -119,14 +119,16 @@ impl Server {
 const HOW: [(Ending, &str); 2] = [(Ending::Fence, "fenced"), (Ending::Drain, "drained")];
 
 impl Server {
-    /// Sessions that were ended because of what became of the server.
+    /// Sessions that were ended because of what became of the server; those that a stop ends are in
+    /// the line about the stop.
     fn look_at_ended(&mut self, id: ServerId, look: &mut Look<'_>) {
         let traffic = look.traffic;
-        let total = traffic.server_total(id, |s| s.ended.total());
+        let total = traffic.server_total(id, shut_down);
         let Some(seen) = self.ended.observe(total, look.now, &mut look.budget) else { return };
         let (mut parts, mut level) = (Vec::new(), Level::Info);
         for ((how, verb), before) in HOW.into_iter().zip(&mut self.ended_before) {
-            for (why, before) in Reason::ALL.into_iter().zip(before) {
+            let reasons = Reason::ALL.into_iter().zip(before);
+            for (why, before) in reasons.filter(|(why, _)| *why != Reason::Stopped) {
                 let shards = traffic.counters.iter();
                 let now = shards.map(|shard| shard.server(id).ended.get(how, why)).sum();
                 let count = u64::saturating_sub(now, std::mem::replace(before, now));
@@ -195,11 +197,11 @@ fn say(
     id: ServerId,
     (level, event): (Level, &'static str),
     text: &str,
-    count: u64,
+    count: impl Into<Option<u64>>,
 ) {
     let snapshot = &look.traffic.snapshot;
     let server = snapshot.server(id);
     let text = format!("server {}{text}", snapshot.full_name(id));
     let notice = Notice::new(level, event, text).backend(&snapshot.backend(server.backend).name);
-    look.notices.push(notice.server(&server.name).count(count));
+    look.notices.push(Notice { count: count.into(), ..notice.server(&server.name) });
 }

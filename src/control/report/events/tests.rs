@@ -125,12 +125,91 @@ fn limits_are_named_when_they_are_reached_and_when_they_are_not_any_more() {
     assert!(line.starts_with("frontend pg \"write\" reached max_connections = 100: "), "{line}");
     story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(2);
     let _ = story.traffic.gauges.frontend(FrontendId(0)).leave();
-    assert!((0..2).all(|_| story.lines().is_empty()), "not calm yet");
+    assert!((0..3).all(|_| story.lines().is_empty()), "not calm yet");
     assert_eq!(
         story.lines(),
-        ["frontend pg \"write\" is below max_connections = 100 again after 3 s; 6 connections \
+        ["frontend pg \"write\" is below max_connections = 100 again after 4 s; 6 connections \
           had to wait"]
     );
+}
+
+#[test]
+fn a_limit_that_is_reached_only_between_two_looks_is_logged_with_its_count() {
+    let mut story = Story::begin();
+    story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(4);
+    let begun = story.look().remove(0);
+    let text = "frontend pg \"write\" reached max_connections = 100: new connections wait in the \
+                kernel's queue (4 so far)";
+    assert_eq!(
+        (begun.message.as_str(), begun.event, begun.count),
+        (text, "frontend_full", Some(4))
+    );
+    assert!((0..2).all(|_| story.lines().is_empty()), "not calm yet");
+    let over = story.look().remove(0);
+    assert!(over.message.ends_with("again after 3 s; 4 connections had to wait"), "{over:?}");
+    assert_eq!((over.event, over.count), ("frontend_below_limit", Some(4)));
+    // Too soon after the first line for one of its own, and not forgotten.
+    story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(7);
+    assert!((0..6).all(|_| story.lines().is_empty()));
+    story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(1);
+    let again = story.look().remove(0);
+    let text = "= 100 (and 1 time since the last line): new connections wait in the kernel's queue \
+                (8 so far)";
+    assert!(again.message.ends_with(text) && again.count == Some(8), "{again:?}");
+}
+
+#[test]
+fn connections_wait_for_the_process_or_for_their_frontend_and_are_counted_once() {
+    let mut story = Story::begin();
+    let waited = |story: &Story, count| {
+        story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(count);
+    };
+    let process = &story.traffic.gauges.process;
+    (0..200).for_each(|_| assert!(process.try_enter()));
+    waited(&story, 4);
+    let notices = story.look();
+    let of_process = "the process reached max_connections = 200: new connections wait in the \
+                      kernel's queue (4 so far)";
+    assert_eq!(notices.len(), 1, "{notices:#?}");
+    assert_eq!((notices[0].message.as_str(), notices[0].count), (of_process, Some(4)));
+    let frontend = story.traffic.gauges.frontend(FrontendId(0));
+    (1..100).for_each(|_| assert!(frontend.try_enter()));
+    waited(&story, 2);
+    let notices = story.look();
+    assert_eq!((notices.len(), notices[0].event, notices[0].count), (1, "frontend_full", Some(2)));
+    assert!((0..200).all(|_| !story.traffic.gauges.process.leave()), "no shard waits here");
+    assert!((0..2).all(|_| story.lines().is_empty()), "not calm yet");
+    let over = story.look().remove(0);
+    let text =
+        "the process is below max_connections = 200 again after 4 s; 4 connections had to wait";
+    assert_eq!((over.message.as_str(), over.count), (text, Some(4)));
+}
+
+#[test]
+fn sessions_that_wait_in_a_queue_are_logged_with_their_number() {
+    let mut story = Story::begin();
+    story.traffic.counters[0].queue(BackendId(0)).waited.add(3);
+    let begun = story.look().remove(0);
+    let text = "backend postgres: sessions wait in the queue for a server (size = 9; 3 so far)";
+    assert_eq!((begun.message.as_str(), begun.event, begun.count), (text, "queue_used", Some(3)));
+    story.traffic.counters[1].queue(BackendId(0)).waited.add(2);
+    (0..3).for_each(|_| assert!(story.lines().is_empty()));
+    let over = story.look().remove(0);
+    let text = "backend postgres: the queue is empty again after 4 s; 5 sessions had to wait";
+    assert_eq!((over.message.as_str(), over.event, over.count), (text, "queue_empty", Some(5)));
+}
+
+#[test]
+fn sessions_that_a_stop_ends_are_only_in_the_line_about_the_stop() {
+    let mut story = Story::begin();
+    let shard = &story.traffic.counters[0];
+    shard.frontend(FrontendId(0)).cut.add(2);
+    shard.server(ServerId(0)).cut.add(2);
+    (0..2).for_each(|_| shard.server(ServerId(0)).ended.count(Ending::Drain, Reason::Stopped));
+    let now = story.now;
+    let last = story.events.last_look(&story.traffic, now, "the stop");
+    let lines: Vec<_> = last.iter().map(|notice| notice.message.as_str()).collect();
+    assert_eq!(lines, ["2 sessions cut by the stop: 2 of server postgres/pg1"]);
 }
 
 #[test]
