@@ -99,6 +99,8 @@ struct ServerState {
     certificate_days: Option<i64>,
     /// Checks, and those of them that failed.
     checks: [u64; 2],
+    /// How long its present or last ejection is.
+    ejected_for: Option<Duration>,
 }
 
 impl Servers {
@@ -217,9 +219,12 @@ impl Servers {
         });
     }
 
-    /// A server is out for what its sessions met, or in again.
-    pub(super) fn set_ejected(&self, id: ServerId, ejected: bool, why: &str) {
-        self.with(id, |state, index| state.health.set_ejected(index, ejected, why));
+    /// A server is ejected for so long because of its sessions, or, without a time, no longer.
+    pub(super) fn set_ejected(&self, id: ServerId, time: Option<Duration>, why: &str) {
+        self.with(id, |state, index| {
+            state.servers[index].ejected_for = time;
+            state.health.set_ejected(index, time.is_some(), why)
+        });
     }
 
     /// A server has another address from now on, or none, or its name says something else of it.
@@ -352,10 +357,11 @@ impl Servers {
         }
         for change in changes {
             let id = ServerId(state.first.0 + change.server as u32);
-            let text = format!("is {} (was {}): {}", change.to, change.from, change.reason);
+            let server = &mut state.servers[change.server];
+            let text = sentence(&change, server.ejected_for);
             self.log(id, level(&change.from, &change.to), "server_changed", &text);
             let (from, to) = (change.from.to_string(), change.to.to_string());
-            state.servers[change.server].record(from, to, change.reason);
+            server.record(from, to, change.reason);
         }
     }
 
@@ -407,8 +413,8 @@ impl Servers {
     fn log_overdue(&self, state: &BackendState) {
         let backend = &self.snapshot.backend(state.id).name;
         let text = format!(
-            "backend {backend}: after {FENCE_MAX:?} not every shard has ended its sessions with the \
-             former primary; new sessions that write are let through all the same"
+            "backend {backend}: {FENCE_MAX:?} after the fence some shards still have sessions with the \
+             former primary; new sessions that write are admitted anyway"
         );
         log::write(&Notice::new(Level::Warning, "fence_overdue", text).backend(backend));
     }
@@ -448,6 +454,16 @@ impl ServerState {
 /// Whether sessions are to end at once among which are some that write.
 fn fences_writers(ended: &Ended) -> bool {
     ended.how == Ending::Fence && ended.role != RoleWanted::Replica
+}
+
+/// A change of a server's state, to follow its name.
+fn sentence(change: &Change, ejected_for: Option<Duration>) -> String {
+    let Change { from, to, reason, .. } = change;
+    match (from.ejected, to.ejected, ejected_for) {
+        (false, true, Some(time)) => format!("ejected for {time:?} (was {from}): {reason}"),
+        (true, false, _) => format!("is no longer ejected (now {to}): {reason}"),
+        _ => format!("is {to} (was {from}): {reason}"),
+    }
 }
 
 /// How much a change of a server's state matters: what takes capacity or trust away is a warning.

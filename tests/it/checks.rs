@@ -54,7 +54,7 @@ fn a_server_that_fails_its_check_gets_no_session_until_it_passes_again() {
     assert_eq!(ringlane.server_field(0, "/changes/0/from"), "up");
     let why = ringlane.server_field(0, "/changes/0/reason");
     assert!(why.as_str().unwrap().ends_with("marked as down"), "{why}");
-    ringlane.wait_for_word("server back/s1 is down (was up): /bin/sh ended with");
+    ringlane.wait_for_word("server back/s1 is down (was up): /bin/sh failed with");
     assert_eq!(ringlane.metrics()["ringlane_server_up{backend=\"back\",server=\"s1\"}"], 0.0);
     fs::remove_file(&mark).unwrap();
     wait_until("the check to pass", || ringlane.server_field(0, "/state") == "up");
@@ -111,7 +111,7 @@ fn an_agent_says_state_and_weight() {
     wait_until("the drain", || ringlane.server_field(1, "/admin") == "drain");
     *line.lock().unwrap() = "down # the disk is full\n".to_owned();
     wait_until("the fall", || ringlane.server_field(1, "/state") == "down");
-    ringlane.wait_for_word("its agent says down (the disk is full)");
+    ringlane.wait_for_word("agent reports down (the disk is full)");
     ringlane.end();
 }
 
@@ -164,7 +164,7 @@ fn rise_and_fall_hold_to_the_letter() {
         assert_eq!(ringlane.server_field(0, "/state"), state, "{line}");
     }
     let reason = ringlane.server_field(0, "/changes/1/reason");
-    assert_eq!(reason, "its agent says down (3)");
+    assert_eq!(reason, "agent reports down (3)");
     drop(lines);
     ringlane.end();
 }
@@ -227,7 +227,7 @@ fn a_page_of_nginx_decides_by_status_and_body() {
         ("path = \"/good\"", "up", "status 200"),
         ("path = \"/good\", body = \"is fine\"", "up", "status 200"),
         ("path = \"/good\", body_regex = \"^all .* fine$\"", "up", "status 200"),
-        ("path = \"/good\", body = \"is lost\"", "down", "\"is lost\" is not in the body"),
+        ("path = \"/good\", body = \"is lost\"", "down", "\"is lost\" not found in the body"),
         ("path = \"/bad\"", "down", "status 503, expected 200-399"),
         ("path = \"/bad\", status = \"200, 500-599\"", "up", "status 503"),
         ("path = \"/good\", method = \"HEAD\"", "up", "status 200"),

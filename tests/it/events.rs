@@ -116,8 +116,8 @@ fn clients_refused_by_per_client_are_logged_with_an_example() {
     let mut refused = connect_from(CROWD, ringlane.address()).unwrap();
     assert!(read_to_end(&mut refused).is_empty());
     let line = ringlane.wait_for_word("frontend front refused 1 connection in ");
-    let cause = "because of per_client, for example from 127.0.9.1 (since the start 1 for \
-                 max_connections, 0 for rate)";
+    let cause = "because of per_client, for example from 127.0.9.1 (in total 1 by \
+                 max_connections, 0 by rate)";
     assert!(line.ends_with(cause), "{line}");
     drop(inside);
     ringlane.end();
@@ -130,8 +130,8 @@ fn a_server_without_checks_that_is_lost_leaves_its_backend_without_any_until_it_
     assert!(read_to_end(&mut connect(ringlane.address())).is_empty(), "refused");
     let lost = "server back/s1 does not accept connections: ";
     let line = ringlane.wait_for_word(lost);
-    assert!(line.contains("failed; it is skipped while another server is usable"), "{line}");
-    let none = "backend back: no usable server: of 1 server, 0 down, drained or without the role \
+    assert!(line.contains("failed; skipped while another server is usable"), "{line}");
+    let none = "backend back: no usable server: of 1 server, 0 down, drained or in another role \
                 and 1 not accepting connections";
     ringlane.wait_for_word(none);
     ringlane.wait_for_word("backend back: 1 session in ");
@@ -151,7 +151,7 @@ fn a_backend_whose_servers_are_all_in_maintenance_is_logged_as_an_empty_one() {
     let echo = Echo::start();
     let ringlane = Setup::to(&[echo.address]).start();
     ringlane.order("back/s1", "maint");
-    let none = "backend back: no usable server: of 1 server, 1 down, drained or without the role";
+    let none = "backend back: no usable server: of 1 server, 1 down, drained or in another role";
     ringlane.wait_for_word(none);
     ringlane.order("back/s1", "ready");
     let line = ringlane.wait_for_word("backend back: usable server again after ");
@@ -169,7 +169,7 @@ fn a_full_queue_and_a_wait_in_vain_are_logged() {
     let waiting = knock(ringlane.address());
     let refused = knock(ringlane.address());
     ringlane.wait_for_word("backend back: queue full (size = 1): 1 session refused in ");
-    let line = ringlane.wait_for_word(" waited in the queue for the whole timeout");
+    let line = ringlane.wait_for_word(" timed out in the queue");
     assert!(line.contains("backend back: 1 session in "), "{line}");
     drop((inside, waiting, refused));
     ringlane.end();
@@ -198,16 +198,17 @@ fn sessions_that_an_order_ends_are_logged_with_how_and_why() {
 #[test]
 fn sessions_that_the_end_of_the_process_cuts_are_logged_by_server() {
     let echo = Echo::start();
-    for (timeout, signals, why) in [("100ms", 1, "the end of drain_timeout"), ("1h", 2, "the stop")]
+    for (timeout, signals, why) in
+        [("100ms", 1, "at the end of drain_timeout"), ("1h", 2, "at stop")]
     {
         let timeout = format!("drain_timeout = \"{timeout}\"");
         let mut ringlane = Setup::to(&[echo.address]).global(&timeout).start();
         let clients = [session(ringlane.address()), session(ringlane.address())];
         ringlane.signal(Signal::SIGTERM);
-        ringlane.wait_for_word("draining, live sessions (2)");
+        ringlane.wait_for_word("draining, 2 live sessions");
         (1..signals).for_each(|_| ringlane.signal(Signal::SIGTERM));
         let said = ringlane.assert_ended_well();
-        let line = format!("2 sessions cut by {why}: 2 of server back/s1");
+        let line = format!("2 sessions cut {why}: 2 on server back/s1");
         assert!(said.iter().any(|said| said.ends_with(&line)), "{said:#?}");
         assert!(!said.iter().any(|said| said.contains("sessions ended in")), "{said:#?}");
         drop(clients);

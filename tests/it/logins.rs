@@ -67,8 +67,8 @@ fn postgres_is_logged_in_to_over_tls() {
             (&format!("{login}, tls = \"prefer\""), "up", ""),
             (&over(&format!(", {ca}")), "up", ""),
             (&over(&format!(", {ca}, server_name = \"pg.lan\"")), "up", ""),
-            (&over(&format!(", {ca}, server_name = \"pg2.lan\"")), "down", "not for pg2.lan"),
-            (&over(&format!(", {not_ca}")), "down", "nobody who is trusted"),
+            (&over(&format!(", {ca}, server_name = \"pg2.lan\"")), "down", "not valid for pg2.lan"),
+            (&over(&format!(", {not_ca}")), "down", "unknown issuer"),
         ],
     );
     let clear = Postgres::start();
@@ -76,7 +76,7 @@ fn postgres_is_logged_in_to_over_tls() {
         clear.address,
         "postgres",
         &[
-            ("user = \"it\", tls = \"require\"", "down", "has no TLS"),
+            ("user = \"it\", tls = \"require\"", "down", "does not support TLS"),
             ("user = \"it\", tls = \"prefer\"", "up", ""),
         ],
     );
@@ -104,7 +104,11 @@ fn redis_knows_users_and_tls() {
         &[
             ("tls = \"require\"", "up", ""),
             (&format!("{ca}, server_name = \"redis.lan\""), "up", ""),
-            (&format!("{ca}, server_name = \"other.lan\""), "down", "not for other.lan"),
+            (
+                &format!("{ca}, server_name = \"other.lan\""),
+                "down",
+                "not valid for other.lan, only for redis.lan",
+            ),
             ("", "down", ""),
         ],
     );

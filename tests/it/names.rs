@@ -103,7 +103,7 @@ fn addresses_come_and_go_and_a_session_at_one_that_went_lives_on() {
     dns.answer(&machines.record("web.test", "b"));
     wait_for_slots(&ringlane, &machines, "-b-");
     let gone = format!(
-        "server back/web-1 is absent (was at {}): web.test has it no longer",
+        "server back/web-1 is absent (was at {}): web.test no longer lists this address",
         machines.address('a')
     );
     ringlane.wait_for_word(&gone);
@@ -113,7 +113,10 @@ fn addresses_come_and_go_and_a_session_at_one_that_went_lives_on() {
     ctl.args(["ctl", "--socket", path_str(&ringlane.admin_socket()), "status", "--wide"]);
     let table = String::from_utf8(ctl.output().unwrap().stdout).unwrap();
     let line = table.lines().find(|line| line.starts_with("back/web-1")).unwrap();
-    assert!(line.contains("absent") && line.ends_with("web.test has it no longer"), "{table}");
+    assert!(
+        line.contains("absent") && line.ends_with("web.test no longer lists this address"),
+        "{table}"
+    );
 
     dns.answer(&machines.record("web.test", "bc"));
     wait_for_slots(&ringlane, &machines, "-bc");
@@ -153,7 +156,7 @@ fn the_last_good_answer_is_kept_while_dns_is_away() {
     assert_eq!(told.count(), 1, "failures in a row are said once: {said:#?}");
     dns.answer(&machines.record("web.test", "b"));
     wait_for_slots(&ringlane, &machines, "b");
-    ringlane.wait_for_word("web.test can be resolved now");
+    ringlane.wait_for_word("web.test resolves again");
     assert_eq!(count(&ringlane, 5), BTreeMap::from([('b', 5)]));
     ringlane.end();
 }
@@ -165,17 +168,16 @@ fn a_name_that_is_unknown_at_first_comes_later_and_goes_after_its_time() {
     let mut setup = Setup::to(&[]).global(&dns.resolver("1500ms"));
     setup.server(&format!("name = \"web\", address = \"web.test:{}\"", machines.port));
     let ringlane = setup.start();
-    ringlane
-        .wait_for_word("web.test cannot be resolved (there is no such name); there is no server");
+    ringlane.wait_for_word("web.test cannot be resolved (no such name); no server is available");
     assert_eq!(servers(&ringlane, "state"), ["absent"]);
     assert!(greeting(&mut connect(ringlane.address())).is_err(), "nobody to serve it");
     dns.answer(&machines.record("web.test", "a"));
     wait_for_slots(&ringlane, &machines, "a");
     let mut session = session_at(&ringlane, 'a');
     dns.answer(&[]);
-    ringlane.wait_for_word("its last addresses are kept for 1.5s");
+    ringlane.wait_for_word("its last addresses stay in use for 1.5s");
     wait_for_slots(&ringlane, &machines, "-");
-    ringlane.wait_for_word("): web.test has no address: there is no such name");
+    ringlane.wait_for_word("): web.test has no address: no such name");
     round_trip(&mut session, b"still here");
     assert!(greeting(&mut connect(ringlane.address())).is_err());
     drop(session);

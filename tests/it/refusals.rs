@@ -104,7 +104,7 @@ fn socket_files_of_others_are_left_alone() {
     let path = setup.path("precious.txt");
     fs::write(&path, "precious").unwrap();
     let setup = setup.bind(&format!("\"unix:{}\"", path_str(&path)));
-    expect(&setup.refused(), &["precious.txt", "a file that is no socket has this name"]);
+    expect(&setup.refused(), &["precious.txt", "a file that is not a socket exists there"]);
     assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
 }
 

@@ -32,7 +32,7 @@ fn a_new_process_serves_while_the_old_one_drains() {
         new_pid,
         "the path of the old one's socket leads to the new one"
     );
-    assert!(new.said().iter().any(|line| line.contains("admin.http waits for")));
+    assert!(new.said().iter().any(|line| line.contains("admin.http: waiting for")));
     assert!(get_over_tcp(http, "/healthz").1.contains("draining"), "still the old one's");
     round_trip(&mut client, b"still served by the old one");
     round_trip(&mut session(address), b"served by the new one");
@@ -40,7 +40,7 @@ fn a_new_process_serves_while_the_old_one_drains() {
     old.assert_ended_well();
     assert!(old.admin_socket().exists(), "the new one's socket is left alone");
     assert_eq!(old.status()["pid"], new_pid);
-    new.wait_for_word("admin.http listens on");
+    new.wait_for_word("admin.http: listening on");
     assert!(get_over_tcp(http, "/healthz").0.contains(" 200 "));
     new.end();
 }

@@ -137,7 +137,7 @@ impl Queue {
     }
 
     fn report(&self, lost: u64) -> Line {
-        let text = format!("{lost} log lines lost: {} did not take them", self.name);
+        let text = format!("{lost} log lines lost: {} was full or failed", self.name);
         self.line(&Notice::new(Level::Warning, "log_lines_lost", text).count(lost))
     }
 
@@ -192,7 +192,9 @@ impl Destination for Sink {
     fn reopen(&mut self) -> Notice {
         let (level, text) = match self.reopen() {
             Ok(Some(path)) => (Level::Info, format!("log: reopened {}", path.display())),
-            Ok(None) => (Level::Info, "log: nothing to reopen, it is no file".to_owned()),
+            Ok(None) => {
+                (Level::Info, "log: nothing to reopen, the destination is not a file".to_owned())
+            }
             Err(error) => {
                 let text = format!("log: cannot reopen {error}; still writing to the old file");
                 (Level::Error, text)
@@ -219,7 +221,11 @@ impl<W: Write> Destination for Out<W> {
     }
 
     fn reopen(&mut self) -> Notice {
-        Notice::new(Level::Info, "log_reopened", "log: nothing to reopen, it is no file".to_owned())
+        Notice::new(
+            Level::Info,
+            "log_reopened",
+            "log: nothing to reopen, the destination is not a file".to_owned(),
+        )
     }
 }
 
@@ -319,7 +325,7 @@ mod tests {
         let lines = held(&out);
         let last = LINES_MAX - 1;
         assert_eq!((lines[0], lines[last]), ("0", last.to_string().as_str()));
-        assert_eq!(lines[LINES_MAX..], ["7 log lines lost: stderr did not take them", "again"]);
+        assert_eq!(lines[LINES_MAX..], ["7 log lines lost: stderr was full or failed", "again"]);
     }
 
     #[test]
@@ -333,7 +339,7 @@ mod tests {
         out.to.room = usize::MAX;
         queue.push(&notice("five"));
         queue.write_next(&mut out);
-        let report = "2 log lines lost: stderr did not take them";
+        let report = "2 log lines lost: stderr was full or failed";
         assert_eq!(held(&out), ["one", "two", "th", "five", report]);
     }
 

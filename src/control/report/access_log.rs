@@ -98,7 +98,7 @@ impl AccessLogThread {
         self.wake();
         if self.alive.recv_timeout(STOP_MAX) == Err(RecvTimeoutError::Timeout) {
             log::error(format_args!(
-                "access log: its destination has taken nothing for {} s; what was queued is lost",
+                "access log: the destination has accepted nothing for {} s; queued records are lost",
                 STOP_MAX.as_secs()
             ));
             return;
@@ -144,7 +144,9 @@ impl Writer {
             if self.orders.reopen.swap(false, Ordering::AcqRel) {
                 match self.sink.reopen() {
                     Ok(Some(path)) => say(format_args!("access log: reopened {}", path.display())),
-                    Ok(None) => say(format_args!("access log: nothing to reopen, it is no file")),
+                    Ok(None) => say(format_args!(
+                        "access log: nothing to reopen, the destination is not a file"
+                    )),
                     Err(error) => log::error(format_args!(
                         "access log: cannot reopen {error}; still writing to the old file"
                     )),

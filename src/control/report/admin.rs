@@ -185,5 +185,5 @@ async fn not_found() -> (StatusCode, String) {
 }
 
 async fn wrong_method() -> (StatusCode, String) {
-    (StatusCode::METHOD_NOT_ALLOWED, format!("This is not what can be done here. {PAGES}"))
+    (StatusCode::METHOD_NOT_ALLOWED, format!("Method not allowed. {PAGES}"))
 }

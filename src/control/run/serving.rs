@@ -91,16 +91,16 @@ impl<'a> Serving<'a> {
         while !self.shards.all_ended() {
             tokio::select! {
                 signal = self.signals.next() => self.answer(signal),
-                () = self.life.drain_requested() => self.leave("drain asked for"),
-                () = reached(self.drain_at) => self.drain("the end of shutdown_delay"),
+                () = self.life.drain_requested() => self.leave("drain requested"),
+                () = reached(self.drain_at) => self.drain("shutdown_delay is over"),
                 (index, end) = self.shards.next_ended() => self.account_for(index, &end),
                 now = looks.tick() => write(self.events.look(&self.traffic, now.into_std())),
                 _ = &mut admin, if !admin_ended => admin_ended = true,
             }
         }
         let why = match self.life.stage() {
-            Stage::Stopping => "the stop",
-            _ => "the end of drain_timeout",
+            Stage::Stopping => "at stop",
+            _ => "at the end of drain_timeout",
         };
         write(self.events.last_look(&self.traffic, Instant::now(), why));
         say(format_args!("stopped"));
@@ -113,15 +113,15 @@ impl<'a> Serving<'a> {
                 Stage::Starting | Stage::Serving => self.leave(name),
                 Stage::LameDuck => self.drain(name),
                 Stage::Draining | Stage::Stopping => {
-                    self.stop(format_args!("{name}: stopping at once"))
+                    self.stop(format_args!("{name}: stopping immediately"))
                 }
             },
             Signal::Upgrade => say(format_args!(
-                "SIGUSR2: nothing to do, this version cannot hand its sessions to a new process"
+                "SIGUSR2: ignored, this version cannot hand its sessions to a new process"
             )),
-            Signal::Meaningless(name) => say(format_args!("{name}: ignored, now and later")),
+            Signal::Meaningless(name) => say(format_args!("{name}: ignored (logged once)")),
             Signal::Reload => say(format_args!(
-                "SIGHUP: nothing to do, this version reads its configuration at start"
+                "SIGHUP: ignored, this version reads its configuration only at start"
             )),
             Signal::Reopen => match self.log {
                 Some(access_log) => {
@@ -129,7 +129,7 @@ impl<'a> Serving<'a> {
                     log::reopen();
                 }
                 None if log::reopen() => {}
-                None => say(format_args!("SIGUSR1: nothing to do, no log is a file")),
+                None => say(format_args!("SIGUSR1: ignored, no log goes to a file")),
             },
         }
     }
@@ -160,8 +160,7 @@ impl<'a> Serving<'a> {
         self.drain_at = Some(tokio::time::Instant::now() + delay);
         notify(&[NotifyState::Stopping, NotifyState::Status("about to drain")]);
         say(format_args!(
-            "{why}: /healthz answers 503 from now on, and listeners close in {} s; a second signal \
-             closes them now",
+            "{why}: /healthz answers 503 from now on; listeners close in {} s, or at a second signal",
             delay.as_secs_f64(),
         ));
     }
@@ -174,10 +173,10 @@ impl<'a> Serving<'a> {
         self.life.enter(Stage::Draining);
         self.drain_at = None;
         notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
-        let timeout = self.farewell.drain;
+        let (timeout, live) = (self.farewell.drain, self.traffic.gauges.process.live());
         say(format_args!(
-            "{why}: draining, live sessions ({}) have {} s to finish; a second signal ends them",
-            self.traffic.gauges.process.live(),
+            "{why}: draining, {live} live session{} may finish within {} s; a second signal ends them",
+            if live == 1 { "" } else { "s" },
             timeout.as_secs_f64(),
         ));
         self.shards.tell_all(|| Message::Drain(timeout));
@@ -199,15 +198,14 @@ impl<'a> Serving<'a> {
         match end {
             End::Returned if self.life.stage() >= Stage::Draining => return,
             End::Returned => log::error(format_args!(
-                "shard {index} exited unexpectedly: this is a bug of ringlane, \
-                 please report it"
+                "shard {index} exited unexpectedly: this is a bug in ringlane, please report it"
             )),
             End::Failed(error) => log::error(format_args!(
-                "shard {index} ended because the kernel refused its ring's work ({error}): its \
-                 sessions are lost; the kernel's log (`dmesg`) may say why"
+                "shard {index} failed because of an error of the kernel ({error}): its sessions are \
+                 lost; `dmesg` may show the cause"
             )),
             End::Panicked => log::error(format_args!(
-                "shard {index} panicked: this is a bug of ringlane, please report it"
+                "shard {index} panicked: this is a bug in ringlane, please report it"
             )),
         }
         self.broken = true;
@@ -231,6 +229,6 @@ async fn reached(time: Option<tokio::time::Instant>) {
 /// Tells systemd, where there is one to tell.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        log::warning(format_args!("cannot tell systemd about the state (NOTIFY_SOCKET): {error}"));
+        log::warning(format_args!("cannot notify systemd (NOTIFY_SOCKET): {error}"));
     }
 }

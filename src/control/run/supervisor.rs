@@ -161,7 +161,9 @@ fn choose_driver(configured: config::Driver) -> Result<DriverKind, SetupError> {
             let Err(refused) = sys::probe(DriverKind::Uring) else { return Ok(DriverKind::Uring) };
             sys::probe(DriverKind::Epoll)?;
             let refused = explain(&refused);
-            log::warning(format_args!("using epoll, which costs more per byte: {refused}"));
+            log::warning(format_args!(
+                "using epoll, which needs more CPU time than io_uring: {refused}"
+            ));
             Ok(DriverKind::Epoll)
         }
     }

@@ -81,7 +81,7 @@ static FILES: LazyLock<Blocking<PathBuf, Bytes>> = LazyLock::new(Blocking::new);
 pub(in crate::control) async fn read_file(path: &Path) -> Bytes {
     let path = path.to_owned();
     let bytes = FILES.run(path.clone(), move || read_regular(&path)).await;
-    bytes.unwrap_or_else(|| Err("too many other files do not answer".to_owned()))
+    bytes.unwrap_or_else(|| Err("too many reads of other files hang".to_owned()))
 }
 
 fn read_regular(path: &Path) -> Bytes {
@@ -93,12 +93,12 @@ fn read_regular(path: &Path) -> Bytes {
     let flags = OFlag::O_NONBLOCK.bits();
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(plain)?;
     if !file.metadata().map_err(plain)?.is_file() {
-        return Err("it is not a regular file".to_owned());
+        return Err("not a regular file".to_owned());
     }
     let mut bytes = Vec::new();
     file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(plain)?;
     if bytes.len() as u64 > FILE_MAX {
-        return Err(format!("it has more than {} MiB", FILE_MAX >> 20));
+        return Err(format!("larger than {} MiB", FILE_MAX >> 20));
     }
     Ok(bytes.into())
 }
@@ -141,8 +141,8 @@ mod tests {
         let read = |path: &str| runtime.block_on(read_file(Path::new(path)));
         let text = read("/etc/passwd").unwrap();
         assert!(!text.is_empty());
-        assert_eq!(read("/dev/zero").unwrap_err(), "it is not a regular file");
-        assert_eq!(read("/etc").unwrap_err(), "it is not a regular file");
+        assert_eq!(read("/dev/zero").unwrap_err(), "not a regular file");
+        assert_eq!(read("/etc").unwrap_err(), "not a regular file");
         assert_eq!(read("/nowhere").unwrap_err(), "no such file or directory");
     }
 }

@@ -93,12 +93,13 @@ impl Judged {
             if is_forgiven {
                 self.outlier.forgive(index, met(traffic, id), now);
             }
-            let (ejected, why) = match self.outlier.observe(index, met(traffic, id), now) {
-                Some(Verdict::Ejected(time, met)) => (true, format!("{met}: out for {time:?}")),
-                Some(Verdict::Back) => (false, "its time is over".to_owned()),
-                None => continue,
-            };
-            servers.set_ejected(id, ejected, &why);
+            match self.outlier.observe(index, met(traffic, id), now) {
+                Some(Verdict::Ejected(time, met)) => {
+                    servers.set_ejected(id, Some(time), &met.to_string());
+                }
+                Some(Verdict::Back) => servers.set_ejected(id, None, "its ejection is over"),
+                None => {}
+            }
         }
     }
 }

@@ -91,24 +91,22 @@ impl fmt::Display for Problem {
         match self {
             Self::Folder(folder, error) => write!(
                 f,
-                "the folder {} does not exist and can't be created ({error}): create it, or let \
+                "the directory {} does not exist and cannot be created ({error}): create it, or let \
                  systemd do so (RuntimeDirectory)",
                 folder.display()
             ),
             Self::InUse => write!(
                 f,
-                "another program listens there: stop it (`ss -lpn` shows who it is) or choose \
+                "another program listens there: stop it (`ss -lpn` shows which) or choose \
                  another address"
             ),
             Self::NotASocket => write!(
                 f,
-                "a file that is no socket has this name: remove it yourself or choose another name"
+                "a file that is not a socket exists there: remove it or choose another path"
             ),
-            Self::Stale(error) => write!(
-                f,
-                "an old socket file is there, nobody listens at it, and it cannot be removed \
-                 ({error}): remove it"
-            ),
+            Self::Stale(error) => {
+                write!(f, "a stale socket file is there and cannot be removed ({error}): remove it")
+            }
             Self::CongestionUnknown(name) => write!(
                 f,
                 "this kernel has no congestion control \"{name}\": load it (`modprobe tcp_{name}`) \
@@ -116,13 +114,13 @@ impl fmt::Display for Problem {
             ),
             Self::CongestionDenied(name) => write!(
                 f,
-                "congestion control \"{name}\" is not allowed to this user: add it to \
+                "congestion control \"{name}\" is not permitted for this user: add it to \
                  net.ipv4.tcp_allowed_congestion_control, or start with CAP_NET_ADMIN"
             ),
             Self::NotLocal => write!(
                 f,
                 "no interface of this machine has that address: correct it, or set \
-                 net.ipv4.ip_nonlocal_bind = 1 if it will come later"
+                 net.ipv4.ip_nonlocal_bind = 1 if it is added later"
             ),
             Self::Denied => write!(
                 f,

@@ -68,7 +68,7 @@ impl fmt::Display for StartError {
             Self::Kernel(error) => f.write_str(&explain(error)),
             Self::Cores(error) => write!(
                 f,
-                "cannot find out which cores this process may use (sched_getaffinity: {error}): \
+                "cannot determine which cores this process may use (sched_getaffinity: {error}): \
                  allow that system call"
             ),
             Self::Descriptors(error) => error.fmt(f),
@@ -88,16 +88,16 @@ impl fmt::Display for StartError {
             ),
             Self::System { what, error } => write!(
                 f,
-                "cannot make {what}: {error}; the limits on processes (`ulimit -u`, TasksMax=) \
-                 and open files (`ulimit -n`, LimitNOFILE=) or the machine's memory are used up"
+                "cannot create {what}: {error}; a limit on processes (`ulimit -u`, TasksMax=) or \
+                 open files (`ulimit -n`, LimitNOFILE=) is reached, or memory is exhausted"
             ),
             Self::Shard { index, error } => {
                 write!(f, "shard {index} cannot start: {}", explain(error))
             }
             Self::ShardGone(index) => write!(
                 f,
-                "shard {index} ended while it started; this is a bug of ringlane, please report \
-                 it with the lines above"
+                "shard {index} exited during its start; this is a bug in ringlane, please report it \
+                 with the lines above"
             ),
         }
     }

@@ -411,7 +411,7 @@ impl Ringlane {
         let status = self.ended();
         let lines = self.said.all();
         assert!(status.success(), "{status}: {lines:#?}");
-        for bad in ["panicked", "bug of ringlane"] {
+        for bad in ["panicked", "bug in ringlane"] {
             assert!(!lines.iter().any(|line| line.contains(bad)), "{lines:#?}");
         }
         lines

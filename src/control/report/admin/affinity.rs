@@ -81,7 +81,7 @@ fn client(traffic: &Traffic, backend: &str, text: &str) -> Result<Value, Refusal
     let found = table.peek(key(table, text)?, traffic.gauges.millis(Instant::now()));
     let server = found.and_then(|server| traffic.snapshot.servers_of(id).get(server));
     let server = server.ok_or_else(|| {
-        (StatusCode::NOT_FOUND, format!("backend \"{backend}\" does not remember {text}"))
+        (StatusCode::NOT_FOUND, format!("backend \"{backend}\" has no entry for {text}"))
     })?;
     Ok(json!({ "backend": backend, "key": text, "server": server.name }))
 }
@@ -118,7 +118,7 @@ fn find<'a>(traffic: &'a Traffic, backend: &str) -> Result<(BackendId, &'a Table
     let not_found = |why: String| (StatusCode::NOT_FOUND, why);
     let (_, id) = found.ok_or_else(|| not_found(format!("there is no backend \"{backend}\"")))?;
     let table = traffic.gauges.affinity(BackendId(id)).map(|table| (BackendId(id), table));
-    table.ok_or_else(|| not_found(format!("backend \"{backend}\" has no affinity: add the key")))
+    table.ok_or_else(|| not_found(format!("backend \"{backend}\" has no `affinity`")))
 }
 
 fn key(table: &Table, text: &str) -> Result<u64, Refusal> {

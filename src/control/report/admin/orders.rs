@@ -39,7 +39,7 @@ pub(super) async fn order(
 
 /// Orders on a socket that only shows.
 pub(super) async fn refused() -> Response {
-    let why = "orders are taken on the unix socket only ([global] admin.socket)";
+    let why = "changes are accepted on the unix socket only ([global] admin.socket)";
     answer(StatusCode::FORBIDDEN, &json!({ "error": why }))
 }
 
@@ -53,7 +53,7 @@ fn obey(
         find(servers.snapshot(), backend, server).map_err(|why| (StatusCode::NOT_FOUND, why))?;
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
     let order: Order = serde_json::from_slice(body).map_err(|error| {
-        bad(format!("the body must be like {{\"state\": \"drain\", \"weight\": 10}}: {error}"))
+        bad(format!("the body must look like {{\"state\": \"drain\", \"weight\": 10}}: {error}"))
     })?;
     let admin = order.state.as_deref().map(|word| {
         let admin = [Admin::Ready, Admin::Drain, Admin::Maint];
@@ -65,7 +65,7 @@ fn obey(
         return Err(bad(format!("weight must be from 0 to {WEIGHT_MAX}, not {weight}")));
     }
     if admin.is_none() && order.weight.is_none() {
-        return Err(bad("nothing is ordered: give state, weight or both".to_owned()));
+        return Err(bad("nothing to change: give state, weight or both".to_owned()));
     }
     if let Some(weight) = order.weight {
         servers.set_weight(id, weight);

@@ -47,7 +47,7 @@ pub(super) fn leaves_http(address: SocketAddr) -> bool {
 /// Listens at a TCP address once the process that is about to end has done so.
 pub(super) async fn bind_later(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
     say(format_args!(
-        "admin.http waits for {address}: a process that is about to end listens there"
+        "admin.http: waiting for {address}, where another ringlane that drains still listens"
     ));
     loop {
         sleep(HELD_RETRY).await;
@@ -55,7 +55,7 @@ pub(super) async fn bind_later(address: SocketAddr) -> io::Result<tokio::net::Tc
             Err(error) if error.kind() == ErrorKind::AddrInUse => {}
             Err(error) => return Err(error),
             Ok(listener) => {
-                say(format_args!("admin.http listens on {address}"));
+                say(format_args!("admin.http: listening on {address}"));
                 return tokio::net::TcpListener::from_std(listener);
             }
         }

@@ -74,7 +74,7 @@ fn every_page_answers_and_nothing_else_does() {
         assert!(lost.starts_with("HTTP/1.1 404 ") && lost.contains("GET /metrics"), "{lost}");
         let wrong = get("POST /status");
         assert!(
-            wrong.starts_with("HTTP/1.1 405 ") && wrong.contains("not what can be done"),
+            wrong.starts_with("HTTP/1.1 405 ") && wrong.contains("Method not allowed"),
             "{wrong}"
         );
         assert!(wrong.to_ascii_lowercase().contains("\r\nallow: get"), "{wrong}");
@@ -153,7 +153,7 @@ fn what_is_in_the_way_is_named() {
     let path = dir.path().join("precious");
     fs::write(&path, "data").unwrap();
     let error = bind(&Admin { socket: Some(path.clone()), http: None }).unwrap_err().to_string();
-    assert!(error.contains("a file that is no socket"), "{error}");
+    assert!(error.contains("a file that is not a socket"), "{error}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "data");
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -105,7 +105,7 @@ impl Backend {
         }
         if let Some(seen) = self.unserved.observe(unserved, look.now, &mut look.budget) {
             let text = format!(
-                "{} in {} ended because no server was open, had room or accepted",
+                "{} in {} failed because no server was open, had room and accepted the connection",
                 counted(seen.count, "session"),
                 human(seen.within)
             );
@@ -124,7 +124,7 @@ impl Backend {
         let failed = look.traffic.backend_total(id, |backend| backend.mirror_failed.get());
         if let Some(seen) = self.mirror_failed.observe(failed, look.now, &mut look.budget) {
             let text = format!(
-                "mirror did not take {} to the end in {}; traffic is not affected",
+                "mirror did not receive {} completely in {}; traffic is not affected",
                 counted(seen.count, "session"),
                 human(seen.within)
             );
@@ -165,7 +165,7 @@ impl Backend {
         }
         if let Some(seen) = self.queue_expired.observe(expired, look.now, &mut look.budget) {
             let text = format!(
-                "{} in {} waited in the queue for the whole timeout and got no server",
+                "{} in {} timed out in the queue",
                 counted(seen.count, "session"),
                 human(seen.within)
             );
@@ -192,9 +192,8 @@ impl Role {
             Turn::Begun { unsaid } => {
                 self.unserved = refused;
                 let text = format!(
-                    "no usable {what}{}: of {}, {} down, drained or without the role and {} not \
-                     accepting connections; new sessions are refused, or wait where there is a \
-                     queue",
+                    "no usable {what}{}: of {}, {} down, drained or in another role and {} not \
+                     accepting connections; new sessions wait in the queue or are refused",
                     again(unsaid),
                     counted((servers.closed + servers.unreachable) as u64, "server"),
                     servers.closed,

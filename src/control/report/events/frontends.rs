@@ -97,7 +97,7 @@ fn full(
 pub(super) fn again(unsaid: u64) -> String {
     match unsaid {
         0 => String::new(),
-        unsaid => format!(" (and {} since the last line)", counted(unsaid, "time")),
+        unsaid => format!(" (and {} since the last line)", counted(unsaid, "more time")),
     }
 }
 
@@ -175,8 +175,8 @@ impl Frontend {
             let example = traffic.counters.iter().find_map(|c| c.frontend(id).last_refused.get());
             let example = example.map_or_else(String::new, |at| format!(", for example from {at}"));
             let text = format!(
-                "frontend {name} refused {} in {} because of per_client{example} (since the start \
-                 {many} for max_connections, {fast} for rate)",
+                "frontend {name} refused {} in {} because of per_client{example} (in total {many} \
+                 by max_connections, {fast} by rate)",
                 counted(seen.count, "connection"),
                 human(seen.within)
             );
@@ -186,8 +186,8 @@ impl Frontend {
         let unlimited = traffic.frontend_total(id, |f| f.clients_unknown.get());
         if let Some(seen) = self.unlimited.observe(unlimited, look.now, &mut look.budget) {
             let text = format!(
-                "frontend {name}: {} in {} not limited by per_client because its table of clients \
-                 is full; raise per_client.size",
+                "frontend {name}: {} in {} not limited by per_client because its client table is \
+                 full; raise per_client.size",
                 counted(seen.count, "connection"),
                 human(seen.within)
             );
@@ -203,7 +203,7 @@ impl Frontend {
         let name = &traffic.snapshot.frontend(id).name;
         let text = format!(
             "frontend {name}: loop suspected: {} in {} seem to have passed through this balancer \
-             before; look for a server address that leads back to a listener",
+             before; check for a server address that leads back to a listener",
             counted(seen.count, "connection"),
             human(seen.within)
         );

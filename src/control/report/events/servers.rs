@@ -52,9 +52,9 @@ impl Server {
         let impossible = look.traffic.server_total(id, |s| s.connects_impossible.get());
         if let Some(seen) = self.impossible.observe(impossible, look.now, &mut look.budget) {
             let text = format!(
-                ": {} in {} could not be made by this machine: no local port, descriptor, memory or \
-                 route left (`ringlane tune` says what to raise), or the kernel refuses `source` \
-                 or `tcp` of the backend",
+                ": {} in {} failed on this machine: out of local ports, descriptors or memory, no \
+                 route (`ringlane tune` shows what to raise), or the kernel refuses `source` or \
+                 `tcp` of the backend",
                 counted(seen.count, "connect"),
                 human(seen.within)
             );
@@ -76,8 +76,8 @@ impl Server {
                 self.before = last;
                 let count = failed.saturating_sub(last.0);
                 let text = format!(
-                    " does not accept connections{}: {} failed; it is skipped while another server \
-                     is usable, and tried again by one session a second",
+                    " does not accept connections{}: {} failed; skipped while another server is \
+                     usable, and retried by one session per second",
                     again(unsaid),
                     counted(count, "connect")
                 );
@@ -86,7 +86,7 @@ impl Server {
             Some(Turn::Over { lasted }) => {
                 let count = failed.saturating_sub(self.before.0);
                 let state =
-                    if sessions > self.before.1 { "accepts connections" } else { "is tried" };
+                    if sessions > self.before.1 { "accepts connections" } else { "is retried" };
                 let text = format!(
                     " {state} again after {}; {} failed meanwhile",
                     human(lasted),
@@ -176,18 +176,18 @@ pub(super) fn cut(look: &mut Look<'_>, why: &str) {
     let mut parts: Vec<String> = cut
         .iter()
         .take(CUT_NAMED)
-        .map(|(count, id)| format!("{count} of server {}", traffic.snapshot.full_name(*id)))
+        .map(|(count, id)| format!("{count} on server {}", traffic.snapshot.full_name(*id)))
         .collect();
     let others: u64 = cut.iter().skip(CUT_NAMED).map(|(count, _)| count).sum();
     if others > 0 {
         let servers = counted((cut.len() - CUT_NAMED) as u64, "other server");
-        parts.push(format!("{others} of {servers}"));
+        parts.push(format!("{others} on {servers}"));
     }
     let without = total.saturating_sub(cut.iter().map(|(count, _)| count).sum());
     if without > 0 {
-        parts.push(format!("{without} that had no server yet"));
+        parts.push(format!("{without} not yet connected to a server"));
     }
-    let text = format!("{} cut by {why}: {}", counted(total, "session"), parts.join(", "));
+    let text = format!("{} cut {why}: {}", counted(total, "session"), parts.join(", "));
     look.notices.push(Notice::new(Level::Warning, "sessions_cut", text).count(total));
 }
 

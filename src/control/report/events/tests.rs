@@ -57,7 +57,7 @@ fn refused_clients_are_counted_with_an_example_and_at_most_every_ten_seconds() {
     assert_eq!(
         notice.message,
         "frontend pg \"write\" refused 3 connections in 1 s because of per_client, for example \
-         from 192.0.2.7 (since the start 3 for max_connections, 0 for rate)"
+         from 192.0.2.7 (in total 3 by max_connections, 0 by rate)"
     );
     let seen = (notice.level, notice.event, notice.frontend.as_deref(), notice.count);
     assert_eq!(seen, (Level::Warning, "clients_refused", Some("pg \"write\""), Some(3)));
@@ -82,7 +82,7 @@ fn a_backend_without_server_is_an_error_that_ends_with_the_sessions_it_cost() {
         notice.message.starts_with("backend postgres: no usable server: of 2 servers, 2 down,")
     );
     story.traffic.counters[0].backend(BackendId(0)).unserved.add(7);
-    assert!(story.lines()[0].starts_with("backend postgres: 7 sessions in 1 s ended because no"));
+    assert!(story.lines()[0].starts_with("backend postgres: 7 sessions in 1 s failed because no"));
     let open = Eligibility::new([true; 3], 256);
     assert!(open.is_open_for(RoleWanted::Any));
     story.traffic.gauges.server(ServerId(0)).set_eligibility(open);
@@ -101,8 +101,8 @@ fn a_lost_session_makes_a_moment_without_server_worth_a_line() {
     }
     story.traffic.counters[0].backend(BackendId(0)).unserved.add(1);
     let lines = story.lines();
-    assert!(lines[0].contains("0 down, drained or without the role and 2 not accepting"));
-    assert!(lines[1].contains(": 1 session in 1 s ended because"), "{lines:#?}");
+    assert!(lines[0].contains("0 down, drained or in another role and 2 not accepting"));
+    assert!(lines[1].contains(": 1 session in 1 s failed because"), "{lines:#?}");
     assert!(lines[2].starts_with("server postgres/pg1 does not accept connections: 2 connects"));
     story.traffic.gauges.server(ServerId(0)).answered();
     story.traffic.counters[0].server(ServerId(0)).sessions.add(1);
@@ -153,7 +153,7 @@ fn a_limit_that_is_reached_only_between_two_looks_is_logged_with_its_count() {
     assert!((0..6).all(|_| story.lines().is_empty()));
     story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(1);
     let again = story.look().remove(0);
-    let text = "= 100 (and 1 time since the last line): new connections wait in the kernel's queue \
+    let text = "= 100 (and 1 more time since the last line): new connections wait in the kernel's queue \
                 (8 so far)";
     assert!(again.message.ends_with(text) && again.count == Some(8), "{again:?}");
 }
@@ -207,9 +207,9 @@ fn sessions_that_a_stop_ends_are_only_in_the_line_about_the_stop() {
     shard.server(ServerId(0)).cut.add(2);
     (0..2).for_each(|_| shard.server(ServerId(0)).ended.count(Ending::Drain, Reason::Stopped));
     let now = story.now;
-    let last = story.events.last_look(&story.traffic, now, "the stop");
+    let last = story.events.last_look(&story.traffic, now, "at stop");
     let lines: Vec<_> = last.iter().map(|notice| notice.message.as_str()).collect();
-    assert_eq!(lines, ["2 sessions cut by the stop: 2 of server postgres/pg1"]);
+    assert_eq!(lines, ["2 sessions cut at stop: 2 on server postgres/pg1"]);
 }
 
 #[test]
@@ -227,7 +227,7 @@ fn ended_sessions_are_told_by_how_and_why() {
     assert_eq!((notice.level, notice.event), (Level::Warning, "sessions_ended"));
     story.traffic.counters[1].server(ServerId(0)).ended.count(Ending::Drain, Reason::Drained);
     let now = story.now;
-    let last = story.events.last_look(&story.traffic, now, "the stop").remove(0);
+    let last = story.events.last_look(&story.traffic, now, "at stop").remove(0);
     assert!(last.message.ends_with(": 1 drained because an operator drained the server"));
     assert_eq!(last.level, Level::Info);
 }
@@ -240,11 +240,11 @@ fn sessions_that_are_cut_are_counted_by_server_at_the_end() {
     shard.server(ServerId(0)).cut.add(2);
     shard.server(ServerId(1)).cut.add(3);
     let now = story.now;
-    let last = story.events.last_look(&story.traffic, now, "the stop").remove(0);
+    let last = story.events.last_look(&story.traffic, now, "at stop").remove(0);
     assert_eq!(
         last.message,
-        "6 sessions cut by the stop: 3 of server postgres/pg2, 2 of server postgres/pg1, 1 that \
-         had no server yet"
+        "6 sessions cut at stop: 3 on server postgres/pg2, 2 on server postgres/pg1, 1 not yet \
+         connected to a server"
     );
 }
 

@@ -95,7 +95,7 @@ pub(super) const METRICS: &[Metric] = &[
     counter("ringlane_log_records_lost_total",
         "Access-log records that could not be written to their destination.",
         Process(|r| Some(r.records_lost.get().into()))),
-    counter("ringlane_log_lines_lost_total", "Log lines that stderr did not take.",
+    counter("ringlane_log_lines_lost_total", "Log lines lost because their destination was full or failed.",
         Process(|_| Some(log::lost().into()))),
     gauge("ringlane_process_uptime_seconds", "Time since the process started.",
         Process(|r| Some(r.life.uptime().as_secs_f64().into()))),
@@ -123,7 +123,7 @@ pub(super) const METRICS: &[Metric] = &[
         "Time since the control thread last did its work of every second; far above 1 when it hangs.",
         Process(|r| Some(r.threads.since_tick().as_secs_f64().into()))),
     histogram("ringlane_control_lag_seconds",
-        "Delay with which the control thread got to something due, measured once a second.",
+        "How late the control thread ran something due, measured once a second.",
         ControlLag),
 
     counter("ringlane_shard_cpu_seconds_total", "CPU time of the shard's thread.",

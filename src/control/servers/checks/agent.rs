@@ -62,14 +62,14 @@ fn read(line: &str) -> Result<Seen, String> {
             "down" | "stopped" | "fail" => {
                 let reason = reason.trim();
                 let why = if reason.is_empty() { String::new() } else { format!(" ({reason})") };
-                return Err(format!("its agent says {word}{why}"));
+                return Err(format!("agent reports {word}{why}"));
             }
             word if word.starts_with("maxconn:") => {}
             word => match word.strip_suffix('%').and_then(|percent| percent.parse::<u32>().ok()) {
                 Some(percent) => {
                     advice.weight_percent = Some(u8::try_from(percent).unwrap_or(u8::MAX));
                 }
-                None => return Err(format!("its agent says \"{word}\", which means nothing")),
+                None => return Err(format!("unknown agent reply \"{word}\"")),
             },
         }
     }
@@ -87,7 +87,7 @@ mod tests {
         assert_eq!(advice("up ready, 100%").admin, Some(Admin::Ready));
         assert_eq!(advice("drain maxconn:30").admin, Some(Admin::Drain));
         assert_eq!(advice(""), Advice::default());
-        assert_eq!(read("down # disk is full").unwrap_err(), "its agent says down (disk is full)");
+        assert_eq!(read("down # disk is full").unwrap_err(), "agent reports down (disk is full)");
         assert!(read("fail").is_err() && read("hello").is_err());
     }
 }

@@ -105,7 +105,7 @@ impl Destination {
     /// Why a check is given up that has taken `time`.
     pub(super) fn gave_up(&self, time: Duration) -> String {
         match &*self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(path) => format!("{} cannot be read within {time:?}", path.display()),
+            Some(path) => format!("reading {} took longer than {time:?}", path.display()),
             None => format!("no answer within {time:?}"),
         }
     }
@@ -158,7 +158,7 @@ impl Destination {
         let far = self.connect().await?;
         let broken = |error: io::Error| {
             self.exhausted.store(is_exhausted(&error), Ordering::Relaxed);
-            format!("cannot open a port of the loopback network: {}", plain(&error))
+            format!("cannot listen on loopback: {}", plain(&error))
         };
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(broken)?;
         let near = listener.local_addr().map_err(broken)?;

@@ -45,7 +45,9 @@ pub(super) async fn check(
     name: &str,
     address: &Address,
 ) -> Result<Seen, String> {
-    let [program, arguments @ ..] = command else { return Err("no program is named".to_owned()) };
+    let [program, arguments @ ..] = command else {
+        return Err("no program is configured".to_owned());
+    };
     let mut child = Command::new(program)
         .args(arguments)
         .env("RINGLANE_SERVER", name)
@@ -72,7 +74,7 @@ pub(super) async fn check(
         return Ok(Seen { detail: (!said.is_empty()).then_some(said), ..Seen::default() });
     }
     let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-    Err(format!("{program} ended with {status}{said}"))
+    Err(format!("{program} failed with {status}{said}"))
 }
 
 /// What a program prints.

@@ -126,11 +126,11 @@ impl Answer {
             End::Length(_) if is_cut => Some(body.to_vec()),
             End::Length(length) if is_over => {
                 let came = body.len();
-                return Err(format!("the answer ended after {came} of {length} bytes"));
+                return Err(format!("response body ended after {came} of {length} bytes"));
             }
             End::Chunks => match unchunked(body)? {
                 (body, is_whole) if is_whole || is_cut => Some(body),
-                _ if is_over => return Err("the answer ended before its last chunk".to_owned()),
+                _ if is_over => return Err("response body ended before its last chunk".to_owned()),
                 _ => None,
             },
             End::Connection if is_over => Some(body.to_vec()),
@@ -192,7 +192,7 @@ fn end_of_body(fields: &[httparse::Header<'_>]) -> Result<End, String> {
         [Some(length), ref others @ ..] if others.iter().all(|other| *other == Some(length)) => {
             Ok(End::Length(length))
         }
-        _ => Err("its Content-Length is no number, or several".to_owned()),
+        _ => Err("invalid Content-Length".to_owned()),
     }
 }
 
@@ -214,7 +214,7 @@ fn unchunked(mut bytes: &[u8]) -> Result<(Vec<u8>, bool), String> {
                 }
             }
             Ok(httparse::Status::Partial) => return Ok((body, false)),
-            Err(_) => return Err("a chunk of its body has no size".to_owned()),
+            Err(_) => return Err("invalid chunk size in the response body".to_owned()),
         }
     }
 }
@@ -234,7 +234,7 @@ fn judge(http: &Http, status: u16, body: &[u8]) -> Result<Seen, String> {
         Some(Body::Pattern(pattern)) if !pattern.is_match(&text) => pattern.as_str(),
         _ => return Ok(Seen { detail: Some(format!("status {status}")), ..Seen::default() }),
     };
-    Err(format!("status {status}, but \"{missing}\" is not in the body"))
+    Err(format!("status {status}, but \"{missing}\" not found in the body"))
 }
 
 #[cfg(test)]

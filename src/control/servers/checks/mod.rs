@@ -248,15 +248,14 @@ async fn reveal(secret: &Secret, destination: &Destination) -> Result<String, St
     match secret {
         Secret::Text(text) => Ok(text.clone()),
         Secret::File(path) => {
-            let cannot = |why| format!("cannot read the password in {}: {why}", path.display());
+            let cannot = |why| format!("cannot read the password from {}: {why}", path.display());
             let bytes = read_file(path, destination).await.map_err(cannot)?;
             let text = std::str::from_utf8(&bytes);
-            let text = text.map_err(|_| cannot("it is not UTF-8".to_owned()))?;
+            let text = text.map_err(|_| cannot("not UTF-8".to_owned()))?;
             Ok(text.lines().next().unwrap_or_default().to_owned())
         }
-        Secret::Variable(name) => std::env::var(name).map_err(|_| {
-            format!("the variable {name}, which should hold the password, is not set")
-        }),
+        Secret::Variable(name) => std::env::var(name)
+            .map_err(|_| format!("environment variable {name} with the password is not set")),
     }
 }
 

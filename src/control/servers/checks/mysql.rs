@@ -96,7 +96,7 @@ impl kept::Session for Session {
         known.extend(self.named(STATUS).await?);
         serves(&known)?;
         let Some(read_only) = known.get("read_only") else {
-            return Err("does not say whether it is read-only".to_owned());
+            return Err("server did not report read_only".to_owned());
         };
         if is_off(read_only) {
             return Ok(Seen { role: Some(Role::Primary), ..Seen::default() });
@@ -129,24 +129,24 @@ fn serves(known: &HashMap<String, String>) -> Result<(), String> {
     let word = |name: &str| known.get(name).map(String::as_str);
     let number = |name: &str| word(name).and_then(|text| text.parse::<u64>().ok());
     if word("offline_mode").is_some_and(|mode| !is_off(mode)) {
-        return Err("it is in offline_mode".to_owned());
+        return Err("server is in offline_mode".to_owned());
     }
     if let (Some(max), Some(now)) = (number("max_connections"), number("threads_connected"))
         && now > max
     {
-        return Err(format!("all of its {max} connections are used (max_connections)"));
+        return Err(format!("all {max} connections are in use (max_connections)"));
     }
     if word("wsrep_on").is_none_or(is_off) {
         return Ok(());
     }
     if word("wsrep_ready").is_some_and(is_off) {
-        return Err("its Galera node is not ready (wsrep_ready = OFF)".to_owned());
+        return Err("Galera node is not ready (wsrep_ready = OFF)".to_owned());
     }
     match word("wsrep_local_state") {
         Some(SYNCED) | None => Ok(()),
         Some(state) => {
             let comment = word("wsrep_local_state_comment").unwrap_or(state);
-            Err(format!("its Galera node is not Synced but {comment}"))
+            Err(format!("Galera node is {comment}, not Synced"))
         }
     }
 }
@@ -160,7 +160,7 @@ async fn behind(connection: &mut Conn) -> Result<Option<Duration>, String> {
     let rows: Vec<Row> = connection
         .query("SHOW REPLICA STATUS")
         .await
-        .map_err(|error| format!("cannot ask for the state of replication: {error}"))?;
+        .map_err(|error| format!("SHOW REPLICA STATUS failed: {error}"))?;
     let Some(row) = rows.first() else { return Ok(None) };
     // MySQL's words, and MariaDB's.
     let field = |ours: &str, theirs: &str| -> Option<String> {
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(galera("ON", "4", "Synced"), Ok(()));
         assert!(galera("OFF", "4", "Synced").is_err());
         let why = galera("ON", "2", "Donor/Desynced").unwrap_err();
-        assert!(why.ends_with("not Synced but Donor/Desynced"), "{why}");
+        assert!(why == "Galera node is Donor/Desynced, not Synced", "{why}");
         // With replication off, a node answers for itself alone, as any other server.
         assert_eq!(says(&[("wsrep_on", "OFF"), ("wsrep_ready", "OFF")]), Ok(()));
     }

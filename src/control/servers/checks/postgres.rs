@@ -66,7 +66,7 @@ impl<'a> Probe<'a> {
 
     fn read(&mut self, row: &SimpleQueryRow) -> Result<Seen, String> {
         if row.get("full") == Some("t") {
-            return Err("all connection slots but those of superusers are taken".to_owned());
+            return Err("all connection slots except those for superusers are in use".to_owned());
         }
         let timeline = row.get("timeline").and_then(|text| text.parse().ok());
         if row.get("replica") != Some("t") {
@@ -156,9 +156,11 @@ async fn ask_for_tls(
     // Not a byte more: what came behind it in the clear would not be the server's.
     match stream.read_u8().await.map_err(broken)? {
         b'S' => tls::secure(stream, tls, destination, &mut None).await,
-        b'N' if tls.required => Err(format!("{destination} has no TLS, which the check requires")),
+        b'N' if tls.required => {
+            Err(format!("{destination} does not support TLS, which the check requires"))
+        }
         b'N' => Ok(stream),
-        _ => Err(format!("{destination} does not answer as PostgreSQL does")),
+        _ => Err(format!("{destination} did not answer like PostgreSQL")),
     }
 }
 

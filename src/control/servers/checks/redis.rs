@@ -120,14 +120,14 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
 fn read(info: &str) -> Result<Seen, String> {
     let field = |name: &str| field(info, name);
     if field("loading") == Some("1") {
-        let done = field("loading_loaded_perc").map(|percent| format!(", {percent} % done"));
-        return Err(format!("it loads its data{}", done.unwrap_or_default()));
+        let done = field("loading_loaded_perc").map(|percent| format!(" ({percent} % done)"));
+        return Err(format!("loading its data set{}", done.unwrap_or_default()));
     }
     if field("master_sync_in_progress") == Some("1") {
-        return Err("a full synchronisation with its primary is in progress".to_owned());
+        return Err("full synchronization with its primary in progress".to_owned());
     }
     if field("cluster_state").is_some_and(|state| state != "ok") {
-        return Err("its cluster has failed (cluster_state:fail)".to_owned());
+        return Err("cluster is down (cluster_state:fail)".to_owned());
     }
     let number = |name| field(name).and_then(|text| text.parse::<u64>().ok());
     match field("role") {
@@ -147,7 +147,10 @@ fn read(info: &str) -> Result<Seen, String> {
             let lag = Lag { time: seconds.map(Duration::from_secs), bytes };
             Ok(Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() })
         }
-        role => Err(format!("says role {role:?}, which is neither master nor slave")),
+        role => {
+            let role = role.unwrap_or("none");
+            Err(format!("unexpected role: {role}, neither master nor slave"))
+        }
     }
 }
 
@@ -179,8 +182,12 @@ mod tests {
                     loading:0\r\nasync_loading:0\r\ncluster_enabled:1\r\ncluster_state:ok\r\n";
         assert!(read(good).is_ok());
         for (from, to, why) in [
-            ("loading:0", "loading:1\r\nloading_loaded_perc:34.20", "loads its data, 34.20 % done"),
-            ("in_progress:0", "in_progress:1", "full synchronisation"),
+            (
+                "loading:0",
+                "loading:1\r\nloading_loaded_perc:34.20",
+                "loading its data set (34.20 % done)",
+            ),
+            ("in_progress:0", "in_progress:1", "full synchronization"),
             ("state:ok", "state:fail", "cluster_state:fail"),
         ] {
             let said = read(&good.replacen(from, to, 1)).unwrap_err();

@@ -16,7 +16,7 @@ pub(super) async fn check(steps: &[Step], destination: &Destination) -> Result<S
             Step::Send(bytes) => connection
                 .write_all(bytes)
                 .await
-                .map_err(|error| format!("{destination} takes nothing: {}", plain(&error)))?,
+                .map_err(|error| format!("write to {destination} failed: {}", plain(&error)))?,
             Step::Expect(bytes) => loop {
                 if let Some(at) = heard.windows(bytes.len()).position(|part| part == bytes) {
                     heard.drain(..at + bytes.len());
@@ -26,7 +26,7 @@ pub(super) async fn check(steps: &[Step], destination: &Destination) -> Result<S
                 let read = read.map_err(|error| format!("{destination}: {}", plain(&error)))?;
                 if read == 0 || heard.len() > ANSWER_MAX {
                     let (expected, heard) = (printable(bytes), printable(&heard));
-                    return Err(format!("answers \"{heard}\", expected \"{expected}\""));
+                    return Err(format!("received \"{heard}\", expected \"{expected}\""));
                 }
             },
         }

@@ -65,14 +65,14 @@ async fn look(
     let protocol = session.alpn_protocol().map(String::from_utf8_lossy);
     let protocol = protocol.map(|name| format!(", {name}")).unwrap_or_default();
     if !tls.alpn.is_empty() && protocol.is_empty() {
-        return Err(format!("it speaks none of {}", tls.alpn.join(", ")));
+        return Err(format!("server supports none of {} (ALPN)", tls.alpn.join(", ")));
     }
     let detail = match (*days, min_days) {
         (Some(left), Some(min)) if left < min.into() => {
-            return Err(format!("its certificate ends in {left} days, less than {min}"));
+            return Err(format!("certificate expires in {left} days (minimum {min})"));
         }
-        (Some(left), _) => format!("{version}{protocol}, certificate ends in {left} days"),
-        (None, _) => return Err("its certificate can't be read".to_owned()),
+        (Some(left), _) => format!("{version}{protocol}, certificate expires in {left} days"),
+        (None, _) => return Err("cannot parse the server's certificate".to_owned()),
     };
     // A farewell; whether it arrives is of no interest.
     let _ = shaken.stream.shutdown().await;
@@ -120,7 +120,7 @@ async fn shake<'a>(
     let stream = connector
         .connect(name.clone(), connection)
         .await
-        .map_err(|error| format!("no TLS handshake with {destination}: {}", plain(&error)))?;
+        .map_err(|error| format!("TLS handshake with {destination} failed: {}", plain(&error)))?;
     Ok(Shaken { stream, tls, destination, name })
 }
 
@@ -147,13 +147,13 @@ impl Shaken<'_> {
             None => system().await?,
         };
         if roots.is_empty() {
-            return Err("this system trusts nobody's certificates; give ca".to_owned());
+            return Err("no trusted root certificates found on this system; set `ca`".to_owned());
         }
         let verifier =
             WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&PROVIDER)).build();
         let verifier = verifier.map_err(|error| error.to_string())?;
         let Some((first, rest)) = self.chain().split_first() else {
-            return Err("it shows no certificate".to_owned());
+            return Err("server presented no certificate".to_owned());
         };
         match verifier.verify_server_cert(first, rest, &self.name, &[], UnixTime::now()) {
             // The name is the last thing that is looked at: everything else is in order.
@@ -172,23 +172,30 @@ impl Shaken<'_> {
         match why {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
                 let days = -self.days_left().unwrap_or(-1);
-                format!("its certificate has expired, {days} days ago at most")
+                format!("certificate expired at most {days} days ago")
             }
             CertificateError::NotValidForName => {
-                format!("its certificate is not for {}", self.name.to_str())
+                format!("certificate is not valid for {}", self.name.to_str())
             }
             CertificateError::NotValidForNameContext { presented, .. } => {
-                let names =
-                    if presented.is_empty() { "nobody".into() } else { presented.join(", ") };
-                format!("its certificate is not for {} but for {names}", self.name.to_str())
+                let presented: Vec<&str> = presented.iter().map(|name| bare(name)).collect();
+                let (name, names) = (self.name.to_str(), presented.join(", "));
+                let only =
+                    if names.is_empty() { String::new() } else { format!(", only for {names}") };
+                format!("certificate is not valid for {name}{only}")
             }
             // The second: by somebody of the same name.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-                "its certificate is signed by nobody who is trusted".to_owned()
+                "certificate signed by an unknown issuer".to_owned()
             }
-            other => format!("its certificate is not good: {other}"),
+            other => format!("invalid certificate: {other}"),
         }
     }
+}
+
+/// A name as the certificate has it, out of the library's `DnsName("…")`.
+fn bare(presented: &str) -> &str {
+    presented.split('"').nth(1).unwrap_or(presented)
 }
 
 fn is_about_name(why: &CertificateError) -> bool {
@@ -210,7 +217,7 @@ async fn system() -> Result<Arc<RootCertStore>, String> {
         Arc::new(roots)
     };
     let roots = READING.run((), read).await;
-    let roots = roots.ok_or("the system's certificates cannot be read")?;
+    let roots = roots.ok_or("cannot read the system's root certificates")?;
     Ok(Arc::clone(SYSTEM.get_or_init(|| roots)))
 }
 
@@ -225,7 +232,7 @@ async fn read(path: &Path, destination: &Destination) -> Result<Arc<RootCertStor
         let certificate = certificate.map_err(|why| failed(&why))?;
         roots.add(certificate).map_err(|why| failed(&why))?;
     }
-    if roots.is_empty() { Err(failed(&"there are none")) } else { Ok(Arc::new(roots)) }
+    if roots.is_empty() { Err(failed(&"none found")) } else { Ok(Arc::new(roots)) }
 }
 
 /// Takes every certificate whose owner holds its key.

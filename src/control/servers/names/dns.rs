@@ -148,7 +148,7 @@ impl Dns {
         }
         match (found.is_empty(), failed) {
             (true, Some(why)) => Err(Nothing::Failed(why)),
-            (true, None) => Err(Nothing::Empty("its SRV records lead to no address".to_owned())),
+            (true, None) => Err(Nothing::Empty("its SRV records have no addresses".to_owned())),
             (false, Some(_)) => Ok((found, believed.min(PARTLY_BELIEVED))),
             (false, None) => Ok((found, believed)),
         }
@@ -171,7 +171,7 @@ impl Dns {
     /// Records of one type, of the first of a name's full forms that has some.
     async fn ask(&self, name: &str, kind: RecordType) -> Answered<RData> {
         let client = self.client().await.map_err(Nothing::Failed)?;
-        let mut nothing = Nothing::Empty("it is not a name of DNS".to_owned());
+        let mut nothing = Nothing::Empty("not a valid DNS name".to_owned());
         // Never closed; a place is given back at the end.
         let _place = self.questions.acquire().await;
         for full in client.full_forms(name) {
@@ -200,20 +200,18 @@ impl Dns {
     fn nothing(&self, error: &NetError, kind: RecordType) -> Nothing {
         match error {
             NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-                ResponseCode::NXDomain => Nothing::Empty("there is no such name".to_owned()),
-                ResponseCode::NoError => Nothing::Empty(format!("it has no {kind} record")),
-                code => Nothing::Failed(format!("the DNS server says \"{code}\"")),
+                ResponseCode::NXDomain => Nothing::Empty("no such name".to_owned()),
+                ResponseCode::NoError => Nothing::Empty(format!("no {kind} record")),
+                code => Nothing::Failed(format!("the DNS server answered \"{code}\"")),
             },
             NetError::Dns(DnsError::ResponseCode(code)) => {
-                Nothing::Failed(format!("the DNS server says \"{code}\""))
+                Nothing::Failed(format!("the DNS server answered \"{code}\""))
             }
             NetError::Timeout => {
                 let time = self.configured.timeout;
                 Nothing::Failed(format!("no answer from the DNS server within {time:?}"))
             }
-            NetError::Io(error) => {
-                Nothing::Failed(format!("the DNS server can't be asked: {error}"))
-            }
+            NetError::Io(error) => Nothing::Failed(format!("cannot query the DNS server: {error}")),
             other => Nothing::Failed(other.to_string()),
         }
     }
@@ -236,8 +234,7 @@ impl Dns {
         }
         let client = if self.configured.servers.is_empty() {
             let read = || read_system_conf().map_err(|error| error.to_string());
-            let why =
-                |error| format!("{RESOLV_CONF} names no DNS server that can be used: {error}");
+            let why = |error| format!("no usable DNS server in {RESOLV_CONF}: {error}");
             let (config, options) = self.read(&CONFS, RESOLV_CONF, read).await?.map_err(why)?;
             Client::new(&self.configured, config, options)?
         } else {
@@ -271,7 +268,7 @@ impl Dns {
     ) -> Result<T, String> {
         let time = self.configured.timeout;
         let found = timeout(time, files.run((), read)).await;
-        found.ok().flatten().ok_or_else(|| format!("{path} cannot be read within {time:?}"))
+        found.ok().flatten().ok_or_else(|| format!("reading {path} took longer than {time:?}"))
     }
 }
 
@@ -304,7 +301,7 @@ impl Client {
             let mut builder = TokioResolver::builder_with_config(config.clone(), provider);
             *builder.options_mut() = options.clone();
             builder.options_mut().edns0 = edns0;
-            builder.build().map_err(|error| format!("DNS can't be used: {error}"))
+            builder.build().map_err(|error| format!("cannot set up the DNS client: {error}"))
         };
         let (resolver, without_edns) = (resolver(true)?, resolver(false)?);
         Ok(Self { resolver, without_edns, knows_no_edns: Arc::default(), search, dots })
@@ -379,7 +376,7 @@ fn in_hosts(hosts: &Hosts, name: &str) -> Option<Families> {
         let answers = lookup.iter().flat_map(|lookup| lookup.answers());
         let ips: Vec<_> = answers.filter_map(|record| canonical(&record.data)).collect();
         match ips.is_empty() {
-            true => Err(Nothing::Empty(format!("/etc/hosts has no {kind} of it"))),
+            true => Err(Nothing::Empty(format!("no {kind} entry in /etc/hosts"))),
             false => Ok((ips, HOSTS_BELIEVED)),
         }
     });

@@ -172,7 +172,7 @@ impl Follower {
             Ok((found, believed)) => {
                 if self.is_silent {
                     self.is_silent = false;
-                    say(format_args!("server {full_name}: {name} can be resolved now"));
+                    say(format_args!("server {full_name}: {name} resolves again"));
                 }
                 return (Answer::Found(found, believed), format!("{name} resolved"));
             }
@@ -186,9 +186,11 @@ impl Follower {
             self.is_silent = true;
             let hold = self.hold;
             let then = match (&answer, present) {
-                (_, 0) => "there is no server until it is".to_owned(),
-                (Answer::Failed, _) => "its last addresses are kept until it is".to_owned(),
-                _ => format!("its last addresses are kept for {hold:?}"),
+                (_, 0) => "no server is available until it resolves".to_owned(),
+                (Answer::Failed, _) => {
+                    "its last addresses stay in use until it resolves".to_owned()
+                }
+                _ => format!("its last addresses stay in use for {hold:?}"),
             };
             let text = format!("server {full_name}: {name} cannot be resolved ({why}); {then}");
             log::warning(format_args!("{text}"));
@@ -208,7 +210,7 @@ impl Follower {
                 Some(found) => servers.set_address(id, Some(found), why),
                 None if is_empty => servers.set_address(id, None, why),
                 None => {
-                    let gone = format!("{} has it no longer", lookup.name.asked());
+                    let gone = format!("{} no longer lists this address", lookup.name.asked());
                     servers.set_address(id, None, &gone);
                 }
             }
@@ -220,8 +222,8 @@ impl Follower {
             let (full_name, slots) = (self.full_name(), lookup.slots);
             let all = left_over + addresses.present();
             log::warning(format_args!(
-                "server {full_name}: {} has {all} addresses, of which slots = {slots} can be used: \
-                 raise slots to use more",
+                "server {full_name}: {} has {all} addresses, but slots = {slots}: raise slots to use \
+                 all of them",
                 lookup.name.asked(),
             ));
         }

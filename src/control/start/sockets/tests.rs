@@ -132,8 +132,8 @@ fn a_socket_file_in_use_and_any_other_file_are_left_alone() {
     let _datagram = UnixDatagram::bind(path("datagram")).unwrap();
     refuses(unix("datagram"), Congestion::Host, "another program listens there");
     fs::write(path("file"), "precious").unwrap();
-    refuses(unix("file"), Congestion::Host, "no socket has this name");
-    refuses(unix("missing/deeper/sock"), Congestion::Host, "does not exist and can't be created");
+    refuses(unix("file"), Congestion::Host, "not a socket exists there");
+    refuses(unix("missing/deeper/sock"), Congestion::Host, "does not exist and cannot be created");
     assert_eq!(fs::read_to_string(path("file")).unwrap(), "precious");
 }
 
