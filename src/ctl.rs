@@ -115,7 +115,7 @@ pub fn run(ctl: Ctl, colour: bool) -> Result<String, String> {
 /// The status page in a reply.
 fn parsed(place: &AdminAddress, page: &str) -> Result<Value, String> {
     serde_json::from_str(page).map_err(|error| {
-        format!("the reply from {place} is not the status of a balancer ({error}); check the admin address")
+        format!("the reply from {place} is no status ({error}): check the admin address")
     })
 }
 
@@ -146,8 +146,8 @@ fn choose<'a>(
             "there is no server \"{name}\": `ringlane ctl status --wide` lists all servers"
         )),
         _ => Err(format!(
-            "\"{name}\" is ambiguous: it may be {}; use POST /v1/backends/BACKEND/servers/SERVER on \
-             the admin socket, with %2F for a slash within a name",
+            "\"{name}\" is ambiguous: it may be {}; use POST /v1/backends/BACKEND/servers/SERVER \
+             on the admin socket, with %2F for a slash within a name",
             found
                 .iter()
                 .map(|(backend, server)| format!("server \"{server}\" of backend \"{backend}\""))

@@ -1,11 +1,11 @@
-//! Chains of the file's own listeners that lead back to themselves: one session would open others
-//! without end.
+//! Loops: frontends whose sessions reach the same frontend again, so that one session would open
+//! others without end.
 //!
-//! A frontend leads to another where one of its servers, or a mirror, is an address at which that one
-//! listens. A chain that ends somewhere else is fine. Seen are fixed addresses and `localhost`; a
-//! listener at all addresses is met at loopback addresses and at those of this host's interfaces. Not
-//! here: loops by way of other programs, which limits stop (docs/operations.md). Invariant: every
-//! error names all hops.
+//! A frontend leads to another if that one listens at the address of one of its servers or mirrors.
+//! A chain that ends at other servers is fine. Fixed addresses and `localhost` are compared; a
+//! wildcard listener matches loopback addresses and those of the interfaces of this host. Not here:
+//! loops through other programs, which limits stop (docs/operations.md). Invariant: every error
+//! names all hops.
 
 use std::collections::HashMap;
 use std::fs;
@@ -22,26 +22,26 @@ use super::text::table::Table;
 use super::value::address::ServerAddress;
 use super::value::lookup::Name;
 
-/// One way from a frontend to another.
+/// A step from one frontend to the next.
 struct Hop {
     to: usize,
-    /// ServerAddress the address of the server stands.
+    /// The place of the address of the server.
     span: Range<usize>,
-    /// The backend and server on the way, as a sentence has them.
+    /// The server or mirror in between, as named in messages.
     by: String,
 }
 
-/// A server or mirror whose address is that of one of the file's own listeners.
+/// A server or mirror whose address is that of a listener in the same file.
 struct Exit {
     /// The frontends that listen there.
     to: Vec<usize>,
-    /// Where its address stands.
+    /// The place of its address.
     span: Range<usize>,
-    /// What it is called in a sentence.
+    /// Its name in messages.
     called: String,
 }
 
-/// Records every chain that leads back to where it began. `own` are the addresses of this host.
+/// Records an error for every loop. `own` are the addresses of this host.
 pub(super) fn refuse(
     root: &Table<'_>,
     frontends: &[FrontendTable<'_>],
@@ -64,7 +64,7 @@ pub(super) fn refuse(
     }
 }
 
-/// The addresses of a backend's servers and mirror, where they stand, and what they are called.
+/// The addresses of a backend's servers and mirror, with their places and names.
 fn destinations(
     backend: &BackendTable<'_>,
 ) -> impl Iterator<Item = (Vec<Address>, Range<usize>, String)> {
@@ -88,7 +88,7 @@ fn destinations(
     servers.chain(mirror)
 }
 
-/// Whether a name is that of this machine wherever it is asked for (RFC 6761, section 6.3).
+/// Whether a name always resolves to loopback addresses (RFC 6761, section 6.3).
 fn is_localhost(name: &str) -> bool {
     name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
 }
@@ -110,10 +110,10 @@ fn hops(frontend: &FrontendTable<'_>, exits: &HashMap<&str, Vec<Exit>>) -> Vec<H
     exits.flat_map(hops_of).collect()
 }
 
-/// Who listens where.
+/// The frontends by the addresses that they listen on.
 struct ListenersByAddress<'a> {
     by_address: HashMap<Address, usize>,
-    /// Those at all addresses, by port and whether of IPv4.
+    /// Wildcard listeners, by port and whether they are IPv4.
     anywhere: HashMap<(u16, bool), usize>,
     own: &'a [IpAddr],
 }
@@ -144,7 +144,7 @@ impl<'a> ListenersByAddress<'a> {
         let Address::Inet(inet) = address else { return None };
         let ip = inet.ip();
         if ip.is_unspecified() {
-            // The kernel connects to the loopback address of the family then.
+            // The kernel then connects to the loopback address of the family.
             let local: IpAddr = match ip {
                 IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
                 IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
@@ -158,7 +158,7 @@ impl<'a> ListenersByAddress<'a> {
     }
 }
 
-/// One chain for every hop that closes one: the frontends and the hop that each takes, by index.
+/// One chain per hop that closes a loop: the frontends and the hop that each takes, by index.
 fn circles(hops: &[Vec<Hop>]) -> Vec<Vec<(usize, usize)>> {
     let mut found = Vec::new();
     let mut is_done = vec![false; hops.len()];
@@ -219,7 +219,7 @@ fn report(
     );
 }
 
-/// The addresses of this host's interfaces, as far as the kernel says.
+/// The addresses of the interfaces of this host, from /proc.
 pub(super) fn own_addresses() -> Vec<IpAddr> {
     let v4 = fs::read_to_string("/proc/thread-self/net/fib_trie").unwrap_or_default();
     let v6 = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();

@@ -1,8 +1,8 @@
-//! From what the tables say to one [`Snapshot`]: references become ids, and nothing is there twice.
+//! From tables to one [`Snapshot`]: resolves references to ids, and finds duplicate names.
 //!
-//! Not here: the form of single values, which the readers have checked. Where something is missing
-//! or was reported, a placeholder takes its place so that the rest can be checked too; the module
-//! above lets no snapshot out once anything was reported.
+//! Not here: the syntax of single values, which the readers have checked. Where something is
+//! missing or was reported, a placeholder is used, so the rest can be checked too; the module above
+//! returns no snapshot once an error was reported.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -21,13 +21,13 @@ use super::text::table::{At, Table};
 use super::value::address::ServerAddress;
 use super::value::lookup::Lookup;
 
-/// Names that a hint lists at most.
+/// Largest number of names in a hint.
 const LISTED_MAX: usize = 5;
 
-/// The generation of what a file says; later ones are counted by whoever publishes them.
+/// The generation of a configuration that was just read.
 const FIRST_GENERATION: u64 = 1;
 
-/// Names of one kind, to find the second of two equal ones.
+/// Names of one kind, to find duplicates.
 #[derive(Debug, Default)]
 struct UniqueNames(HashMap<String, Range<usize>>);
 
@@ -49,7 +49,7 @@ impl UniqueNames {
     }
 }
 
-/// Makes the snapshot, and the names that give addresses to its servers; what is wrong goes to `sink`.
+/// Makes the snapshot and the list of DNS names to resolve; errors go to `sink`.
 pub(super) fn snapshot(
     sink: &Diagnostics,
     global: &Global,
@@ -114,7 +114,7 @@ fn lower_backends(
     lookups
 }
 
-/// Adds what one entry of `server` stands for; with a name, also what to ask for.
+/// Adds the servers of one entry of `server`; if it has a DNS name, returns what to resolve.
 fn lower_server(
     server: ServerTable<'_>,
     backend: BackendId,
@@ -195,7 +195,7 @@ fn lower_frontends(
     }
 }
 
-/// Records that a role is wanted of a backend that knows none.
+/// Records an error for a role at a backend that has no check for roles.
 fn refuse_role(table: &Table<'_>, backend: &str) {
     let role = table.value("role").filter(|role| role.as_str().is_some_and(|w| w.value != "any"));
     if let Some(role) = role {
@@ -206,7 +206,7 @@ fn refuse_role(table: &Table<'_>, backend: &str) {
     }
 }
 
-/// The complaint about a backend that does not exist.
+/// The error for a backend that does not exist.
 fn dangling(table: &Table<'_>, name: &At<&str>, snapshot: &Snapshot) -> Diagnostic {
     let title = format!(
         "{} refers to backend {}, which does not exist",
@@ -239,7 +239,7 @@ fn id_of_next_server(snapshot: &Snapshot) -> u32 {
     id(snapshot.servers.len())
 }
 
-/// A dense index as an id. The largest file that is read has far fewer objects than ids.
+/// An index as an id. The size limit of the file keeps the number of objects far below `u32::MAX`.
 fn id(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
 }

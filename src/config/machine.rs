@@ -1,9 +1,9 @@
-//! What a configuration takes for granted of the host, and whether it is there.
+//! Warnings about what a configuration needs and the host lacks: files, programs, sockets.
 //!
-//! Readers record [`Requirement`] things with their place in the file; they are looked at only when a file is
-//! read from the disk, never for a text. What is missing is a warning, since it may come later: a
-//! password that a secret store writes, a folder that systemd makes. Invariants: nothing is opened
-//! that could block, and no content is read.
+//! Readers record each [`Requirement`] with its place in the file. The host is checked only for a
+//! file on disk, never for a text. What is missing is only a warning, because it may be created
+//! later: a password by a secret store, a directory by systemd. Invariants: nothing is opened that
+//! could block, and no content is read.
 
 use std::env;
 use std::fs::{self, Metadata};
@@ -14,13 +14,13 @@ use std::path::Path;
 use super::text::report::{Diagnostic, Diagnostics, quoted};
 use super::text::requirement::Requirement;
 
-/// Mode bits that let everybody read a file.
+/// Mode bit: readable by all users.
 const READ_BY_ALL: u32 = 0o004;
 
-/// Mode bits that let somebody run it.
+/// Mode bits: executable by owner, group or others.
 const RUN_BY_SOMEBODY: u32 = 0o111;
 
-/// Records a warning for everything that the host lacks. `file` is the configuration's own.
+/// Records a warning for everything that the host lacks. `file` is the configuration file.
 pub(super) fn look(
     sink: &Diagnostics,
     wanted: Vec<(Range<usize>, String, Requirement)>,
@@ -55,7 +55,7 @@ fn missing(owner: &str, wanted: &Requirement, file: &Path) -> Option<Finding> {
             (
                 format!("all users of this host can read the password of the {owner}"),
                 format!("the configuration file has mode {}", mode(&fs::metadata(file).ok())),
-                "move it to a file: password = { file = \"/etc/ringlane/check.pass\" }, or chmod o-r"
+                "use password = { file = \"/etc/ringlane/check.pass\" }, or chmod o-r the file"
                     .to_owned(),
             )
         }),
@@ -119,7 +119,7 @@ fn mode(metadata: &Option<Metadata>) -> String {
         .map_or_else(String::new, |metadata| format!("{:04o}", metadata.mode() & 0o7777))
 }
 
-/// Why a path is not what it should be.
+/// Why a path is missing or of the wrong type.
 fn lacking(path: &Path, is_good: impl Fn(&Metadata) -> bool) -> Option<String> {
     match fs::metadata(path) {
         Ok(metadata) if is_good(&metadata) => None,
@@ -128,7 +128,7 @@ fn lacking(path: &Path, is_good: impl Fn(&Metadata) -> bool) -> Option<String> {
     }
 }
 
-/// The folder of a path, if it is missing.
+/// The directory of a path, if it is missing, and why.
 fn folder(path: &Path) -> Option<(String, String)> {
     let folder = path.parent()?;
     let why = lacking(folder, Metadata::is_dir)?;

@@ -2,9 +2,9 @@
 //!
 //! Not here: binding and resolving; limits that depend on the host are derived by `control`. The
 //! order of the modules: `text` (TOML, tables, keys, reports) and `value` (addresses, durations, …)
-//! are the tools; `read` has one reader per table; then `loops`, `warnings` and, for a file on disk,
-//! `machine` look at the whole; `lower` resolves references and gives out ids. `model` has the types
-//! that the rest of the program sees.
+//! are the tools; `read` has one reader per table; then `loops`, `warnings` and, for a file on
+//! disk, `machine` look at the whole; `lower` resolves references and gives out ids. `model` has
+//! the types that the rest of the program sees.
 //!
 //! Invariant: a reader that can't use a value records a diagnostic and goes on with a placeholder,
 //! so one run finds every error. A [`Config`] is returned only if no diagnostic is an error, so no
@@ -50,22 +50,22 @@ const FILE_MAX: u64 = 4 * 1024 * 1024;
 /// A configuration that can be run.
 #[derive(Debug)]
 pub struct Config {
-    /// What concerns the process as a whole.
+    /// Settings of the process as a whole.
     pub global: Global,
-    /// What the shards serve, with generation 1.
+    /// The snapshot for the shards, with generation 1.
     pub snapshot: Snapshot,
-    /// How the servers of each backend are watched, at the backend's id.
+    /// How the servers of each backend are checked, indexed by backend id.
     pub watches: Vec<Watch>,
-    /// The servers that are given by name.
+    /// The servers that are given by DNS name.
     pub lookups: Vec<Lookup>,
-    /// What is allowed and most likely a mistake.
+    /// Warnings about likely mistakes.
     pub warnings: Report,
 }
 
 /// Reads and checks the configuration file at `path`.
 ///
 /// # Errors
-/// Everything that is wrong with it, or why it can't be read.
+/// All errors in it, or why it can't be read.
 pub fn load(path: &Path) -> Result<Config, Report> {
     let name = path.display().to_string();
     match read(path) {
@@ -84,7 +84,7 @@ pub fn load(path: &Path) -> Result<Config, Report> {
 /// Checks a configuration given as the bytes of its file.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All errors in it.
 pub fn parse_bytes(name: &str, bytes: Vec<u8>) -> Result<Config, Report> {
     match String::from_utf8(bytes) {
         Ok(text) => parse(name, &text),
@@ -92,16 +92,16 @@ pub fn parse_bytes(name: &str, bytes: Vec<u8>) -> Result<Config, Report> {
     }
 }
 
-/// Checks a configuration given as text; `name` is what the report calls it. Nothing of the host is
-/// looked at.
+/// Checks a configuration given as text; `name` stands for the file in the report. The host is not
+/// checked.
 ///
 /// # Errors
-/// Everything that is wrong with it.
+/// All errors in it.
 pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
     read_text(name, text, None)
 }
 
-/// Checks a configuration; that of a file also against the host.
+/// Checks a configuration; if it is from a file, also against the host.
 fn read_text(name: &str, text: &str, file: Option<&Path>) -> Result<Config, Report> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let sink = Diagnostics::default();
@@ -123,7 +123,7 @@ fn read_text(name: &str, text: &str, file: Option<&Path>) -> Result<Config, Repo
     let mut frontends: Vec<_> = frontends.into_iter().map(frontend::read).collect();
     let backends = root.tables("backend", Section::Backend);
     if backends.is_empty() && !root.lacks("backend") {
-        // What should be backends was reported; that none of them is there follows from it.
+        // The invalid `backend` was reported, so references to it are not.
         frontends.iter_mut().for_each(|frontend| frontend.backend = None);
     }
     let mut slots_left = lookup::SLOTS_ALL_MAX;
@@ -141,7 +141,7 @@ fn read_text(name: &str, text: &str, file: Option<&Path>) -> Result<Config, Repo
     Ok(Config { global, snapshot, watches, lookups, warnings })
 }
 
-/// The bytes of a file, unless they are too many.
+/// The bytes of a file, up to the limit.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_MAX + 1).read_to_end(&mut bytes)?;

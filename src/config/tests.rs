@@ -1,4 +1,4 @@
-//! What the whole module promises: every kind of error with its report, no panic on any text, and
+//! Tests of the whole module: a report for every kind of error, no panic on any text, and
 //! documentation and examples that are accepted.
 
 mod accepted;
@@ -10,7 +10,7 @@ mod sockets;
 
 use super::{Config, Report};
 
-/// A backend that frontends of a test can name.
+/// A backend for the frontends of a test.
 const BACKEND: &str = "\
 [[backend]]
 name = \"pg\"
@@ -21,19 +21,19 @@ fn parse(text: &str) -> Result<Config, Report> {
     super::parse("test.toml", text)
 }
 
-/// A whole file around lines of a frontend, which begin at line 5.
+/// A whole file around lines of a frontend, which start at line 5.
 fn frontend(lines: &str) -> String {
     let head = "[[frontend]]\nname = \"a\"\nbind = \"127.0.0.1:80\"\nbackend = \"pg\"\n";
     format!("{head}{lines}\n{BACKEND}")
 }
 
-/// A whole file around lines of a backend, which begin at line 7.
+/// A whole file around lines of a backend, which start at line 7.
 fn backend(lines: &str) -> String {
     let head = "[[frontend]]\nname = \"a\"\nbind = \"127.0.0.1:80\"\nbackend = \"pg\"\n";
     format!("{head}[[backend]]\nname = \"pg\"\n{lines}\n")
 }
 
-/// A whole file around lines of `[global]`, which begin at line 2.
+/// A whole file around lines of `[global]`, which start at line 2.
 fn global(lines: &str) -> String {
     format!("[global]\n{lines}\n{}", frontend(""))
 }

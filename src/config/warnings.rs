@@ -1,9 +1,8 @@
-//! What is allowed in a configuration and yet is most likely a mistake.
+//! Warnings about settings that are valid but most likely a mistake.
 //!
-//! Looked for once every reader is done, and shown only if nothing is wrong, since half of a file would
-//! give warnings about the other half. Not here: what the host has or lacks (`machine`), loops (`loops`), and what is
-//! wrong in any case (the readers). Invariant: a warning names the object, says what will happen, and
-//! how to say what was most likely meant.
+//! Checked once all tables are read, and shown only if there are no errors, which could cause wrong
+//! warnings. Not here: what the host lacks (`machine`), loops (`loops`), and errors (the readers).
+//! Invariant: a warning names the object, the effect, and how to write what was most likely meant.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -42,7 +41,7 @@ pub(super) fn look(
     }
 }
 
-/// A frontend that sends sessions to a backend, and the role that it wants there.
+/// A frontend that uses a backend, and the role that it needs there.
 type User<'f, 'a> = (&'f FrontendTable<'a>, RoleWanted);
 
 fn users<'f, 'a>(
@@ -61,7 +60,7 @@ fn users<'f, 'a>(
     })
 }
 
-/// Records that a key changes nothing, and why.
+/// Warns that a key has no effect, and why.
 fn idle(table: &Table<'_>, key: &'static str, why: &str, hint: &str) {
     if let Some(value) = table.value(key) {
         let title = format!("{} has no effect", table.key_called(key));
@@ -222,7 +221,7 @@ fn look_at_servers(backend: &BackendTable<'_>) {
                 Diagnostic::at(span_of(server, "address"), title)
                     .label("again here")
                     .also(span_of(first, "address"), "first here")
-                    .hint("use one server with a higher weight: it gets the same share, and one check")
+                    .hint("use one server with a higher weight instead: the same share, one check")
                     .warning(),
             );
             continue;
@@ -242,7 +241,7 @@ fn look_at_check(backend: &BackendTable<'_>, users: &[User<'_, '_>]) {
         table.report(
             Diagnostic::at(value.span, title)
                 .label(label)
-                .hint("checks of a server never overlap, so a slow one delays the next; lower timeout or raise interval")
+                .hint("a slow check delays the next one: lower timeout or raise interval")
                 .warning(),
         );
     }
@@ -265,7 +264,7 @@ fn look_at_check(backend: &BackendTable<'_>, users: &[User<'_, '_>]) {
             Diagnostic::at(value.span, title)
                 .label("MySQL counts each check as an aborted connection")
                 .hint(
-                    "after max_connect_errors of them, MySQL blocks this host; use kind = \"mysql\"",
+                    "after max_connect_errors of them MySQL blocks this host: use kind = \"mysql\"",
                 )
                 .warning(),
         );

@@ -1,7 +1,8 @@
 //! One request to the admin API, and the reply.
 //!
-//! Not here: what is requested. Invariants: a request ends after [`PATIENCE`] at the latest, whatever
-//! the other side does; an incomplete reply is an error; an error names the cause and what to do.
+//! Not here: what is requested. Invariants: a request ends after [`PATIENCE`] at the latest,
+//! whatever the other side does; an incomplete reply is an error; an error names the cause and what
+//! to do.
 
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
@@ -81,8 +82,8 @@ fn read(place: &AdminAddress, answer: &[u8]) -> Result<String, String> {
         return Ok(body);
     }
     let error = serde_json::from_str::<Value>(&body).ok();
-    let said = error.as_ref().and_then(|error| error["error"].as_str());
-    Err(said.unwrap_or_else(|| body.trim()).to_owned())
+    let reason = error.as_ref().and_then(|error| error["error"].as_str());
+    Err(reason.unwrap_or_else(|| body.trim()).to_owned())
 }
 
 fn connect(place: &AdminAddress, until: Instant) -> io::Result<Socket> {
@@ -133,7 +134,7 @@ fn left(until: Instant) -> io::Result<Duration> {
 fn no_connection(place: &AdminAddress, error: &io::Error) -> String {
     let why = match (place, error.kind()) {
         (AdminAddress::Socket(_), ErrorKind::NotFound) => {
-            "the socket does not exist: check that the balancer runs and that this is its admin.socket"
+            "the socket does not exist: is the balancer running, and is this its admin.socket?"
                 .to_owned()
         }
         (AdminAddress::Socket(_), ErrorKind::PermissionDenied) => {
@@ -141,12 +142,15 @@ fn no_connection(place: &AdminAddress, error: &io::Error) -> String {
                 .to_owned()
         }
         (AdminAddress::Socket(_), ErrorKind::ConnectionRefused) => {
-            "nothing listens on the socket: the balancer has crashed or was killed, start it".to_owned()
+            "nothing listens on the socket: the balancer crashed or was killed, start it".to_owned()
         }
         (AdminAddress::Http(_), ErrorKind::ConnectionRefused) => {
-            "nothing listens there: check that the balancer runs and that this is its admin.http".to_owned()
+            "nothing listens there: is the balancer running, and is this its admin.http?".to_owned()
         }
-        _ if timed_out(error) => format!("no connection within {} s: the balancer is stopped or overloaded", PATIENCE.as_secs()),
+        _ if timed_out(error) => {
+            let seconds = PATIENCE.as_secs();
+            format!("no connection within {seconds} s: the balancer is stopped or overloaded")
+        }
         _ => error.to_string(),
     };
     format!("no balancer answers at {place}: {why}")
@@ -175,8 +179,8 @@ mod tests {
     #[test]
     fn a_reply_counts_only_if_it_is_complete_and_good() {
         let place = AdminAddress::Socket("/run/a.sock".into());
-        let told = |answer: &str| read(&place, answer.as_bytes());
-        assert_eq!(told("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"), Ok("ok".to_owned()));
+        let reply = |answer: &str| read(&place, answer.as_bytes());
+        assert_eq!(reply("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok"), Ok("ok".to_owned()));
         for (answer, why) in [
             ("", "closed the connection without a reply"),
             ("SSH-2.0-OpenSSH\r\n", "is not from a balancer"),
@@ -184,7 +188,7 @@ mod tests {
             ("HTTP/1.0 404 Not Found\r\n\r\n{\"error\": \"no server\"}", "no server"),
             ("HTTP/1.0 502 Bad Gateway\r\n\r\nnothing\n", "nothing"),
         ] {
-            let refusal = told(answer).unwrap_err();
+            let refusal = reply(answer).unwrap_err();
             assert!(refusal.contains(why), "{refusal}");
         }
     }

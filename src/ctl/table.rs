@@ -39,7 +39,8 @@ enum Fit {
     Number,
     /// A word: at the left, never cut.
     Word,
-    /// A name or address, cut in the middle, if possible to no less than this: the ends tell most apart.
+    /// A name or address, cut in the middle, if possible to no less than this: the ends tell most
+    /// apart.
     Name(usize),
     /// A sentence, cut at its end, if possible to no less than this.
     Text(usize),

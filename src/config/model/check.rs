@@ -1,6 +1,6 @@
-//! How the servers of a backend are watched: the kind of check, its rules, its address.
+//! How the servers of a backend are checked: kind, rules, addresses.
 //!
-//! Not here: reading it (`read::check`), and doing checks (`control::checks`).
+//! Not here: reading it (`read::check`), and running checks (`control::servers::checks`).
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -12,60 +12,61 @@ use ringlane_core::machine::Address;
 use ringlane_health::{Ejection, Rules};
 use rustls::pki_types::ServerName;
 
-/// How a backend's servers are watched, and what follows from it.
+/// How the health of a backend's servers is determined.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
-    /// What is made of checks and orders.
+    /// Rules that turn check results and orders into states.
     pub rules: Rules,
-    /// How servers are checked; `None`: only by the sessions that go there.
+    /// How servers are checked; `None`: only by the outcome of sessions.
     pub check: Option<Check>,
-    /// When a server is ejected for what its sessions meet.
+    /// When a server is ejected because of failed sessions.
     pub outlier: Option<Ejection>,
-    /// Where each server is checked that has an address of its own for it; port 0: as elsewhere.
+    /// The `check_address` of each server; port 0 means the port without it.
     pub addresses: Vec<Option<Address>>,
 }
 
 /// How the servers of a backend are checked.
 #[derive(Clone, Debug)]
 pub struct Check {
-    /// What is done.
+    /// What a check does.
     pub kind: Kind,
-    /// From the beginning of one check to that of the next.
+    /// Time from the start of one check to the start of the next.
     pub interval: Duration,
-    /// The same while checks speak against a server's state.
+    /// The same while results contradict the current state of a server.
     pub fast_interval: Duration,
-    /// How long one check may take.
+    /// Time limit of one check.
     pub timeout: Duration,
-    /// Another address than that of the server; port 0: as `port` says.
+    /// Address to check instead of that of the server; port 0 means `port`.
     pub address: Option<Address>,
-    /// Another port than that of the server.
+    /// Port to check instead of that of the server.
     pub port: Option<u16>,
-    /// What of the way that sessions take it leaves out.
+    /// Which settings of sessions also apply to the connections of checks.
     pub way: Way,
 }
 
-/// What a check has in common with the sessions of its backend.
+/// Settings that a check shares with the sessions of its backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Way {
-    /// Whether it sends the PROXY header of `send_proxy`; `None`: where the server itself is checked.
+    /// Whether it sends the PROXY header of `send_proxy`; `None`: only to the address of the
+    /// server.
     pub send_proxy: Option<bool>,
-    /// Whether it comes from `source` and `source_ports`.
+    /// Whether it uses `source` and `source_ports`.
     pub source: bool,
-    /// Whether `tcp` and `congestion` hold for it.
+    /// Whether it uses `tcp` and `congestion`.
     pub tcp: bool,
 }
 
 impl Check {
-    /// Where a server is checked that is there, and may have an address of its own for it.
+    /// The address at which a server is checked; `own` is its `check_address`.
     pub fn place(&self, server: &Address, own: Option<&Address>) -> Address {
-        let said = own.or(self.address.as_ref());
+        let explicit = own.or(self.address.as_ref());
         let port = |address: &Address| match address {
             Address::Inet(inet) => Some(inet.port()).filter(|port| *port != 0),
             Address::Unix(_) => None,
         };
-        match said.unwrap_or(server).clone() {
+        match explicit.unwrap_or(server).clone() {
             Address::Inet(mut inet) => {
-                let port = said.and_then(port).or(self.port).or_else(|| port(server));
+                let port = explicit.and_then(port).or(self.port).or_else(|| port(server));
                 inet.set_port(port.unwrap_or(0));
                 Address::Inet(inet)
             }
@@ -74,29 +75,29 @@ impl Check {
     }
 }
 
-/// What is done to check a server.
+/// The kind of a check.
 #[derive(Clone, Debug)]
 pub enum Kind {
-    /// Connect, and say and hear what the steps say.
+    /// Connect, then run the steps.
     Tcp(Vec<Step>),
-    /// Ask for a page.
+    /// Send an HTTP request.
     Http(Http),
-    /// Shake hands, and look at the certificate, which must be good for so many days.
+    /// TLS handshake; the certificate must be valid for at least this many days.
     Tls(Tls, Option<u32>),
-    /// Log in to MySQL or MariaDB, and ask for role and lag.
+    /// Log in to MySQL or MariaDB, and query role and lag.
     Mysql(Login),
-    /// Log in to PostgreSQL, and ask for role and lag.
+    /// Log in to PostgreSQL, and query role and lag.
     Postgres(Login),
-    /// Log in to Redis, and ask for role and lag.
+    /// Log in to Redis, and query role and lag.
     Redis(Login),
-    /// Run a program; its exit code decides.
+    /// Run a program; exit code 0 passes.
     Exec(Vec<String>),
-    /// Read a line from HAProxy's kind of agent, after sending this.
+    /// Read a line from an agent in the format of HAProxy, after sending this text.
     Agent(Vec<u8>),
 }
 
 impl Kind {
-    /// Whether it tells which server is primary, and how far replicas are behind.
+    /// Whether it reports which server is primary, and the lag of replicas.
     pub(in crate::config) const fn sees_roles(&self) -> bool {
         matches!(self, Self::Mysql(_) | Self::Postgres(_) | Self::Redis(_))
     }
@@ -107,54 +108,54 @@ impl Kind {
 pub enum Step {
     /// Send these bytes.
     Send(Vec<u8>),
-    /// Read until these bytes have come.
+    /// Read until these bytes have arrived.
     Expect(Vec<u8>),
 }
 
-/// What an `http` check asks for, and which answers are good.
+/// The request of an `http` check, and which responses pass.
 #[derive(Clone, Debug)]
 pub struct Http {
     /// The method.
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// HTTP/1.1, or 1.0 for a server that knows no other.
+    /// 1 for HTTP/1.1, 0 for servers that speak only HTTP/1.0.
     pub minor_version: u8,
-    /// The `Host` header; the server's address otherwise.
+    /// The `Host` header; by default the address of the server.
     pub host: Option<String>,
-    /// Codes that are good.
+    /// Status codes that pass.
     pub status: Vec<RangeInclusive<u16>>,
-    /// What the body must have.
+    /// What the body must contain.
     pub body: Option<Body>,
-    /// Whether and how it is asked for over TLS.
+    /// TLS settings; `None`: plain text.
     pub tls: Option<Tls>,
 }
 
-/// What a body must have.
+/// What a body must contain.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// This text.
     Text(String),
-    /// Something like this.
+    /// A match of this pattern.
     Pattern(Regex),
 }
 
-/// Who logs in to a database.
+/// How a check logs in to a database.
 #[derive(Clone, Debug, Default)]
 pub struct Login {
-    /// The user; that of the database's own default otherwise.
+    /// The user; by default the one that is usual for the database.
     pub user: Option<String>,
-    /// The password, where one is asked for.
+    /// The password, if the server asks for one.
     pub password: Option<Secret>,
     /// The database to open.
     pub database: Option<String>,
-    /// Whether and how all this is said over TLS.
+    /// TLS settings; `None`: plain text.
     pub tls: Option<Tls>,
-    /// Whether the connection is kept from check to check; otherwise each check logs in.
+    /// Whether the connection is kept between checks; otherwise each check logs in.
     pub kept: bool,
 }
 
-/// A password, read when it is needed so that it can be changed in its place.
+/// A password; a file or variable is read for each login, so a new password takes effect.
 #[derive(Clone, Eq, PartialEq)]
 pub enum Secret {
     /// Written in the configuration.
@@ -168,7 +169,7 @@ pub enum Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Never printed, wherever it goes.
+            // Never printed, not even in debug output.
             Self::Text(_) => f.write_str("Text(…)"),
             Self::File(path) => write!(f, "File({})", path.display()),
             Self::Variable(name) => write!(f, "Variable({name})"),
@@ -176,18 +177,18 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// How TLS is spoken to a server by its check.
+/// TLS settings of a check.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tls {
-    /// Whom the certificate must be for; the address that is checked otherwise.
+    /// The name that the certificate must be valid for; by default the checked address.
     pub server_name: Option<ServerName<'static>>,
-    /// Who signs certificates, a file in PEM; otherwise whom the system trusts.
+    /// A PEM file with trusted root certificates; by default those of the system.
     pub ca: Option<PathBuf>,
     /// How much of a certificate is verified.
     pub trust: Trust,
-    /// The protocols that are offered, of which the server must take one (ALPN).
+    /// The protocols that are offered (ALPN); the server must select one of them.
     pub alpn: Vec<String>,
-    /// Whether a server that says it has no TLS fails the check.
+    /// Whether the check fails if the server does not support TLS.
     pub required: bool,
 }
 
@@ -196,8 +197,8 @@ pub struct Tls {
 pub enum Trust {
     /// Nothing.
     Anybody,
-    /// Who signed it, and when it ends.
+    /// Issuer and validity period.
     Signer,
-    /// That, and whom it is for.
+    /// Issuer, validity period and name.
     Name,
 }

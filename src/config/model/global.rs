@@ -1,4 +1,4 @@
-//! What concerns the process as a whole: `[global]`.
+//! Settings of the process as a whole: `[global]`.
 //!
 //! Not here: logs (`logs`), and limits that depend on the host, which `control` derives.
 
@@ -9,36 +9,36 @@ use std::time::Duration;
 use super::logs::{AccessLog, Log};
 use crate::config::value::lookup::Resolver;
 
-/// How long a drain waits where nothing is said.
+/// Default of `drain_timeout`.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The `[global]` table.
+/// Settings of the process as a whole.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Global {
-    /// How many shards run.
+    /// Number of shards.
     pub shards: Shards,
-    /// What carries their operations out.
+    /// The driver of the shards.
     pub driver: Driver,
     /// Whether each shard is pinned to a core.
     pub pin: bool,
     /// Where the admin interface listens.
     pub admin: Admin,
-    /// The user to become once all sockets are bound.
+    /// The user to switch to once all sockets are bound.
     pub user: Option<String>,
-    /// The group to become once all sockets are bound.
+    /// The group to switch to once all sockets are bound.
     pub group: Option<String>,
-    /// Sessions at once in the whole process. `None`: as many as the descriptor limit allows, and
+    /// Limit on concurrent sessions. `None`: as many as the descriptor limit allows, and
     /// `Snapshot::max_connections` is `u32::MAX` until the supervisor has derived it.
     pub max_connections: Option<u32>,
-    /// How long listeners go on accepting while `/healthz` says that the process is about to end.
+    /// How long listeners keep accepting while `/healthz` reports the coming shutdown.
     pub shutdown_delay: Duration,
-    /// How long a drain waits for sessions to end by themselves.
+    /// How long a shutdown waits for sessions to end.
     pub drain_timeout: Duration,
-    /// How and where the process itself logs.
+    /// The process log.
     pub log: Log,
-    /// Where finished sessions are written to, if anywhere.
+    /// The access log, if there is one.
     pub access_log: Option<AccessLog>,
-    /// Who is asked for the addresses of servers that are given by name.
+    /// DNS servers and timeouts for servers that are given by name.
     pub resolver: Resolver,
 }
 
@@ -61,17 +61,17 @@ impl Default for Global {
     }
 }
 
-/// How many shards run.
+/// Number of shards.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Shards {
     /// One per core that this process may use.
     #[default]
     Auto,
-    /// This many.
+    /// A fixed number.
     Count(usize),
 }
 
-/// What carries the shards' operations out.
+/// What performs the I/O of the shards.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Driver {
     /// io_uring where it works, otherwise epoll.

@@ -1,36 +1,36 @@
 //! The process log and the access log: levels, shapes, fields, destinations.
 //!
-//! Not here: writing them (`control::log`, `control::access_log`).
+//! Not here: writing them (`control::log`, `control::report::access_log`).
 
 use std::path::PathBuf;
 
-/// How and where the process itself logs: starts, changes, limits, losses.
+/// Settings of the process log: starts, changes of state, limits, losses.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Log {
-    /// Lines that matter less are not written.
+    /// Lines below this level are not written.
     pub level: LogLevel,
-    /// The shape of a line.
+    /// The format of a line.
     pub format: LogFormat,
     /// Where lines go.
     pub destination: LogDestination,
 }
 
-/// How much a line matters.
+/// The severity of a line.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum LogLevel {
-    /// Clients are refused, or the balancer itself is damaged: somebody must act now.
+    /// Clients are refused, or the balancer itself is damaged: needs attention at once.
     Error,
-    /// A limit, a failure or a loss that will hurt if it goes on.
+    /// A limit, a failure or a loss that will cause damage if it continues.
     Warning,
-    /// Something changed that an operator wants to find in the log later.
+    /// A change that an operator wants to find in the log later.
     #[default]
     Info,
-    /// Details for looking into a problem.
+    /// Details for debugging.
     Debug,
 }
 
 impl LogLevel {
-    /// The word for it.
+    /// Its name in the configuration and in lines.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -40,7 +40,7 @@ impl LogLevel {
         }
     }
 
-    /// Its severity in syslog and the journal.
+    /// Its severity number in syslog and the journal.
     pub const fn priority(self) -> u8 {
         match self {
             Self::Error => 3,
@@ -51,14 +51,14 @@ impl LogLevel {
     }
 }
 
-/// How and where finished sessions are written.
+/// Settings of the access log.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AccessLog {
-    /// The shape of a line.
+    /// The format of a line.
     pub format: LogFormat,
     /// Where lines go.
     pub destination: LogDestination,
-    /// Whether sessions whose client left without a byte get a line.
+    /// Whether sessions whose client sent no byte get a line.
     pub log_empty: bool,
     /// The fields of a line, in their order.
     pub fields: Vec<LogField>,
@@ -71,9 +71,9 @@ pub enum LogField {
     Time,
     /// The client's address and port.
     Client,
-    /// Where it came in.
+    /// The frontend that accepted it.
     Frontend,
-    /// The backend that its route led to.
+    /// The backend that its route selected.
     Backend,
     /// The server that served it.
     Server,
@@ -81,25 +81,25 @@ pub enum LogField {
     BytesIn,
     /// Bytes to the client.
     BytesOut,
-    /// From accept to the server's answer.
+    /// Time from accept until the server was connected.
     ConnectUs,
-    /// From accept to the end.
+    /// Time from accept to the end.
     DurationUs,
-    /// Connects that failed before one succeeded.
+    /// Failed connects before one succeeded.
     Retries,
     /// The close code.
     Close,
     /// The shard that served it.
     Shard,
-    /// The number that the server was told.
+    /// The number that the server got in its PROXY header.
     UniqueId,
-    /// What lies behind the close code.
+    /// The cause in words.
     Reason,
     /// Time in the backend's queue.
     QueueUs,
     /// Servers whose connects failed.
     Tried,
-    /// The server name of TLS.
+    /// The server name that the TLS client requested.
     Sni,
     /// The user that logged in.
     User,
@@ -108,7 +108,7 @@ pub enum LogField {
 }
 
 impl LogField {
-    /// All of them, in the order of a line that nothing is configured for.
+    /// All fields, in the default order of a line.
     pub const ALL: [Self; 19] = [
         Self::Time,
         Self::Client,
@@ -131,7 +131,7 @@ impl LogField {
         Self::Database,
     ];
 
-    /// Its name, in lines and in the configuration.
+    /// Its name in lines and in the configuration.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Time => "time",
@@ -156,18 +156,18 @@ impl LogField {
         }
     }
 
-    /// Whether it is known from the client's first message alone.
+    /// Whether only the first message of the client has it.
     pub(crate) const fn is_of_the_first_message(self) -> bool {
         matches!(self, Self::Sni | Self::User | Self::Database)
     }
 }
 
-/// The shape of a log line.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum LogFormat {
     /// One JSON object per line.
     Json,
-    /// `key=value` words in the access log, a sentence otherwise.
+    /// `key=value` pairs in the access log, a sentence in the process log.
     #[default]
     Text,
 }
@@ -178,8 +178,8 @@ pub enum LogDestination {
     /// The standard error stream.
     #[default]
     Stderr,
-    /// Appended to this file.
+    /// Append to this file.
     File(PathBuf),
-    /// Sent to this syslog datagram socket, such as `/dev/log`.
+    /// Send to this syslog datagram socket, such as `/dev/log`.
     Syslog(PathBuf),
 }

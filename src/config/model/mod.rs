@@ -1,6 +1,6 @@
-//! What a checked file says, beside the snapshot that the shards get.
+//! The checked configuration, apart from the snapshot that the shards get.
 //!
-//! Not here: reading it (`read`). Other parts of the program see these types as `config::…`.
+//! Not here: reading it (`read`). The rest of the program uses these types as `config::…`.
 
 pub(super) mod check;
 pub(super) mod global;

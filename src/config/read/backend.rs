@@ -22,7 +22,7 @@ use crate::config::value::lookup::{Name, SLOTS_ALL_MAX, SLOTS_MAX, SLOTS_SRV};
 /// The largest weight of a server.
 const WEIGHT_MAX: u32 = 1000;
 
-/// What other balancers call the ways to choose.
+/// Names of balance policies in other balancers, and ours.
 const FOREIGN_BALANCES: [(&str, &str); 18] = [
     ("roundrobin", "round_robin"),
     ("rr", "round_robin"),
@@ -44,7 +44,7 @@ const FOREIGN_BALANCES: [(&str, &str); 18] = [
     ("least_bytes", "least_bandwidth"),
 ];
 
-/// What other balancers call what a client is recognised by.
+/// Names of hash keys in other balancers, and ours.
 const FOREIGN_KEYS: [(&str, &str); 7] = [
     ("ssl_sni", "sni"),
     ("server_name", "sni"),
@@ -55,53 +55,53 @@ const FOREIGN_KEYS: [(&str, &str); 7] = [
     ("proxy_protocol_addr", "client_ip"),
 ];
 
-/// How much more than the average a server with bounded load may have, in hundredths of it.
+/// Range of `bounded_load`, in hundredths of the average load.
 const LOAD_BOUNDS: RangeInclusive<u32> = 105..=1000;
 
-/// How long a client is remembered where nothing is said.
+/// Default `ttl` of `affinity`.
 const AFFINITY_TTL: Duration = Duration::from_secs(30 * 60);
 
-/// How many clients are remembered where nothing is said, and at most: an entry takes 8 bytes.
+/// Default and largest `size` of `affinity`; an entry takes 8 bytes.
 const AFFINITY_SIZE: u32 = 100_000;
 const AFFINITY_SIZE_MAX: u32 = 100_000_000;
 
-/// How many sessions wait for a server where nothing is said, and at most.
+/// Default and largest `size` of `queue`.
 const QUEUE_SIZE: u32 = 1024;
 const QUEUE_SIZE_MAX: u32 = 1_000_000;
 
-/// One `[[backend]]` as the file has it.
+/// One `[[backend]]`, as it is in the file.
 #[derive(Debug)]
 pub(in crate::config) struct BackendTable<'a> {
-    /// The table, for later complaints.
+    /// The table, for later errors.
     pub(in crate::config) table: Table<'a>,
     pub(in crate::config) name: Option<At<&'a str>>,
     pub(in crate::config) servers: Vec<ServerTable<'a>>,
-    /// How they are watched.
+    /// How its servers are checked.
     pub(in crate::config) watch: Watch,
-    /// Whether its check sees which of them is primary.
+    /// Whether its check reports roles.
     pub(in crate::config) sees_roles: bool,
-    /// All that needs no other table; `lower` fills in the rest.
+    /// All settings that need no other table; `lower` fills in the rest.
     pub(in crate::config) settings: settings::Backend,
 }
 
-/// One entry of `server` as the file has it.
+/// One entry of `server`, as it is in the file.
 #[derive(Debug)]
 pub(in crate::config) struct ServerTable<'a> {
-    /// The table, for later complaints.
+    /// The table, for later errors.
     pub(in crate::config) table: Table<'a>,
-    /// The given name, or the address as it was written.
+    /// The name, or the address as it was written.
     pub(in crate::config) name: Option<At<&'a str>>,
     pub(in crate::config) place: Option<ServerAddress>,
-    /// How many servers it stands for.
+    /// Number of servers that it stands for.
     pub(in crate::config) slots: u32,
     pub(in crate::config) weight: u32,
     pub(in crate::config) backup: bool,
     pub(in crate::config) max_connections: u32,
-    /// ServerAddress it is checked, if not there.
+    /// The address at which it is checked, if it has one of its own.
     pub(in crate::config) check_address: Option<Address>,
 }
 
-/// Reads one backend; `slots_left` is how many the names of a file may still have.
+/// Reads one backend; `slots_left` is the number of slots that are left for all DNS names.
 pub(in crate::config) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) -> BackendTable<'a> {
     let name = table.name("name");
     if let Some(name) = &name {
@@ -113,7 +113,7 @@ pub(in crate::config) fn read<'a>(mut table: Table<'a>, slots_left: &mut u32) ->
     if table.value("check").is_none() {
         servers.iter().for_each(|server| refuse_check_address(&server.table));
     }
-    // A check that could not be read has its own complaint.
+    // A check that could not be read was reported already.
     let sees_roles = match &watch.check {
         Some(check) => check.kind.sees_roles(),
         None => table.value("check").is_some(),
@@ -164,7 +164,7 @@ fn balance(table: &Table<'_>) -> BalanceKind {
     balance
 }
 
-/// Records that a key says nothing, unless it has what it belongs to.
+/// Records an error for a key that is only valid with another setting, unless that is set.
 fn refuse_without(table: &Table<'_>, key: &'static str, has_it: bool, what: &str) {
     if let Some(value) = table.value(key)
         && !has_it
@@ -174,7 +174,7 @@ fn refuse_without(table: &Table<'_>, key: &'static str, has_it: bool, what: &str
     }
 }
 
-/// What a client is recognised by.
+/// The hash key that identifies a client.
 fn key(table: &Table<'_>, key: &'static str) -> HashKey {
     let keys = [
         ("client_ip", HashKey::ClientIp),
@@ -196,7 +196,7 @@ fn affinity(table: &Table<'_>) -> Option<Affinity> {
     Some(affinity)
 }
 
-/// A time, or the one that most connects take.
+/// A time, or `"p95"`.
 fn race_after(table: &Table<'_>) -> Option<RaceAfter> {
     let word = table.value("race_after").and_then(|value| value.as_str());
     if word.is_some_and(|word| word.value == "p95") {
@@ -205,7 +205,7 @@ fn race_after(table: &Table<'_>) -> Option<RaceAfter> {
     table.duration("race_after").map(RaceAfter::Time)
 }
 
-/// ServerAddress servers have a limit and nothing is said, sessions wait as well.
+/// Without `queue`, sessions still wait if a server has a limit.
 fn queue(table: &Table<'_>, servers: &[ServerTable<'_>]) -> Option<Queue> {
     let default = Queue { size: QUEUE_SIZE, timeout: None };
     let Some(inner) = table.table("queue", Section::Queue) else {
@@ -234,7 +234,7 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) ->
     }
     table.require(&["address"]);
     let place = text.and_then(|text| read_address(&table, text));
-    // Shares of SRV records are scaled to this; the more, the finer.
+    // Weights of SRV records are scaled to this; a larger range is more precise.
     let (slots, weight) = match place {
         Some(ServerAddress::Named(Name::Srv(_))) => (SLOTS_SRV, WEIGHT_MAX),
         _ => (1, 1),
@@ -261,7 +261,7 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) ->
     server
 }
 
-/// Records that a server has an address for checks that are not done.
+/// Records an error for `check_address` without a check.
 fn refuse_check_address(server: &Table<'_>) {
     if let Some(value) = server.value("check_address") {
         let why = "the backend has no check";
@@ -270,7 +270,7 @@ fn refuse_check_address(server: &Table<'_>) {
     }
 }
 
-/// So many slots, if they are left.
+/// Takes this many slots, if they are left; otherwise records an error.
 fn within(table: &Table<'_>, slots: u32, left: &mut u32) -> u32 {
     if let Some(rest) = left.checked_sub(slots) {
         *left = rest;

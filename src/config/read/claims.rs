@@ -1,6 +1,6 @@
-//! Addresses that listeners of the file occupy, so that none is bound twice.
+//! Addresses of listeners in the file, to find those that are bound twice.
 //!
-//! Not here: whether an address can be bound on this host (`control::sockets`).
+//! Not here: whether an address can be bound on this host (`control::start::sockets`).
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -10,19 +10,19 @@ use ringlane_core::machine::Address;
 use crate::config::text::report::Diagnostic;
 use crate::config::text::table::Table;
 
-/// Who listens where, so that no address is given away twice.
+/// The addresses that are bound, with place and name of the listener.
 #[derive(Debug, Default)]
 pub(in crate::config) struct BoundAddresses(HashMap<Address, (Range<usize>, String)>);
 
 impl BoundAddresses {
-    /// Records that `table` listens at `address`, or that somebody else already does.
+    /// Records that `table` binds `address`; an error if another listener already does.
     pub(in crate::config) fn claim(
         &mut self,
         table: &Table<'_>,
         address: &Address,
         span: Range<usize>,
     ) {
-        // With port 0 the kernel picks a free one each time.
+        // With port 0, the kernel chooses a free port each time.
         if matches!(address, Address::Inet(inet) if inet.port() == 0) {
             return;
         }

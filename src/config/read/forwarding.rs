@@ -1,5 +1,6 @@
-//! The reader of what a `[[backend]]` says of the bytes that pass: how fast, who else hears them, and
-//! what stands before them.
+//! The reader of `bandwidth`, `mirror` and `send_proxy` of a `[[backend]]`.
+//!
+//! Not here: forwarding itself (`ringlane_l4`).
 
 use ringlane_core::machine::Address;
 use ringlane_core::settings::{Bandwidth, Mirror, ProxyDetails, SendProxy};
@@ -10,14 +11,14 @@ use crate::config::text::table::{At, Table};
 use crate::config::value::address::{self, ServerAddress};
 use crate::config::value::bitrate;
 
-/// Other ways to write the versions of the PROXY protocol.
+/// Other spellings of the versions of the PROXY protocol.
 const FOREIGN_VERSIONS: [(&str, &str); 4] =
     [("1", "v1"), ("2", "v2"), ("text", "v1"), ("binary", "v2")];
 
-/// The least share of sessions that is mirrored: one in a million.
+/// Smallest share of sessions to mirror: one in a million.
 const SHARE_MIN: f64 = 1e-6;
 
-/// `"v1"`, `"v2"`, or a version with details.
+/// Reads `"v1"`, `"v2"`, or a table with version and details.
 pub(in crate::config) fn send_proxy(table: &Table<'_>) -> Option<SendProxy> {
     let is_table = table.value("send_proxy").is_some_and(|value| value.is_table());
     if !is_table {
@@ -88,7 +89,7 @@ pub(in crate::config) fn mirror(table: &Table<'_>) -> Option<Mirror> {
         share
     });
     inner.refuse_unknown_keys();
-    // From one to a million.
+    // In range: from one to a million.
     Some(Mirror { server: server?, per_million: (share? * 1e6).round() as u32 })
 }
 

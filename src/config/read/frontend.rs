@@ -1,6 +1,6 @@
 //! The reader of one `[[frontend]]`.
 //!
-//! Not here: whether its backend exists and its addresses are its own (`lower`).
+//! Not here: whether its backend exists and its addresses are bound only once (`lower`).
 
 use std::ops::RangeInclusive;
 
@@ -18,27 +18,27 @@ use crate::config::text::schema::Section;
 use crate::config::text::table::{At, Table};
 use crate::config::value::address;
 
-/// What other balancers call what this one can't carry yet, or calls differently.
+/// Names of modes in other balancers, and ours.
 const FOREIGN_MODES: [(&str, &str); 3] = [("stream", "tcp"), ("layer4", "tcp"), ("l4", "tcp")];
 
-/// What other balancers call the ways to relay.
+/// Names of data paths in other balancers, and ours.
 const FOREIGN_PATHS: [(&str, &str); 3] =
     [("zero_copy", "splice"), ("kernel", "splice"), ("read_write", "copy")];
 
-/// New sessions of one client in a hundred seconds.
+/// Range of `rate` of `per_client`, in sessions per 100 seconds.
 const CLIENT_RATES: RangeInclusive<u32> = 1..=1_000_000;
 
-/// Sessions of one client that may come at once before its rate holds, at most.
+/// Largest `burst` of `per_client`.
 const CLIENT_BURST_MAX: u32 = 100_000;
 
-/// Clients that are counted at once where nothing is said, and at most: 16 bytes each.
+/// Default and largest `size` of `per_client`; a client takes 16 bytes.
 const CLIENTS: u32 = 100_000;
 const CLIENTS_MAX: u32 = 100_000_000;
 
-/// The fastest that a frontend can be told to take connections.
+/// Largest `rate` of a frontend.
 const RATE_MAX: u32 = 10_000_000;
 
-/// What other balancers call the ways to refuse.
+/// Names of ways to refuse in other balancers, and ours.
 const FOREIGN_REFUSALS: [(&str, &str); 5] = [
     ("rst", "reset"),
     ("silent_drop", "reset"),
@@ -47,17 +47,17 @@ const FOREIGN_REFUSALS: [(&str, &str); 5] = [
     ("deny", "close"),
 ];
 
-/// One `[[frontend]]` as the file has it.
+/// One `[[frontend]]`, as it is in the file.
 #[derive(Debug)]
 pub(in crate::config) struct FrontendTable<'a> {
-    /// The table, for later complaints.
+    /// The table, for later errors.
     pub(in crate::config) table: Table<'a>,
     pub(in crate::config) name: Option<At<&'a str>>,
     pub(in crate::config) bind: Vec<At<Address>>,
     pub(in crate::config) backend: Option<At<&'a str>>,
-    /// Each with the name of its backend, which has no id yet.
+    /// Routes with the names of their backends; `lower` resolves them.
     pub(in crate::config) routes: Vec<route::Entry<'a>>,
-    /// All that needs no other table; `lower` fills in the rest.
+    /// All settings that need no other table; `lower` fills in the rest.
     pub(in crate::config) settings: settings::Frontend,
 }
 
@@ -102,7 +102,7 @@ pub(in crate::config) fn read(mut table: Table<'_>) -> FrontendTable<'_> {
     frontend
 }
 
-/// This version knows one mode; the others of the dictionary are named as such.
+/// Checks `mode`: this version has one; `udp` and `http` get errors of their own.
 fn check_mode(table: &Table<'_>) {
     let mode = table.value("mode").and_then(|value| value.as_str());
     if let Some(At { value: mode @ ("udp" | "http"), span }) = mode {
@@ -133,7 +133,7 @@ fn bind(table: &Table<'_>) -> Vec<At<Address>> {
     table.strings("bind").into_iter().filter_map(read).collect()
 }
 
-/// `true`, or a table that says from whom.
+/// Reads `true`, or a table with the trusted networks.
 fn accept_proxy(table: &Table<'_>) -> Option<AcceptProxy> {
     let value = table.value("accept_proxy")?;
     let mut accept = AcceptProxy { trusted: Vec::new(), timeout: Timeout::default().greeting };
@@ -148,7 +148,7 @@ fn accept_proxy(table: &Table<'_>) -> Option<AcceptProxy> {
     Some(accept)
 }
 
-/// An array of networks; a single address is one of its own.
+/// Reads an array of networks; a single address is a network of one.
 fn networks(table: &Table<'_>, key: &'static str) -> Vec<IpNet> {
     let mut networks = Vec::new();
     let Some(value) = table.value(key) else { return networks };
@@ -182,13 +182,13 @@ fn networks(table: &Table<'_>, key: &'static str) -> Vec<IpNet> {
     networks
 }
 
-/// What one client may take.
+/// Reads the limits per client.
 fn per_client(table: &Table<'_>) -> Option<ClientLimits> {
     let inner = table.table("per_client", Section::PerClient)?;
     let refusals = [("reset", Refusal::Reset), ("close", Refusal::Close)];
     let rate = inner.hundredths("rate", CLIENT_RATES);
     let rate = rate.map(|per_100_seconds| ClientRate { per_100_seconds });
-    // A second's worth may come at once, if nothing is said.
+    // By default, the sessions of one second may arrive at once.
     let burst = rate.map_or(1, |rate| rate.per_100_seconds.div_ceil(100));
     let limits = ClientLimits {
         max_connections: inner.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
@@ -215,7 +215,7 @@ fn timeout(table: &Table<'_>) -> Timeout {
     let duration = |key, otherwise| inner.duration(key).unwrap_or(otherwise);
     timeout.greeting = duration("greeting", timeout.greeting);
     timeout.connect = duration("connect", timeout.connect);
-    // Read once: what is wrong with it is reported once.
+    // Read only once, so that an error is reported only once.
     let idle = inner.duration("idle");
     timeout.client = duration("client", idle.unwrap_or(timeout.client));
     timeout.server = duration("server", idle.unwrap_or(timeout.server));

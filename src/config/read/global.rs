@@ -1,6 +1,6 @@
-//! The reader of `[global]`, with `admin`, `log` and `access_log` in it (`resolver`: see `names`).
+//! The reader of `[global]`, with `admin`, `log` and `access_log` (`resolver` is in `names`).
 //!
-//! Not here: anything that depends on the machine, such as how many shards `auto` means.
+//! Not here: what depends on the host, such as the number of shards for `auto`.
 
 use ringlane_core::limits;
 use ringlane_core::machine::Address;
@@ -124,7 +124,7 @@ fn read_access_log(table: &Table<'_>) -> AccessLog {
     AccessLog { format, destination, log_empty, fields }
 }
 
-/// The fields of a line: those that are named, or all.
+/// Reads the fields of a line; all by default.
 fn read_fields(table: &Table<'_>) -> Vec<LogField> {
     let Some(array) = table.value("fields") else { return LogField::ALL.to_vec() };
     let mut fields = Vec::new();

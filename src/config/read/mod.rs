@@ -1,4 +1,4 @@
-//! The readers: one per table of the file, from its keys to settings.
+//! The readers: one per table of the file; each turns keys into settings.
 //!
 //! A reader takes keys from a `text::table::Table`, reports what it can't use, and goes on with a
 //! placeholder. Not here: references between tables (`lower`), and checks of the file as a whole

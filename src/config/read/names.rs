@@ -1,6 +1,6 @@
 //! The reader of `resolver` in `[global]`.
 //!
-//! Not here: servers that are given by name (`backend`) and resolving (`control::names`).
+//! Not here: servers that are given by DNS name (`backend`), resolving (`control::servers::names`).
 
 use std::net::SocketAddr;
 
@@ -8,7 +8,7 @@ use crate::config::text::table::{At, Table};
 use crate::config::value::address;
 use crate::config::value::lookup::Resolver;
 
-/// The port of DNS.
+/// The default port of DNS servers.
 const DNS_PORT: u16 = 53;
 
 /// Reads `resolver` of `[global]`.

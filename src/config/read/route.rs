@@ -1,4 +1,4 @@
-//! The reader of `route` in one `[[frontend]]`, and of what its clients speak.
+//! The reader of `route` and `protocol` of a `[[frontend]]`.
 //!
 //! Not here: whether a route's backend exists (`lower`).
 
@@ -7,7 +7,7 @@ use ringlane_core::settings::{NamePattern, Protocol, RoleWanted, Route, Unrouted
 use crate::config::text::schema::Section;
 use crate::config::text::table::{At, Table};
 
-/// What other balancers call what clients speak.
+/// Names of protocols in other balancers, and ours.
 const FOREIGN_PROTOCOLS: [(&str, &str); 8] = [
     ("mariadb", "mysql"),
     ("valkey", "redis"),
@@ -19,7 +19,7 @@ const FOREIGN_PROTOCOLS: [(&str, &str); 8] = [
     ("pg", "postgres"),
 ];
 
-/// What other programs call the members of a replicated database.
+/// Names of roles in other programs, and ours.
 const FOREIGN_ROLES: [(&str, &str); 6] = [
     ("master", "primary"),
     ("leader", "primary"),
@@ -29,26 +29,26 @@ const FOREIGN_ROLES: [(&str, &str); 6] = [
     ("reader", "replica"),
 ];
 
-/// What a frontend says of its clients' first words.
+/// The routing settings of a frontend.
 #[derive(Debug)]
 pub(in crate::config) struct Routing<'a> {
     pub(in crate::config) protocol: Protocol,
-    /// Each with the name of its backend, which has no id yet.
+    /// Routes with the names of their backends; `lower` resolves them.
     pub(in crate::config) routes: Vec<Entry<'a>>,
     pub(in crate::config) no_sni: Unrouted,
     pub(in crate::config) unmatched: Unrouted,
 }
 
-/// One route as the file has it.
+/// One route, as it is in the file.
 #[derive(Debug)]
 pub(in crate::config) struct Entry<'a> {
-    /// The table, for later complaints.
+    /// The table, for later errors.
     pub(in crate::config) table: Table<'a>,
     pub(in crate::config) backend: Option<At<&'a str>>,
     pub(in crate::config) route: Route,
 }
 
-/// Reads what concerns first words.
+/// Reads the routing settings.
 pub(in crate::config) fn read<'a>(table: &Table<'a>) -> Routing<'a> {
     let protocols = [
         ("any", Protocol::Any),
@@ -112,7 +112,7 @@ fn read_route<'a>(table: Table<'a>, protocol: Protocol) -> Entry<'a> {
     Entry { table, backend, route }
 }
 
-/// Which servers of a backend sessions go to.
+/// The role that servers must have.
 pub(super) fn role(table: &Table<'_>) -> Option<RoleWanted> {
     let roles = [
         ("any", RoleWanted::Any),
@@ -123,7 +123,7 @@ pub(super) fn role(table: &Table<'_>) -> Option<RoleWanted> {
     table.choice("role", &roles, &FOREIGN_ROLES)
 }
 
-/// `db.example.org`, or `*.example.org` for all names below.
+/// Reads `db.example.org`, or `*.example.org` for all names below it.
 fn pattern(table: &Table<'_>, name: At<&str>) -> Option<NamePattern> {
     let plain = name.value.to_ascii_lowercase();
     let is_name = |name: &str| {

@@ -1,6 +1,6 @@
-//! The reader of what sockets are told: `tcp` of either side, and where a backend's sessions come from.
+//! The reader of socket options: `tcp` and `congestion` of both sides, and `source` of a backend.
 //!
-//! Not here: whether the kernel agrees (`control::options`).
+//! Not here: whether the kernel accepts them (`control::start::probe`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
@@ -14,25 +14,25 @@ use crate::config::text::schema::Section;
 use crate::config::text::table::{At, Table};
 use crate::config::value::address;
 
-/// The longest that the kernel lets a connection be silent before it asks, and between questions.
+/// Largest idle time and interval of keepalive that the kernel accepts.
 const KEEPALIVE_MAX: Duration = Duration::from_secs(32_767);
 
-/// The most questions that the kernel asks.
+/// Largest number of keepalive probes that the kernel accepts.
 const KEEPALIVE_COUNT_MAX: u32 = 127;
 
-/// The longest that sent bytes may go unacknowledged: milliseconds in 31 bits.
+/// Largest TCP_USER_TIMEOUT: milliseconds in 31 bits.
 const USER_TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
-/// Bytes in the longest name of a congestion control, as the kernel has it.
+/// Longest name of a congestion control algorithm in the kernel, in bytes.
 const CONGESTION_NAME_MAX: usize = 15;
 
-/// The largest code point (RFC 2474).
+/// Largest DSCP code point (RFC 2474).
 const DSCP_MAX: u8 = 63;
 
-/// The names of code points (RFC 2474, 2597, 3246, 5865, 8622), without those that count.
+/// Names of code points (RFC 2474, 2597, 3246, 5865, 8622), except the numbered ones.
 const DSCP_NAMES: [(&str, u8); 4] = [("default", 0), ("le", 1), ("va", 44), ("ef", 46)];
 
-/// Reads what the TCP sockets of one side are told.
+/// Reads the TCP options of one side.
 pub(in crate::config) fn tcp(table: &Table<'_>) -> TcpOptions {
     let Some(inner) = table.table("tcp", Section::Tcp) else { return TcpOptions::default() };
     let options = TcpOptions {
@@ -46,7 +46,7 @@ pub(in crate::config) fn tcp(table: &Table<'_>) -> TcpOptions {
     options
 }
 
-/// `true`, `false`, or a table that says when.
+/// Reads `true`, `false`, or a table with times.
 fn keepalive(table: &Table<'_>) -> Option<Keepalive> {
     let value = table.value("keepalive")?;
     if let Some(wanted) = value.as_boolean() {
@@ -62,7 +62,7 @@ fn keepalive(table: &Table<'_>) -> Option<Keepalive> {
     Some(keepalive)
 }
 
-/// A duration in whole steps of so many milliseconds, up to a longest one.
+/// Reads a duration in whole steps of so many milliseconds, up to a longest one.
 fn duration(
     table: &Table<'_>,
     key: &'static str,
@@ -81,7 +81,7 @@ fn duration(
     None
 }
 
-/// A code point by its name or as a number.
+/// Reads a code point by name or number.
 fn dscp(table: &Table<'_>) -> Option<u8> {
     let value = table.value("dscp")?;
     let named = value.as_str();
@@ -119,7 +119,7 @@ fn code_point(name: &str) -> Option<u8> {
     }
 }
 
-/// The congestion control of a side; the host's choice with exceptions where nothing is said.
+/// Reads the congestion control of one side; `auto` by default.
 pub(super) fn congestion(table: &Table<'_>) -> Congestion {
     let Some(At { value: name, span }) = table.string("congestion") else {
         return Congestion::Auto;
@@ -140,7 +140,7 @@ pub(super) fn congestion(table: &Table<'_>) -> Congestion {
     }
 }
 
-/// Reads where a backend's sessions come from.
+/// Reads the source addresses and ports of a backend's connections.
 pub(in crate::config) fn source(table: &Table<'_>) -> Source {
     let fixed = addresses(table);
     let client = transparent(table);
@@ -158,7 +158,7 @@ pub(in crate::config) fn source(table: &Table<'_>) -> Source {
     Source { address: client.or(fixed).unwrap_or_default(), ports: ports(table) }
 }
 
-/// One address, or one of each family.
+/// Reads one address, or one per family.
 fn addresses(table: &Table<'_>) -> Option<SourceAddress> {
     let value = table.value("source")?;
     let expected = "an IP address, or an array with one per family, as strings";
@@ -198,7 +198,7 @@ fn addresses(table: &Table<'_>) -> Option<SourceAddress> {
     Some(SourceAddress::Fixed(v4, v6))
 }
 
-/// `true`, `false`, or `"address_and_port"`.
+/// Reads `true`, `false`, `"address"` or `"address_and_port"`.
 fn transparent(table: &Table<'_>) -> Option<SourceAddress> {
     let value = table.value("transparent")?;
     if let Some(wanted) = value.as_boolean() {
@@ -213,7 +213,7 @@ fn transparent(table: &Table<'_>) -> Option<SourceAddress> {
     table.choice("transparent", &ways, &[("client", "address_and_port"), ("clientip", "address")])
 }
 
-/// `"20000-29999"`.
+/// Reads a range of ports such as `"20000-29999"`.
 fn ports(table: &Table<'_>) -> Option<SourcePorts> {
     let At { value: text, span } = table.string("source_ports")?;
     let range = text

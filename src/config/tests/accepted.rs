@@ -1,4 +1,4 @@
-//! Files that are accepted, and what they become.
+//! Files that are accepted, and the resulting configuration.
 
 use std::net::Ipv6Addr;
 use std::path::Path;
@@ -72,7 +72,7 @@ server = [
 "#;
 
 #[test]
-fn everything_said() {
+fn every_setting_is_read() {
     let config = parse(EVERYTHING).unwrap();
     let global = Global {
         shards: Shards::Count(4),
@@ -153,7 +153,7 @@ fn timeout(connect: u64, client: u64, server: u64) -> Timeout {
 }
 
 #[test]
-fn nothing_said_beyond_the_needed() {
+fn defaults_apply_to_all_that_is_not_set() {
     let config = parse(&frontend("")).unwrap();
     assert_eq!(config.global, Global::default());
     assert_eq!(config.global.drain_timeout, Duration::from_secs(30));
@@ -174,7 +174,7 @@ fn nothing_said_beyond_the_needed() {
 }
 
 #[test]
-fn words_for_choosing_a_server() {
+fn balance_policies_and_their_options() {
     let bound = |percent| Some(LoadBound { percent });
     for (lines, balance) in [
         ("balance = \"source\"\nhash = \"client\"", BalanceKind::Source),
@@ -196,7 +196,7 @@ fn words_for_choosing_a_server() {
 }
 
 #[test]
-fn words_for_the_log() {
+fn log_levels_and_destinations() {
     for (lines, level, destination) in [
         ("", LogLevel::Info, LogDestination::Stderr),
         ("log = {}", LogLevel::Info, LogDestination::Stderr),
@@ -213,7 +213,7 @@ fn words_for_the_log() {
 }
 
 #[test]
-fn words_for_shards_and_logs() {
+fn shards_and_access_logs() {
     for (lines, shards, access_log) in [
         ("", Shards::Auto, None),
         ("shards = \"auto\"", Shards::Auto, None),
@@ -243,20 +243,20 @@ fn port_0_may_be_bound_any_number_of_times() {
 }
 
 #[test]
-fn a_backend_that_nobody_names_is_no_error() {
+fn an_unused_backend_is_no_error() {
     let text =
         frontend("") + "[[backend]]\nname = \"spare\"\nserver = [{ address = \"[::1]:1\" }]\n";
     assert_eq!(parse(&text).unwrap().snapshot.backends.len(), 2);
 }
 
 #[test]
-fn line_ends_and_byte_order_marks_of_other_systems() {
+fn line_ends_and_byte_order_marks_of_windows() {
     let text = format!("\u{feff}{}", frontend("").replace('\n', "\r\n"));
     assert_eq!(parse(&text).unwrap().snapshot.frontends.len(), 1);
 }
 
 #[test]
-fn reads_a_file() {
+fn a_file_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ringlane.toml");
     std::fs::write(&path, frontend("")).unwrap();
@@ -267,7 +267,7 @@ fn reads_a_file() {
 }
 
 #[test]
-fn says_why_a_file_cannot_be_read() {
+fn the_report_names_why_a_file_cannot_be_read() {
     let folder = tempfile::tempdir().unwrap();
     for (path, complaint) in [
         (folder.path().join("absent.toml"), "absent.toml: No such file or directory"),
@@ -281,7 +281,7 @@ fn says_why_a_file_cannot_be_read() {
 }
 
 #[test]
-fn a_name_stands_for_as_many_servers_as_it_has_slots() {
+fn a_dns_name_gives_one_server_per_slot() {
     let text = backend(
         r#"server = [
   { name = "web", address = "web.internal:80", slots = 2, weight = 3 },

@@ -1,4 +1,4 @@
-//! What a check may say, and what each kind refuses.
+//! Keys of checks: what each kind accepts and refuses.
 
 use super::{backend, parse};
 use crate::config::{Check, Kind, Tls, Trust};
@@ -13,7 +13,7 @@ fn check(keys: &str) -> Check {
     config.watches[0].check.clone().unwrap()
 }
 
-/// What is said about a check with these keys.
+/// The report on a check with these keys.
 #[track_caller]
 fn refused(keys: &str) -> String {
     let text = backend(&format!("{SERVER}check = {{ {keys} }}"));
@@ -57,8 +57,8 @@ fn how_much_of_a_certificate_is_verified() {
 }
 
 #[test]
-fn what_is_said_of_tls_in_vain_is_refused() {
-    for (keys, said) in [
+fn tls_keys_without_effect_are_refused() {
+    for (keys, expected) in [
         ("kind = \"tls\", verify = false, ca = \"/ca.pem\"", "remove one of the two"),
         ("kind = \"tls\", server_name = \"no name\"", "db.example.org"),
         ("kind = \"tls\", alpn = []", "protocol names"),
@@ -74,12 +74,12 @@ fn what_is_said_of_tls_in_vain_is_refused() {
         ("kind = \"tcp\", tls = \"require\"", "not valid for kind = \"tcp\""),
     ] {
         let report = refused(keys);
-        assert!(report.contains(said), "{keys}: {report}");
+        assert!(report.contains(expected), "{keys}: {report}");
     }
 }
 
 #[test]
-fn the_nearest_word_on_where_a_server_is_checked_counts() {
+fn the_most_specific_address_of_a_check_counts() {
     for (keys, own, place) in [
         ("", "", "10.0.0.1:5432"),
         ("port = 80", "", "10.0.0.1:80"),
@@ -102,22 +102,22 @@ fn the_nearest_word_on_where_a_server_is_checked_counts() {
         let found = check.place(server.address.as_ref().unwrap(), watch.addresses[1].as_ref());
         assert_eq!(found.to_string(), place, "{keys}{own}");
     }
-    let said = refused("kind = \"tcp\", address = \"agent.lan\"");
-    assert!(said.contains("a check needs an IP address, not a DNS name"), "{said}");
+    let report = refused("kind = \"tcp\", address = \"agent.lan\"");
+    assert!(report.contains("a check needs an IP address, not a DNS name"), "{report}");
 }
 
 #[test]
-fn an_address_for_checks_that_are_not_done_is_refused() {
+fn check_address_without_check_is_refused() {
     let servers = "server = [
   { address = \"10.0.0.1:5432\" },
   { address = \"10.0.0.2:5432\", check_address = \"10.0.0.2:8008\" },
 ]";
-    let said = parse(&backend(servers)).expect_err(servers).to_string();
-    assert_eq!(said.matches("error:").count(), 1, "{said}");
+    let report = parse(&backend(servers)).expect_err(servers).to_string();
+    assert_eq!(report.matches("error:").count(), 1, "{report}");
     for part in ["server \"10.0.0.2:5432\"", "the backend has no check", "remove the key"] {
-        assert!(said.contains(part), "{said}");
+        assert!(report.contains(part), "{report}");
     }
     let unknown = format!("check = {{ kind = \"ping\" }}\n{servers}");
-    let said = parse(&backend(&unknown)).expect_err(&unknown).to_string();
-    assert!(!said.contains("has no check"), "one that is wrong is there: {said}");
+    let report = parse(&backend(&unknown)).expect_err(&unknown).to_string();
+    assert!(!report.contains("has no check"), "an invalid check is still a check: {report}");
 }

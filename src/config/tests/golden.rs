@@ -3,14 +3,14 @@
 //! `values`: single values that are refused; `structure`: keys, references, repetitions, syntax;
 //! `routes` and `sockets`: what their names say; at the top: warnings and whole files.
 //! `UPDATE=1 cargo test -p ringlane --lib config::tests::golden` rewrites the reports; read the
-//! difference before you commit it. Nothing of the host is looked at.
+//! difference before you commit it. The host is not checked.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::parse;
 
-/// Cases that there are at least; fewer means that some are not found.
+/// Least number of cases; fewer means that some were not found.
 const CASES_MIN: usize = 87;
 
 /// Every configuration below a folder, sorted, and every report.
@@ -112,8 +112,9 @@ fn a_file_without_mistakes_has_no_warnings() {
 fn a_warning_as_a_line_names_its_place() {
     let config = parse(&super::backend("server = [{ address = \"10.0.0.1:1\", weight = 0 }]"));
     let lines: Vec<String> = config.unwrap().warnings.lines().collect();
-    let expected = "warning: test.toml:7: every server of backend \"pg\" has weight 0: a server of \
-                    weight 0 gets no new sessions; give at least one server a weight from 1 to 1000";
+    let expected = "warning: test.toml:7: every server of backend \"pg\" has weight 0: a server \
+                    of weight 0 gets no new sessions; give at least one server a weight from 1 to \
+                    1000";
     assert_eq!(lines, [expected]);
 }
 

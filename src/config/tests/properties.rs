@@ -1,4 +1,4 @@
-//! No text makes the reader or the renderer panic, and what is refused says something.
+//! No text makes the reader or the renderer panic, and every refusal has a report.
 
 use proptest::prelude::*;
 
@@ -45,7 +45,7 @@ address = "db.example:5432"
 slots = 3
 "#;
 
-/// Reads, renders in both ways, and checks that a refusal has something to say.
+/// Reads, renders with and without colour, and checks that a refusal has an error.
 fn survive(text: &str) {
     if let Err(report) = parse(text) {
         assert!(report.errors() > 0);
@@ -53,6 +53,9 @@ fn survive(text: &str) {
         assert!(!report.render(true).is_empty());
     }
 }
+
+/// What lines may be made of: TOML's own characters, control characters, wide ones.
+const STRANGE_LINE: &str = "[\\[\\]{}=\"'\\\\a-c\u{0}-\u{20}ä\u{202e}\u{feff}., #0-9\r\n\t]*";
 
 fn any_line() -> impl Strategy<Value = String> {
     let keys: Vec<&str> =
@@ -97,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_lines(lines in prop::collection::vec("[\\[\\]{}=\"'\\\\a-c\u{0}-\u{20}ä\u{202e}\u{feff}., #0-9\r\n\t]*", 0..8)) {
+    fn arbitrary_lines(lines in prop::collection::vec(STRANGE_LINE, 0..8)) {
         survive(&lines.join("\n"));
     }
 
@@ -112,7 +115,8 @@ proptest! {
         places in prop::array::uniform4(0..1300_usize),
     ) {
         let [start, end, first, last] = places;
-        let diagnostic = Diagnostic::at(start..end, "title").label("label").also(first..last, "also");
+        let diagnostic = Diagnostic::at(start..end, "title").label("label");
+        let diagnostic = diagnostic.also(first..last, "also");
         let report = Report::single("test.toml", &text, diagnostic);
         assert!(report.render(false).contains("test.toml:"));
         assert!(!report.render(true).is_empty());
@@ -124,7 +128,9 @@ proptest! {
     }
 
     #[test]
-    fn a_file_with_damaged_bytes(damage in prop::collection::vec((0..WHOLE.len(), any::<u8>()), 1..6)) {
+    fn a_file_with_damaged_bytes(
+        damage in prop::collection::vec((0..WHOLE.len(), any::<u8>()), 1..6),
+    ) {
         let mut bytes = WHOLE.as_bytes().to_vec();
         for (at, byte) in damage {
             bytes[at] = byte;

@@ -1,4 +1,4 @@
-//! What sockets are told: accepted, with every way to say it, and refused.
+//! Socket options: every accepted form, and what is refused.
 
 use std::time::Duration;
 
@@ -16,15 +16,16 @@ fn source_of(lines: &str) -> Source {
 }
 
 #[test]
-fn nothing_said_is_nothing_told() {
+fn no_options_are_set_by_default() {
     assert_eq!(tcp_of(""), TcpOptions::default());
     assert_eq!(tcp_of("tcp = { keepalive = false, fast_open = false }"), TcpOptions::default());
     assert_eq!(source_of("transparent = false"), Source::default());
 }
 
 #[test]
-fn options_are_the_same_on_either_side() {
-    let line = r#"tcp = { keepalive = { idle = "60s", count = 5 }, user_timeout = "30s", fast_open = true, mark = 7, dscp = "af21" }"#;
+fn options_are_the_same_on_both_sides() {
+    let line = "tcp = { keepalive = { idle = \"60s\", count = 5 }, user_timeout = \"30s\", \
+                fast_open = true, mark = 7, dscp = \"af21\" }";
     let seconds = |seconds| Some(Duration::from_secs(seconds));
     let options = TcpOptions {
         keepalive: Some(Keepalive { idle: seconds(60), interval: None, count: Some(5) }),
@@ -45,8 +46,8 @@ fn listeners_may_be_transparent() {
         |line: &str| parse(&frontend(line)).unwrap().snapshot.frontends[0].transparent;
     assert!(is_transparent("transparent = true"));
     assert!(!is_transparent("transparent = false") && !is_transparent(""));
-    let said = parse(&frontend("transparent = \"address\"")).unwrap_err().to_string();
-    assert!(said.contains("true or false"), "{said}");
+    let report = parse(&frontend("transparent = \"address\"")).unwrap_err().to_string();
+    assert!(report.contains("true or false"), "{report}");
 }
 
 #[test]
@@ -71,7 +72,7 @@ fn code_points_have_names() {
 }
 
 #[test]
-fn sources_are_addresses_ports_or_the_client() {
+fn sources_are_fixed_or_those_of_the_client() {
     let (v4, v6) = ("10.0.0.5".parse().ok(), "2001:db8::5".parse().ok());
     let ports = |first, last| Some(SourcePorts { first, last, by_kernel: false });
     for (lines, address, ports) in [
@@ -87,7 +88,7 @@ fn sources_are_addresses_ports_or_the_client() {
 }
 
 #[test]
-fn sources_that_cannot_be() {
+fn invalid_sources_are_refused() {
     for (lines, why) in [
         ("source = \"10.0.0.5:80\"", "must be an IP address, without a port"),
         ("source = \"0.0.0.0\"", "not usable as a source address"),

@@ -1,21 +1,21 @@
-//! Files of other programs, given by mistake: one sentence instead of an error for each line.
+//! Configuration files of other programs: one error instead of one per line.
 //!
-//! Asked only for a text that is no TOML. Not here: single words of other balancers in a file of ours
+//! Used only if the text is not valid TOML. Not here: single words of other balancers (`synonyms`).
 //! (`synonyms`).
 
 use super::report::{Diagnostic, quoted};
 
-/// Lines that are looked at.
+/// Lines that are examined.
 const LINES_MAX: usize = 2000;
 
-/// The one diagnostic for the file of another program.
+/// The diagnostic for a file of another program.
 pub(in crate::config) fn recognise(name: &str, text: &str) -> Option<Diagnostic> {
     let whose = whose(text)?;
     let title =
         format!("{} is a configuration of {whose}, which Ringlane can't read", quoted(name));
     Some(Diagnostic::whole(title).hint(
-        "Ringlane is configured in TOML: examples/tcp.toml is a complete file, docs/configuration.md \
-         has every key, docs/migrating.md translates from HAProxy and nginx",
+        "Ringlane is configured in TOML: examples/tcp.toml is a complete file, \
+         docs/configuration.md has every key, docs/migrating.md translates from HAProxy and nginx",
     ))
 }
 
@@ -24,7 +24,7 @@ fn whose(text: &str) -> Option<&'static str> {
         let lines = text.lines().take(LINES_MAX).map(str::trim);
         lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
     };
-    // A table or a key of ours: it is TOML with mistakes.
+    // A table or a key of ours: TOML with errors.
     let is_ours = |line: &str| line.starts_with('[') || line.contains(" = ");
     if lines().any(is_ours) {
         return lines().next().filter(|line| *line == "[databases]").map(|_| "PgBouncer");
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn files_of_others_are_told_by_their_sections() {
+    fn files_of_other_programs_are_recognised() {
         for (text, expected) in [
             (
                 "# x\nglobal\n    daemon\n    maxconn 256\n\nfrontend web\n  bind *:80\n",

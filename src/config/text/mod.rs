@@ -1,4 +1,4 @@
-//! The text of the file: TOML syntax, tables and keys, and reports that show what is wrong with it.
+//! The text of the file: TOML syntax, tables and keys, and reports that show its errors.
 //!
 //! Not here: what values mean (`value`, `read`). Next: `table`.
 

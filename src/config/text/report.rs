@@ -1,11 +1,11 @@
-//! What is wrong with a configuration, or most likely a mistake, and how it is shown.
+//! Errors and warnings of a configuration, and how they are shown.
 //!
-//! Readers record [`Diagnostic`]s in the [`Diagnostics`]; at the end they become one [`Report`]. Not here:
-//! what is an error (the readers decide) and where it is printed (the command line decides).
+//! Readers record each [`Diagnostic`] in [`Diagnostics`], which become one [`Report`] at the end.
+//! Not here: what is an error (the readers) and where it is printed (the command line).
 //!
-//! Invariants: spans are brought into the text and onto character boundaries before they are
-//! rendered, and whatever is quoted from the file has gone through [`quoted`], so no file can
-//! upset the renderer or write control sequences to a terminal.
+//! Invariants: spans are clamped to the text and to character boundaries before they are rendered,
+//! and words from the file go through [`quoted`], so no file can make the renderer panic or write
+//! control sequences to a terminal.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -16,13 +16,13 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use super::requirement::Requirement;
 pub(in crate::config) use crate::config::value::quoted::quoted;
 
-/// Diagnostics that a report shows; more are only counted.
+/// Diagnostics that a report shows; the rest are only counted.
 const SHOWN_MAX: usize = 100;
 
-/// Columns before a source line is cut around what it is shown for.
+/// Width at which a source line is cut around the part that matters.
 const COLUMNS: usize = 140;
 
-/// Everything that is wrong with a configuration or looks like a mistake, in the order of the file.
+/// All errors and warnings of a configuration, in the order of the file.
 #[derive(Debug, Default)]
 pub struct Report {
     name: String,
@@ -36,24 +36,24 @@ impl Report {
         Self { name: name.to_owned(), text: text.to_owned(), diagnostics: vec![diagnostic] }
     }
 
-    /// How many errors there are; a report that was returned as an error has at least one.
+    /// Number of errors; at least one if the report was returned as an error.
     pub fn errors(&self) -> usize {
         self.diagnostics.iter().filter(|diagnostic| !diagnostic.is_warning).count()
     }
 
-    /// How many warnings there are.
+    /// Number of warnings.
     pub fn warnings(&self) -> usize {
         self.diagnostics.len() - self.errors()
     }
 
-    /// The same with every warning as an error.
+    /// The same report with every warning as an error.
     #[must_use]
     pub fn strict(mut self) -> Self {
         self.diagnostics.iter_mut().for_each(|diagnostic| diagnostic.is_warning = false);
         self
     }
 
-    /// Each diagnostic as one line: file, line, what it is about, why, and what to do.
+    /// Each diagnostic as one line: file, line, title, label and hints.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.diagnostics.iter().map(|diagnostic| {
             let level = if diagnostic.is_warning { "warning" } else { "error" };
@@ -73,7 +73,7 @@ impl Report {
         })
     }
 
-    /// All of it as text, each diagnostic with file, line, column, caret and hints.
+    /// The whole report as text, each diagnostic with file, line, column, caret and hints.
     pub fn render(&self, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         let renderer = renderer.term_width(COLUMNS);
@@ -99,38 +99,38 @@ impl fmt::Display for Report {
 
 impl std::error::Error for Report {}
 
-/// One thing that is wrong.
+/// One error or warning.
 #[derive(Debug)]
 pub(in crate::config) struct Diagnostic {
     title: String,
-    /// Where, and what to say there.
+    /// The place, and the label there.
     primary: Option<(Range<usize>, String)>,
-    /// A second place that has to do with it.
+    /// A second, related place, and its label.
     also: Option<(Range<usize>, String)>,
     hints: Vec<String>,
     certainty: Certainty,
-    /// Whether the configuration can be run all the same.
+    /// Whether the configuration can still be used.
     is_warning: bool,
 }
 
-/// How a diagnostic gets on with syntax errors, after which the parser can only guess.
+/// What a diagnostic is worth if the file has syntax errors, after which the parser guesses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Certainty {
-    /// It is a syntax error.
+    /// A syntax error.
     Syntax,
-    /// About something that is there: true unless its own line could not be parsed.
+    /// About something present: valid unless its own line could not be parsed.
     Presence,
-    /// About something that is missing: a syntax error may have swallowed it.
+    /// About something missing: a syntax error may have hidden it.
     Absence,
 }
 
 impl Diagnostic {
-    /// Something wrong at a place of the file.
+    /// An error at a place in the file.
     pub(in crate::config) fn at(span: Range<usize>, title: impl Into<String>) -> Self {
         Self { primary: Some((span, String::new())), ..Self::whole(title) }
     }
 
-    /// Something wrong with the file as a whole.
+    /// An error of the file as a whole.
     pub(in crate::config) fn whole(title: impl Into<String>) -> Self {
         Self {
             title: title.into(),
@@ -142,13 +142,13 @@ impl Diagnostic {
         }
     }
 
-    /// It is allowed, and most likely a mistake.
+    /// Makes it a warning.
     pub(in crate::config) fn warning(mut self) -> Self {
         self.is_warning = true;
         self
     }
 
-    /// What to say at the caret.
+    /// Sets the label at the caret.
     pub(in crate::config) fn label(mut self, label: impl Into<String>) -> Self {
         if let Some(primary) = &mut self.primary {
             primary.1 = label.into();
@@ -156,25 +156,25 @@ impl Diagnostic {
         self
     }
 
-    /// A second place to show.
+    /// Adds a second place to show.
     pub(in crate::config) fn also(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
         self.also = Some((span, label.into()));
         self
     }
 
-    /// What to do about it.
+    /// Adds what to do about it.
     pub(in crate::config) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    /// It is a syntax error.
+    /// Marks it as a syntax error.
     pub(in crate::config) fn syntax(mut self) -> Self {
         self.certainty = Certainty::Syntax;
         self
     }
 
-    /// It is about something missing.
+    /// Marks it as about something missing.
     pub(in crate::config) fn absence(mut self) -> Self {
         self.certainty = Certainty::Absence;
         self
@@ -192,7 +192,7 @@ impl Diagnostic {
             let span = within(text, span);
             let first = also.as_ref().map_or(span.start, |(also, _)| also.start.min(span.start));
             let last = also.as_ref().map_or(span.end, |(also, _)| also.end.max(span.end));
-            // The renderer looks at all that it is given, so it is given the lines in question.
+            // The renderer scans its whole input, so it gets only the lines that are shown.
             let start = text[..first].rfind('\n').map_or(0, |at| at + 1);
             let end = text[last..].find('\n').map_or(text.len(), |length| last + length);
             let shifted = |span: Range<usize>| span.start - start..span.end - start;
@@ -211,7 +211,7 @@ impl Diagnostic {
     }
 }
 
-/// `span` brought into `text`, onto character boundaries, and cut to its first line.
+/// `span` clamped to `text` and to character boundaries, and cut to its first line.
 fn within(text: &str, span: &Range<usize>) -> Range<usize> {
     let start = text.floor_char_boundary(span.start);
     let end = text.floor_char_boundary(span.end).max(start);
@@ -219,11 +219,11 @@ fn within(text: &str, span: &Range<usize>) -> Range<usize> {
     start..line
 }
 
-/// Where readers record what is wrong, and what must be on the host.
+/// Collects what the readers find: errors, warnings, and requirements of the host.
 #[derive(Debug, Default)]
 pub(in crate::config) struct Diagnostics {
     diagnostics: RefCell<Vec<Diagnostic>>,
-    /// Warnings about the file as a whole, which errors may have caused.
+    /// Warnings that may only be a consequence of errors.
     suspicions: RefCell<Vec<Diagnostic>>,
     wanted: RefCell<Vec<(Range<usize>, String, Requirement)>>,
 }
@@ -234,27 +234,27 @@ impl Diagnostics {
         self.diagnostics.borrow_mut().push(diagnostic);
     }
 
-    /// Records what must be on the host for the object that `owner` names.
+    /// Records what must exist on the host for the object that `owner` names.
     pub(in crate::config) fn want(&self, span: Range<usize>, owner: &str, wanted: Requirement) {
         self.wanted.borrow_mut().push((span, owner.to_owned(), wanted));
     }
 
-    /// What must be on the host.
+    /// Takes the requirements of the host.
     pub(in crate::config) fn take_wanted(&self) -> Vec<(Range<usize>, String, Requirement)> {
         self.wanted.take()
     }
 
-    /// What `look` records counts only if nothing turns out to be wrong.
+    /// Runs `look`; what it records is kept only if there are no errors in the end.
     pub(in crate::config) fn suspect(&self, look: impl FnOnce()) {
         let before = self.diagnostics.borrow().len();
         look();
         self.suspicions.borrow_mut().extend(self.diagnostics.borrow_mut().drain(before..));
     }
 
-    /// The report of all that was recorded: of warnings, or of what is wrong as well.
+    /// The report of everything that was recorded: warnings, or errors and warnings.
     ///
     /// # Errors
-    /// The report, if there is an error in it.
+    /// The report, if it contains an error.
     pub(in crate::config) fn finish(self, name: &str, text: &str) -> Result<Report, Report> {
         let mut diagnostics = self.diagnostics.into_inner();
         if diagnostics.iter().all(|diagnostic| diagnostic.is_warning) {
@@ -267,8 +267,8 @@ impl Diagnostics {
     }
 }
 
-/// Drops what may only be the consequence of a syntax error: all absences, whatever else is said
-/// about a line that has one, and further syntax errors on such a line.
+/// Drops what may only be a consequence of a syntax error: everything about missing things, and
+/// every other diagnostic on a line that has a syntax error.
 fn drop_consequences(text: &str, diagnostics: &mut Vec<Diagnostic>) {
     let breaks: Vec<usize> = text.match_indices('\n').map(|(at, _)| at).collect();
     let line = |diagnostic: &Diagnostic| breaks.partition_point(|at| *at < diagnostic.start());

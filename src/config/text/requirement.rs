@@ -1,25 +1,25 @@
-//! What must exist on the host for a configuration to work, recorded by the readers.
+//! What must exist on the host for a configuration to work. The readers record it.
 //!
-//! Not here: looking whether it does (`machine`).
+//! Not here: checking the host (`machine`).
 
 use std::path::PathBuf;
 
-/// Something that must be on the host.
+/// Something that must exist on the host.
 #[derive(Clone, Debug)]
 pub(in crate::config) enum Requirement {
-    /// A file with a password, which not everybody should read.
+    /// A password file, which must not be world-readable.
     Password(PathBuf),
-    /// A variable of the environment with a password.
+    /// An environment variable with a password.
     Variable(String),
-    /// A password in the configuration file itself, which not everybody should read then.
+    /// A password in the configuration file, which must then not be world-readable.
     OwnSecret,
     /// A file that is read later.
     File(PathBuf),
     /// A program that is run.
     Program(PathBuf),
-    /// The folder of a socket that is made.
+    /// The directory of a socket that is created.
     SocketFolder(PathBuf),
-    /// The folder of a file that is written.
+    /// The directory of a log file.
     LogFolder(PathBuf),
     /// A socket of another program.
     Socket(PathBuf),

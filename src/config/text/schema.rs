@@ -1,7 +1,7 @@
 //! Every key of the configuration, table by table.
 //!
-//! The only list of keys: readers take from it, hints quote its examples, and a test holds the
-//! documentation to it. Not here: what is said about a word that is none (`synonyms`).
+//! The only list of keys: readers use it, hints quote its examples, and a test compares the
+//! documentation with it. Not here: hints for unknown keys (`synonyms`).
 
 /// A table of the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,7 +52,7 @@ pub(in crate::config) enum Section {
     Mirror,
     /// One entry of `steps` in a check.
     Step,
-    /// A password that is kept elsewhere.
+    /// A password in a file or an environment variable.
     Secret,
 }
 
@@ -60,7 +60,7 @@ pub(in crate::config) enum Section {
 pub(in crate::config) type Key = (&'static str, &'static str);
 
 impl Section {
-    /// All tables, the likelier home of a key that several have first.
+    /// All tables. If several have a key, hints name the first one.
     pub(in crate::config) const ALL: [Self; 24] = [
         Self::Root,
         Self::Global,
@@ -88,7 +88,7 @@ impl Section {
         Self::Secret,
     ];
 
-    /// The keys that it may have.
+    /// Its keys.
     pub(in crate::config) const fn keys(self) -> &'static [Key] {
         match self {
             Self::Root => {
@@ -165,7 +165,7 @@ impl Section {
         self.keys().iter().find(|(name, _)| *name == key).map_or("", |(_, example)| example)
     }
 
-    /// How it is called in a sentence.
+    /// What it is called in a sentence.
     pub(in crate::config) const fn called(self) -> &'static str {
         match self {
             Self::Root => "the file",
@@ -302,7 +302,7 @@ const PER_CLIENT: &[Key] = &[
     ("refuse", "refuse = \"reset\""),
 ];
 
-/// Keys of a check, whatever its kind; `check` knows which kind has which.
+/// Keys of a check, for all kinds; `read::check` has the keys of each kind.
 const CHECK: &[Key] = &[
     ("kind", "kind = \"tcp\""),
     ("interval", "interval = \"2s\""),

@@ -1,7 +1,7 @@
-//! Words that are no keys: those of other balancers, mistyped ones, and what is said about them.
+//! Hints for unknown keys: words of other balancers, typos, keys of another table.
 //!
-//! The words of HAProxy, nginx, Envoy and others are known here so that they can be answered with
-//! ours; they are accepted nowhere. Next: `schema`, which has the keys.
+//! The words of HAProxy, nginx, Envoy and others are listed here only for hints; none of them is
+//! accepted. Next: `schema`, which has the keys.
 
 use strsim::damerau_levenshtein;
 
@@ -11,10 +11,10 @@ use super::schema::Section;
 /// Words longer than this are not compared with others.
 const COMPARED_MAX: usize = 64;
 
-/// Candidates that a word is compared with.
+/// Largest number of candidates that a word is compared with.
 const CANDIDATES_MAX: usize = 1000;
 
-/// Words of other balancers with ours, most fitting first; one counts where its table has the key.
+/// Words of other balancers and our keys, the best match first; a key counts only in its table.
 const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["upstream", "cluster", "pool", "service", "target_group"], &["backend"]),
     (&["default_backend", "proxy_pass", "to_backend"], &["backend"]),
@@ -126,7 +126,7 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["settings", "main", "general", "process", "defaults"], &["global"]),
 ];
 
-/// Words of other balancers for what needs no key here.
+/// Words of other balancers for features that need no key here.
 const NEEDLESS: &[(&[&str], &str)] = &[
     (
         &["daemon", "master_worker", "background", "pidfile", "pid"],
@@ -147,11 +147,11 @@ const NEEDLESS: &[(&[&str], &str)] = &[
     ),
 ];
 
-/// Words that this balancer will know, or that ask for what it does not do yet.
+/// Words for features that this version does not have yet.
 const LATER: &[(&[&str], &str)] =
     &[(&["tls", "ssl", "cert", "certificate", "certificates"], "tls")];
 
-/// The key of `section` that an unknown word stands for, if that is plain.
+/// The key of `section` that an unknown word most likely stands for.
 pub(in crate::config) fn meant(section: Section, word: &str) -> Option<&'static str> {
     let plain = plain(word);
     let key = |key: &str| section.keys().iter().map(|(name, _)| *name).find(|name| *name == key);
@@ -169,7 +169,7 @@ pub(in crate::config) fn meant(section: Section, word: &str) -> Option<&'static 
     nearest(&plain, section.keys().iter().map(|(name, _)| *name))
 }
 
-/// What to say about a key that `section` does not have.
+/// The hint for a key that `section` does not have.
 pub(in crate::config) fn hint_for_key(section: Section, word: &str) -> String {
     let plain = plain(word);
     if let Some(key) = meant(section, word) {
@@ -203,7 +203,7 @@ pub(in crate::config) fn hint_for_key(section: Section, word: &str) -> String {
     format!("valid keys of {}: {}", section.called(), known.join(", "))
 }
 
-/// A word as our keys are written.
+/// A word in the spelling of our keys.
 pub(in crate::config) fn plain(word: &str) -> String {
     word.to_lowercase().replace('-', "_")
 }
@@ -213,7 +213,7 @@ fn elsewhere(key: &str) -> Option<Section> {
     Section::ALL.into_iter().find(|section| *section != Section::Root && section.has(key))
 }
 
-/// The key that a word of others stands for in another table.
+/// The key of another table that a word of other balancers stands for.
 fn foreign_elsewhere(plain: &str) -> Option<(Section, &'static str)> {
     if elsewhere(plain).is_some() {
         return None;
@@ -223,12 +223,12 @@ fn foreign_elsewhere(plain: &str) -> Option<(Section, &'static str)> {
     ours.find_map(|ours| elsewhere(ours).map(|section| (section, *ours)))
 }
 
-/// What a word asks for that this version does not have.
+/// The missing feature that a word stands for.
 fn later(word: &str) -> Option<&'static str> {
     LATER.iter().find(|(words, _)| words.contains(&word)).map(|(_, ours)| *ours)
 }
 
-/// The candidate that `word` was most likely meant to be, if any is near.
+/// The candidate nearest to `word`, if one is near enough to be a typo.
 pub(in crate::config) fn nearest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_the_words_of_others_with_ours() {
+    fn words_of_other_balancers_get_our_key() {
         for (section, word, hint) in [
             (Section::Root, "upstream", "here this is called \"backend\": [[backend]]"),
             (Section::Root, "cluster", "here this is called \"backend\": [[backend]]"),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_the_nearest_key_and_the_right_table() {
+    fn hints_name_the_nearest_key_and_the_right_table() {
         for (section, word, hint) in [
             (Section::Frontend, "backnd", "did you mean \"backend\"?"),
             (Section::Frontend, "Max-Connections", "spelled max_connections"),

@@ -1,16 +1,16 @@
-//! What the TOML parser complains about, in an operator's words.
+//! Errors of the TOML parser, reworded for operators.
 //!
-//! The parser recovers and goes on, so there can be several. Not here: anything about keys and
-//! values that could be parsed.
+//! The parser recovers and continues, so there can be several. Not here: errors in keys and values
+//! that were parsed.
 
 use std::ops::Range;
 
 use super::report::{Diagnostic, Diagnostics, quoted};
 
-/// Lines that are looked through for the first of two equal keys.
+/// Lines that are searched for the first of two equal keys.
 const LINES_SEARCHED: usize = 1000;
 
-/// Records every complaint of the parser.
+/// Records every error of the parser.
 pub(in crate::config) fn read(sink: &Diagnostics, text: &str, errors: &[toml::de::Error]) {
     for error in errors {
         let span = error.span().unwrap_or_default();
@@ -29,7 +29,7 @@ fn explain(text: &str, span: Range<usize>, message: &str) -> Diagnostic {
     if message == "duplicate key" {
         let diagnostic = Diagnostic::at(span.clone(), format!("{} is defined twice", quoted(word)))
             .label("defined again here")
-            .hint("keep one of the two; another frontend or backend starts with [[frontend]] or [[backend]]");
+            .hint("keep one; another frontend or backend starts with [[frontend]] or [[backend]]");
         return match earlier(text, &span, word) {
             Some(first) => diagnostic.also(first, "first defined here"),
             None => diagnostic,
@@ -54,12 +54,12 @@ fn explain(text: &str, span: Range<usize>, message: &str) -> Diagnostic {
     diagnostic
 }
 
-/// Whether the last character before `at`, blanks aside, is an equals sign.
+/// Whether the last character before `at`, except blanks, is an equals sign.
 fn preceded_by_equals(text: &str, at: usize) -> bool {
     text.get(..at).is_some_and(|before| before.trim_end_matches([' ', '\t']).ends_with('='))
 }
 
-/// Where the line-leading key or header that the word at `span` repeats stands, if it is a plain one.
+/// The earlier key or header that the word at `span` repeats, if it starts a line.
 fn earlier(text: &str, span: &Range<usize>, word: &str) -> Option<Range<usize>> {
     let before = text.get(..span.start)?;
     let line_start = before.rfind('\n').map_or(0, |at| at + 1);

@@ -1,8 +1,8 @@
-//! A table of the file as a reader sees it: take keys by type; what can't be used is recorded.
+//! A table of the file: getters by type, which record an error for a value that can't be used.
 //!
-//! Every getter returns `None` for a key that is absent and for one that was reported, so readers
-//! need not tell the two apart. Not here: what values mean. Invariant: a getter is only asked for
-//! keys that `schema` lists for the table's section, which `refuse_unknown_keys` relies on.
+//! Every getter returns `None` for a missing key and for one that was reported, so readers treat
+//! both alike. Not here: what values mean. Invariant: getters are only called with keys that
+//! `schema` lists for the section, because `refuse_unknown_keys` relies on it.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -16,10 +16,10 @@ use crate::config::text::requirement::Requirement;
 use crate::config::value::address::AddressError;
 use crate::config::value::duration;
 
-/// Bytes in the longest name of an object.
+/// Longest name of an object, in bytes.
 const NAME_MAX: usize = 128;
 
-/// A value and where it stands.
+/// A value and its place in the file.
 #[derive(Clone, Debug)]
 pub(in crate::config) struct At<T> {
     pub(in crate::config) value: T,
@@ -31,9 +31,9 @@ pub(in crate::config) struct At<T> {
 pub(in crate::config) struct Table<'a> {
     sink: &'a Diagnostics,
     section: Section,
-    /// The object that it belongs to, as a sentence names it: `frontend "pg-write"`.
+    /// The object that it belongs to, as named in messages: `frontend "pg-write"`.
     owner: String,
-    /// Where it stands in the object: `tcp.keepalive.`, or nothing for the object itself.
+    /// Its path within the object: `tcp.keepalive.`, or nothing for the object itself.
     path: String,
     span: Range<usize>,
     entries: &'a DeTable<'a>,
@@ -46,7 +46,7 @@ impl<'a> Table<'a> {
         Self { sink, section: Section::Root, owner, path: String::new(), span: 0..0, entries }
     }
 
-    /// How this table is called in a sentence: `frontend "web"`, `timeout of frontend "web"`.
+    /// Its name in messages: `frontend "web"`, `timeout of frontend "web"`.
     pub(in crate::config) fn called(&self) -> String {
         match self.path.strip_suffix('.') {
             Some(path) => format!("{path} {}", self.of_owner()),
@@ -54,12 +54,12 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Names the object that this table is.
+    /// Sets the name of the object in messages.
     pub(in crate::config) fn call(&mut self, owner: String) {
         self.owner = owner;
     }
 
-    /// A key as a sentence names it: `timeout.connect of frontend "web"`.
+    /// The name of a key in messages: `timeout.connect of frontend "web"`.
     pub(in crate::config) fn key_called(&self, key: &str) -> String {
         match self.section {
             Section::Root => key.to_owned(),
@@ -72,7 +72,7 @@ impl<'a> Table<'a> {
         format!("{preposition} {}", self.owner)
     }
 
-    /// Records what must be on the host for what this table is about.
+    /// Records what must exist on the host for this table.
     pub(in crate::config) fn want(&self, span: Range<usize>, wanted: Requirement) {
         self.sink.want(span, &self.called(), wanted);
     }
@@ -82,7 +82,7 @@ impl<'a> Table<'a> {
         self.sink.add(diagnostic);
     }
 
-    /// The value of a key, of whatever type.
+    /// The value of a key, of any type.
     pub(in crate::config) fn value(&self, key: &'static str) -> Option<TomlValue<'a>> {
         debug_assert!(self.section.keys().iter().any(|(name, _)| *name == key), "{key} is listed");
         let value = self.entries.get(key)?;
@@ -105,7 +105,7 @@ impl<'a> Table<'a> {
         );
     }
 
-    /// Records that a value has the right type and is still unusable, and why.
+    /// The error for a value of the right type that can't be used, with the reason.
     pub(in crate::config) fn unusable(
         &self,
         key: &str,
@@ -124,7 +124,7 @@ impl<'a> Table<'a> {
         });
     }
 
-    /// Records which of the keys without default are absent.
+    /// Records an error for each of these keys that is missing.
     pub(in crate::config) fn require(&self, keys: &[&'static str]) {
         for key in keys.iter().filter(|key| self.lacks(key)) {
             let span = self.value(key).map_or_else(|| self.span.clone(), |value| value.span);
@@ -137,8 +137,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Whether a key is absent (or an empty array), and so is any unknown one that plainly stands
-    /// for it, which is complaint enough.
+    /// Whether a key is missing or an empty array. An unknown key that most likely stands for it
+    /// counts as present, because it is reported anyway.
     pub(in crate::config) fn lacks(&self, key: &'static str) -> bool {
         let stands_for_it = |word: &str| synonyms::meant(self.section, word) == Some(key);
         match self.value(key) {
@@ -157,7 +157,7 @@ impl<'a> Table<'a> {
         string
     }
 
-    /// A string, owned and without its place.
+    /// A string, owned, without its place.
     pub(in crate::config) fn text(&self, key: &'static str) -> Option<String> {
         self.string(key).map(|text| text.value.to_owned())
     }
@@ -183,7 +183,7 @@ impl<'a> Table<'a> {
         array.into_iter().filter_map(string).collect()
     }
 
-    /// A string that is not empty and can be printed in one line: a name.
+    /// A name: a string that is not empty and fits on one line.
     pub(in crate::config) fn name(&self, key: &'static str) -> Option<At<&'a str>> {
         let At { value: name, span } = self.string(key)?;
         let why = if name.trim().is_empty() {
@@ -246,16 +246,16 @@ impl<'a> Table<'a> {
             self.report(self.unusable(key, value.span, &why));
             return None;
         }
-        // Within the range, which is of 32 bits.
+        // In range, so it fits in 32 bits.
         Some((number * 100.0).round() as u32)
     }
 
-    /// A duration.
+    /// A duration greater than zero.
     pub(in crate::config) fn duration(&self, key: &'static str) -> Option<Duration> {
         self.time(key, duration::parse)
     }
 
-    /// As above, of a time that may be nothing.
+    /// A duration that may be zero.
     pub(in crate::config) fn delay(&self, key: &'static str) -> Option<Duration> {
         self.time(key, duration::parse_or_none)
     }
@@ -279,7 +279,7 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// One of several words; `foreign` are words of others with ours.
+    /// One of several words; `foreign` has words of other balancers with ours, for hints.
     pub(in crate::config) fn choice<T: Copy>(
         &self,
         key: &'static str,
@@ -343,7 +343,7 @@ impl<'a> Table<'a> {
         tables
     }
 
-    /// Records every key that this table can't have.
+    /// Records an error for every unknown key.
     pub(in crate::config) fn refuse_unknown_keys(&self) {
         for key in self.unknown_keys() {
             let word: &str = key.get_ref();
@@ -367,12 +367,12 @@ impl<'a> Table<'a> {
 #[derive(Clone, Debug)]
 pub(in crate::config) struct TomlValue<'a> {
     inner: &'a DeValue<'a>,
-    /// Where it stands.
+    /// Its place in the file.
     pub(in crate::config) span: Range<usize>,
 }
 
 impl<'a> TomlValue<'a> {
-    /// The string that it is, if it is one.
+    /// The string, if it is one.
     pub(in crate::config) fn as_str(&self) -> Option<At<&'a str>> {
         match self.inner {
             DeValue::String(string) => Some(At { value: string, span: self.span.clone() }),
@@ -380,7 +380,7 @@ impl<'a> TomlValue<'a> {
         }
     }
 
-    /// The integer that it is, if it is one; `Some(None)` for one beyond 64 bits.
+    /// The integer, if it is one; `Some(None)` if it does not fit in 64 bits.
     pub(in crate::config) fn as_integer(&self) -> Option<Option<i64>> {
         match self.inner {
             DeValue::Integer(number) => {
@@ -390,7 +390,7 @@ impl<'a> TomlValue<'a> {
         }
     }
 
-    /// The boolean that it is, if it is one.
+    /// The boolean, if it is one.
     pub(in crate::config) fn as_boolean(&self) -> Option<bool> {
         match self.inner {
             DeValue::Boolean(boolean) => Some(*boolean),
@@ -398,17 +398,17 @@ impl<'a> TomlValue<'a> {
         }
     }
 
-    /// The number that it is, whole or not, if it is one.
+    /// The number, integer or float, if it is one.
     pub(in crate::config) fn as_number(&self) -> Option<f64> {
         match self.inner {
             DeValue::Float(number) => number.as_str().parse().ok(),
-            // Compared with small bounds: more than a double holds is too much anyway.
+            // Compared with small bounds only, so the loss of precision does not matter.
             DeValue::Integer(_) => Some(self.as_integer()?.map_or(f64::MAX, |n| n as f64)),
             _ => None,
         }
     }
 
-    /// The elements of the array that it is, if it is one.
+    /// The elements, if it is an array.
     pub(in crate::config) fn as_array(&self) -> Option<Vec<Self>> {
         let DeValue::Array(array) = self.inner else { return None };
         let value = |value: &'a toml::Spanned<DeValue<'a>>| Self {
@@ -423,7 +423,7 @@ impl<'a> TomlValue<'a> {
         matches!(self.inner, DeValue::Table(_))
     }
 
-    /// Its type with an article.
+    /// The name of its type, with an article.
     pub(in crate::config) fn type_name(&self) -> &'static str {
         match self.inner {
             DeValue::String(_) => "a string",

@@ -1,7 +1,7 @@
 //! Addresses as people write them: `10.0.0.1:5432`, `[::1]:5432`, `unix:/run/x.sock`, `name:port`.
 //!
-//! A listener needs an address of its own; a server may be given by name, which is only read here.
-//! Not here: looking names up, and whether an address can be bound or reached.
+//! A listener needs an IP address or socket path; a server may be given by DNS name.
+//! Not here: resolving names, and whether an address can be bound or reached.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -12,32 +12,32 @@ use ringlane_core::machine::Address;
 use super::lookup::Name;
 use super::quoted::quoted;
 
-/// Bytes in the longest path of a unix socket: `sun_path` without its final zero.
+/// Longest path of a unix socket in bytes: `sun_path` without its final zero.
 const SOCKET_PATH_MAX: usize = 107;
 
-/// Bytes in the longest name of DNS, and in the longest part of one (RFC 1035, section 2.3.4).
+/// Longest DNS name and label in bytes (RFC 1035, section 2.3.4).
 const NAME_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
-/// Bits that all IPv4 addresses in the form of IPv6 share.
+/// Prefix length of IPv4-mapped IPv6 addresses.
 const MAPPED_PREFIX: u8 = 96;
 
-/// What is wrong with a port alone.
+/// The error for a port without address.
 const NO_ADDRESS: &str = "the address before the port is missing";
 
-/// What stands before a name whose SRV records are asked for.
+/// Prefix of a name that is resolved by SRV records.
 const SRV: &str = "srv:";
 
-/// Where a server is.
+/// The address of a server in the file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(in crate::config) enum ServerAddress {
-    /// Always there.
+    /// A fixed address.
     Fixed(Address),
-    /// Where its name says, while it serves.
+    /// A DNS name, resolved while the balancer runs.
     Named(Name),
 }
 
-/// Why a text can't be used as an address, and what to do about it.
+/// Why a text is not a valid address, and what to do about it.
 #[derive(Debug, Eq, PartialEq)]
 pub(in crate::config) struct AddressError {
     pub(in crate::config) why: String,
@@ -54,8 +54,8 @@ impl AddressError {
     }
 }
 
-/// Reads an IP address. One of IPv4 in the form of IPv6 (`::ffff:10.0.0.1`) is the one of IPv4: the
-/// kernel has both in one space, and takes them for equal.
+/// Reads an IP address. An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) becomes an IPv4 address,
+/// because the kernel treats the two as equal.
 pub(in crate::config) fn ip(text: &str) -> Option<IpAddr> {
     text.parse().map(|ip: IpAddr| ip.to_canonical()).ok()
 }
@@ -65,7 +65,7 @@ pub(in crate::config) fn inet(text: &str) -> Option<SocketAddr> {
     text.parse().map(canonical).ok()
 }
 
-/// An address in the form that all addresses have here.
+/// The canonical form of an address: IPv4-mapped addresses become IPv4.
 pub(in crate::config) fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         IpAddr::V4(ip) => SocketAddr::from((ip, address.port())),
@@ -73,7 +73,7 @@ pub(in crate::config) fn canonical(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Reads a network, or an address, which is one of its own. `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
+/// Reads a network, or an address as a network of one. `::ffff:10.0.0.0/104` is `10.0.0.0/8`.
 pub(in crate::config) fn network(text: &str) -> Option<IpNet> {
     let net = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| IpNet::from(ip))).ok()?;
     let IpNet::V6(v6) = net else { return Some(net) };
@@ -125,7 +125,7 @@ pub(in crate::config) fn server(text: &str) -> Result<ServerAddress, AddressErro
     }
 }
 
-/// Reads the address at which a server is checked; port 0 if it has none, which says: the same.
+/// Reads the address of a check; port 0 if it has none, which means the port of the server.
 pub(in crate::config) fn check(text: &str) -> Result<Address, AddressError> {
     if let Some(ip) = ip(text.trim_start_matches('[').trim_end_matches(']')) {
         return Ok(Address::Inet((ip, 0).into()));
@@ -137,7 +137,7 @@ pub(in crate::config) fn check(text: &str) -> Result<Address, AddressError> {
     })
 }
 
-/// Whether a text can be a name of DNS; one dot may end it.
+/// Whether a text is a valid DNS name; it may end with a dot.
 fn is_name(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=LABEL_MAX).contains(&label.len())
@@ -147,7 +147,7 @@ fn is_name(text: &str) -> bool {
     text.len() <= NAME_MAX && text.split('.').all(is_label)
 }
 
-/// Reads an address that needs no look-up; `None` for what may be `name:port`.
+/// Reads an address that needs no DNS; `None` if it may be `name:port`.
 fn literal(text: &str) -> Result<Option<Address>, AddressError> {
     if let Some(path) = text.strip_prefix("unix:") {
         return socket_path(path).map(|path| Some(Address::Unix(path))).map_err(AddressError::new);
@@ -183,13 +183,13 @@ fn literal(text: &str) -> Result<Option<Address>, AddressError> {
     Ok(None)
 }
 
-/// The port of a text that has nothing else: `5432`, `:5432` or `*:5432`.
+/// The port of a text that is only a port: `5432`, `:5432` or `*:5432`.
 fn bare_port(text: &str) -> Option<u16> {
     let bare = text.strip_prefix('*').unwrap_or(text);
     bare.strip_prefix(':').unwrap_or(bare).parse().ok()
 }
 
-/// Splits `name:port`, both plausible.
+/// Splits `name:port`, and checks the syntax of both.
 fn name_and_port(text: &str) -> Result<(&str, u16), AddressError> {
     let not_an_address = || {
         AddressError::new("not a valid address")
@@ -203,7 +203,7 @@ fn name_and_port(text: &str) -> Result<(&str, u16), AddressError> {
             not_an_address()
         });
     };
-    // What is all digits and dots was meant as an address.
+    // Only digits and dots: meant as an IP address.
     if !is_name(name) || name.chars().all(|c| c.is_ascii_digit() || c == '.') {
         return Err(not_an_address());
     }
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prints_what_it_read() {
+    fn addresses_are_printed_as_they_were_read() {
         for text in ["0.0.0.0:5432", "127.0.0.1:0", "[::]:5432", "[fe80::1%2]:1", "unix:/run/x"] {
             assert_eq!(listener(text).map(|address| address.to_string()), Ok(text.to_owned()));
         }
@@ -252,12 +252,12 @@ mod tests {
     }
 
     #[test]
-    fn ipv4_in_the_form_of_ipv6_is_ipv4() {
-        let said = |text| listener(text).map(|address| address.to_string());
-        assert_eq!(said("[::ffff:127.0.0.1]:80"), Ok("127.0.0.1:80".to_owned()));
-        assert_eq!(said("[::ffff:0.0.0.0]:80"), Ok("0.0.0.0:80".to_owned()));
-        assert_eq!(said("[::ffff:7f00:1]:80"), Ok("127.0.0.1:80".to_owned()));
-        assert_eq!(said("[::127.0.0.1]:80"), Ok("[::7f00:1]:80".to_owned()), "another one");
+    fn ipv4_mapped_addresses_become_ipv4() {
+        let shown = |text| listener(text).map(|address| address.to_string());
+        assert_eq!(shown("[::ffff:127.0.0.1]:80"), Ok("127.0.0.1:80".to_owned()));
+        assert_eq!(shown("[::ffff:0.0.0.0]:80"), Ok("0.0.0.0:80".to_owned()));
+        assert_eq!(shown("[::ffff:7f00:1]:80"), Ok("127.0.0.1:80".to_owned()));
+        assert_eq!(shown("[::127.0.0.1]:80"), Ok("[::7f00:1]:80".to_owned()), "another one");
         let checked = check("::ffff:10.0.0.9").map(|address| address.to_string());
         assert_eq!(checked, Ok("10.0.0.9:0".to_owned()));
         for (text, expected) in [
@@ -275,15 +275,15 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused<T: std::fmt::Debug>(address: Result<T, AddressError>, complaint: &str) {
-        let problem = address.expect_err(complaint);
-        let said = format!("{} / {}", problem.why, problem.hint.unwrap_or_default());
-        assert!(said.contains(complaint), "{said}");
+    fn refused<T: std::fmt::Debug>(address: Result<T, AddressError>, expected: &str) {
+        let problem = address.expect_err(expected);
+        let shown = format!("{} / {}", problem.why, problem.hint.unwrap_or_default());
+        assert!(shown.contains(expected), "{shown}");
     }
 
     #[test]
-    fn refuses_listeners_with_a_reason() {
-        for (text, complaint) in [
+    fn invalid_listeners_are_refused_with_a_reason() {
+        for (text, expected) in [
             ("", "empty"),
             (":5432", "\"0.0.0.0:5432\", \"[::]:5432\""),
             ("*:5432", "\"0.0.0.0:5432\", \"[::]:5432\""),
@@ -302,14 +302,14 @@ mod tests {
             ("unix:/a\0b", "zero byte"),
             ("what is this", "not a valid address"),
         ] {
-            refused(listener(text), complaint);
+            refused(listener(text), expected);
         }
         refused(listener(&format!("unix:/{}", "x".repeat(107))), "107 bytes");
     }
 
     #[test]
-    fn refuses_servers_with_a_reason() {
-        for (text, complaint) in [
+    fn invalid_servers_are_refused_with_a_reason() {
+        for (text, expected) in [
             ("10.0.0.1:0", "port must not be 0"),
             ("db:0", "port must not be 0"),
             ("srv:", "a DNS name"),
@@ -322,7 +322,7 @@ mod tests {
             ("db:http", "number from 1 to 65535"),
             ("db example:80", "not a valid address"),
         ] {
-            refused(server(text), complaint);
+            refused(server(text), expected);
         }
     }
 }

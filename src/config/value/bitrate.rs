@@ -1,20 +1,21 @@
 //! Bit rates as people write them: `500kbit`, `10Mbit`, `2.5Gbit`.
 //!
-//! Decimal, as for every network: 1 kbit is 1000 bits in a second. Given in bytes per second.
+//! Decimal, as usual for networks: 1 kbit is 1000 bits per second. The result is in bytes per
+//! second.
 
 use std::ops::RangeInclusive;
 
-/// Bits of each unit, and other ways to write it.
+/// Bits per unit, and other spellings.
 const UNITS: [(&str, f64, &[&str]); 3] = [
     ("kbit", 1e3, &["k", "kb", "kbps", "kbit/s", "kb/s"]),
     ("Mbit", 1e6, &["m", "mb", "mbps", "mbit/s", "mb/s"]),
     ("Gbit", 1e9, &["g", "gb", "gbps", "gbit/s", "gb/s"]),
 ];
 
-/// Bytes per second: slower, one buffer would take seconds; faster is no limit.
+/// Bytes per second. Below, one buffer takes seconds; above, the limit has no effect.
 const RATES: RangeInclusive<f64> = 8e3..=1.25e12;
 
-/// Reads a bit rate as bytes per second; the error says what is wrong with it.
+/// Reads a bit rate as bytes per second; the error is a label for the report.
 pub(in crate::config) fn parse(text: &str) -> Result<u64, String> {
     let cut = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(cut);
@@ -41,7 +42,7 @@ pub(in crate::config) fn parse(text: &str) -> Result<u64, String> {
     if !RATES.contains(&bytes) {
         return Err("must be from 64kbit to 10000Gbit".to_owned());
     }
-    // Within the range, which is of 64 bits.
+    // In range, so it fits in 64 bits.
     Ok(bytes as u64)
 }
 
@@ -50,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_people_write() {
+    fn valid_texts_are_read() {
         for (text, bytes) in [
             ("64kbit", 8000),
             ("10Mbit", 1_250_000),
@@ -62,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong() {
+    fn errors_name_the_cause() {
         for (text, why) in [
             ("", "such as 500kbit"),
             ("fast", "such as 500kbit"),
@@ -76,8 +77,8 @@ mod tests {
             ("0Mbit", "from 64kbit"),
             ("99999Gbit", "to 10000Gbit"),
         ] {
-            let said = parse(text).unwrap_err();
-            assert!(said.contains(why), "{text}: {said}");
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
         }
     }
 }

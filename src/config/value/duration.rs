@@ -1,21 +1,21 @@
 //! Durations as people write them: `500ms`, `2s`, `1m30s`, `1h`, `1d`.
 //!
-//! Whole numbers with units, largest unit first. Not here: which durations a key accepts beyond
-//! that; every timeout is at most a year, so that sums never overflow.
+//! Whole numbers with units, largest unit first. Every duration is at most a year, so sums never
+//! overflow. Not here: narrower limits of single keys.
 
 use std::time::Duration;
 
 /// The longest duration that is accepted.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Digits that are repeated in a complaint.
+/// Digits that are repeated in an error message.
 const DIGITS_SHOWN: usize = 9;
 
 /// Units with their milliseconds, largest first.
 const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
-/// What people write elsewhere, and the unit that they mean.
+/// Units of other programs, and ours.
 const FOREIGN_UNITS: [(&str, &str); 12] = [
     ("msec", "ms"),
     ("millis", "ms"),
@@ -31,7 +31,7 @@ const FOREIGN_UNITS: [(&str, &str); 12] = [
     ("days", "d"),
 ];
 
-/// Reads a duration that is more than nothing; the error says what is wrong with it.
+/// Reads a duration greater than zero; the error is a label for the report.
 pub(in crate::config) fn parse(text: &str) -> Result<Duration, String> {
     match parse_or_none(text)? {
         Duration::ZERO => Err("must be greater than zero".to_owned()),
@@ -39,7 +39,7 @@ pub(in crate::config) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// As above, of a time that may be nothing, such as `0s`.
+/// As above, but zero is allowed, such as `0s`.
 pub(in crate::config) fn parse_or_none(text: &str) -> Result<Duration, String> {
     let mut rest = text;
     let mut total_ms: u64 = 0;
@@ -77,7 +77,7 @@ pub(in crate::config) fn parse_or_none(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Why `unit` can't stand where it does.
+/// Why `unit` is not valid at its place.
 fn wrong_unit(unit: &str) -> String {
     if UNITS.iter().any(|(name, _)| *name == unit) {
         return "units must go from large to small, each at most once: 1h30m".to_owned();
@@ -99,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_people_write() {
+    fn valid_texts_are_read() {
         for (text, ms) in [
             ("500ms", 500),
             ("2s", 2000),
@@ -117,8 +117,8 @@ mod tests {
     }
 
     #[test]
-    fn says_what_is_wrong_with_the_rest() {
-        for (text, complaint) in [
+    fn errors_name_the_cause() {
+        for (text, expected) in [
             ("", "empty"),
             ("0s", "greater than zero"),
             ("0h0m", "greater than zero"),
@@ -138,7 +138,7 @@ mod tests {
             ("18446744073709551615d", "at most a year"),
         ] {
             let error = parse(text).expect_err(text);
-            assert!(error.contains(complaint), "{text:?}: {error}");
+            assert!(error.contains(expected), "{text:?}: {error}");
         }
     }
 }

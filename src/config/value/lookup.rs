@@ -1,7 +1,7 @@
-//! Servers that are given by DNS name: the name, its slots, and the resolver that is used.
+//! Servers that are given by DNS name: the name, its slots, and the resolver.
 //!
-//! Not here: reading `resolver` (`read::names`) and resolving (`control::names`). A name stands for
-//! as many servers of the snapshot as it has slots, which begin without an address.
+//! Not here: reading `resolver` (`read::names`) and resolving (`control::servers::names`). A name
+//! has one server in the snapshot per slot; slots start without an address.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,37 +9,37 @@ use std::time::Duration;
 
 use ringlane_core::ids::ServerId;
 
-/// Servers that one name may stand for.
+/// Largest number of slots of one name.
 pub(in crate::config) const SLOTS_MAX: u32 = 1024;
 
-/// Servers that all names of a file may stand for, where they stand for several.
+/// Largest number of slots of all names with more than one slot together.
 pub(in crate::config) const SLOTS_ALL_MAX: u32 = 65_536;
 
-/// Servers that a name with SRV records stands for where nothing is said.
+/// Default number of slots of a name with SRV records.
 pub(in crate::config) const SLOTS_SRV: u32 = 16;
 
-/// How long a resolver may take for one answer where nothing is said.
+/// Default timeout of a DNS query.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long the last addresses of a name that has none any more are kept where nothing is said.
+/// Default time for which the last addresses of a name are kept after it has none.
 const HOLD: Duration = Duration::from_secs(30);
 
-/// A name that addresses are asked for.
+/// A DNS name to resolve.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Name {
-    /// Its A and AAAA records.
+    /// Resolved by A and AAAA records.
     Addresses {
         /// The name.
         name: String,
-        /// Where its servers listen.
+        /// The port of its servers.
         port: u16,
     },
-    /// Its SRV records, and the addresses of what they name.
+    /// Resolved by SRV records, and the addresses of the names in them.
     Srv(String),
 }
 
 impl Name {
-    /// The name itself.
+    /// The name to query.
     pub fn asked(&self) -> &str {
         match self {
             Self::Addresses { name, .. } | Self::Srv(name) => name,
@@ -48,7 +48,7 @@ impl Name {
 }
 
 impl fmt::Display for Name {
-    /// As in the file.
+    /// As it is written in the file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Addresses { name, port } => write!(f, "{name}:{port}"),
@@ -57,29 +57,29 @@ impl fmt::Display for Name {
     }
 }
 
-/// One entry of `server` that is given by name.
+/// One entry of `server` that is given by DNS name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Lookup {
-    /// What is asked for.
+    /// The name to resolve.
     pub name: Name,
-    /// The name of the entry, which no other entry of its backend has.
+    /// The name of the entry, unique within its backend.
     pub entry: String,
     /// Its first slot; the others follow.
     pub first: ServerId,
-    /// How many servers it stands for.
+    /// Number of slots.
     pub slots: u32,
-    /// The weight of a server, with SRV records of the heaviest.
+    /// The weight of each server; with SRV records, that of the heaviest.
     pub weight: u32,
 }
 
-/// Who is asked for addresses.
+/// DNS servers and timeouts.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Resolver {
-    /// DNS servers; none: those of `/etc/resolv.conf`.
+    /// DNS servers; empty: those of `/etc/resolv.conf`.
     pub servers: Vec<SocketAddr>,
-    /// How long one of them may take for one answer.
+    /// Timeout of one query to one server.
     pub timeout: Duration,
-    /// How long the last addresses of a name that has none any more are kept.
+    /// How long the last addresses of a name are kept after it has none.
     pub hold: Duration,
 }
 

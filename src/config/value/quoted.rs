@@ -1,11 +1,11 @@
-//! Words of the file as they are shown in messages.
+//! Words from the file, quoted for messages.
 //!
-//! Invariant: whatever is quoted can't write control sequences to a terminal.
+//! Invariant: a quoted word contains no control characters.
 
-/// Characters of a quoted word that are shown.
+/// Characters of a word that are shown; the rest is cut off.
 const QUOTED_MAX: usize = 60;
 
-/// A word of the file as it is shown in a sentence: in quotes, escaped, not too long.
+/// A word from the file for use in a sentence: in quotes, escaped, shortened.
 pub(in crate::config) fn quoted(word: &str) -> String {
     match word.char_indices().nth(QUOTED_MAX) {
         Some((cut, _)) => format!("{:?}…", &word[..cut]),

@@ -1,7 +1,8 @@
-//! The reader of `check` in a `[[backend]]`, and of what a backend makes of its checks.
+//! The reader of `check` and `outlier` of a `[[backend]]`, and of its rules for health.
 //!
-//! Not here: doing checks (`control::checks`), rules themselves (`ringlane_health`). The keys of
-//! a check depend on its kind; one of another kind is refused with the kind that has it.
+//! Not here: running checks (`control::servers::checks`) and the rules themselves
+//! (`ringlane_health`). The keys of a check depend on its kind; the error for a key of another kind
+//! names that kind.
 
 mod tls;
 
@@ -19,7 +20,7 @@ use crate::config::text::synonyms;
 use crate::config::text::table::{At, Table};
 use crate::config::value::{address, duration};
 
-/// Keys that only some kinds have.
+/// Keys that only some kinds of check have.
 const KINDS_OF_KEYS: [(&str, &[&str]); 19] = [
     ("steps", &["tcp"]),
     ("method", &["http"]),
@@ -42,7 +43,7 @@ const KINDS_OF_KEYS: [(&str, &[&str]); 19] = [
     ("min_days", &["tls"]),
 ];
 
-/// What other balancers call the kinds.
+/// Names of kinds in other balancers, and ours.
 const FOREIGN_KINDS: [(&str, &str); 12] = [
     ("mariadb", "mysql"),
     ("mysql_check", "mysql"),
@@ -58,14 +59,14 @@ const FOREIGN_KINDS: [(&str, &str); 12] = [
     ("agent_check", "agent"),
 ];
 
-/// Other words for how often a check logs in.
+/// Other words for the values of `login`, and ours.
 const FOREIGN_LOGINS: [(&str, &str); 4] =
     [("every", "each"), ("always", "each"), ("keep", "kept"), ("persistent", "kept")];
 
-/// Days that a certificate can be asked to last.
+/// Largest `min_days`.
 const DAYS_MAX: u32 = 3650;
 
-/// What ejects a server where nothing else is said.
+/// Defaults of `outlier`.
 const OUTLIER_INTERVAL: Duration = Duration::from_secs(10);
 const OUTLIER_BASE: Duration = Duration::from_secs(30);
 const OUTLIER_MAX: Duration = Duration::from_secs(300);
@@ -73,7 +74,7 @@ const OUTLIER_MAX: Duration = Duration::from_secs(300);
 const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT_MAX: Duration = Duration::from_secs(5);
 
-/// Reads what a backend says about watching its servers.
+/// Reads how the servers of a backend are checked.
 pub(in crate::config) fn watch(backend: &Table<'_>) -> Watch {
     let mut rules = Rules {
         max_lag: max_lag(backend),
@@ -282,7 +283,7 @@ fn steps(table: &Table<'_>) -> Vec<Step> {
     steps
 }
 
-/// Bytes written as hex digits, blanks between them allowed.
+/// Reads bytes as hex digits; blanks are allowed.
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits: Option<Vec<u32>> =
         text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect();
@@ -324,7 +325,7 @@ fn http(table: &Table<'_>) -> Http {
     http
 }
 
-/// `"200-399"`, `"200, 204"` or `200`.
+/// Reads status codes: `"200-399"`, `"200, 204"` or `200`.
 fn status(table: &Table<'_>) -> Vec<RangeInclusive<u16>> {
     let otherwise = vec![200..=399];
     let Some(value) = table.value("status") else { return otherwise };

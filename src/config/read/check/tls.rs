@@ -1,8 +1,9 @@
-//! The reader of what a check says about TLS.
+//! The reader of the TLS settings of a check.
 //!
-//! Not here: the handshake and the certificate (`control::checks::tls`). A check of kind `tls` or
-//! `http` verifies unless it is told not to; one of a database does as libpq: nothing is verified
-//! without `ca`, and the name is not without `server_name` (but of MySQL it is).
+//! Not here: the handshake (`control::servers::checks::tls`). A check of kind `tls` or `http`
+//! verifies the certificate unless `verify = false`. A check of a database does what libpq does:
+//! without `ca` nothing is verified, and without `server_name` the name is not verified (except for
+//! MySQL).
 
 use std::path::PathBuf;
 
@@ -13,10 +14,10 @@ use crate::config::text::requirement::Requirement;
 use crate::config::text::table::{At, Table};
 use crate::config::value::address::absolute_path;
 
-/// Bytes in the longest name of a protocol (RFC 7301, section 3.1).
+/// Longest name of a protocol in bytes (RFC 7301, section 3.1).
 const PROTOCOL_MAX: usize = 255;
 
-/// Of a check that is nothing without TLS.
+/// TLS settings of a check that always uses TLS.
 pub(in crate::config) fn always(table: &Table<'_>) -> Tls {
     let verify = table.boolean("verify").unwrap_or(true);
     if let Some(value) = table.value("ca")
@@ -34,7 +35,7 @@ pub(in crate::config) fn always(table: &Table<'_>) -> Tls {
     }
 }
 
-/// Of an `http` check: `tls = true`.
+/// TLS settings of an `http` check: `tls = true`.
 pub(in crate::config) fn of_http(table: &Table<'_>) -> Option<Tls> {
     let value = table.value("tls");
     let wanted = match &value {
@@ -52,7 +53,7 @@ pub(in crate::config) fn of_http(table: &Table<'_>) -> Option<Tls> {
     None
 }
 
-/// Of a check that logs in: `tls = "off" | "prefer" | "require"`.
+/// TLS settings of a check that logs in: `tls = "off" | "prefer" | "require"`.
 pub(in crate::config) fn of_login(table: &Table<'_>, kind: &str) -> Option<Tls> {
     let modes = [("off", None), ("prefer", Some(false)), ("require", Some(true))];
     let foreign = [
@@ -74,7 +75,7 @@ pub(in crate::config) fn of_login(table: &Table<'_>, kind: &str) -> Option<Tls> 
     let (ca, server_name) = (ca(table), server_name(table));
     let trust = match (&ca, &server_name) {
         (None, _) => Trust::Anybody,
-        // The crate that speaks MySQL verifies all of a certificate or nothing.
+        // The MySQL client crate verifies either everything or nothing.
         (Some(_), None) if kind != "mysql" => Trust::Signer,
         (Some(_), _) => Trust::Name,
     };
@@ -114,7 +115,7 @@ fn ca(table: &Table<'_>) -> Option<PathBuf> {
     }
 }
 
-/// One name, or several.
+/// Reads one protocol name or several.
 fn alpn(table: &Table<'_>) -> Vec<String> {
     let Some(value) = table.value("alpn") else { return Vec::new() };
     let names: Option<Vec<String>> = match value.as_array() {
