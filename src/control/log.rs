@@ -1,10 +1,10 @@
-//! The process's own log: what happened, one line each, to stderr, a file or a syslog socket.
+//! The process's own log: one line per event, to stderr, a file or a syslog socket.
 //!
-//! Not here: the access log (`access_log`), how a line looks (`format`), the queue and its thread
-//! (`writer`). Invariants: once [`start`] was called no caller ever waits for the destination: a line
-//! goes into a bounded queue, and one that finds it full is lost and counted; what was lost is
-//! reported as soon as lines are taken again; what must be seen by whoever started the process (that
-//! it is ready, why it could not start) is on stderr, too.
+//! Not here: the access log (`report::access_log`), the look of a line (`format`), the queue and
+//! its thread (`writer`). Invariants: after [`start`] no caller ever waits for the destination: a
+//! line goes into a bounded queue; when the queue is full the line is lost and counted, and the
+//! loss is reported as soon as lines are accepted again. What the person or program that started
+//! the process must see (that it is ready, why it could not start) is also written to stderr.
 
 pub(super) mod escape;
 mod format;
@@ -47,11 +47,12 @@ struct Running {
     queue: Arc<Queue>,
 }
 
-/// Opens the destination and starts the thread that writes. Without it (before a start, in a command
-/// that ends at once) lines are written to stderr where they arise. Calling it again does nothing.
+/// Opens the destination and starts the thread that writes. Without it (before a start, in a
+/// command that ends at once) each line is written to stderr by the thread that logs it. Calling it
+/// again does nothing.
 ///
 /// # Errors
-/// When the destination can't be opened, or the system has no room for another thread.
+/// When the destination can't be opened, or the thread can't be started.
 pub(super) fn start(configured: &Log) -> io::Result<()> {
     if LOG.get().is_some() {
         return Ok(());
@@ -74,22 +75,22 @@ pub(super) fn start(configured: &Log) -> io::Result<()> {
     Ok(())
 }
 
-/// Logs an error without fields of its own.
+/// Logs an error without further fields.
 pub fn error(line: fmt::Arguments<'_>) {
     write(&Notice::new(Level::Error, "", line.to_string()));
 }
 
-/// Logs a warning without fields of its own.
+/// Logs a warning without further fields.
 pub fn warning(line: fmt::Arguments<'_>) {
     write(&Notice::new(Level::Warning, "", line.to_string()));
 }
 
-/// Logs something that is neither, without fields of its own.
+/// Logs information without further fields.
 pub fn say(line: fmt::Arguments<'_>) {
     write(&Notice::new(Level::Info, "", line.to_string()));
 }
 
-/// Whether lines of this level are written; for those that are dear to make.
+/// Whether lines of this level are written; for lines that are expensive to make.
 pub(super) fn is_wanted(level: Level) -> bool {
     LOG.get().is_some_and(|log| level <= log.level)
 }
@@ -103,7 +104,7 @@ pub fn write(notice: &Notice) {
     }
 }
 
-/// Logs a line that whoever started the process must see, whatever the level and destination.
+/// Logs a line that must be seen where the process was started, whatever the level and destination.
 pub fn announce(notice: &Notice) {
     let Some(log) = LOG.get() else { return write_now(notice) };
     log.queue.push(notice);
@@ -133,7 +134,7 @@ pub fn flush() {
     }
 }
 
-/// What stands before lines on stderr: journald adds the time and takes the level from a prefix.
+/// What precedes lines on stderr: journald adds the time and takes the level from a prefix.
 fn stderr_frame() -> Frame {
     let own = || File::from(io::stderr().as_fd().try_clone_to_owned().ok()?).metadata().ok();
     let stream = env::var("JOURNAL_STREAM").ok();
@@ -143,8 +144,8 @@ fn stderr_frame() -> Frame {
     if is_journal { Frame::Journal } else { Frame::Plain }
 }
 
-/// Whether `JOURNAL_STREAM` (systemd.exec) names this file: device and inode, in decimal. The
-/// variable is inherited by whoever is started from a service, with a stderr of their own.
+/// Whether `JOURNAL_STREAM` (systemd.exec) is about this file: device and inode, in decimal.
+/// Processes started by a service inherit the variable, even with another stderr.
 fn is_journal_stream(variable: &str, device: u64, inode: u64) -> bool {
     variable
         .split_once(':')
@@ -161,7 +162,7 @@ fn write_now(notice: &Notice) {
         return;
     }
     // One write per line, so that lines of several threads don't mix. When stderr is gone there is
-    // nobody left to tell.
+    // nothing left to report to.
     let _ = stderr.lock().write_all(text.as_bytes());
 }
 

@@ -11,9 +11,10 @@
 //! life, thread
 //! ```
 //!
-//! Each of these uses what is below it and nothing above. Not here: the configuration file (`config`),
-//! what shards do (`ringlane-l4`). Invariant: nothing in it holds up a shard; it sends shards messages
-//! through mailboxes and reads what they count. Read `running` first, then `run::supervisor`.
+//! Each of these uses what is below it and nothing above. Not here: the configuration file
+//! (`config`), what shards do (`ringlane-l4`). Invariant: nothing in it holds up a shard; it sends
+//! shards messages through mailboxes and reads what they count. Read `running` first, then
+//! `run::supervisor`.
 
 mod life;
 pub mod log;

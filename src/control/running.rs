@@ -1,8 +1,8 @@
 //! The parts of a running balancer, put together once at start.
 //!
-//! A function takes the parts that it uses; whole, this is handed on only to what shows everything:
-//! the status page, the metrics, the admin API. Not here: threads, sockets, start-up
-//! (`run::supervisor`). Invariant: every part is shared, so that a clone is as good as the original.
+//! A function takes the parts that it uses; only what reports everything takes them all: the status
+//! page, the metrics, the admin API. Not here: threads, sockets, start-up (`run::supervisor`).
+//! Invariant: every part is shared, so that a clone is as good as the original.
 
 use std::io;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
-//! The state of all servers: what checks saw, what operators ordered, where they are.
+//! The states of all servers: results of checks, orders of operators, addresses.
 //!
 //! Kept by the control thread and the admin API; shards read one word per server in `gauges`, which
-//! is written here alone. What a server may take is decided in `ringlane_health`. Invariants:
-//! every change of a state is logged once and kept, the last [`CHANGES_KEPT`] of each server; what a
-//! change of one server costs does not grow with the servers of its backend; nothing waits with the
+//! is written only here. `ringlane_health` decides which sessions a server may take. Invariants:
+//! every change of a state is logged once and kept, the last [`CHANGES_KEPT`] of each server; the
+//! cost of a change does not grow with the number of servers of its backend; nothing waits with the
 //! lock held; while sessions are being fenced no server of their backend takes sessions that want
 //! the primary, until every shard has ended them or [`FENCE_MAX`] is over. Next: `outbox`, `known`.
 
@@ -42,8 +42,8 @@ use crate::control::log::{Level, Notice};
 pub use known::{History, Known, Recorded};
 use outbox::Outbox;
 
-/// How long a new primary is kept closed at most until all shards have ended the sessions of the old:
-/// longer than a busy machine leaves a thread without its core.
+/// The longest time for which a new primary stays closed until all shards have ended the sessions
+/// of the old one: longer than a busy machine leaves a thread without its core.
 const FENCE_MAX: Duration = Duration::from_secs(1);
 
 /// The pause between two looks at what shards have yet to take or to do.
@@ -83,7 +83,8 @@ struct BackendState {
     servers: Vec<ServerState>,
     checked: bool,
     outbox: Outbox,
-    /// How many orders to end sessions each shard had been sent when it got the last of this backend.
+    /// Number of shutdown orders that each shard had been sent when the last of this backend was
+    /// sent.
     sent: Vec<u64>,
     /// Until when its primary is kept closed at most, while sessions are being fenced.
     fenced_until: Option<Instant>,
@@ -97,14 +98,14 @@ struct ServerState {
     last_check: Option<(SystemTime, Result<String, String>)>,
     /// Days that the certificate has left which the last check met, if it met one.
     certificate_days: Option<i64>,
-    /// Checks, and those of them that failed.
+    /// Number of checks, and of failed ones.
     checks: [u64; 2],
     /// How long its present or last ejection is.
     ejected_for: Option<Duration>,
 }
 
 impl Servers {
-    /// Nobody has been checked yet, and everybody is ready.
+    /// No server has been checked yet, and all are ready.
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
         gauges: Arc<Gauges>,
@@ -191,7 +192,7 @@ impl Servers {
         server.last_check = Some((SystemTime::now(), Err(format!("{why} (not counted)"))));
     }
 
-    /// Whether checks of a server speak against its state.
+    /// Whether the last checks of a server contradict its state.
     pub(super) fn is_changing(&self, id: ServerId) -> bool {
         let (backend, index) = self.place(id);
         self.lock()[backend.0 as usize].health.is_changing(index)
@@ -219,7 +220,8 @@ impl Servers {
         });
     }
 
-    /// A server is ejected for so long because of its sessions, or, without a time, no longer.
+    /// Ejects a server for this long because of its sessions, or, without a time, ends its
+    /// ejection.
     pub(super) fn set_ejected(&self, id: ServerId, time: Option<Duration>, why: &str) {
         self.with(id, |state, index| {
             state.servers[index].ejected_for = time;
@@ -227,7 +229,8 @@ impl Servers {
         });
     }
 
-    /// A server has another address from now on, or none, or its name says something else of it.
+    /// Sets a server's address, weight and backup flag as its DNS name gives them; `None`: it has
+    /// no address.
     pub(super) fn set_address(&self, id: ServerId, found: Option<Found>, why: &str) {
         let gauge = self.gauges.server(id);
         self.with(id, |state, index| {
@@ -252,10 +255,10 @@ impl Servers {
             server.last_check = None;
             let mut changes = state.health.moved(index, found.is_some(), why);
             state.health.named(index, named, backup);
-            // Nobody has failed to connect there yet.
+            // No connect to the new address has failed yet.
             gauge.answered();
             state.outbox.add_move(index);
-            // Its own change has been said, and ends no session.
+            // The move itself is logged above and ends no session.
             changes.retain(|change| change.server != index);
             changes
         });
@@ -278,7 +281,7 @@ impl Servers {
         self.warming[backend.0 as usize].notified().await;
     }
 
-    /// Time has passed for the servers of a backend; when to say so again.
+    /// Advances the time of a backend's servers; returns when to do so again.
     pub(super) fn pass(&self, backend: BackendId) -> Option<Duration> {
         let first = self.snapshot.backend(backend).first_server;
         let now = Instant::now();
@@ -291,8 +294,8 @@ impl Servers {
         next.map(|next| next.saturating_duration_since(now))
     }
 
-    /// Sends shards what they could not take at once, and opens backends again whose sessions have
-    /// been fenced, until the future is dropped.
+    /// Delivers to shards what their mailboxes had no room for, and opens backends after a fence,
+    /// until the future is dropped.
     pub(super) async fn deliver(&self) {
         loop {
             self.undelivered.notified().await;
@@ -341,9 +344,10 @@ impl Servers {
         let primary = state.health.primary();
         let changes = change(state, index);
         let ended = state.health.ended_by(&changes);
-        // Where the primary stays the same, as when a replica fails, nobody writes anywhere else.
+        // If the primary stays the same, as when a replica fails, no session writes anywhere else.
         if state.health.primary() != primary && ended.iter().any(fences_writers) {
-            // Nobody is to write anywhere else before the last one has stopped writing there.
+            // No session may write to the new primary before the last one has stopped writing to
+            // the old one.
             state.fenced_until = Some(now + FENCE_MAX);
         }
         ended.into_iter().for_each(|ended| state.outbox.add_ending(ended));
@@ -365,8 +369,8 @@ impl Servers {
         }
     }
 
-    /// Publishes what servers may take whose orders have changed. One whose address a shard does not
-    /// have yet takes nothing.
+    /// Publishes the eligibility of the servers whose eligibility may have changed. A server whose
+    /// address some shard does not have yet takes no sessions.
     fn publish(&self, state: &mut BackendState, now: Instant) {
         let BackendState { first, servers, outbox, .. } = state;
         let server_id = |index: usize| ServerId(first.0 + index as u32);
@@ -386,7 +390,7 @@ impl Servers {
                 open => open,
             };
             let gauge = self.gauges.server(ServerId(state.first.0 + index as u32));
-            // A word that stays as it is needs not leave the shards' caches.
+            // Storing an equal value would only evict it from the shards' caches.
             if gauge.eligibility() != eligibility {
                 gauge.set_eligibility(eligibility);
             }
@@ -466,7 +470,7 @@ fn sentence(change: &Change, ejected_for: Option<Duration>) -> String {
     }
 }
 
-/// How much a change of a server's state matters: what takes capacity or trust away is a warning.
+/// The level of a change of a server's state: loss of capacity or trust is a warning.
 fn level(from: &State, to: &State) -> Level {
     let lost = |state: &State| {
         let is_out = matches!(state.health, Health::Down | Health::Absent);
@@ -476,7 +480,7 @@ fn level(from: &State, to: &State) -> Level {
     if is_worse { Level::Warning } else { Level::Info }
 }
 
-/// Where a server is, in words.
+/// A server's address for log lines.
 fn place(address: Option<&Address>) -> String {
     address.map_or_else(|| Health::Absent.name().to_owned(), |address| format!("at {address}"))
 }

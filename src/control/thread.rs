@@ -1,15 +1,15 @@
-//! Threads beside the control thread: they have names, and signals never interrupt them.
+//! Threads beside the control thread: they are named, and signals never interrupt them.
 //!
-//! Not here: what they do. Invariant: a signal is always delivered to the control thread, which is the
-//! only one that answers signals (`run::signals`).
+//! Not here: their work. Invariant: every signal is delivered to the control thread, the only one
+//! that answers signals (`run::signals`).
 
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// Signals that the kernel sends to the thread that caused them. They are never blocked: a blocked one
-/// ends the process all the same, only without a message.
+/// Signals that the kernel sends to the thread that caused them. They are never blocked: a blocked
+/// one would end the process all the same, but without a message.
 const FAULTS: [Signal; 7] = [
     Signal::SIGSEGV,
     Signal::SIGBUS,

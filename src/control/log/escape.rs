@@ -1,7 +1,7 @@
-//! Text from outside in log lines: names, what servers answer, what clients send.
+//! Untrusted text in log lines: names, what servers answer, what clients send.
 //!
-//! Pure. Invariant: what comes out has no character that ends a line, moves a cursor or turns the
-//! direction of writing, so that nobody forges lines or hides parts of one.
+//! Pure. Invariant: the result has no character that ends a line, moves a cursor or changes the
+//! direction of writing, so that no line can be forged and no part of one hidden.
 
 /// Whether a character must not stand in a line as it is.
 pub(in crate::control) fn is_unsafe(c: char) -> bool {

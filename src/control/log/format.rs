@@ -1,8 +1,9 @@
-//! How a line looks: text with time and level, text for the journal, JSON, the payload for syslog.
+//! The look of a line: text with time and level, text for the journal, JSON, the payload for
+//! syslog.
 //!
-//! Pure: told the line and the time. Invariants: the result is one line whatever the text contains,
-//! since names and what servers answer come from outside; it is no longer than [`LINE_MAX`], and
-//! JSON is whole JSON then, too.
+//! Pure: it gets the line and the time. Invariants: the result is one line whatever the text
+//! contains, since names and answers of servers come from outside; it is no longer than
+//! [`LINE_MAX`], and JSON is still valid JSON then.
 
 use std::fmt::Write;
 
@@ -18,7 +19,7 @@ use crate::control::log::escape;
 /// so that lines of several processes on one pipe never mix.
 pub(super) const LINE_MAX: usize = 4096;
 
-/// Stands at the end of a text that was cut.
+/// Appended to a text that was cut.
 const CUT: &str = " [cut]";
 
 /// Microseconds always, as in the access log.
@@ -29,11 +30,11 @@ const TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 pub(super) struct Style {
     /// Text or JSON.
     pub(super) format: LogFormat,
-    /// What stands before and around a line.
+    /// What is added around a line.
     pub(super) frame: Frame,
 }
 
-/// What stands before and around a line.
+/// What is added around a line.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Frame {
     /// Time and level, and the end of the line.
@@ -124,7 +125,7 @@ fn json(head: &str, notice: &Notice, time: &str) -> String {
         if head.len() + object.len() < LINE_MAX {
             return format!("{head}{object}\n");
         }
-        // An escape is six times as long as what it stands for: a few rounds are enough.
+        // An escape is up to six times as long as its character: a few rounds are enough.
         most /= 2;
         message.truncate(message.floor_char_boundary(most));
         message.push_str(CUT);
@@ -188,7 +189,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever servers answer and names contain: one line, and JSON that says the same.
+        /// Whatever servers answer and names contain: one line, and JSON with the same content.
         #[test]
         fn hostile_text_makes_no_line_of_its_own(
             message in ".{0,200}|[\\s\\S]{0,200}|\\PC{0,100}",

@@ -11,7 +11,7 @@ pub use crate::config::LogLevel as Level;
 pub struct Notice {
     /// How much it matters.
     pub level: Level,
-    /// What kind of line it is; empty for one without a kind of its own.
+    /// The kind of line; empty for one that has no documented kind.
     pub event: &'static str,
     /// The frontend that it is about.
     pub frontend: Option<String>,
@@ -46,7 +46,7 @@ impl Notice {
         Self { server: Some(name.to_owned()), ..self }
     }
 
-    /// It is about so many.
+    /// Adds a count.
     pub fn count(self, count: u64) -> Self {
         Self { count: Some(count), ..self }
     }

@@ -1,9 +1,9 @@
-//! Where lines of the access log and of the process's log go: stderr, a file, a syslog socket.
+//! Destinations of the access log and of the process's log: stderr, a file, a syslog socket.
 //!
-//! Not here: what is in a line, when the loss of one is reported (`access_log`, `log`).
-//! Invariants: a failed write never leaves half a line in front of a whole one; what the process says
-//! on stderr never stands within a line; a syslog daemon that takes nothing is waited for once,
-//! [`SYSLOG_WAIT`], and then not until it takes something again.
+//! Not here: the content of lines, when a loss is reported (`report::access_log`, `log`).
+//! Invariants: a failed write never leaves half a line in front of a whole one; what the process
+//! writes to stderr never lands within a line; a syslog daemon that accepts nothing is waited for
+//! once, for [`SYSLOG_WAIT`], and then not until it accepts something again.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -141,8 +141,8 @@ impl Stream {
         })
     }
 
-    /// As `write`, where others write, too: in pieces that a pipe takes whole, so that nothing comes to
-    /// stand within a line.
+    /// As `write`, for a destination that others write to as well: in pieces that a pipe takes
+    /// whole, so that nothing lands within a line.
     fn write_pieces(&mut self, lines: &[u8]) -> Result<(), Lost> {
         let mut rest = lines;
         while !rest.is_empty() {
@@ -154,7 +154,7 @@ impl Stream {
         Ok(())
     }
 
-    /// Writes as much as can be written, and says how much that is.
+    /// Writes as much as possible; returns how much that was.
     fn append(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
         let mut written = 0;
         while written < bytes.len() {
@@ -197,7 +197,7 @@ impl Syslog {
         Ok(Self { socket, path: path.to_owned(), stalled: false, message: Vec::new() })
     }
 
-    /// One datagram per line. When the daemon is gone the rest is lost at once.
+    /// Sends one datagram per line. When the daemon is gone, the rest is lost at once.
     fn write(&mut self, priority: u8, lines: &[u8]) -> Result<(), Lost> {
         let mut lost: Option<Lost> = None;
         let mut rest = lines;
@@ -246,7 +246,7 @@ fn connect(path: &Path) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// Whether nobody is behind the socket any more.
+/// Whether nothing listens at the other end of the socket any more.
 fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),

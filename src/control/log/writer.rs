@@ -61,7 +61,7 @@ struct State {
     writes: bool,
     /// Lines lost in all.
     lost: u64,
-    /// Those of them that no line has reported yet.
+    /// Lost lines that no line has reported yet.
     unreported: u64,
 }
 
@@ -72,7 +72,7 @@ impl Queue {
         Self { style, name, state: Mutex::default(), filled, emptied }
     }
 
-    /// Puts a line behind all others, or loses it if there are [`LINES_MAX`].
+    /// Appends a line, or loses it if there are [`LINES_MAX`].
     pub(super) fn push(&self, notice: &Notice) {
         let line = self.line(notice);
         let mut state = self.lock();
@@ -98,11 +98,11 @@ impl Queue {
     /// Waits until all that was pushed before has been written or lost, but no longer than `most`.
     pub(super) fn flush(&self, most: Duration) {
         let is_busy = |state: &mut State| state.writes || state.reopen || !state.lines.is_empty();
-        // Whether it was in time does not matter: the process ends.
+        // Whether it was in time is irrelevant: the process ends.
         let _ = self.emptied.wait_timeout_while(self.lock(), most, is_busy);
     }
 
-    /// Writes the next line to `out`, and behind it how many were lost, if some were.
+    /// Writes the next line to `out`, followed by the number of lost lines, if there are any.
     fn write_next(&self, out: &mut impl Destination) {
         let mut state = self.lock();
         while state.lines.is_empty() && !state.reopen {
@@ -118,7 +118,7 @@ impl Queue {
             return;
         }
         let Some(line) = state.lines.pop_front() else { return };
-        // A full queue loses those that come last; they are reported when it has been emptied.
+        // A full queue loses the newest lines; they are reported when the queue is empty again.
         let reported = if state.lines.is_empty() { state.unreported } else { 0 };
         drop(state);
         let written = out.write(&line);
@@ -156,7 +156,7 @@ impl State {
 
 /// Starts the thread that writes to stderr.
 pub(super) fn spawn_for_stderr(queue: Arc<Queue>) -> io::Result<()> {
-    // A descriptor of its own: while stderr takes nothing, nobody is to wait for the lock of std's.
+    // A descriptor of our own: while stderr is blocked, nothing may wait for std's lock of it.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     spawn(queue, Out { to: Stderr(stderr), torn: false })
 }
@@ -204,7 +204,7 @@ impl Destination for Sink {
     }
 }
 
-/// Something that is written to, and whether half a line stands there.
+/// A writer, and whether its last line is incomplete.
 struct Out<W> {
     to: W,
     torn: bool,
@@ -247,7 +247,7 @@ impl<W: Write> Out<W> {
     }
 }
 
-/// Stderr, which may be non-blocking, since it is shared with whoever started the process.
+/// Stderr, which may be non-blocking, since it is shared with the parent process.
 struct Stderr(File);
 
 impl Write for Stderr {
@@ -274,7 +274,7 @@ mod tests {
     use crate::config::LogFormat;
     use crate::control::log::format::Frame;
 
-    /// A queue whose lines are their sentences alone.
+    /// A queue whose lines are the bare messages.
     fn queue() -> Queue {
         let style = Style { format: LogFormat::Text, frame: Frame::Syslog };
         Queue::new(style, "stderr".to_owned())
@@ -284,7 +284,7 @@ mod tests {
         Notice::new(Level::Info, "", text.to_owned())
     }
 
-    /// Takes so many bytes, then says that the disk is full.
+    /// Takes so many bytes, then fails as a full disk does.
     struct Disk {
         room: usize,
         held: Vec<u8>,

@@ -1,10 +1,10 @@
 //! The access log: one thread that turns finished sessions into lines.
 //!
-//! Shards push fixed-size records into bounded queues and never wait; this thread sweeps the queues,
-//! formats, and writes to stderr, a file or a syslog socket. Not here: the shape of a line (`line`),
-//! destinations (`sink`). Invariants: a destination that refuses costs records, which are counted
-//! and spoken of, and never anything else; a record that was queued before `stop` is written, unless
-//! the destination refuses it.
+//! Shards push fixed-size records into bounded queues and never wait; this thread sweeps the
+//! queues, formats, and writes to stderr, a file or a syslog socket. Not here: the shape of a line
+//! (`line`), destinations (`log::sink`). Invariants: a destination that fails costs records, which
+//! are counted and reported, and nothing else; a record that was queued before `stop` is written,
+//! unless the destination fails.
 
 mod line;
 #[cfg(test)]
@@ -34,7 +34,7 @@ const SWEEP_INTERVAL: Duration = Duration::from_millis(50);
 const SYSLOG_PRIORITY: u8 = 16 * 8 + 6;
 /// Bytes of lines that are written at once.
 const BATCH: usize = 64 * 1024;
-/// How often a failing destination is spoken of.
+/// Time between two reports about a failing destination.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
 /// How long `stop` waits for a destination that takes nothing.
 const STOP_MAX: Duration = Duration::from_secs(5);
@@ -187,7 +187,7 @@ impl Writer {
     }
 }
 
-/// Losses that have not been spoken of yet.
+/// Losses that have not been reported yet.
 #[derive(Debug, Default)]
 struct Complaint {
     records: u64,
@@ -201,7 +201,8 @@ impl Complaint {
         self.last = Some(lost.error);
     }
 
-    /// Says what was lost, if anything, unless it spoke a moment ago; `last_chance` overrides that.
+    /// Reports what was lost, if anything, unless the last report is recent; `last_chance`
+    /// overrides that.
     fn speak(&mut self, now: Instant, last_chance: bool) {
         let Some(error) = &self.last else { return };
         let recent = self.spoke_at.is_some_and(|at| now < at + COMPLAINT_INTERVAL);

@@ -1,9 +1,9 @@
 //! The admin API over HTTP, on the control thread: pages to read, and orders on the unix socket.
 //!
-//! Pages are built beside it. Not here: what they say (`status`, `metrics`), what becomes of an order
-//! (`servers`). Invariants: the sockets listen before privileges are given up, but for a TCP address
-//! that a process which is about to end still holds; clients are served within bounds, so that nobody
-//! can use up the process's descriptors from here. Next: `bound`, `connection`.
+//! Pages are built on threads of their own. Not here: their content (`status`, `metrics`), the
+//! effect of an order (`servers`). Invariants: the sockets listen before privileges are given up,
+//! except for a TCP address that a terminating process still holds; clients are served within
+//! bounds, so that they can't use up the process's descriptors. Next: `bound`, `connection`.
 
 pub(in crate::control) mod affinity;
 mod bound;
@@ -89,7 +89,7 @@ impl FromRef<Running> for Traffic {
     }
 }
 
-/// Serves on one socket, if there is one. Comes back only when it can't.
+/// Serves on one socket, if there is one. Returns only on failure.
 async fn listen<L>(listener: Option<io::Result<L>>, router: Router)
 where
     L: axum::serve::Listener<Addr: fmt::Debug>,
@@ -98,7 +98,7 @@ where
         None => future::pending().await,
         Some(Err(error)) => Err(error),
         Some(Ok(listener)) => {
-            // A client that asks again connects again, so that nobody keeps a place for nothing.
+            // Each connection carries one request, so that idle clients occupy no slot.
             let router = router.layer(map_response(close));
             axum::serve(Bounded::new(listener), router).await
         }
@@ -154,22 +154,22 @@ fn respond(page: Result<String, String>, kind: &'static str) -> Response {
     }
 }
 
-/// Builds a page beside the control thread, since one of thousands of servers takes its time, and
-/// one page after the other, since clients may ask for many at once.
+/// Builds a page beside the control thread, since a page with thousands of servers takes time, and
+/// one page at a time, since clients may ask for many.
 async fn built(
     page: impl FnOnce() -> Result<String, String> + Send + 'static,
 ) -> Result<String, String> {
     static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
     let turn = ONE_AT_A_TIME.acquire().await.map_err(|error| error.to_string())?;
-    // Whoever comes first takes it: the thread, or this one when there can be no other thread.
-    // Tokio's own pool panics then, and a limit on threads must not end the balancer.
+    // The new thread takes it, or this one if no thread can be started. Tokio's own pool would
+    // panic then, and a limit on threads must not end the balancer.
     let page = Arc::new(Mutex::new(Some(page)));
     let apart = Arc::clone(&page);
     let take = |page: &Mutex<Option<_>>| page.lock().unwrap_or_else(PoisonError::into_inner).take();
     let (done, built) = oneshot::channel();
     let thread = thread::spawn("admin-page", move || {
         if let Some(page) = take(&apart) {
-            // Fails when the client has gone meanwhile.
+            // Fails if the client has disconnected.
             let _ = done.send(page());
         }
         drop(turn);

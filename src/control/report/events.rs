@@ -1,10 +1,10 @@
-//! What happened to sessions since the last look, as log lines: limits, refusals, lost servers.
+//! Log lines about sessions: limits reached, connections refused, servers lost.
 //!
 //! Shards never log: they count. About once a second the control thread looks at counters and
-//! gauges and writes a line for what an operator must not miss. A look is linear in frontends,
-//! backends and servers, and makes no text unless there is a line. Not here: changes of a server's
-//! state, which `servers` logs as they happen. Invariant: a condition is one line when it begins and
-//! one when it is over; a kind of loss is one line per object and interval, with its count.
+//! gauges and logs what an operator must not miss. A look is linear in frontends, backends and
+//! servers, and formats no text unless there is a line. Not here: changes of a server's state,
+//! which `servers` logs as they happen. Invariant: a condition is one line when it begins and one
+//! when it is over; a kind of loss is one line per object and interval, with its count.
 
 mod backends;
 mod frontends;
@@ -66,7 +66,7 @@ impl Events {
     }
 
     fn look_at_all(&mut self, look: &mut Look<'_>) {
-        // What refuses everybody comes first, as there may be more to say than one look may.
+        // The most important lines come first, as a look may have more lines than its budget.
         (0..).zip(&mut self.backends).for_each(|(id, backend)| backend.look(id, look));
         frontends::attribute_waits(&mut self.process, &mut self.frontends, look.traffic);
         self.process.look(look);

@@ -1,7 +1,7 @@
-//! What a running balancer shows: pages, metrics, log lines about sessions, the access log.
+//! What a running balancer reports: pages, metrics, log lines about sessions, the access log.
 //!
-//! Not here: the log itself (`log`), what is counted (`ringlane_core::counters`). Invariant: nothing in
-//! it changes what sessions get, but for the orders that `admin` passes on to `servers`.
+//! Not here: the log itself (`log`), the counters (`ringlane_core::counters`). Invariant: nothing
+//! in it affects sessions, except the orders that `admin` passes on to `servers`.
 
 pub mod access_log;
 pub mod admin;

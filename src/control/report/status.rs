@@ -218,7 +218,7 @@ impl<'a> Backend<'a> {
     }
 }
 
-/// The word of the configuration file.
+/// The value of `balance` in the configuration file.
 fn balance_word(balance: BalanceKind) -> &'static str {
     match balance {
         BalanceKind::RoundRobin => "round_robin",

@@ -1,6 +1,6 @@
-//! The life of the process: started, served, drained, ended.
+//! The life of the process: start, service, drain, end.
 //!
-//! Not here: what a start takes from the system (`start`), what is shown meanwhile (`report`). Read
+//! Not here: what a start takes from the system (`start`), what is reported (`report`). Read
 //! `supervisor` first, then `serving`.
 
 mod serving;

@@ -31,10 +31,10 @@ use crate::control::run::signals::{Signal, Signals};
 use crate::control::running::Running;
 use crate::control::traffic::Traffic;
 
-/// How a balancer ends when it is asked to.
+/// How a balancer terminates.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::control) struct Farewell {
-    /// How long it accepts sessions while it says that it soon will not.
+    /// How long it still accepts sessions after `/healthz` announces the end.
     pub(in crate::control) delay: Duration,
     /// How long sessions may go on after that.
     pub(in crate::control) drain: Duration,
@@ -134,7 +134,7 @@ impl<'a> Serving<'a> {
         }
     }
 
-    /// What systemd shows behind the state of the unit.
+    /// The status that systemd shows for the unit.
     fn summary(&self) -> String {
         let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
         format!(
@@ -146,8 +146,8 @@ impl<'a> Serving<'a> {
         )
     }
 
-    /// Drains, after `shutdown_delay` if there is one: until then `/healthz` says that no more
-    /// sessions should come, and those that come all the same are served.
+    /// Drains, after `shutdown_delay` if there is one: until then `/healthz` announces the end, and
+    /// new sessions are still served.
     fn leave(&mut self, why: &str) {
         let delay = self.farewell.delay;
         if delay.is_zero() {
@@ -193,7 +193,8 @@ impl<'a> Serving<'a> {
         self.shards.tell_all(|| Message::Stop);
     }
 
-    /// A shard may end when it was asked to, and by returning.
+    /// Handles the end of a shard: it may return after a drain or a stop, and must not end
+    /// otherwise.
     fn account_for(&mut self, index: usize, end: &End) {
         match end {
             End::Returned if self.life.stage() >= Stage::Draining => return,
@@ -226,7 +227,7 @@ async fn reached(time: Option<tokio::time::Instant>) {
     }
 }
 
-/// Tells systemd, where there is one to tell.
+/// Notifies systemd, if there is one.
 fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         log::warning(format_args!("cannot notify systemd (NOTIFY_SOCKET): {error}"));

@@ -1,4 +1,4 @@
-//! The threads of the shards: started together, told things, and awaited one by one.
+//! The threads of the shards: starts them together, sends them messages, waits for each to end.
 //!
 //! Not here: what a shard does (`ringlane_l4::run`). Invariant: no shard outlives this; dropping it
 //! stops the shards that still run and waits for them.
@@ -38,7 +38,7 @@ pub(in crate::control) struct Shards {
 /// How a shard has ended.
 #[derive(Debug)]
 pub(in crate::control) enum End {
-    /// It returned, as it does when it is asked to.
+    /// It returned, as it does after a drain or a stop.
     Returned,
     /// Its ring failed.
     Failed(io::Error),
@@ -107,8 +107,8 @@ impl Shards {
         (index, end)
     }
 
-    /// Tells every shard something. Needs the control thread's runtime around it: a mailbox that is
-    /// full gets the message as soon as it has room.
+    /// Sends every shard a message. Needs the control thread's runtime around it: a full mailbox
+    /// gets the message as soon as it has room.
     pub(in crate::control) fn tell_all(&self, message: impl Fn() -> Message) {
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
             let Err(back) = mailbox.post(message()) else { continue };
@@ -133,7 +133,7 @@ impl Drop for Shards {
             }
         }
         for thread in self.threads.drain(..).flatten() {
-            // Nobody asks any more how it went, and a shard that panicked has said so itself.
+            // The result is of no use any more, and a shard that panicked has printed its message.
             let _ = thread.join();
         }
     }
@@ -153,7 +153,7 @@ fn spawn(
     })
 }
 
-/// Takes a shard's one word on whether it came up.
+/// Waits until a shard reports whether it came up.
 fn wait_until_up(
     index: usize,
     start: &std_mpsc::Receiver<Result<(), SetupError>>,
@@ -165,7 +165,7 @@ fn wait_until_up(
     }
 }
 
-/// Tells the control thread that a shard has ended, however it did.
+/// Reports to the control thread that a shard has ended, however it did.
 struct TellEnd {
     index: usize,
     to: mpsc::UnboundedSender<usize>,
@@ -173,7 +173,7 @@ struct TellEnd {
 
 impl Drop for TellEnd {
     fn drop(&mut self) {
-        // Fails when nobody waits any more, which is no loss.
+        // Fails when the receiver is gone, which is no loss.
         let _ = self.to.send(self.index);
     }
 }

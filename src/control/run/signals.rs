@@ -1,9 +1,9 @@
 //! The signals that the control thread answers, and those that must do nothing.
 //!
-//! Not here: what is done about them (`serving`). Invariants: no signal that somebody may send by
-//! habit or by mistake ends the process, but for SIGKILL and those that ask for a core dump; shards
-//! never see one, so that none of their waits in the kernel is interrupted. Handlers do not survive
-//! an exec, so that programs that checks start meet signals as usual.
+//! Not here: the answers (`serving`). Invariants: no signal that is sent by habit or by mistake
+//! ends the process, except SIGKILL and those that ask for a core dump; shards never see a signal,
+//! so that none of their waits in the kernel is interrupted. Handlers do not survive an exec, so
+//! that programs started by checks get signals as usual.
 
 use std::future::poll_fn;
 use std::io;
@@ -13,7 +13,7 @@ use nix::libc::{SIGRTMAX, SIGRTMIN};
 use nix::sys::signal::Signal as Number;
 use tokio::signal::unix::{Signal as Stream, SignalKind, signal};
 
-/// What a signal asks for.
+/// The meaning of a signal.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::control) enum Signal {
     /// SIGTERM, SIGINT or SIGQUIT: end.
@@ -67,9 +67,9 @@ impl Signals {
             let stream = signal(SignalKind::from_raw(number))?;
             Ok(Caught { answer, stream, is_answered: false })
         });
-        // A file has reached its size limit, which the write that met it says, too. Answered with a
-        // line in that file it would come again: the handler stays without its stream. Likewise a
-        // broken pipe, which Rust's runtime sees to.
+        // SIGXFSZ: a file has reached its size limit, which the failed write reports as well. A log
+        // line about the signal would raise it again, so the handler stays without its stream.
+        // Rust's runtime ignores SIGPIPE.
         drop(signal(SignalKind::from_raw(Number::SIGXFSZ as i32))?);
         caught.collect::<io::Result<Vec<_>>>().map(Self)
     }

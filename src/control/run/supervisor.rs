@@ -1,8 +1,8 @@
 //! Starts a balancer step by step, and ends it: the life of the process around its shards.
 //!
-//! Not here: the steps themselves (`cores`, `descriptors`, `sockets`, `privileges`, `shards`) and
-//! what the control thread does while shards serve (`serving`). Invariant: every step that can fail
-//! comes before the first session is accepted, and a start that fails leaves nothing behind.
+//! Not here: the steps themselves (`start`, `shards`), and the work of the control thread while
+//! shards serve (`serving`). Invariant: every step that can fail comes before the first session is
+//! accepted, and a failed start leaves nothing behind.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -35,8 +35,8 @@ use crate::control::start::{StartError, cores, explain, probe};
 /// Bytes of the ready line after which no further address is listed.
 const LISTING_MAX: usize = 1024;
 
-/// A balancer whose shards serve. Dropping it stops them at once; [`Supervisor::serve`] is the
-/// ordinary way on.
+/// A balancer whose shards serve. Dropping it stops them at once; normally [`Supervisor::serve`]
+/// follows.
 #[derive(Debug)]
 pub struct Supervisor {
     running: Running,
@@ -137,7 +137,7 @@ impl Supervisor {
             log.stop();
         }
         drop(files);
-        // A file that a check reads may never answer: nobody waits for that.
+        // A file that a check reads may never answer; the end of the process does not wait for it.
         runtime.shutdown_background();
         code
     }
@@ -152,7 +152,7 @@ fn begin_others(tasks: &mut Tasks, running: &Running) {
     tasks.start(Task::Delivery, async move { servers.deliver().await });
 }
 
-/// The driver that is configured, or the best that works here. Says so where it is not the best.
+/// The configured driver, or the best that works here, with a warning if it is not the best.
 fn choose_driver(configured: config::Driver) -> Result<DriverKind, SetupError> {
     match configured {
         config::Driver::Uring => sys::probe(DriverKind::Uring).map(|()| DriverKind::Uring),
@@ -187,7 +187,7 @@ fn start_log(
         .map_err(StartError::AccessLog)
 }
 
-/// The line that tells people and programs that sessions are accepted, and where.
+/// The line that announces to people and programs that sessions are accepted, and where.
 fn ready_line(
     running: &Running,
     room: Room,

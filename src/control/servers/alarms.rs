@@ -1,8 +1,9 @@
-//! Why connects of a backend are impossible, as when a source address has gone.
+//! Reports why connects of a backend are impossible, for example because a source address is gone.
 //!
-//! Once a second the control thread looks at the counters; where impossible connects begin, it tries
-//! the backend's options on sockets that are thrown away, and logs what the kernel refuses. Not here:
-//! the trial (`start::probe`); resources that ran out, which `report::events` logs with counts.
+//! Once a second the control thread looks at the counters; where impossible connects begin, it
+//! tries the backend's options on sockets that are thrown away, and logs what the kernel refuses.
+//! Not here: the trial (`start::probe`); resources that ran out, which `report::events` logs with
+//! counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,7 @@ use crate::control::traffic::Traffic;
 /// Between two looks at the counters.
 const PACE: Duration = Duration::from_secs(1);
 
-/// After so many looks without another impossible connect the next one is logged: a minute.
+/// After this many looks without another impossible connect the next one is logged: a minute.
 const SILENT_LOOKS: u32 = 60;
 
 /// Logs when connects of a backend begin to be impossible, and why, until the future is dropped.
@@ -48,7 +49,7 @@ pub(in crate::control) async fn watch(traffic: Traffic, servers: Arc<Servers>) {
 #[derive(Debug, Default)]
 struct Alarm {
     count: u64,
-    /// Looks at a count that stood still which are still to come.
+    /// Looks without a new impossible connect that are still to come before it may ring again.
     silent_for: u32,
 }
 

@@ -1,9 +1,9 @@
-//! Work that may block, such as reading a file on a mount that hangs, done off the control thread.
+//! Work that may block, such as reading a file on a mount that hangs, off the control thread.
 //!
-//! Invariants: of what has one key at most one call is under way, and whoever else asks for it waits for
-//! the same answer, so that a file that never answers holds one thread and no more; only regular files
-//! are read, since a pipe or a device may be silent for ever. A call that is given up goes on by itself;
-//! the process does not wait for it at its end.
+//! Invariants: at most one call per key is under way, and further callers wait for its result, so
+//! that a file that hangs holds one thread and no more; only regular files are read, since a pipe
+//! or a device may block for ever. A call whose caller has given up goes on by itself; the end of
+//! the process does not wait for it.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -64,7 +64,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, T: Clone + Send + Sync + 'static> Bl
         let calls = Arc::clone(&self.under_way);
         spawn_blocking(move || {
             let found = work();
-            // Before it is told: whoever asks later is to see what is there then.
+            // Before the result is published: later callers are to see the file as it is then.
             calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             tell.send_replace(Some(found));
         });

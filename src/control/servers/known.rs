@@ -1,6 +1,6 @@
-//! What is shown of a server: a small copy for numbers, a large one for people.
+//! Read access to the state of a server: a small copy for numbers, a large one for people.
 //!
-//! Not here: the state itself (`servers`). Invariant: whoever reads all servers takes the lock anew
+//! Not here: the state itself (`servers`). Invariant: a reader of all servers takes the lock anew
 //! for each, so that nothing waits for a whole page.
 
 use std::time::SystemTime;
@@ -25,24 +25,24 @@ pub struct Recorded {
     pub reason: String,
 }
 
-/// What is known of a server now.
+/// The present state of a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     /// Its state, by checks and orders.
     pub state: State,
     /// Its health by checks; without checks, by the last connects of sessions.
     pub health: Health,
-    /// Whether its backend has checks; otherwise only sessions tell whether it is there.
+    /// Whether its backend has checks; otherwise its health is known from sessions only.
     pub checked: bool,
     /// How far it is behind.
     pub lag: Option<Lag>,
     /// Its weight as ordered, in the unit of the configuration.
     pub weight: u32,
-    /// What shards were told.
+    /// Its eligibility as published to shards.
     pub eligibility: Eligibility,
     /// Whether the last check succeeded; nothing without checks, or before the first.
     pub last_check_ok: Option<bool>,
-    /// Checks, and those of them that failed.
+    /// Number of checks, and of failed ones.
     pub checks: [u64; 2],
     /// Days that its certificate has left, if the last check met one; negative once it has expired.
     pub certificate_days: Option<i64>,
@@ -53,14 +53,14 @@ pub struct Known {
 pub struct History {
     /// Where it is; nothing while its name gives it no address.
     pub address: Option<Address>,
-    /// The last check: when, and what it said.
+    /// The last check: its time, and its result in words.
     pub last_check: Option<(SystemTime, Result<String, String>)>,
     /// The last changes, the newest first.
     pub changes: Vec<Recorded>,
 }
 
 impl Servers {
-    /// What is known of a server now.
+    /// The present state of a server.
     pub fn known(&self, id: ServerId) -> Option<Known> {
         let (backend, index) = self.place(id);
         let backends = self.lock();

@@ -1,9 +1,9 @@
-//! What shards have yet to be sent about one backend, because their mailboxes were full.
+//! Messages about one backend that shards have yet to be sent, because their mailboxes were full.
 //!
-//! Not here: when it is sent (`servers`). Invariants: a shard gets every message once, those about
-//! the sessions of a backend in their order; the outbox is bounded, since a message that waits
-//! already is not added again; sending to a shard whose mailbox is full costs one attempt, however
-//! much waits for it.
+//! Not here: when they are sent (`servers`). Invariants: a shard gets every message once, those
+//! about the sessions of a backend in their order; the outbox is bounded, since a message that
+//! already waits is not added again; sending to a shard whose mailbox is full costs one attempt,
+//! however many messages wait.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
@@ -18,7 +18,8 @@ pub(super) struct Outbox {
 /// The messages for one shard.
 #[derive(Debug, Default)]
 struct Pending {
-    /// Servers whose address it does not have yet. The address is read when the message is sent.
+    /// Servers whose new address it does not have yet. The address is read when the message is
+    /// sent.
     moves: BTreeSet<usize>,
     endings: VecDeque<Ended>,
     /// The same as in `endings`.
@@ -60,8 +61,8 @@ impl Outbox {
         self.shards.iter().all(|shard| shard.moves.is_empty() && shard.endings.is_empty())
     }
 
-    /// Sends addresses; `send` is given a shard and a server, and says whether the shard took it.
-    /// The servers that all shards have the address of now, and did not before.
+    /// Sends addresses; `send` gets a shard and a server, and returns whether the shard accepted
+    /// it. Returns the servers whose address all shards have now, and did not before.
     pub(super) fn send_moves(&mut self, mut send: impl FnMut(usize, usize) -> bool) -> Vec<usize> {
         let mut sent = BTreeSet::new();
         for (index, shard) in self.shards.iter_mut().enumerate() {

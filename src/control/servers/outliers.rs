@@ -20,10 +20,11 @@ use crate::control::traffic::Traffic;
 /// Between two looks at the counters.
 const PACE: Duration = Duration::from_millis(200);
 
-/// A look that comes so much later than the one before shows that the process was away.
+/// A look this much later than due shows that the process was paused.
 const AWAY: Duration = Duration::from_secs(1);
 
-/// For how long after that failures are the pause's: those of sessions whose time was over meanwhile.
+/// How long after a pause failures are not counted: they are of sessions whose timeout passed in
+/// it.
 const FORGIVEN: Duration = Duration::from_secs(1);
 
 /// One backend and its judge.
@@ -81,7 +82,7 @@ async fn judge(traffic: Traffic, servers: Arc<Servers>, mut judged: Vec<Judged>)
 impl Judged {
     fn look(&mut self, traffic: &Traffic, servers: &Servers, now: Instant, is_forgiven: bool) {
         let ids = (0..self.places.len()).zip((self.first.0..).map(ServerId));
-        // Everybody's place first, since shares are of those that are there.
+        // All addresses first, since shares are of the servers that are present.
         for (index, id) in ids.clone() {
             let address = servers.address(id);
             if self.places[index] != address {

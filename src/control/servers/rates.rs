@@ -1,11 +1,11 @@
-//! Once a second: how many bytes per second each server carries, and who may be forgotten.
+//! Once a second: measures the bytes per second of each server, and expires affinity entries.
 //!
-//! The control thread is the only one that sees the counters of all shards. It adds them up per
-//! server and publishes the rate as one word of the server's gauge, which shards read when they
-//! choose: nothing is counted or shared per byte for this. It does the same with the time that
-//! connects take, and notes how late it came to it: whatever holds the control thread up delays
-//! checks and orders by as much. The same round empties entries of
-//! affinity tables whose time is over. Not here: the smoothing (`balance::Meter` of the core).
+//! Only the control thread sees the counters of all shards. It sums them per server and publishes
+//! the rate as one word of the server's gauge, which shards read when they choose: nothing is
+//! counted or shared per byte for this. The same round measures the connect times, and how late the
+//! round itself was: whatever delays the control thread delays checks and orders as much. Every
+//! minute it also frees expired entries of affinity tables. Not here: the smoothing
+//! (`balance::Meter` of the core).
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,6 +1,7 @@
 //! The long-running tasks of the control thread, each under a key by which it can be stopped.
 //!
-//! Not here: what they do. Invariants: a key has at most one task; dropping the set ends all of them.
+//! Not here: what they do. Invariants: a key has at most one task; dropping the set ends all of
+//! them.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Servers whose shards are played by the tests.
+//! Servers without shards: the tests play the shards' part.
 
 use ringlane_core::limits::MAILBOX_MESSAGES;
 use ringlane_core::settings::{Backend as Group, Server};
@@ -6,7 +6,7 @@ use ringlane_health::{OnChange, Role, Rules};
 
 use super::*;
 
-/// One backend with so many servers, of which sessions that write are fenced, on so many shards.
+/// One backend with this number of servers, whose writing sessions are fenced, on so many shards.
 fn servers(count: u32, shards: usize) -> Servers {
     let server = |number: u32| Server {
         name: format!("s{number}"),
@@ -63,7 +63,7 @@ impl Servers {
         taken
     }
 
-    /// A shard has carried out so many orders.
+    /// A shard has applied this number of orders.
     fn carry_out(&self, shard: usize, orders: usize) {
         (0..orders).for_each(|_| self.gauges.hear(shard));
     }
@@ -74,7 +74,8 @@ impl Servers {
     }
 }
 
-/// What a promotion of the second server ends: what the first one writes, what the second one reads.
+/// What a promotion of the second server ends: writing sessions of the first, reading ones of the
+/// second.
 const PROMOTED: [(u32, RoleWanted); 2] = [(1, RoleWanted::Replica), (0, RoleWanted::Primary)];
 
 /// The first server is primary, and nothing is under way.

@@ -18,14 +18,14 @@ pub(in crate::control) fn plan(shards: Shards, pin: bool) -> nix::Result<Vec<Opt
     Ok(place(shards, pin, &cores, share))
 }
 
-/// The cores that the scheduler may run this process on: those of its cpuset and its affinity.
+/// The cores that the scheduler may run this process on, by its cpuset and affinity.
 fn affinity() -> nix::Result<Vec<usize>> {
     let set = sched_getaffinity(Pid::from_raw(0))?;
     Ok((0..CpuSet::count()).filter(|cpu| set.is_set(*cpu).unwrap_or(false)).collect())
 }
 
-/// Gives each shard a core, where that is of use; `share` is the CPU time that the process may use, in
-/// cores.
+/// Gives each shard a core, where that is of use; `share` is the CPU time that the process may use,
+/// in cores.
 ///
 /// Shards are left to the scheduler when there are more of them than cores, and when a quota made
 /// their number smaller than that of the cores: the cores are then shared with others, and every

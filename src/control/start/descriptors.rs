@@ -1,8 +1,8 @@
-//! How many descriptors the process needs, may have, and how many sessions follow from that.
+//! How many descriptors the process needs and may have, and how many sessions that allows.
 //!
-//! Not here: what holds the descriptors. Invariant: a balancer that started can hold
-//! `max_connections` sessions without running into RLIMIT_NOFILE, so that the limit that an
-//! operator meets is the one that has a counter and a queue behind it.
+//! Not here: the owners of the descriptors. Invariant: a balancer that started can hold
+//! `max_connections` sessions without reaching RLIMIT_NOFILE, so that operators meet the limit that
+//! has a counter and a queue.
 
 use std::fmt;
 
@@ -51,9 +51,10 @@ impl fmt::Display for TooFewDescriptors {
 
 impl std::error::Error for TooFewDescriptors {}
 
-/// Raises the soft limit to the hard one and says how many sessions fit.
+/// Raises the soft limit to the hard one and returns how many sessions fit.
 ///
-/// `listeners` counts the listening sockets of the whole process, and others that it may need at once.
+/// `listeners` counts the listening sockets of the whole process, and others that it may need at
+/// once.
 pub(in crate::control) fn make_room(
     configured: Option<u32>,
     shards: usize,

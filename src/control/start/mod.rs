@@ -1,7 +1,7 @@
-//! What a start takes from the system, each with a sentence for when the system refuses.
+//! What a start takes from the system, each with a sentence for the case that the system refuses.
 //!
-//! Not here: the order of the steps (`run::supervisor`). Invariant: all of it is asked for before the
-//! first session is accepted.
+//! Not here: the order of the steps (`run::supervisor`). Invariant: all of it is requested before
+//! the first session is accepted.
 
 pub(super) mod cores;
 pub(super) mod descriptors;

@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Group, Uid, User, chown, geteuid, initgroups, setgid, set
 pub enum PrivilegesError {
     /// Only root may do so.
     NotRoot {
-        /// The key that asks for it.
+        /// The key that requires it.
         key: &'static str,
     },
     /// There is no such user or group here.
@@ -57,7 +57,7 @@ impl fmt::Display for PrivilegesError {
 
 impl std::error::Error for PrivilegesError {}
 
-/// Who the process is to become.
+/// The user and group that the process is to become.
 #[derive(Debug)]
 pub(in crate::control) struct Identity {
     user: Option<(CString, Uid)>,

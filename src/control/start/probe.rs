@@ -1,10 +1,9 @@
-//! Asks the kernel whether it lets servers be connected to as the configuration says.
+//! Tries whether the kernel allows connects to servers as configured.
 //!
-//! At the start, on sockets that are thrown away, after root was given up: what sessions would be
-//! refused later is refused now, with a sentence. While shards serve, again when connects turn out to
-//! be impossible, as when a source address has gone, so that the log says why. Also finds out who
-//! draws source ports, the kernel or the shards. Not here: listeners, which are told when they are
-//! made (`sockets`).
+//! At the start, on sockets that are thrown away, after root was given up: what would fail for
+//! every session later is refused now, with a sentence. While shards serve, `servers::alarms` tries
+//! again when connects turn out to be impossible. Also determines whether the kernel or the shards
+//! draw source ports. Not here: listeners, whose options are set when they are made (`sockets`).
 
 use std::fmt;
 use std::fs;
@@ -40,7 +39,7 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// Tries every backend's options, and settles who draws its source ports.
+/// Tries every backend's options, and determines what draws its source ports.
 pub(in crate::control) fn check(snapshot: &mut Snapshot) -> Result<(), ConnectError> {
     for backend in &mut snapshot.backends {
         if let Some(ports) = &mut backend.source.ports {
@@ -54,8 +53,8 @@ pub(in crate::control) fn check(snapshot: &mut Snapshot) -> Result<(), ConnectEr
     Ok(())
 }
 
-/// Tries a backend's options towards the families of these addresses. A server that has none yet may
-/// get one of either.
+/// Tries a backend's options for the families of these addresses. A server without an address may
+/// get one of either family.
 pub(in crate::control) fn try_families(
     backend: &Backend,
     addresses: impl IntoIterator<Item = Option<Address>>,

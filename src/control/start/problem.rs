@@ -1,7 +1,7 @@
 //! Why a socket can't listen or connect as configured, and what to do about it, in a sentence.
 //!
-//! Not here: which object it is about (`sockets`, `probe`, `report::admin`). Settings are an enum in the
-//! core; their keys in the configuration file are spelled here.
+//! Not here: which object it is about (`sockets`, `probe`, `report::admin`). Settings are an enum
+//! in the core; their keys in the configuration file are spelled here.
 
 use std::fmt;
 use std::io;
@@ -14,23 +14,23 @@ use ringlane_core::machine::sys::{Refused, SocketSetting};
 /// What is in the way of a listening socket.
 #[derive(Debug)]
 pub(in crate::control) enum Problem {
-    /// Somebody listens there.
+    /// Something already listens there.
     InUse,
     /// The path names a file of another kind.
     NotASocket,
     /// Its folder is missing and could not be created.
     Folder(PathBuf, io::Error),
-    /// A socket file that nobody listens at could not be removed.
+    /// A stale socket file could not be removed.
     Stale(io::Error),
     /// The kernel has no such congestion control.
     CongestionUnknown(String),
-    /// The kernel has it, for others.
+    /// The kernel has it, but not for this user.
     CongestionDenied(String),
-    /// The address is not one of this machine's.
+    /// No interface of this machine has the address.
     NotLocal,
     /// Not without more rights.
     Denied,
-    /// The kernel has this option for others.
+    /// The setting needs more rights.
     SettingDenied(SocketSetting),
     /// The kernel has no such option, or not with that value.
     SettingRefused(SocketSetting, io::Error),

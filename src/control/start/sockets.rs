@@ -1,9 +1,9 @@
-//! Makes the listening sockets of all frontends, and says clearly what is in the way.
+//! Makes the listening sockets of all frontends, with clear errors.
 //!
-//! Not here: socket options (`ringlane_core::machine::sys::listen`), accepting. A TCP address gets one
-//! SO_REUSEPORT socket per shard, so that the kernel spreads connections; a unix address has one
-//! socket, which one shard accepts from. Invariant: nothing listens before every address was found
-//! free, and a socket file that is left behind or removed is always our own or nobody's.
+//! Not here: socket options (`ringlane_core::machine::sys::listen`), accepting. A TCP address gets
+//! one SO_REUSEPORT socket per shard, so that the kernel spreads connections; a unix address has
+//! one socket, which one shard accepts from. Invariant: nothing listens before every address was
+//! found free, and a socket file that is left behind or removed is always our own or stale.
 
 use std::fmt;
 use std::fs;
@@ -27,8 +27,8 @@ use super::problem::{Problem, errno};
 /// Connections that wait in the kernel until a shard accepts them; net.core.somaxconn caps it.
 const BACKLOG: u32 = 65_535;
 
-/// How long a start waits for addresses that are taken, all together. The kernel takes the sockets of
-/// a ring apart a moment after its process has gone, and a service manager may start the next process
+/// How long a start waits for all addresses in use together. The kernel closes the sockets of a
+/// ring a moment after its process has ended, and a service manager may start the next process
 /// before that.
 pub(in crate::control) const FREE_WAIT: Duration = Duration::from_secs(1);
 
@@ -56,12 +56,12 @@ impl Listening {
         Self(by_frontend)
     }
 
-    /// Those of one frontend.
+    /// The addresses of one frontend.
     pub(in crate::control) fn of(&self, id: FrontendId) -> &[Address] {
         &self.0[id.0 as usize]
     }
 
-    /// Those of all frontends, by id.
+    /// The addresses of all frontends, by id.
     pub(in crate::control) fn all(&self) -> impl Iterator<Item = &[Address]> {
         self.0.iter().map(Vec::as_slice)
     }
@@ -161,7 +161,8 @@ impl Listeners {
         };
         let socket = sys::listen(&address, &options)?;
         self.files.add(path)?;
-        // As with a TCP port, anybody on this machine may connect; the folder can be closed.
+        // As with a TCP port, every user of this machine may connect; the directory can restrict
+        // that.
         fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         self.shards[shard].push((id, socket));
         Ok(address)
@@ -181,7 +182,7 @@ pub(in crate::control) fn when_free<T>(
     }
 }
 
-/// Whether nobody listens at `address`.
+/// Whether nothing listens at `address`.
 fn check_free(address: &Address, transparent: bool) -> Result<(), Problem> {
     match address {
         Address::Inet(inet) if inet.port() == 0 => Ok(()),
@@ -206,8 +207,8 @@ fn check_port(address: SocketAddr, transparent: bool) -> Result<(), Refused> {
     Ok(socket.bind(&address.into())?)
 }
 
-/// Makes room for a socket file: creates its folder if that alone is missing, and removes a file that
-/// nobody listens at any more.
+/// Makes room for a socket file: creates its directory if only that is missing, and removes a stale
+/// file.
 pub(in crate::control) fn make_room(path: &Path) -> Result<(), Problem> {
     if let Some(folder) = path.parent()
         && !folder.exists()
@@ -218,7 +219,7 @@ pub(in crate::control) fn make_room(path: &Path) -> Result<(), Problem> {
     clear_stale(path)
 }
 
-/// Removes a socket file that nobody listens at any more.
+/// Removes a socket file that nothing listens at any more.
 fn clear_stale(path: &Path) -> Result<(), Problem> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -240,7 +241,7 @@ fn clear_stale(path: &Path) -> Result<(), Problem> {
     }
 }
 
-/// Connects without waiting for a place in the queue of whoever listens.
+/// Connects without waiting for a slot in the listener's queue.
 fn try_connect(path: &Path) -> io::Result<()> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.connect(&SockAddr::unix(path)?)

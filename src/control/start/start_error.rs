@@ -21,7 +21,7 @@ use crate::control::start::sockets::BindError;
 pub enum StartError {
     /// The kernel can't carry shards, or doesn't let us.
     Kernel(SetupError),
-    /// The kernel doesn't say which cores there are.
+    /// The kernel doesn't report which cores there are.
     Cores(nix::Error),
     /// The limit on open files is too small.
     Descriptors(TooFewDescriptors),
@@ -105,7 +105,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// 0, or 1 or 2 where only a group or nobody may use io_uring.
+/// 0: all may use io_uring; 1: one group; 2: nobody.
 const DISABLED_SYSCTL: &str = "/proc/sys/kernel/io_uring_disabled";
 
 /// Why a shard can't run on this host, and how to get what is missing.

@@ -2,9 +2,9 @@
 //!
 //! Shards record into fine histograms (`ringlane_core::counters`) that are merged here at a scrape;
 //! what the control thread measures itself goes into [`Timings`] directly. The bounds are part of
-//! the interface: recording rules and dashboards name them, `docs/metrics.md` lists them. Invariant:
-//! a value counts below a bound only if all of its fine bucket does, so that no quantile comes out
-//! too low; it may come out too high by the fine buckets' width, 1/32.
+//! the interface: recording rules and dashboards name them, `docs/metrics.md` lists them.
+//! Invariant: a value counts below a bound only if all of its fine bucket does, so that no quantile
+//! comes out too low; it may come out too high by the fine buckets' width, 1/32.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! The quantiles of a time over all shards, for `/status` and `race_after`.
 //!
-//! Not here: the histograms of `/metrics` (`buckets`), from which Prometheus makes quantiles itself.
+//! Not here: the histograms of `/metrics` (`buckets`), from which Prometheus computes its own.
 
 use std::collections::BTreeMap;
 

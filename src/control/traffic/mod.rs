@@ -1,8 +1,8 @@
 //! What shards count and publish, for the readers on the control side.
 //!
 //! Sums over all shards are in `totals`, merged histograms in `latency` (quantiles) and `buckets`
-//! (Prometheus). Not here: what is known of servers by other means than sessions (`servers`), pages
-//! (`report`). Invariant: there is one entry per shard in `counters` and `cpus`, at the shard's index.
+//! (Prometheus). Not here: knowledge of servers from other sources than sessions (`servers`), pages
+//! (`report`). Invariant: `counters` and `cpus` have one entry per shard, at the shard's index.
 
 pub(super) mod buckets;
 pub(super) mod latency;

@@ -23,7 +23,7 @@ pub(in crate::control) struct Threads {
 }
 
 impl Threads {
-    /// Of so many shards; no thread runs yet.
+    /// For this number of shards; no thread runs yet.
     pub(in crate::control) fn new(shards: usize) -> Self {
         Self {
             ids: (0..=shards).map(|_| AtomicI32::new(0)).collect(),

@@ -1,9 +1,9 @@
-//! One finished session as one line: JSON, or `key=value` words.
+//! One finished session as one line: JSON, or `key=value` pairs.
 //!
-//! Not here: where lines go (`sink`). Invariants: a line has no newline inside and nothing that
-//! moves a cursor, whatever names in the configuration and clients contain; both shapes have the
-//! same fields in the same order, which docs/access-log.md documents; a value in text has no space
-//! unless it is a JSON string.
+//! Not here: where lines go (`log::sink`). Invariants: a line has no newline inside and nothing
+//! that moves a cursor, whatever names in the configuration and of clients contain; both shapes
+//! have the same fields in the same order, which docs/access-log.md documents; a value in text has
+//! no space unless it is a JSON string.
 
 use std::io::Write;
 
@@ -32,7 +32,7 @@ enum Value<'a> {
     Number(u64),
     /// Text of ours, which needs no care.
     Plain(String),
-    /// A name that somebody chose.
+    /// A name from outside.
     Name(&'a str),
     Names(Vec<&'a str>),
 }
@@ -174,7 +174,7 @@ fn quoted(text: &str) -> String {
     escape::json(serde_json::Value::from(text).to_string())
 }
 
-/// A name as it is, or as a JSON string where it would not stay one word.
+/// A name as it is, or as a JSON string if it would not stay one word.
 fn word(name: &str) -> String {
     let breaks =
         |c: char| c.is_whitespace() || escape::is_unsafe(c) || matches!(c, '"' | '=' | '\\');

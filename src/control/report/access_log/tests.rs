@@ -153,7 +153,7 @@ fn fields_are_those_that_are_configured_in_their_order() {
 }
 
 proptest! {
-    /// Whatever clients call themselves: one line, all words apart, and the name is there to read.
+    /// Whatever names clients send: one line, distinct words, and the name can be read back.
     #[test]
     fn hostile_names_make_no_line_and_no_field_of_their_own(
         user in "[\\s\\S]{1,80}|[ =\"\\\\\r\n\u{202e}a]{1,20}",
@@ -185,7 +185,7 @@ proptest! {
     }
 }
 
-/// Reads a line of words as its documentation says that programs can.
+/// Parses a text line as docs/access-log.md describes.
 fn words(line: &str) -> serde_json::Value {
     let mut found = serde_json::Map::new();
     let mut rest = line;

@@ -1,8 +1,9 @@
-//! `/v1/backends/{backend}/affinity`: whom a backend remembers, for people and scripts, and forgetting.
+//! `/v1/backends/{backend}/affinity`: shows and deletes the clients that a backend remembers.
 //!
-//! Not here: the table (`balance::affinity` of the core). A table keeps no names of clients, so a
-//! client is looked up by what it is recognised by (`?key=10.0.0.1`), while a list shows places in
-//! the table. Clients are forgotten on request of the unix socket alone. Invariant: at most [`ENTRIES_MAX`] entries per answer, whatever the size of the table.
+//! Not here: the table (`balance::affinity` of the core). A table keeps hashes, not names: one
+//! client is looked up by its key (`?key=10.0.0.1`), while a list shows places in the table.
+//! Deleting is accepted on the unix socket only. Invariant: at most [`ENTRIES_MAX`] entries per
+//! answer, whatever the size of the table.
 
 use std::time::Instant;
 
@@ -19,13 +20,13 @@ use serde_json::{Value, json};
 use super::orders::answer;
 use crate::control::traffic::Traffic;
 
-/// Entries in one answer unless it is asked for another number.
+/// Entries in one answer, unless the request has another number.
 const ENTRIES_DEFAULT: usize = 100;
 
-/// Entries in one answer at most; a request for more gets so many.
+/// The most entries in one answer; a request for more gets this many.
 const ENTRIES_MAX: usize = 1000;
 
-/// What a request may say behind the question mark.
+/// The query string of a request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Wanted {
@@ -134,7 +135,7 @@ fn key(table: &Table, text: &str) -> Result<u64, Refusal> {
     })
 }
 
-/// The word of the configuration file.
+/// The value of `key` in the configuration file.
 fn key_word(key: HashKey) -> &'static str {
     match key {
         HashKey::ClientIp => "client_ip",

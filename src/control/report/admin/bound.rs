@@ -1,7 +1,8 @@
-//! Where the admin API listens, and what is in the way.
+//! The addresses of the admin API, and what keeps it from listening there.
 //!
-//! Not here: whether the one that is in the way is about to end (`takeover`). Invariants: a socket file
-//! of another process is replaced only when that is so, and removed at the end only if it is ours.
+//! Not here: whether the process that holds an address is terminating (`takeover`). Invariants: a
+//! socket file of another process is replaced only if that process is terminating, and removed at
+//! the end only if it is ours.
 
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -44,7 +45,7 @@ pub(super) enum Http {
 }
 
 impl Bound {
-    /// Gives the socket file to whom the process is about to become.
+    /// Makes the user and group that the process is about to become the owners of the socket file.
     pub(in crate::control) fn give_to(&self, identity: &Identity) -> Result<(), PrivilegesError> {
         self.files.paths().try_for_each(|path| identity.own(path))
     }
@@ -87,11 +88,11 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// Makes the sockets listen. A socket file that nobody listens at is removed first; that of a balancer
-/// which is about to end is replaced, and its TCP address is awaited later.
+/// Makes the sockets listen. A stale socket file is removed first; that of a terminating balancer
+/// is replaced, and its TCP address is taken over later.
 ///
 /// # Errors
-/// When an address is taken, not ours or not permitted, in a sentence for the operator.
+/// When an address is in use, not ours or not permitted, in a sentence for the operator.
 pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
     let mut bound = Bound::default();
     let until = Instant::now() + FREE_WAIT;
@@ -117,7 +118,7 @@ pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
     Ok(bound)
 }
 
-/// Nobody can connect before `listen`, so that the mode counts from the first client on.
+/// Nobody can connect before `listen`, so that the file mode applies from the first client on.
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
@@ -126,8 +127,8 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(socket.into())
 }
 
-/// Listens at a path where another process still does, in its place: somebody listens there at any
-/// time. The other process keeps the clients that it has, and sees that the file is its own no more.
+/// Listens in place of another process that still listens at this path, without a gap. The other
+/// process keeps its clients, and will notice that the file is no longer its own.
 fn replace_unix(path: &Path) -> io::Result<UnixListener> {
     let beside = path.with_file_name(format!(".{}", process::id()));
     // What a process of the same number has left there; anything else makes `bind` fail.

@@ -1,10 +1,12 @@
-//! Admin clients within bounds: so many at once, each for so long, and the newest is always served.
+//! Bounds for admin clients: on their number and on the time of each; new clients are always
+//! served.
 //!
-//! Not here: HTTP. The server library bounds neither, and its listener seam is where both fit. A
-//! connection carries one request (`Connection: close`). Invariants: it has got the first byte of its
-//! answer [`REQUEST_MAX`] after it was accepted, and the last [`ANSWER_MAX`] after that, or it is cut
-//! off, however it drips; when all places are taken, the client that has gone without an answer for
-//! longest gives its place to the next, so that nobody can lock out whoever asks at once.
+//! Not here: HTTP. The server library bounds neither, and its listener trait is where both fit. A
+//! connection carries one request (`Connection: close`). Invariants: the first byte of the answer
+//! is sent within [`REQUEST_MAX`] of the accept, and the last within [`ANSWER_MAX`] of the first,
+//! or the connection is cut, however slowly the client sends or reads; when all slots are taken,
+//! the client that has waited longest for its answer is evicted, so that slow clients can't lock
+//! out others.
 
 use std::collections::VecDeque;
 use std::future;
@@ -29,7 +31,7 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 /// The longest time from there to its last byte.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
-/// How long a client that is being answered keeps its place while others wait for one.
+/// How long a client that is being answered keeps its slot while others wait for one.
 const ANSWER_GRACE: Duration = Duration::from_secs(2);
 
 /// The pause between two looks for a client that can give its place up.
@@ -39,11 +41,11 @@ const EVICT_STEP: Duration = Duration::from_millis(50);
 pub(super) struct Bounded<L> {
     listener: L,
     places: Arc<Semaphore>,
-    /// Those that have a place, in the order in which they came; some have gone.
+    /// Clients with a slot, oldest first; some have disconnected.
     clients: VecDeque<Weak<Client>>,
 }
 
-/// What is known of a client from outside its connection.
+/// The state of a client that its connection shares with the listener.
 struct Client {
     accepted: Instant,
     /// It has got a part of its answer.
@@ -111,7 +113,7 @@ impl<L: Listener> Listener for Bounded<L> {
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        // First the client, then its place: nobody gives a place up for a client that isn't there.
+        // First the client, then its slot: no client is evicted for one that isn't there.
         let (io, address) = self.listener.accept().await;
         let Some(place) = self.place().await else {
             // Only a closed semaphore has no more places, and this one is never closed.

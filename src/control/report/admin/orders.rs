@@ -1,7 +1,8 @@
 //! `POST /v1/backends/{backend}/servers/{server}`: operators change a server's state and weight.
 //!
-//! Taken on the unix socket alone, whose permissions say who may; the TCP address only shows. The
-//! body is JSON: `{"state": "ready" | "drain" | "maint", "weight": 0 to 1000}`, either or both.
+//! Accepted on the unix socket only, whose permissions decide who may use it; the TCP address is
+//! read-only. The body is JSON: `{"state": "ready" | "drain" | "maint", "weight": 0 to 1000}`,
+//! either or both.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub(super) async fn order(
     }
 }
 
-/// Orders on a socket that only shows.
+/// Answers orders on the read-only socket.
 pub(super) async fn refused() -> Response {
     let why = "changes are accepted on the unix socket only ([global] admin.socket)";
     answer(StatusCode::FORBIDDEN, &json!({ "error": why }))

@@ -1,9 +1,9 @@
-//! Who holds an admin address that is taken: a balancer that is about to end may be succeeded.
+//! Taking over the admin addresses of a terminating balancer.
 //!
-//! A restart without a gap has the new process serve while the old one drains, with the same file.
-//! The old one goes on answering there, so the new one asks it. Not here: addresses of frontends,
-//! which a drain gives back at once. Invariant: an address is taken from nobody but a balancer that
-//! says itself that it drains or stops.
+//! In a restart without a gap the new process serves while the old one drains, with the same
+//! configuration. The old one still answers on its admin addresses, so the new one asks it for its
+//! stage. Not here: addresses of frontends, which a drain releases at once. Invariant: an address
+//! is taken only from a balancer that reports that it drains or stops.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! The API over real sockets, spoken to in plain HTTP.
+//! The API over real sockets, with plain HTTP.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -15,7 +15,7 @@ use super::*;
 use crate::config::Admin;
 use crate::control::report::status::tests::running;
 
-/// Runs `talk` on a thread of its own while `bound` is served here.
+/// Runs `talk` on another thread while `bound` is served here.
 fn while_serving<T: Send>(bound: Bound, running: Running, talk: impl FnOnce() -> T + Send) -> T {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let (done, ended) = oneshot::channel();
@@ -35,7 +35,7 @@ fn while_serving<T: Send>(bound: Bound, running: Running, talk: impl FnOnce() ->
     })
 }
 
-/// One request, and everything that comes back.
+/// Sends one request and returns the whole answer.
 fn ask(mut stream: impl Read + Write, request: &str, headers: &str) -> String {
     write!(stream, "{request} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n")
         .unwrap();

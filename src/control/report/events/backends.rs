@@ -10,7 +10,7 @@ use super::frontends::again;
 use super::pacing::{Episode, Tally, Turn, Waits, counted, human};
 use crate::control::log::{Level, Notice};
 
-/// How long nothing must have waited in a queue before that is said.
+/// How long a queue must be empty before its end is reported.
 const CALM: Duration = Duration::from_secs(3);
 
 /// What is remembered of a backend.
@@ -28,7 +28,7 @@ pub(super) struct Backend {
     mirror_failed: Tally,
 }
 
-/// One of its roles.
+/// One role that sessions want of a backend.
 #[derive(Debug)]
 struct Role {
     role: RoleWanted,
@@ -70,7 +70,7 @@ pub(super) fn all(snapshot: &Snapshot, now: Instant) -> Vec<Backend> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Servers {
     usable: usize,
-    /// Not open: their checks, an order or their role keep sessions away.
+    /// Closed to sessions by checks, an order or their role.
     closed: usize,
     /// Open, but their last connect failed.
     unreachable: usize,

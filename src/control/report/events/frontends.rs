@@ -10,7 +10,7 @@ use super::pacing::{Tally, Turn, Waits, counted, human};
 use crate::control::log::{Level, Notice};
 use crate::control::traffic::Traffic;
 
-/// How long a limit must be free again before that is said.
+/// How long a limit must be free again before that is reported.
 const CALM: Duration = Duration::from_secs(3);
 
 /// What is remembered of the process.
@@ -35,9 +35,9 @@ pub(super) struct Frontend {
     loops: Tally,
 }
 
-/// Finds out at which limit connections have waited since the last look. Shards count them by
-/// frontend, whichever limit it was; so where both may have been reached it is the frontend's if that
-/// is still reached, or if nothing says that the process's was.
+/// Attributes the connections that have waited since the last look to a limit. Shards count them by
+/// frontend, whichever limit it was; where both may have been reached, they count for the
+/// frontend's limit if that is still reached, or if there is no sign that the process's was.
 pub(super) fn attribute_waits(
     process: &mut Process,
     frontends: &mut [Frontend],
@@ -58,7 +58,7 @@ pub(super) fn attribute_waits(
     }
 }
 
-/// Whether a frontend has a limit of its own, below that of the process.
+/// Whether a frontend has a limit below that of the process.
 fn has_own_limit(traffic: &Traffic, id: FrontendId) -> bool {
     traffic.gauges.frontend(id).max() < traffic.gauges.process.max()
 }

@@ -1,6 +1,6 @@
-//! Rate limits for log lines: plain structs that are told totals and the time.
+//! Rate limits for log lines: plain structs that get totals and the time.
 //!
-//! Not here: what a line says (`frontends`, `backends`, `servers`, `shards`). Invariants: nothing
+//! Not here: the text of lines (`frontends`, `backends`, `servers`, `shards`). Invariants: nothing
 //! is lost by a limit, because what was held back is part of the next line's count; the first
 //! occurrence is reported at once; two lines about the same thing are at least an interval apart.
 
@@ -17,7 +17,7 @@ pub(super) const LINES_PER_LOOK: usize = 64;
 #[derive(Debug)]
 pub(super) struct Budget {
     lines: usize,
-    /// There will be no other look, so nothing can be said later.
+    /// There will be no other look, so everything must be reported now.
     is_last: bool,
 }
 
@@ -27,7 +27,7 @@ impl Budget {
         Self { lines: LINES_PER_LOOK, is_last: false }
     }
 
-    /// The lines of the last look: what was held back is said now.
+    /// The lines of the last look, which reports what was held back.
     pub(super) fn last() -> Self {
         Self { is_last: true, ..Self::new() }
     }
@@ -43,7 +43,7 @@ impl Budget {
     }
 }
 
-/// Occurrences of one kind, counted elsewhere as a total that only grows.
+/// Occurrences of one kind, from a total that only grows.
 #[derive(Debug)]
 pub(super) struct Tally {
     /// What has been reported, of the total.
@@ -53,7 +53,7 @@ pub(super) struct Tally {
     spoke_at: Option<Instant>,
 }
 
-/// What a line says of a [`Tally`].
+/// What a line reports of a [`Tally`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Repeats {
     /// Occurrences since the last line.
@@ -93,21 +93,21 @@ impl Tally {
 /// Something that begins and is over again, such as a limit that is reached.
 #[derive(Debug, Default)]
 pub(super) struct Episode {
-    /// How long it must be over before that is said.
+    /// How long it must be over before that is reported.
     calm: Duration,
     begun: Option<Instant>,
     last_seen: Option<Instant>,
-    /// Its beginning has been said, and not its end.
+    /// Its beginning has been reported, and not its end.
     is_told: bool,
     spoke_at: Option<Instant>,
     /// Episodes that began and ended between two lines.
     unsaid: u64,
 }
 
-/// What to say of an [`Episode`].
+/// What to report of an [`Episode`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Turn {
-    /// It has begun, after so many others that were too short to be reported by themselves.
+    /// It has begun, after a number of others that were too short to be reported.
     Begun {
         /// How many those were.
         unsaid: u64,
@@ -120,12 +120,12 @@ pub(super) enum Turn {
 }
 
 impl Episode {
-    /// One that counts as over when it has been for so long.
+    /// One that counts as over after this time without it.
     pub(super) fn over_after(calm: Duration) -> Self {
         Self { calm, ..Self::default() }
     }
 
-    /// Whether it is on now; what to say, if it is time to.
+    /// Records whether it is on now; returns what to report, if it is time to.
     pub(super) fn observe(
         &mut self,
         is_on: bool,
@@ -160,7 +160,7 @@ impl Episode {
     }
 }
 
-/// An [`Episode`] that makes something wait, which is counted elsewhere as a total that only grows.
+/// An [`Episode`] in which something waits; the total of waits only grows.
 #[derive(Debug)]
 pub(super) struct Waits {
     episode: Episode,
@@ -171,14 +171,14 @@ pub(super) struct Waits {
 }
 
 impl Waits {
-    /// One that counts as over when nothing has waited for so long.
+    /// One that counts as over after this time without waits.
     pub(super) fn over_after(calm: Duration) -> Self {
         Self { episode: Episode::over_after(calm), reported: 0, last: 0 }
     }
 
-    /// Whether it is on now, and how many have ever waited; what to say, if it is time to, and how
-    /// many have waited since the last end that was reported. It may begin and end between two looks:
-    /// the total tells.
+    /// Records whether it is on now and the total of waits; returns what to report, if it is time
+    /// to, with the number of waits since the last reported end. An episode between two looks shows
+    /// in the total.
     pub(super) fn observe(
         &mut self,
         is_on: bool,
@@ -291,7 +291,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever comes when: everything is counted once, and lines are an interval apart.
+        /// Whatever happens when: everything is counted once, and lines are an interval apart.
         #[test]
         fn every_occurrence_is_in_exactly_one_line(
             steps in prop::collection::vec((0_u64..5, 0_u64..4000, any::<bool>()), 0..100)

@@ -1,6 +1,6 @@
-//! Servers as sessions meet them: connects that fail, limits that are reached, sessions that are ended.
+//! Servers from the view of sessions: connects that fail, limits reached, sessions ended.
 //!
-//! Not here: what checks say of a server, which is logged where it is decided (`control::servers`).
+//! Not here: results of checks, which are logged where they are judged (`control::servers`).
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use super::pacing::{Episode, Tally, Turn, counted, human};
 use crate::control::log::{Level, Notice};
 use crate::control::traffic::totals::shut_down;
 
-/// How long a server must have room again before that is said.
+/// How long a server must be below its limit again before that is reported.
 const CALM: Duration = Duration::from_secs(3);
 
 /// What is remembered of a server.
@@ -27,7 +27,7 @@ pub(super) struct Server {
     full: Episode,
     impossible: Tally,
     ended: Tally,
-    /// Of those that were ended, what has been said, by how and why.
+    /// Ended sessions that have been reported, by how and why.
     ended_before: [[u64; Reason::ENDINGS]; 2],
 }
 
@@ -62,7 +62,7 @@ impl Server {
         }
     }
 
-    /// Whether sessions can connect to it, whatever checks say.
+    /// Reports whether sessions can connect to it, independently of checks.
     fn look_at_connects(&mut self, id: ServerId, look: &mut Look<'_>) {
         let traffic = look.traffic;
         let failed = traffic.server_total(id, |s| s.connects_failed.get());
@@ -115,7 +115,7 @@ impl Server {
     }
 }
 
-/// How sessions are ended, in words.
+/// How sessions are ended, for log lines.
 const HOW: [(Ending, &str); 2] = [(Ending::Fence, "fenced"), (Ending::Drain, "drained")];
 
 impl Server {
@@ -191,7 +191,7 @@ pub(super) fn cut(look: &mut Look<'_>, why: &str) {
     look.notices.push(Notice::new(Level::Warning, "sessions_cut", text).count(total));
 }
 
-/// Adds a line about a server, whose name the text follows without a space.
+/// Adds a line about a server; the text directly follows its name.
 fn say(
     look: &mut Look<'_>,
     id: ServerId,

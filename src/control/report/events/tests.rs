@@ -9,7 +9,7 @@ use super::*;
 use crate::control::log::Level;
 use crate::control::report::status::tests::running;
 
-/// What is said at each look, a second apart, after something has happened.
+/// A balancer, its events, and the time of the last look.
 struct Story {
     traffic: Traffic,
     events: Events,
@@ -20,7 +20,7 @@ impl Story {
     fn begin() -> Self {
         let (traffic, now) = (running().traffic, Instant::now());
         let mut events = Events::new(&traffic, now);
-        // What the numbers of the example have is said first.
+        // Reports what the example's numbers already contain.
         events.look(&traffic, now);
         Self { traffic, events, now }
     }
@@ -148,7 +148,7 @@ fn a_limit_that_is_reached_only_between_two_looks_is_logged_with_its_count() {
     let over = story.look().remove(0);
     assert!(over.message.ends_with("again after 3 s; 4 connections had to wait"), "{over:?}");
     assert_eq!((over.event, over.count), ("frontend_below_limit", Some(4)));
-    // Too soon after the first line for one of its own, and not forgotten.
+    // Too soon after the first line for another one, but counted.
     story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(7);
     assert!((0..6).all(|_| story.lines().is_empty()));
     story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(1);

@@ -1,8 +1,8 @@
-//! The two text formats of an exposition, and which one a scraper gets.
+//! The two text formats of an exposition, and the choice between them.
 //!
 //! OpenMetrics 1.0 names a counter's family without `_total` and ends with `# EOF`; the older text
-//! format 0.0.4 announces samples by their whole names and has no end. The rest of what is published
-//! here is written the same in both.
+//! format 0.0.4 announces samples by their whole names and has no end. The rest of the exposition
+//! is the same in both.
 
 use std::collections::HashSet;
 
@@ -22,7 +22,7 @@ const OPENMETRICS: &str = "application/openmetrics-text";
 const PLAIN: &str = "text/plain";
 
 impl Format {
-    /// The format that a scraper prefers, of its `Accept` headers; 0.0.4 if it does not say.
+    /// The format that a scraper prefers by its `Accept` headers; 0.0.4 without any.
     pub fn accepted<'a>(headers: impl Iterator<Item = &'a str>) -> Self {
         let (mut open, mut plain) = (0.0_f32, None);
         for range in headers.flat_map(|header| header.split(',')) {
@@ -56,7 +56,7 @@ impl Format {
         }
     }
 
-    /// Puts an exposition, which comes as OpenMetrics, into this format.
+    /// Converts an exposition from OpenMetrics into this format.
     pub(super) fn write(self, openmetrics: String) -> String {
         match self {
             Self::OpenMetrics => openmetrics,

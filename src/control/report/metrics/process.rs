@@ -45,8 +45,8 @@ pub(super) fn max_fds() -> Option<u64> {
     getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(soft, _)| soft)
 }
 
-/// When the process started, seconds since 1970: the same at every scrape, whatever the clock does
-/// meanwhile, since a change of it counts as a restart.
+/// When the process started, in seconds since 1970: the same at every scrape, even if the clock is
+/// set, since Prometheus takes a change for a restart.
 pub(super) fn start_time(started_on: SystemTime) -> Option<f64> {
     Some(started_on.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
 }

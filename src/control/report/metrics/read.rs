@@ -1,7 +1,7 @@
 //! How each metric is read, and what one scrape reads only once.
 //!
-//! Not here: names (`registry`), encoding (`metrics`). Invariant: one pass over the servers takes
-//! what is known of all of them, so that no metric looks a server up under the lock again.
+//! Not here: names (`registry`), encoding (`metrics`). Invariant: one pass over the servers copies
+//! their states, so that no metric takes the lock again.
 
 use std::fmt;
 
@@ -22,8 +22,8 @@ use crate::control::servers::names::Followed;
 use crate::control::traffic::Traffic;
 use crate::control::traffic::buckets::{Bounds, Buckets};
 
-/// Where a metric's values come from, which also says what its labels are. A value of `None` is
-/// absent from the page.
+/// The source of a metric's values, which also defines its labels. A value of `None` is absent from
+/// the page.
 #[derive(Clone, Copy)]
 pub(super) enum Read {
     /// What was built, as labels.
@@ -34,7 +34,7 @@ pub(super) enum Read {
     SourcePorts,
     /// Of the process.
     Process(fn(&Running) -> Option<Value>),
-    /// A histogram with these bounds, merged from those of all shards.
+    /// A histogram with these bounds, merged over all shards.
     Times(Bounds, fn(&ShardCounters) -> &Histogram),
     /// A histogram: how late the control thread was.
     ControlLag,
@@ -52,7 +52,7 @@ pub(super) enum Read {
     Backend(fn(&Traffic, BackendId) -> Option<Value>),
     /// A histogram per backend that has checks.
     CheckTimes,
-    /// Per backend: how many of its servers are like that.
+    /// Per backend: the number of its servers that this is true of.
     BackendServers(fn(&Known) -> bool),
     /// Per backend that remembers its clients, a counter.
     AffinityCount(fn(&AffinityCounters) -> u64),

@@ -1,10 +1,10 @@
-//! The one list of metrics: name, meaning, how to read it.
+//! The list of all metrics: name, meaning, how to read it.
 //!
 //! Not here: reading (`read`), encoding (`metrics`). Invariants: names start with `ringlane_`, or
-//! with `process_` where they are those of every Prometheus client; they have the noun first and
-//! the unit last; counters end in `_total`, and nothing else does; `docs/metrics.md` lists exactly
-//! these (a test compares). Where a live number and a count of the same thing exist, the live one
-//! ends in `_live`, since OpenMetrics allows only one of them without a suffix.
+//! with `process_` if every Prometheus client has them; they have the noun first and the unit last;
+//! counters end in `_total`, and nothing else does; `docs/metrics.md` lists exactly these (a test
+//! compares). Where a live number and a count of the same thing exist, the live one ends in
+//! `_live`, since OpenMetrics allows only one of them without a suffix.
 
 use std::sync::atomic::Ordering;
 
@@ -29,7 +29,7 @@ pub(super) struct Metric {
     pub(super) kind: Kind,
     /// What it means, in one sentence.
     pub(super) help: &'static str,
-    /// Where its values come from.
+    /// The source of its values.
     pub(super) read: Read,
 }
 

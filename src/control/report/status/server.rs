@@ -1,4 +1,4 @@
-//! A server's part of the page: what is known of it and what it has carried.
+//! A server's part of the status page: its state and its traffic.
 
 use std::time::SystemTime;
 

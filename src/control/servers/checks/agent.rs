@@ -1,8 +1,8 @@
-//! `kind = "agent"`: HAProxy's agent-check, so that agents that exist can be used.
+//! `kind = "agent"`: HAProxy's agent-check, so that existing agents can be used.
 //!
-//! The server sends one line of words, separated by blanks or commas (HAProxy configuration manual,
+//! The agent sends one line of words, separated by blanks or commas (HAProxy configuration manual,
 //! `agent-check`): a weight in percent, `ready`, `drain`, `maint`, `up`, `down`, `stopped`, `fail`.
-//! `maxconn:N` is understood and not acted upon.
+//! `maxconn:N` is accepted and ignored.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use super::{plain, printable};
 /// Bytes of the longest line.
 const LINE_MAX: usize = 1024;
 
-/// The share of its time in percent for which a check waits for the end of a line; what has come by
-/// then without one is the line.
+/// The share of its time in percent for which a check waits for the end of a line; the bytes that
+/// have arrived by then count as the line.
 const LINE_SHARE: u32 = 75;
 
 pub(super) async fn check(
@@ -40,7 +40,7 @@ pub(super) async fn check(
         };
         match read {
             Ok(0) => break,
-            // Reset behind its word, as by one that does not read what it is sent.
+            // Reset after its line, as by an agent that does not read the request.
             Err(_) if !line.is_empty() => break,
             read => read.map_err(broken)?,
         };

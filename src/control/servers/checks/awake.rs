@@ -1,9 +1,9 @@
-//! Time limits that count the time in which this process ran.
+//! Time limits that count only the time in which this process ran.
 //!
-//! A process that is stopped, suspended or moved with its machine finds all its deadlines passed when it
-//! goes on, while answers wait in its sockets and servers have given it up. That is no failure of theirs:
-//! a limit of [`within`] goes on where it stood, and a check that fails after a pause is made again. Not
-//! here: the same for sessions (`ringlane-l4`).
+//! After a process was stopped, suspended or migrated with its machine, all its deadlines have
+//! passed, answers wait in its sockets and servers have closed their ends. Servers are not to
+//! blame: a limit of [`within`] continues where it was, and a check that fails after a pause is
+//! repeated. Not here: the same for sessions (`ringlane-l4`).
 
 use std::pin::pin;
 use std::time::Duration;
@@ -16,18 +16,18 @@ const SLICES: u32 = 8;
 /// The longest time between two looks.
 const SLICE_MAX: Duration = Duration::from_millis(500);
 
-/// How much later than asked for the process may be woken without having been away.
+/// How late a wake-up may be before it counts as a pause of the process.
 const LATE: Duration = Duration::from_millis(250);
 
 /// What became of something that had a limit.
 pub(super) struct Ended<T> {
     /// Its outcome, if it was in time.
     pub(super) outcome: Option<T>,
-    /// The process was away meanwhile.
+    /// The process was paused in that time.
     pub(super) paused: bool,
 }
 
-/// Whether whoever was to be woken at that time was woken so late that the process was away.
+/// Whether a wake-up due at this time was so late that the process must have been paused.
 pub(super) fn overslept(at: Instant) -> bool {
     Instant::now().saturating_duration_since(at) > LATE
 }
@@ -50,7 +50,7 @@ pub(super) async fn within<F: Future>(limit: Duration, work: F) -> Ended<F::Outp
         if outcome.is_some() {
             return Ended { outcome, paused };
         }
-        // Of a slice in which it was away, only what was asked for.
+        // A slice with a pause counts with its planned length only.
         left = left.saturating_sub(if was_away { until - looked } else { looked.elapsed() });
         looked = Instant::now();
     }
@@ -71,8 +71,8 @@ mod tests {
 
     #[test]
     fn a_pause_takes_nothing_from_the_limit() {
-        // The thread is held up, as all threads of a process are that is stopped; then two more turns
-        // of the loop are needed.
+        // The thread blocks, as all threads of a stopped process do; then two more turns of the
+        // loop are needed.
         let away = async {
             let (_open, silent) = mpsc::channel::<()>();
             assert!(silent.recv_timeout(3 * LATE).is_err());

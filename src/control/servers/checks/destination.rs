@@ -1,11 +1,12 @@
-//! Where one check connects to, and how: by the way that sessions take.
+//! Where a check connects to, and how: in the same way as sessions.
 //!
-//! A check that takes another way than sessions can pass where no session gets through, and fail where
-//! all do. So the backend's `source`, `source_ports`, `tcp` and `congestion` hold for every check of the
-//! server's own address, whatever the port, and its `send_proxy` for one of the server's own port: a
-//! header that speaks for nobody (`LOCAL`, `UNKNOWN`). Each can be turned off in `check`. Not here: TCP
-//! fast open, which lets a connect succeed before the server has answered. With `transparent` a check has
-//! no client whose address it could use: it comes from this machine.
+//! A check that takes another way than sessions can pass where no session gets through, and fail
+//! where all do. So the backend's `source`, `source_ports`, `tcp` and `congestion` apply to every
+//! check of the server's own address, whatever the port, and its `send_proxy` to checks of the
+//! server's own port: a header without a client (`LOCAL`, `UNKNOWN`). Each can be turned off in
+//! `check`. Not here: TCP fast open, with which a connect succeeds before the server has answered.
+//! With `transparent` a check has no client whose address it could use, so it comes from this
+//! machine.
 
 use std::fmt;
 use std::io;
@@ -36,7 +37,7 @@ pub(super) struct Destination {
     tcp: TcpOptions,
     congestion: Congestion,
     proxy: Option<SendProxy>,
-    /// This machine ran out of something, which says nothing about the server.
+    /// This machine ran out of a resource, so the check proves nothing about the server.
     exhausted: AtomicBool,
     /// The file that the check waits for.
     waits_for: Mutex<Option<PathBuf>>,
@@ -164,7 +165,7 @@ impl Destination {
         let near = listener.local_addr().map_err(broken)?;
         let task = tokio::spawn(async move {
             let mut far = far;
-            // One connection, and nobody else's: the port is gone with it.
+            // Only one connection is accepted: the port is closed then.
             let Ok((mut client, _)) = listener.accept().await else { return };
             drop(listener);
             let _ = client.set_nodelay(true);

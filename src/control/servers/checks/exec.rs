@@ -1,9 +1,9 @@
-//! `kind = "exec"`: run a program; 0 is good, everything else is not.
+//! `kind = "exec"`: runs a program; exit code 0 is success, everything else a failure.
 //!
-//! It gets `RINGLANE_SERVER` (backend/server) and `RINGLANE_ADDRESS`. The first line that it prints
-//! says why; what it prints beyond [`OUTPUT_MAX`] is read and dropped. The end of the program ends the
-//! check, whoever still has its output open. Invariant: whatever happens to the check, the program and
-//! its children do not outlive it.
+//! The program gets `RINGLANE_SERVER` (backend/server) and `RINGLANE_ADDRESS`. Its first line of
+//! output is the reason; output beyond [`OUTPUT_MAX`] is read and dropped. The end of the program
+//! ends the check, even if a child still holds its output open. Invariant: the program and its
+//! children do not outlive the check.
 
 use std::io;
 use std::process::Stdio;
@@ -34,7 +34,7 @@ struct Group(Option<Pid>);
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // Fails when all of them have gone.
+            // Fails when all of them have ended.
             let _ = killpg(group, Signal::SIGKILL);
         }
     }
@@ -86,13 +86,13 @@ struct Output {
 
 impl Output {
     fn of(stdout: Option<ChildStdout>) -> Self {
-        // What can't be read says nothing; the exit code counts.
+        // Output that can't be read is no error; the exit code decides.
         let pipe =
             stdout.and_then(|stdout| Receiver::from_owned_fd(stdout.into_owned_fd().ok()?).ok());
         Self { pipe, bytes: Vec::new() }
     }
 
-    /// Reads for as long as it is polled: the end of the program is no matter of its output.
+    /// Reads for as long as it is polled: the end of the output is not the end of the program.
     async fn read(&mut self) -> std::convert::Infallible {
         while let Some(pipe) = &self.pipe {
             if pipe.readable().await.is_err() || !self.take() {

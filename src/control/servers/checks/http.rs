@@ -1,9 +1,9 @@
-//! `kind = "http"`: ask for a page and look at status and body.
+//! `kind = "http"`: requests a page and checks status and body.
 //!
-//! HTTP/1.1 with `Host` and `Connection: close`, or HTTP/1.0 where `version` says so. Answers that
-//! announce the one to come (1xx) are skipped. The answer is whole when its header is, or, where its body
-//! is looked at, when that is: by its length, by its last chunk, or by the end of the connection. What
-//! comes after, a reset included, is of no interest.
+//! HTTP/1.1 with `Host` and `Connection: close`, or HTTP/1.0 with `version = "1.0"`. Interim
+//! responses (1xx) are skipped. A response is complete with its header, or, if its body is checked,
+//! with its body: by its length, by its last chunk, or by the end of the connection. Whatever
+//! follows, even a reset, is ignored.
 
 use std::io::ErrorKind;
 
@@ -18,7 +18,7 @@ use crate::config::{Body, Http};
 /// Header fields that an answer may have.
 const FIELDS_MAX: usize = 100;
 
-/// Bytes after which it shows whether this is HTTP at all.
+/// Number of bytes that are enough to see whether this is HTTP at all.
 const FIRST_LOOK: usize = 16;
 
 pub(super) async fn check(http: &Http, destination: &Destination) -> Outcome {
@@ -41,7 +41,7 @@ async fn ask(
     let mut answer = Answer::new(http.method == "HEAD", http.body.is_some());
     loop {
         let read = match connection.read_buf(&mut answer.bytes).await {
-            // With TLS, many a server ends without a word.
+            // Many servers close a TLS connection without close_notify.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
             // One that does not read all of the request resets the connection behind its answer.
             Err(error) if error.kind() == ErrorKind::ConnectionReset && answer.has_header() => 0,
@@ -66,13 +66,13 @@ fn request(http: &Http, destination: &Destination) -> String {
     )
 }
 
-/// An answer, as far as it has come.
+/// A response, as far as it has arrived.
 struct Answer {
     bytes: Vec<u8>,
     /// Up to here no header ends.
     searched: usize,
     head: Option<Head>,
-    /// It has no body, whatever its header says.
+    /// The request was `HEAD`: there is no body, whatever the header announces.
     to_head: bool,
     wants_body: bool,
 }
@@ -84,12 +84,12 @@ struct Head {
     end: End,
 }
 
-/// How the end of a body shows.
+/// How a body ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
-    /// It has so many bytes.
+    /// After this many bytes.
     Length(usize),
-    /// It comes in chunks, the last of which is empty.
+    /// With an empty chunk.
     Chunks,
     /// The connection ends.
     Connection,
@@ -104,10 +104,10 @@ impl Answer {
         self.head.is_some()
     }
 
-    /// Status and body once the answer is whole, or `is_over`: nothing more comes or is looked at.
+    /// Status and body once the response is complete; `is_over`: no more bytes will be read.
     fn read(&mut self, is_over: bool) -> Result<Option<(u16, Vec<u8>)>, String> {
         while self.head.is_none() {
-            // Parsed only when there is something new to find, since a server may send it byte by byte.
+            // Parsed only when a header may be complete, since a server may send it byte by byte.
             let Some(len) = self.find_header(is_over)? else { return Ok(None) };
             if self.head.is_none() {
                 // It only announced the answer.
@@ -169,7 +169,7 @@ impl Answer {
     }
 }
 
-/// Whether another answer to the same request follows (RFC 9110, section 15.2); 101 is the last in HTTP.
+/// Whether the final response is yet to come (RFC 9110, section 15.2); 101 ends HTTP.
 fn is_interim(status: u16) -> bool {
     (100..200).contains(&status) && status != 101
 }
@@ -196,7 +196,7 @@ fn end_of_body(fields: &[httparse::Header<'_>]) -> Result<End, String> {
     }
 }
 
-/// What the chunks hold that have come, and whether the last one has.
+/// The content of the chunks so far, and whether the last chunk has arrived.
 fn unchunked(mut bytes: &[u8]) -> Result<(Vec<u8>, bool), String> {
     let mut body = Vec::new();
     loop {
@@ -207,7 +207,7 @@ fn unchunked(mut bytes: &[u8]) -> Result<(Vec<u8>, bool), String> {
                 let rest = &bytes[at..];
                 let size = usize::try_from(size).unwrap_or(usize::MAX);
                 body.extend_from_slice(&rest[..size.min(rest.len())]);
-                // With the line end behind it.
+                // Including the line end after the chunk.
                 match size.checked_add(2).and_then(|size| rest.get(size..)) {
                     Some(rest) => bytes = rest,
                     None => return Ok((body, false)),
@@ -241,7 +241,8 @@ fn judge(http: &Http, status: u16, body: &[u8]) -> Result<Seen, String> {
 mod tests {
     use super::*;
 
-    /// Status and body of an answer that comes byte by byte, and after how many of its bytes.
+    /// Feeds a response byte by byte; returns status, body and the number of bytes that were
+    /// needed.
     fn whole(text: &str, wants_body: bool) -> Result<Option<(u16, String, usize)>, String> {
         let mut answer = Answer::new(false, wants_body);
         let mut taken = 0;

@@ -1,12 +1,12 @@
 //! The connection that a check with `login = "kept"` uses again.
 //!
-//! Invariant: whatever the server makes of the kept connection, at least every [`LOGIN_EVERY`]th check
-//! logs in as a new client does, so that a server that lets nobody in any more is noticed.
+//! Invariant: at least every [`LOGIN_EVERY`]th check logs in as a new client does, so that a server
+//! that accepts no more logins is noticed.
 
 use super::destination::Destination;
 use crate::config::Login;
 
-/// A check with `login = "kept"` logs in anew each time that it has asked so often on one connection.
+/// Number of checks on one connection after which a check with `login = "kept"` logs in again.
 const LOGIN_EVERY: u32 = 10;
 
 /// What is kept of a login, and how often it was used.
@@ -21,7 +21,7 @@ impl<C> Default for Kept<C> {
     }
 }
 
-/// A session with a database that can be asked again.
+/// A database session that can be queried repeatedly.
 pub(super) trait Session: Sized {
     /// What the server answers, as its kind of check reads it.
     type Answer;
@@ -29,7 +29,7 @@ pub(super) trait Session: Sized {
     /// Logs in as a new client does; an error is a phrase for operators.
     async fn log_in(login: &Login, destination: &Destination) -> Result<Self, String>;
 
-    /// Asks what the check wants to know.
+    /// Queries what the check needs.
     async fn ask(&mut self) -> Result<Self::Answer, String>;
 
     /// Ends it in order, beside the checks.
@@ -38,10 +38,10 @@ pub(super) trait Session: Sized {
 
 /// What a check does with the connection of the last one.
 enum Next<C> {
-    /// It asks on it.
+    /// It uses the connection.
     Ask(C),
-    /// It logs in, as a new client must, and leaves this one in order then: not before, since the place
-    /// that it gives up would be the one that the login gets.
+    /// It logs in, as a new client must, and closes this connection afterwards: closed before, its
+    /// slot would go to the login.
     LogInBeside(C),
     /// There is none: it logs in.
     LogIn,
@@ -57,18 +57,18 @@ impl<C> Kept<C> {
         }
     }
 
-    /// Keeps a connection that has just logged in and was asked.
+    /// Keeps a connection that has just logged in and was queried once.
     fn begin(&mut self, connection: C) {
         *self = Self { connection: Some(connection), used: 1 };
     }
 
-    /// Keeps the connection beside which no login was possible: given up, its place would be the one that
-    /// the next login gets, and the server would count as up again, for this check alone.
+    /// Keeps the connection after a failed login: if it were closed, its slot would go to the next
+    /// login, and the server would count as up again although it is full.
     fn hold(&mut self, connection: C) {
         *self = Self { connection: Some(connection), used: LOGIN_EVERY };
     }
 
-    /// Keeps a connection that was asked again.
+    /// Keeps a connection that was queried again.
     fn go_on(&mut self, connection: C) {
         *self = Self { connection: Some(connection), used: self.used + 1 };
     }
@@ -114,7 +114,7 @@ impl<S: Session> Kept<S> {
     }
 }
 
-/// What a new client is told.
+/// Logs in as a new client and queries.
 async fn log_in_and_ask<S: Session>(
     login: &Login,
     destination: &Destination,

@@ -1,10 +1,11 @@
-//! Active checks: every server is asked, again and again, whether it is there and what it is.
+//! Active checks: every server is checked periodically for its health, role and lag.
 //!
-//! One task per server on the control thread, which follows the server to where it is. A check is
-//! bounded in time; what it finds goes to `servers`, which decides what follows. It connects by the way
-//! that sessions take (`destination`), its time stands still while the process is stopped (`awake`), and those of databases log in each time (`kept` where they don't). Not here: deciding anything, the passive view that shards
-//! have of servers. Invariants: at most one check of a server is under way; N servers are not asked
-//! at one instant. One file per kind.
+//! One task per server on the control thread, which follows the server to its current address. A
+//! check is bounded in time; its result goes to `servers`, which draws the conclusions. It connects
+//! as sessions do (`destination`), its time stands still while the process is paused (`awake`), and
+//! checks of databases log in each time, unless they keep a connection (`kept`). Not here: any
+//! decision, and the passive view that shards have of servers. Invariants: at most one check of a
+//! server is under way; checks of many servers are spread over time. One file per kind.
 
 mod agent;
 mod awake;
@@ -39,7 +40,7 @@ use crate::config::{Check, Kind, Secret, Watch};
 /// The first checks of a backend's servers are spread over this time at most.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
 
-/// A check comes up to this share of its interval earlier or later, in percent.
+/// A check starts up to this share of its interval early or late, in percent.
 const JITTER: u64 = 5;
 
 /// Checks begin at multiples of this time, or of a hundredth of their interval: so a wake-up of the
@@ -118,7 +119,7 @@ async fn watch_one(
         let outcome =
             ended.outcome.unwrap_or_else(|| Err(destination.gave_up(check.timeout)).into());
         if outcome.seen.is_err() && ended.paused {
-            // This process was away meanwhile: the server is asked again before it counts.
+            // The process was paused during the check: it is repeated before it counts.
             continue;
         }
         servers.check_times(backend_id).record(begin.elapsed());
@@ -129,7 +130,7 @@ async fn watch_one(
             continue;
         }
         if servers.address(id) != checked {
-            // It has moved meanwhile: this is about somebody else.
+            // The server has moved during the check: the result is about its old address.
             continue;
         }
         let seen = outcome.seen.map_err(|why| without_number(&why));
@@ -141,7 +142,7 @@ async fn watch_one(
         let next = origin + on_tick(next - origin, interval);
         let _ = timeout_at(next, has_moved(&servers, id, checked.as_ref())).await;
         if awake::overslept(next) {
-            // As all others were due meanwhile, they are spread anew.
+            // All other checks became due during the pause as well, so they are spread again.
             let spread = check.interval.min(FIRST_SPREAD);
             let share = u32::try_from(prng.below(100)).unwrap_or(0);
             sleep(spread * share / 100).await;
@@ -156,7 +157,7 @@ fn on_tick(time: Duration, interval: Duration) -> Duration {
     Duration::from_nanos(u64::try_from(ticks * tick).unwrap_or(u64::MAX))
 }
 
-/// Completes when a server is elsewhere than there.
+/// Completes when a server's address is no longer this one.
 async fn has_moved(servers: &Servers, id: ServerId, there: Option<&Address>) {
     loop {
         let moved = servers.moved(id);
@@ -169,7 +170,7 @@ async fn has_moved(servers: &Servers, id: ServerId, there: Option<&Address>) {
 
 /// What one check found.
 struct Outcome {
-    /// What the server said of itself; otherwise a phrase for operators.
+    /// What the server reported about itself; otherwise a phrase for operators.
     seen: Result<Seen, String>,
     /// Days that the certificate has left which it showed, if it did.
     certificate_days: Option<i64>,
@@ -226,7 +227,7 @@ trait Connection: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Connection for T {}
 
-/// An error in words.
+/// The text of an error, without its number.
 fn plain(error: &io::Error) -> String {
     without_number(&error.to_string()).to_lowercase()
 }

@@ -1,10 +1,10 @@
-//! `kind = "mysql"`: log in to MySQL or MariaDB and ask whether it takes writes, and how far behind.
+//! `kind = "mysql"`: logs in to MySQL or MariaDB and queries role and lag.
 //!
-//! A server that is `read_only` is a replica, every other one a primary. One that answers and does not
-//! serve fails the check: in `offline_mode`, a node of Galera that is not ready or not Synced, one whose
-//! connections are used up but for the last, which is an administrator's. Lag in time is what the server
-//! says of its replication while both of its threads run; a thread that has stopped makes it unknown,
-//! which is no lag of 0. Lag in bytes it can't say.
+//! A server that is `read_only` is a replica, every other one a primary. A server that answers but
+//! does not serve clients fails the check: in `offline_mode`, a Galera node that is not ready or
+//! not Synced, or with all connections in use but the one reserved for administrators. Lag in time
+//! is the server's own figure while both of its replication threads run; if one has stopped, the
+//! lag is unknown, not 0. There is no lag in bytes.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,18 +20,19 @@ use super::kept::{self, Kept};
 use super::{LEAVE_MAX, read_file, reveal};
 use crate::config::{Login, Tls, Trust};
 
-/// What is asked for once; what a server has no name for is not in its answer.
+/// Variables to query; the answer lacks those that a server does not have.
 const VARIABLES: &str = "SHOW GLOBAL VARIABLES WHERE Variable_name IN \
     ('read_only', 'offline_mode', 'max_connections', 'wsrep_on')";
 
-/// As above. Not `GLOBAL`, which would add up the counters of all sessions; these are no such counters.
+/// As above. Not `GLOBAL`, which would sum over all sessions; these are no per-session counters.
 const STATUS: &str = "SHOW STATUS WHERE Variable_name IN \
     ('Threads_connected', 'wsrep_ready', 'wsrep_local_state', 'wsrep_local_state_comment')";
 
-/// Bytes of the longest packet that is taken: no answer to a check has so many.
+/// Bytes of the longest packet that is accepted: no answer to a check is that long.
 const PACKET_MAX: usize = 1 << 20;
 
-/// Seconds that the crate would keep an idle connection for; the server's are looked at when it ends.
+/// Seconds for which the crate would keep an idle connection; without effect on the server's
+/// timeout.
 const WAIT_TIMEOUT: usize = 28_800;
 
 /// `wsrep_local_state` of a node that has all that its cluster has.
@@ -67,7 +68,7 @@ impl kept::Session for Session {
         let mut options =
             OptsBuilder::default().prefer_socket(false).db_name(login.database.clone());
         options = options.user(Some(login.user.as_deref().unwrap_or("root")));
-        // What the crate would ask for otherwise, and a check has no use for.
+        // Otherwise the crate would query these, which a check has no use for.
         options = options.max_allowed_packet(Some(PACKET_MAX)).wait_timeout(Some(WAIT_TIMEOUT));
         if let Some(password) = &login.password {
             options = options.pass(Some(reveal(password, destination).await?));
@@ -124,7 +125,7 @@ impl Session {
     }
 }
 
-/// Whether a server that says this of itself serves new clients; otherwise a phrase.
+/// Whether a server with these variables serves new clients; otherwise a phrase.
 fn serves(known: &HashMap<String, String>) -> Result<(), String> {
     let word = |name: &str| known.get(name).map(String::as_str);
     let number = |name: &str| word(name).and_then(|text| text.parse::<u64>().ok());
@@ -162,7 +163,7 @@ async fn behind(connection: &mut Conn) -> Result<Option<Duration>, String> {
         .await
         .map_err(|error| format!("SHOW REPLICA STATUS failed: {error}"))?;
     let Some(row) = rows.first() else { return Ok(None) };
-    // MySQL's words, and MariaDB's.
+    // Columns of MySQL, and of MariaDB.
     let field = |ours: &str, theirs: &str| -> Option<String> {
         row.get_opt(ours).or_else(|| row.get_opt(theirs))?.ok()
     };
@@ -203,7 +204,7 @@ async fn connect(options: OptsBuilder, destination: &Destination) -> Result<Sess
 
 async fn secured_by(tls: &Tls, destination: &Destination) -> Result<SslOpts, String> {
     let name = tls.server_name.as_ref().map(|name| name.to_str().into_owned());
-    // Said in any case, since the crate may be led there by another address.
+    // Always set, since the crate may connect by way of a bridge with another address.
     let address = match &destination.address {
         Address::Inet(inet) => Some(inet.ip().to_string()),
         Address::Unix(_) => None,

@@ -1,13 +1,12 @@
-//! `kind = "postgres"`: log in and ask whether it takes writes, how far it is behind, and on which
-//! timeline it is.
+//! `kind = "postgres"`: logs in and queries role, lag and timeline.
 //!
-//! Lag in bytes is what was received and not yet replayed. Lag in time is 0 while all that a running
-//! receiver got is replayed, since an idle primary is no lag; otherwise the age of the last replayed
-//! transaction, or the time since a check last saw it up to date, whichever is less: what has come a
-//! moment ago, after an hour of silence, is not an hour behind. A replica whose replay is paused lags
-//! from the first byte on that it does not replay. A superuser is let in when all slots of others are
-//! taken, so that for one it is asked whether others could come. What a replica receives from is seen by
-//! members of `pg_monitor` alone; without that its timeline stays unknown.
+//! Lag in bytes is WAL that was received and not yet replayed. Lag in time is 0 while a running
+//! receiver has everything replayed, since an idle primary causes no lag; otherwise it is the age
+//! of the last replayed transaction, or the time since a check last saw the replica up to date,
+//! whichever is less: WAL that has just arrived after an hour of silence is not an hour of lag. A
+//! replica whose replay is paused lags from the first byte that it does not replay. A superuser can
+//! log in when all other slots are in use, so its check also queries whether others could. Only
+//! members of `pg_monitor` see the timeline that a replica receives; without that it stays unknown.
 
 use std::time::{Duration, Instant};
 
@@ -98,7 +97,8 @@ impl<'a> Probe<'a> {
 /// A session with a server.
 struct Session {
     client: Client,
-    /// What carries the bytes of `client`; gone with it, even if an answer is missing.
+    /// Drives the connection of `client`; aborted with the session, even if an answer is
+    /// outstanding.
     carrier: Bound,
 }
 
@@ -145,7 +145,7 @@ impl kept::Session for Session {
     }
 }
 
-/// Asks whether the server has TLS, and puts it over the connection if it has.
+/// Requests TLS from the server, and wraps the connection in it if the server supports it.
 async fn ask_for_tls(
     mut stream: Box<dyn Connection>,
     tls: &Tls,
@@ -153,7 +153,7 @@ async fn ask_for_tls(
 ) -> Result<Box<dyn Connection>, String> {
     let broken = |error| format!("{destination}: {}", plain(&error));
     stream.write_all(&SSL_REQUEST).await.map_err(broken)?;
-    // Not a byte more: what came behind it in the clear would not be the server's.
+    // Exactly one byte: anything else that arrived unencrypted would not be the server's.
     match stream.read_u8().await.map_err(broken)? {
         b'S' => tls::secure(stream, tls, destination, &mut None).await,
         b'N' if tls.required => {
@@ -164,7 +164,7 @@ async fn ask_for_tls(
     }
 }
 
-/// What the server said, or else what went wrong on the way.
+/// The server's message, or else the error of the connection.
 fn phrase(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
         Some(said) => format!("{}: {}", said.severity(), said.message()),

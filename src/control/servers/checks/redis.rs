@@ -1,11 +1,11 @@
-//! `kind = "redis"`: log in, `PING`, and ask for role, link and offsets (`INFO`).
+//! `kind = "redis"`: logs in, sends `PING`, and queries role, link and offsets (`INFO`).
 //!
-//! A server that answers and does not serve fails the check: one that loads its data, that takes a whole
-//! copy of its primary's, whose cluster has failed, or that refuses `PING` for such a reason. `PING` and
-//! `CLUSTER INFO` may be forbidden to the user; then `INFO` alone decides. Lag in bytes is what was read
-//! from the primary and not yet applied. Lag in time is 0 while the link is up and all that was read is
-//! applied, unless the primary has been silent for longer than it ever is; while the link is down, the
-//! time since it went down.
+//! A server that answers but does not serve clients fails the check: one that loads its data set,
+//! receives a full copy from its primary, whose cluster is down, or that answers `PING` with such
+//! an error. The user may lack permission for `PING` and `CLUSTER INFO`; then `INFO` alone decides.
+//! Lag in bytes is what was read from the primary and not yet applied. Lag in time is 0 while the
+//! link is up and all that was read is applied, unless the primary has been silent for unusually
+//! long; while the link is down, it is the time since it went down.
 
 use std::time::Duration;
 
@@ -18,12 +18,12 @@ use super::kept::{self, Kept};
 use super::{reveal, tls};
 use crate::config::Login;
 
-/// Seconds of silence after which a link that counts as up may be cut: a primary that has nothing to
-/// say pings its replicas every 10 (`repl-ping-replica-period`), by a clock of whole seconds.
+/// Seconds of silence after which a link that counts as up may be cut: an idle primary pings its
+/// replicas every 10 s (`repl-ping-replica-period`), with a clock of whole seconds.
 const SILENT: u64 = 12;
 
-/// Codes of errors with which a server answers everything because it serves nobody: it loads its data,
-/// it may not serve its old data while its primary is away, a script holds it up.
+/// Error codes with which a server refuses all clients: it loads its data set, it may not serve
+/// stale data while its primary is gone, or a script blocks it.
 const SERVES_NOBODY: [&str; 3] = ["LOADING", "MASTERDOWN", "BUSY"];
 
 /// What is kept from one check to the next.
@@ -64,7 +64,7 @@ impl kept::Session for Session {
         if let Some(over) = &login.tls {
             stream = tls::secure(stream, over, destination, &mut None).await?;
         }
-        // The check has a timeout of its own.
+        // The check has its own timeout.
         let config = AsyncConnectionConfig::default().set_response_timeout(None);
         let connected = MultiplexedConnection::new_with_config(&settings, stream, config).await;
         let (connection, driver) =
@@ -116,7 +116,7 @@ fn field<'a>(info: &'a str, name: &str) -> Option<&'a str> {
     line.map(str::trim)
 }
 
-/// What the sections of `INFO` say, and `CLUSTER INFO` behind them.
+/// Judges the sections of `INFO`, followed by `CLUSTER INFO`.
 fn read(info: &str) -> Result<Seen, String> {
     let field = |name: &str| field(info, name);
     if field("loading") == Some("1") {
@@ -133,7 +133,7 @@ fn read(info: &str) -> Result<Seen, String> {
     match field("role") {
         Some("master") => Ok(Seen { role: Some(Role::Primary), ..Seen::default() }),
         Some("slave") => {
-            // With the link down both offsets stand still, and say nothing of what was missed.
+            // While the link is down both offsets stand still and don't show what was missed.
             let offsets = number("slave_read_repl_offset").zip(number("slave_repl_offset"));
             let bytes = offsets
                 .filter(|_| field("master_link_status") == Some("up"))

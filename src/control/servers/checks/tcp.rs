@@ -1,4 +1,4 @@
-//! `kind = "tcp"`: and say and hear what the steps say.
+//! `kind = "tcp"`: connects, then sends and expects the configured bytes.
 
 use ringlane_health::Seen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

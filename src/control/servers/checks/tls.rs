@@ -1,9 +1,10 @@
-//! `kind = "tls"`: shake hands and look at the certificate. Also TLS beneath the other kinds.
+//! `kind = "tls"`: performs a handshake and checks the certificate. Also TLS beneath the other
+//! kinds.
 //!
-//! The handshake takes any certificate; what is wrong with it is said afterwards, before a byte of
-//! ours is sent, so that a bad certificate can still be looked at. Nothing is resumed, since a
-//! server shows no certificate then. Files are read anew each time: they may be replaced. Not here:
-//! MySQL, whose crate has its own handshake.
+//! The handshake accepts any certificate; it is verified afterwards, before a byte of ours is sent,
+//! so that the expiry of a bad certificate is reported as well. Sessions are never resumed, since a
+//! server presents no certificate then. Files are read again each time: they may be replaced. Not
+//! here: MySQL, whose crate has its own handshake.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock, OnceLock};
@@ -36,7 +37,7 @@ const DAY: i64 = 24 * 60 * 60;
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(crypto::aws_lc_rs::default_provider()));
 
-/// Whom the system trusts, read at the first use.
+/// The system's root certificates, read at the first use.
 static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
 
 /// The one reading of it.
@@ -156,7 +157,7 @@ impl Shaken<'_> {
             return Err("server presented no certificate".to_owned());
         };
         match verifier.verify_server_cert(first, rest, &self.name, &[], UnixTime::now()) {
-            // The name is the last thing that is looked at: everything else is in order.
+            // The name is verified last: everything else is in order.
             Err(Error::InvalidCertificate(why))
                 if is_about_name(&why) && self.tls.trust == Trust::Signer =>
             {
@@ -184,7 +185,7 @@ impl Shaken<'_> {
                     if names.is_empty() { String::new() } else { format!(", only for {names}") };
                 format!("certificate is not valid for {name}{only}")
             }
-            // The second: by somebody of the same name.
+            // The second: signed by another issuer of the same name.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => {
                 "certificate signed by an unknown issuer".to_owned()
             }
@@ -205,7 +206,7 @@ fn is_about_name(why: &CertificateError) -> bool {
     )
 }
 
-/// Whom the system trusts.
+/// The system's root certificates.
 async fn system() -> Result<Arc<RootCertStore>, String> {
     if let Some(roots) = SYSTEM.get() {
         return Ok(Arc::clone(roots));
@@ -235,7 +236,7 @@ async fn read(path: &Path, destination: &Destination) -> Result<Arc<RootCertStor
     if roots.is_empty() { Err(failed(&"none found")) } else { Ok(Arc::new(roots)) }
 }
 
-/// Takes every certificate whose owner holds its key.
+/// Accepts every certificate whose holder has its private key.
 #[derive(Debug)]
 struct TakesAny(Arc<CryptoProvider>);
 

@@ -1,10 +1,10 @@
-//! One question to DNS and its answer: what a name's records say now.
+//! One DNS lookup: what a name resolves to now.
 //!
-//! `/etc/hosts` is read first, as everywhere else on the machine; then DNS servers are asked, those
-//! of `/etc/resolv.conf` or the configured ones, over UDP and, if an answer is too long, TCP. Both
-//! files are read again when they change. Not here: when to ask, and what an answer means for
-//! servers. Invariant: that a name has no records is said only if every server and every search
-//! domain that was asked agrees; whatever else goes wrong is a failure.
+//! `/etc/hosts` is read first, as everywhere else on the machine; then DNS servers are queried,
+//! those of `/etc/resolv.conf` or the configured ones, over UDP and, if an answer is too long, TCP.
+//! Both files are read again when they change. Not here: when to query, and what an answer means
+//! for servers. Invariant: a name counts as empty only if every server and every search domain that
+//! was queried agrees; whatever else goes wrong is a failure.
 
 use std::collections::HashMap;
 use std::fs;
@@ -34,19 +34,19 @@ use crate::control::servers::blocking::Blocking;
 /// Where DNS servers are found if none is configured.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// How long what `/etc/hosts` says is believed.
+/// How long an entry of `/etc/hosts` is valid.
 const HOSTS_BELIEVED: Duration = Duration::from_secs(10);
 
 /// How long an answer is believed that is partly from before, since a question failed.
 const PARTLY_BELIEVED: Duration = Duration::from_secs(5);
 
-/// Times that a question is repeated when nobody answers it.
+/// How often a query without an answer is repeated.
 const REPEATED: usize = 1;
 
-/// Questions under way at once; others wait for their turn.
+/// Queries under way at once; others wait for their turn.
 pub(super) const QUESTIONS_MAX: usize = 32;
 
-/// Sockets that one question may use: the client asks two DNS servers at once.
+/// Sockets that one query may use: the client queries two DNS servers at once.
 pub(super) const SOCKETS_PER_QUESTION: usize = 2;
 
 /// Lines of an SRV answer that are looked at; more are ignored.
@@ -58,9 +58,9 @@ pub(super) type Answered<T> = Result<(Vec<T>, Duration), Nothing>;
 /// Why there is nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Nothing {
-    /// There are no such records, says who must know; in words.
+    /// An authoritative answer without records; why, in words.
     Empty(String),
-    /// Nobody knew; in words.
+    /// No usable answer; why, in words.
     Failed(String),
 }
 
@@ -70,7 +70,7 @@ type Families = [Answered<IpAddr>; 2];
 /// The last addresses of each name and family, for when that question fails.
 pub(super) type Memory = HashMap<(String, usize), Vec<IpAddr>>;
 
-/// Who asks.
+/// The DNS client and its configuration.
 #[derive(Debug)]
 pub(super) struct Dns {
     configured: config::Resolver,
@@ -82,7 +82,7 @@ pub(super) struct Dns {
 struct Client {
     resolver: TokioResolver,
     without_edns: TokioResolver,
-    /// A server answered as soon as it was asked without EDNS.
+    /// A server answered only without EDNS.
     knows_no_edns: Arc<AtomicBool>,
     /// Domains that are tried behind a name without enough dots.
     search: Arc<[Name]>,
@@ -94,8 +94,8 @@ impl Dns {
         Self { configured, questions: Semaphore::new(QUESTIONS_MAX), client: Mutex::new(None) }
     }
 
-    /// The addresses of a name, those of IPv4 first; of a family that can't be asked for now while
-    /// the other one can, those in `memory`.
+    /// The addresses of a name, those of IPv4 first. If only one family fails, its last addresses
+    /// are taken from `memory`.
     pub(super) async fn addresses(&self, name: &str, memory: &mut Memory) -> Answered<IpAddr> {
         match self.families(name).await {
             [Err(Nothing::Failed(why)), Err(Nothing::Failed(_))] => Err(Nothing::Failed(why)),
@@ -103,8 +103,8 @@ impl Dns {
         }
     }
 
-    /// The SRV records of a name, with the addresses of what they name: of IPv4 if it has such, else
-    /// of IPv6, since both lead to one server.
+    /// The SRV records of a name, with the addresses of their targets: of IPv4 if there are any,
+    /// else of IPv6, since both lead to one server.
     pub(super) async fn srv(
         self: &Arc<Self>,
         name: &str,
@@ -112,7 +112,7 @@ impl Dns {
     ) -> Answered<SrvRecord> {
         let (records, mut believed) = self.ask(name, RecordType::SRV).await?;
         let records = records.iter().filter_map(|data| match data {
-            // RFC 2782: a target "." says that there is decidedly nothing.
+            // RFC 2782: a target "." means that the service is not available.
             RData::SRV(srv) if !srv.target.is_root() => Some(srv),
             _ => None,
         });
@@ -154,7 +154,7 @@ impl Dns {
         }
     }
 
-    /// Both families of a name, asked at once.
+    /// Both families of a name, queried at once.
     async fn families(&self, name: &str) -> Families {
         if let Some(families) = self.in_hosts(name).await {
             return families;
@@ -216,7 +216,7 @@ impl Dns {
         }
     }
 
-    /// The client, made anew when the file that it comes from has changed.
+    /// The client, rebuilt when the file that configures it has changed.
     async fn client(&self) -> Result<Client, String> {
         let stamp = match self.configured.servers.is_empty() {
             true => {
@@ -252,7 +252,7 @@ impl Dns {
         Ok(client)
     }
 
-    /// What `/etc/hosts` says of a name, if it says anything. A file that does not answer says nothing.
+    /// The entries of a name in `/etc/hosts`. If the file can't be read in time, there are none.
     async fn in_hosts(&self, name: &str) -> Option<Families> {
         let hosts = || Hosts::from_system().ok().map(Arc::new);
         let hosts = self.read(&HOSTS, "/etc/hosts", hosts).await.ok()??;
@@ -289,7 +289,8 @@ impl Client {
         options.attempts = REPEATED;
         // Read here, for both families at once.
         options.use_hosts_file = ResolveHosts::Never;
-        // A name that is not there yet is asked for again and again.
+        // Negative answers are not cached: a name that does not exist yet is queried again and
+        // again.
         options.negative_max_ttl = Some(Duration::ZERO);
         let search = match config.search() {
             [] => config.domain().cloned().into_iter().collect(),
@@ -307,8 +308,8 @@ impl Client {
         Ok(Self { resolver, without_edns, knows_no_edns: Arc::default(), search, dots })
     }
 
-    /// Asks, and once more without EDNS where that may be what the server did not understand (RFC 6891,
-    /// section 6.2.2). What has helped once is done first from then on.
+    /// Queries, and once more without EDNS if the server may not have understood it (RFC 6891,
+    /// section 6.2.2). What has worked once is tried first from then on.
     async fn lookup(&self, name: Name, kind: RecordType) -> Result<Lookup, NetError> {
         if self.knows_no_edns.load(Ordering::Relaxed) {
             let answer = self.without_edns.lookup(name.clone(), kind).await;
@@ -346,7 +347,7 @@ impl Client {
     }
 }
 
-/// Whether an error is what a DNS server says of a name.
+/// Whether an error is a DNS server's answer about the name.
 fn is_answer(error: &NetError) -> bool {
     match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => {
@@ -356,8 +357,8 @@ fn is_answer(error: &NetError) -> bool {
     }
 }
 
-/// Whether an error is what a DNS server gives that does not know EDNS: it says that it can't read the
-/// question, or nothing that can be made out.
+/// Whether an error may come from a DNS server without EDNS: it can't parse the query, or its
+/// answer can't be parsed.
 fn may_be_about_edns(error: &NetError) -> bool {
     let code = match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
@@ -368,7 +369,7 @@ fn may_be_about_edns(error: &NetError) -> bool {
     matches!(code, ResponseCode::FormErr | ResponseCode::NotImp | ResponseCode::BADVERS)
 }
 
-/// What `/etc/hosts` says of a name, if it says anything.
+/// The entries of a name in `/etc/hosts`, if it has any.
 fn in_hosts(hosts: &Hosts, name: &str) -> Option<Families> {
     let name = Name::from_ascii(name).ok()?;
     let families = [RecordType::A, RecordType::AAAA].map(|kind| {
@@ -406,12 +407,12 @@ fn remembered(name: &str, families: Families, memory: &mut Memory) -> Families {
     })
 }
 
-/// The address of a record; one of IPv4 is of IPv4 also in the form of IPv6.
+/// The address of a record; IPv4-mapped IPv6 addresses count as IPv4.
 fn canonical(data: &RData) -> Option<IpAddr> {
     data.ip_addr().map(|ip| ip.to_canonical())
 }
 
-/// All addresses of both families. That there is none is certain only if both say so.
+/// All addresses of both families. The name is empty only if both families are.
 fn joined([four, six]: Families) -> Answered<IpAddr> {
     match (four, six) {
         (Ok((mut ips, four)), Ok((more, six))) => {
@@ -428,7 +429,7 @@ fn joined([four, six]: Families) -> Answered<IpAddr> {
 fn first_of([four, six]: Families) -> Answered<IpAddr> {
     match (four, six) {
         (Ok(four), _) => Ok(four),
-        // It may have some that nobody can tell now.
+        // It may have some of IPv4, which can't be looked up now.
         (Err(failed @ Nothing::Failed(_)), _) => Err(failed),
         (Err(Nothing::Empty(_)), six) => six,
     }

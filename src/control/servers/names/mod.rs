@@ -1,9 +1,9 @@
-//! Servers that are given by name: kept where DNS says that they are, while they serve.
+//! Servers that are configured by DNS name: their addresses follow DNS while they serve.
 //!
-//! One task per entry on the control thread asks, again and again, and gives what has moved to
-//! `servers`, which tells the shards. What an answer means is decided in `ringlane_health::addresses`.
-//! Not here: how DNS is asked (`dns`). Invariants: a name that can't be resolved keeps nobody from
-//! starting or serving; what changes is logged once, one line for each server, and of several
+//! One task per entry on the control thread resolves the name repeatedly and passes changes on to
+//! `servers`, which sends them to the shards. `ringlane_health::addresses` decides what an answer
+//! means. Not here: the lookup itself (`dns`). Invariants: a name that can't be resolved prevents
+//! neither the start nor service; each change is logged once, one line per server, and of several
 //! failures in a row the first.
 
 mod dns;
@@ -23,17 +23,17 @@ use crate::config::{Lookup, Name, Resolver};
 use crate::control::log::{self, say};
 use dns::{Answered, Dns, Memory, Nothing};
 
-/// How long a start waits for first answers. What is not known by then comes later.
+/// How long a start waits for first answers. Later answers are used when they arrive.
 const START_WAIT: Duration = Duration::from_secs(5);
 
 /// What is counted of one entry.
 #[derive(Debug)]
 pub struct Followed {
-    /// What is asked for, and for whom.
+    /// The name, and the servers that get their addresses from it.
     pub lookup: Lookup,
     /// Questions.
     pub resolutions: AtomicU64,
-    /// Questions that nobody could answer.
+    /// Lookups that failed.
     pub failures: AtomicU64,
     /// Slots that have an address.
     pub addresses: AtomicU32,
@@ -48,7 +48,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// For a configuration of so many servers.
+    /// For a configuration with this number of servers.
     pub(in crate::control) fn new(lookups: Vec<Lookup>, servers: usize) -> Self {
         let mut of_server = vec![None; servers];
         for (nth, lookup) in lookups.iter().enumerate() {
@@ -71,21 +71,21 @@ impl Names {
 }
 
 impl From<Lookup> for Followed {
-    /// Nothing asked yet.
+    /// Nothing resolved yet.
     fn from(lookup: Lookup) -> Self {
         let (resolutions, failures) = (AtomicU64::new(0), AtomicU64::new(0));
         Self { lookup, resolutions, failures, addresses: AtomicU32::new(0) }
     }
 }
 
-/// Descriptors that following so many names may take at once.
+/// Descriptors that resolving this many names may take at once.
 pub(in crate::control) fn sockets(names: usize) -> usize {
-    // Both families of a name are asked for at once.
+    // Both families of a name are queried at once.
     (2 * names).min(dns::QUESTIONS_MAX) * dns::SOCKETS_PER_QUESTION
 }
 
-/// Begins to follow all names, and waits until each was asked for once, though not for long. Needs
-/// a tokio runtime around it, which must go on afterwards.
+/// Starts to follow all names, and waits until each was resolved once, for at most [`START_WAIT`].
+/// Needs a tokio runtime around it, which must go on afterwards.
 pub(in crate::control) async fn begin(
     tasks: &mut Tasks,
     names: &Arc<Names>,
@@ -108,7 +108,7 @@ pub(in crate::control) async fn begin(
         tasks.start(Task::Name(followed.lookup.first), follower.follow(asked.clone()));
     }
     drop(asked);
-    // Nothing is ever sent: it ends when nobody could send any more.
+    // Nothing is ever sent: this ends when all senders are gone.
     let _ = timeout(START_WAIT, first_answers.recv()).await;
 }
 
@@ -121,14 +121,14 @@ struct Follower {
     dns: Arc<Dns>,
     hold: Duration,
     memory: Memory,
-    /// The last question brought no address, and this was said.
+    /// The last lookup brought no address, and that was logged.
     is_silent: bool,
-    /// Addresses without a slot, as it was said last.
+    /// Addresses without a slot, as last logged.
     left_over: usize,
 }
 
 impl Follower {
-    /// Asks for as long as the balancer runs. Lets go of `asked` after the first answer.
+    /// Resolves the name until it is stopped. Drops `asked` after the first answer.
     async fn follow(mut self, asked: mpsc::Sender<()>) {
         let slots = self.followed().lookup.slots as usize;
         let mut addresses = Addresses::new(slots, self.hold, Instant::now());
@@ -147,7 +147,7 @@ impl Follower {
         &self.names.followed[self.nth]
     }
 
-    /// What DNS says now.
+    /// The present answer of DNS.
     async fn ask(&mut self) -> Answered<Found> {
         let Lookup { name, weight, .. } = &self.names.followed[self.nth].lookup;
         match name {
@@ -163,8 +163,8 @@ impl Follower {
         }
     }
 
-    /// Says what is new about the answer, while `present` slots have an address; also the reason
-    /// for what it will move.
+    /// Logs what is new about the answer, while `present` slots have an address; returns it with
+    /// the reason for the changes that it causes.
     fn take(&mut self, answer: Answered<Found>, present: usize) -> (Answer, String) {
         let lookup = &self.names.followed[self.nth].lookup;
         let (name, full_name) = (lookup.name.asked(), self.full_name());

@@ -106,7 +106,7 @@ fn unix_sockets_go_round_the_shards_and_their_files_go_away() {
     assert_eq!(listeners.shards.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
     assert_eq!(listeners.addresses.0[0], snapshot.frontends[0].bind);
     assert!(paths.iter().all(|path| path.exists()));
-    // Somebody else takes one over while we drain.
+    // Another process takes one over while we drain.
     fs::remove_file(&paths[1]).unwrap();
     let _other = UnixListener::bind(&paths[1]).unwrap();
     drop(listeners);
