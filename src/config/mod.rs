@@ -34,6 +34,7 @@ pub use model::{
     LogFormat, LogLevel, Login, Secret, Shards, Step, Tls, Trust, Watch, Way,
 };
 pub use text::report::Report;
+pub(crate) use value::duration::parse as parse_duration;
 pub use value::lookup::{Lookup, Name, Resolver};
 
 use read::claims::BoundAddresses;

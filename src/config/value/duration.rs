@@ -32,7 +32,7 @@ const FOREIGN_UNITS: [(&str, &str); 12] = [
 ];
 
 /// Reads a duration greater than zero; the error is a label for the report.
-pub(in crate::config) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     match parse_or_none(text)? {
         Duration::ZERO => Err("must be greater than zero".to_owned()),
         duration => Ok(duration),
