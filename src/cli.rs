@@ -6,7 +6,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -158,17 +158,25 @@ fn count(n: usize, noun: &str) -> String {
 
 /// Prints a result and turns it into an exit code.
 fn finish(outcome: Result<String, impl Display>) -> ExitCode {
-    // A reader that went away (`ringlane tune | head`) is no error.
     match outcome {
-        Ok(text) => {
-            let _ = io::stdout().write_all(text.as_bytes());
-            ExitCode::SUCCESS
-        }
+        Ok(text) => match print(&text) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => finish(Err::<String, _>(format!("cannot write to stdout: {error}"))),
+        },
         Err(report) => {
             let _ =
                 io::stderr().write_all(format!("{}\n", report.to_string().trim_end()).as_bytes());
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Writes a result to stdout. A reader that went away (`ringlane tune | head`) is no error.
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome,
     }
 }
 

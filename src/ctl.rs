@@ -8,15 +8,18 @@ mod status;
 mod table;
 mod units;
 
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::config;
+use crate::control::servers::WEIGHT_MAX;
 use request::{AdminAddress, ask};
-use table::Style;
+use table::{Style, printable};
 
 /// The admin socket that is used by default.
 const DEFAULT_SOCKET: &str = "/run/ringlane/admin.sock";
@@ -66,8 +69,12 @@ enum ServerOrder {
     /// Set the share of sessions relative to the other servers, 0 to 1000.
     Weight {
         /// The weight.
+        #[arg(value_parser = weight, allow_hyphen_values = true)]
         weight: u32,
     },
+    /// Anything else, which is refused with the words that there are.
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
 }
 
 /// Runs the command. Returns what to print, with colour or without.
@@ -78,14 +85,15 @@ pub fn run(ctl: Ctl, colour: bool) -> Result<String, String> {
     let place = place(&ctl)?;
     match ctl.command {
         CtlCommand::Status { json, wide } => {
-            let page = ask(&place, "GET", "/status", "")?;
+            let text = ask(&place, "GET", "/status", "")?;
+            let page = parsed(&place, &text)?;
             if json {
-                return Ok(page);
+                return Ok(text);
             }
-            let page = parsed(&place, &page)?;
             Ok(status::text(&page, Style { wide, colour }, Timestamp::now()))
         }
         CtlCommand::Server { name, order } => {
+            let body = body(&order)?;
             let (backend, server) = match splits(&name)[..] {
                 [] => {
                     return Err(format!(
@@ -99,23 +107,49 @@ pub fn run(ctl: Ctl, colour: bool) -> Result<String, String> {
                     choose(&name, splits, &parsed(&place, &page)?)?
                 }
             };
-            let body = match order {
-                ServerOrder::Ready => serde_json::json!({ "state": "ready" }),
-                ServerOrder::Drain => serde_json::json!({ "state": "drain" }),
-                ServerOrder::Maint => serde_json::json!({ "state": "maint" }),
-                ServerOrder::Weight { weight } => serde_json::json!({ "weight": weight }),
-            };
             let path = format!("/v1/backends/{}/servers/{}", escaped(backend), escaped(server));
-            ask(&place, "POST", &path, &body.to_string())?;
+            let reply = ask(&place, "POST", &path, &body.to_string())?;
+            let reply: Value = serde_json::from_str(&reply).unwrap_or_default();
+            if reply["ok"] != true {
+                return Err(format!("{place} did not confirm the order: check the admin address"));
+            }
             Ok(format!("{name}: done\n"))
         }
     }
 }
 
+/// The body of an order.
+fn body(order: &ServerOrder) -> Result<Value, String> {
+    Ok(match order {
+        ServerOrder::Ready => json!({ "state": "ready" }),
+        ServerOrder::Drain => json!({ "state": "drain" }),
+        ServerOrder::Maint => json!({ "state": "maint" }),
+        ServerOrder::Weight { weight } => json!({ "weight": weight }),
+        ServerOrder::Other(words) => {
+            let word = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
+            return Err(format!(
+                "\"{}\" is not an order: write ready, drain, maint or weight N",
+                printable(&word)
+            ));
+        }
+    })
+}
+
+/// Reads a weight.
+fn weight(text: &str) -> Result<u32, String> {
+    let weight = text.parse().ok().filter(|weight| *weight <= WEIGHT_MAX);
+    weight.ok_or_else(|| format!("weight must be a whole number from 0 to {WEIGHT_MAX}"))
+}
+
 /// The status page in a reply.
 fn parsed(place: &AdminAddress, page: &str) -> Result<Value, String> {
-    serde_json::from_str(page).map_err(|error| {
-        format!("the reply from {place} is no status ({error}): check the admin address")
+    let page = serde_json::from_str(page).map_err(|error| error.to_string());
+    let page = page.and_then(|page: Value| {
+        let is_status = page["version"].is_string() && page["backends"].is_array();
+        if is_status { Ok(page) } else { Err("it has no version or no backends".to_owned()) }
+    });
+    page.map_err(|why| {
+        format!("the reply from {place} is no status ({why}): check the admin address")
     })
 }
 
@@ -160,7 +194,7 @@ fn choose<'a>(
 /// The admin address to use.
 fn place(ctl: &Ctl) -> Result<AdminAddress, String> {
     if let Some(socket) = &ctl.socket {
-        return Ok(AdminAddress::Socket(socket.clone()));
+        return Ok(AdminAddress::Socket(without_scheme(socket)));
     }
     let Some(file) = &ctl.config else { return Ok(AdminAddress::Socket(DEFAULT_SOCKET.into())) };
     let config = config::load(file).map_err(|report| report.to_string())?;
@@ -169,6 +203,12 @@ fn place(ctl: &Ctl) -> Result<AdminAddress, String> {
     socket.or_else(|| admin.http.map(AdminAddress::Http)).ok_or_else(|| {
         format!("{} has no admin address: set admin.socket in [global]", file.display())
     })
+}
+
+/// A path that may be spelt as in the ready line and in `bind`: `unix:/run/a.sock`.
+fn without_scheme(path: &Path) -> PathBuf {
+    let rest = path.as_os_str().as_bytes().strip_prefix(b"unix:");
+    rest.map_or_else(|| path.to_owned(), |rest| OsStr::from_bytes(rest).into())
 }
 
 /// As a part of a path (RFC 3986, section 2.3).
@@ -185,6 +225,29 @@ fn escaped(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_status_is_known_by_its_fields_and_a_socket_by_either_spelling() {
+        let place = AdminAddress::Socket("/run/a.sock".into());
+        assert!(parsed(&place, r#"{ "version": "1", "backends": [] }"#).is_ok());
+        for other in ["{}", "[]", "null", "7", r#"{"backends":[]}"#, "<html>", ""] {
+            let error = parsed(&place, other).unwrap_err();
+            assert!(error.contains("/run/a.sock is no status"), "{error}");
+        }
+        assert_eq!(without_scheme(Path::new("unix:/run/a.sock")), Path::new("/run/a.sock"));
+        assert_eq!(without_scheme(Path::new("/run/a.sock")), Path::new("/run/a.sock"));
+    }
+
+    #[test]
+    fn orders_are_words_and_whole_numbers() {
+        for (text, expected) in [("0", Some(0)), ("1000", Some(1000)), ("1001", None), ("-1", None)]
+        {
+            assert_eq!(weight(text).ok(), expected);
+        }
+        assert!(weight("x").unwrap_err().contains("a whole number from 0 to 1000"));
+        let error = body(&ServerOrder::Other(vec!["up".into()])).unwrap_err();
+        assert_eq!(error, "\"up\" is not an order: write ready, drain, maint or weight N");
+    }
 
     #[test]
     fn a_name_with_slashes_is_the_server_that_there_is() {

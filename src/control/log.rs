@@ -6,7 +6,7 @@
 //! loss is reported as soon as lines are accepted again. What the person or program that started
 //! the process must see (that it is ready, why it could not start) is also written to stderr.
 
-pub(super) mod escape;
+pub(crate) mod escape;
 mod format;
 pub mod notice;
 pub(super) mod sink;

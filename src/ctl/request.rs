@@ -5,20 +5,21 @@
 //! to do.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::thread;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::table::printable;
+
 /// The time limit of a whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The pause before the next attempt at a socket whose accept queue is full.
-const QUEUE_STEP: Duration = Duration::from_millis(20);
 
 /// Bytes in the largest reply.
 const ANSWER_MAX: u64 = 64 * 1024 * 1024;
@@ -82,8 +83,18 @@ fn read(place: &AdminAddress, answer: &[u8]) -> Result<String, String> {
         return Ok(body);
     }
     let error = serde_json::from_str::<Value>(&body).ok();
-    let reason = error.as_ref().and_then(|error| error["error"].as_str());
-    Err(reason.unwrap_or_else(|| body.trim()).to_owned())
+    let text = error.as_ref().and_then(|error| error["error"].as_str());
+    // Another program's page may be long, and may have anything in it.
+    let text = text.unwrap_or_else(|| body.trim().lines().next().unwrap_or_default());
+    if text.is_empty() {
+        let code = head.code.unwrap_or_default();
+        let reason = printable(head.reason.unwrap_or_default());
+        return Err(format!(
+            "{place} refuses without a reason: {}",
+            format!("{code} {reason}").trim()
+        ));
+    }
+    Err(printable(text))
 }
 
 fn connect(place: &AdminAddress, until: Instant) -> io::Result<Socket> {
@@ -92,13 +103,16 @@ fn connect(place: &AdminAddress, until: Instant) -> io::Result<Socket> {
         AdminAddress::Http(address) => (*address).into(),
     };
     let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
-    loop {
-        match socket.connect_timeout(&address, left(until)?) {
-            // A unix socket whose queue is full refuses at once.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(QUEUE_STEP),
-            outcome => return outcome.map(|()| socket),
+    match place {
+        // A unix socket whose queue is full makes a connect wait for as long as a write may
+        // (unix(7)), or refuses one that does not wait at all, as `connect_timeout` tries it.
+        AdminAddress::Socket(_) => {
+            socket.set_write_timeout(Some(left(until)?))?;
+            socket.connect(&address)?;
         }
+        AdminAddress::Http(_) => socket.connect_timeout(&address, left(until)?)?,
     }
+    Ok(socket)
 }
 
 /// Uses HTTP/1.0, so the reply ends with the connection and is not chunked.
@@ -141,6 +155,12 @@ fn no_connection(place: &AdminAddress, error: &io::Error) -> String {
             "permission denied: run this as root, or as the user or group that owns the socket"
                 .to_owned()
         }
+        (AdminAddress::Socket(path), _) if is_no_stream_socket(path, error) => {
+            "it is not the socket of a balancer: check that this is its admin.socket".to_owned()
+        }
+        (AdminAddress::Socket(_), ErrorKind::InvalidInput) => {
+            "the path is too long for a unix socket: it may have 107 bytes".to_owned()
+        }
         (AdminAddress::Socket(_), ErrorKind::ConnectionRefused) => {
             "nothing listens on the socket: the balancer crashed or was killed, start it".to_owned()
         }
@@ -154,6 +174,14 @@ fn no_connection(place: &AdminAddress, error: &io::Error) -> String {
         _ => error.to_string(),
     };
     format!("no balancer answers at {place}: {why}")
+}
+
+/// Whether something else has the path of a socket: the kernel refuses the connect to a file as it
+/// does where nothing listens, and that to a socket for datagrams with `EPROTOTYPE`.
+fn is_no_stream_socket(path: &Path, error: &io::Error) -> bool {
+    let is_refused = error.kind() == ErrorKind::ConnectionRefused;
+    let is_file = || fs::metadata(path).is_ok_and(|file| !file.file_type().is_socket());
+    error.raw_os_error() == Some(Errno::EPROTOTYPE as i32) || (is_refused && is_file())
 }
 
 /// Why there is no reply, and what to do.
@@ -174,6 +202,9 @@ fn timed_out(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+    use std::thread;
+
     use super::*;
 
     #[test]
@@ -187,9 +218,56 @@ mod tests {
             ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok", "cut off after 2 bytes"),
             ("HTTP/1.0 404 Not Found\r\n\r\n{\"error\": \"no server\"}", "no server"),
             ("HTTP/1.0 502 Bad Gateway\r\n\r\nnothing\n", "nothing"),
+            ("HTTP/1.0 405 Method Not Allowed\r\n\r\n", "a reason: 405 Method Not Allowed"),
+            ("HTTP/1.0 500 \r\n\r\n", "/run/a.sock refuses without a reason: 500"),
+            ("HTTP/1.0 500 X\r\n\r\na \x1b[2Jpage\nof many lines", "a \\u{1b}[2Jpage"),
         ] {
             let refusal = reply(answer).unwrap_err();
-            assert!(refusal.contains(why), "{refusal}");
+            assert!(refusal.contains(why) && !refusal.contains(char::is_control), "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_whose_queue_is_full_is_waited_for_and_given_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.sock");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let place = AdminAddress::Socket(path);
+        let soon = || Instant::now() + Duration::from_millis(50);
+        let mut queue = Vec::new();
+        let error = loop {
+            match connect(&place, soon()) {
+                Ok(client) => queue.push(client),
+                Err(error) => break error,
+            }
+        };
+        assert!(!queue.is_empty());
+        let why = no_connection(&place, &error);
+        assert!(why.contains("no connection within 10 s"), "{why}");
+        let late = thread::spawn(move || connect(&place, Instant::now() + PATIENCE));
+        listener.accept().unwrap();
+        late.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn what_is_no_socket_is_not_a_balancer_that_crashed() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, datagrams] = ["file", "datagrams"].map(|name| dir.path().join(name));
+        fs::write(&file, "").unwrap();
+        let _socket = UnixDatagram::bind(&datagrams).unwrap();
+        let long = PathBuf::from("x".repeat(108));
+        for (path, why) in [
+            (file, "it is not the socket of a balancer"),
+            (dir.path().to_owned(), "it is not the socket of a balancer"),
+            (datagrams, "it is not the socket of a balancer"),
+            (long, "the path is too long"),
+        ] {
+            let place = AdminAddress::Socket(path);
+            let error =
+                no_connection(&place, &connect(&place, Instant::now() + PATIENCE).unwrap_err());
+            assert!(error.contains(why), "{error}");
         }
     }
 

@@ -4,6 +4,8 @@
 //! lines below rows included; colour never changes what is printed otherwise; control characters
 //! that a server put into a text are escaped, so none reach the terminal.
 
+use crate::control::log::escape;
+
 /// The width of a table unless it is to be as wide as it needs.
 pub(super) const WIDTH: usize = 80;
 
@@ -114,13 +116,11 @@ impl From<String> for Cell {
     }
 }
 
-/// A text without control characters.
-fn printable(text: &str) -> String {
-    let escaped = |c: char| match c.is_control() {
-        true => c.escape_default().collect(),
-        false => c.to_string(),
-    };
-    text.chars().map(escaped).collect()
+/// A text without characters that end a line, control the terminal or turn the direction of writing.
+pub(super) fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    escape::push(&mut shown, text);
+    shown
 }
 
 /// Rows under titles.
@@ -303,10 +303,10 @@ mod tests {
     #[test]
     fn what_a_server_answered_can_t_control_the_terminal() {
         let mut table = TextTable::new(vec![Column::text("WHY", 8)]);
-        table.row(vec![Cell::from("bad \x1b[2J\r\nanswer".to_owned())]);
+        table.row(vec![Cell::from("bad \x1b[2J\r\nanswer\u{202e}".to_owned())]);
         table.below("\x07");
         let text = table.print(Style { wide: true, colour: false });
-        assert_eq!(text, "WHY\nbad \\u{1b}[2J\\r\\nanswer\n    \\u{7}\n");
+        assert_eq!(text, "WHY\nbad \\u{1b}[2J\\r\\nanswer\\u{202e}\n    \\u{7}\n");
     }
 
     #[test]

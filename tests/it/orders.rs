@@ -1,5 +1,6 @@
 //! `ringlane ctl`: operators look at a running balancer, take servers out and put them back.
 
+use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -122,17 +123,71 @@ fn an_order_that_makes_no_sense_is_refused_with_the_reason() {
         (&["server", "back/s9", "drain"][..], "backend \"back\" has no server \"s9\""),
         (&["server", "nope/s1", "drain"], "there is no backend \"nope\""),
         (&["server", "s1", "drain"], "write BACKEND/SERVER"),
-        (&["server", "back/s1", "weight", "5000"], "weight must be from 0 to 1000"),
+        (&["server", "back/s1", "weight", "5000"], "weight must be a whole number from 0 to 1000"),
+        (&["server", "back/s1", "weight", "-1"], "weight must be a whole number from 0 to 1000"),
+        (
+            &["server", "back/s1", "up"],
+            "\"up\" is not an order: write ready, drain, maint or weight N",
+        ),
     ] {
         let refusal = refused(&ringlane, arguments);
         assert!(refusal.contains(said), "{refusal}");
     }
+    let (head, said) = ringlane.ask_with("POST", "/v1/backends/back/servers/s1", r#"["drain",5]"#);
+    assert!(head.contains(" 400 ") && said.contains("must be a JSON object"), "{head} {said}");
+    assert_eq!(ringlane.server_field(0, "/admin"), "ready");
+    let (head, said) = ringlane.ask("PUT", "/v1/backends/back/servers/s1");
+    assert!(head.contains(" 405 ") && said.contains("POST /v1/backends/"), "{head} {said}");
+    let (head, said) = ringlane.ask("GET", "/v1/backends/back/affinity?kee=1");
+    assert!(
+        head.contains(" 400 ") && said.contains("\"error\":\"the query may have"),
+        "{head} {said}"
+    );
     let http = ringlane.admin_http().to_string();
     let url = format!("http://{http}/v1/backends/back/servers/s1");
     let order = ["--silent", "--data", "{\"state\": \"maint\"}", &url];
     let output = crate::harness::program::run("curl", "curl", &order);
     let said = String::from_utf8(output.stdout).unwrap();
     assert!(said.contains("on the unix socket only"), "{said}");
+    ringlane.end();
+}
+
+#[test]
+fn an_output_that_can_t_be_written_is_an_error() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address]).start();
+    for arguments in [&["status"][..], &["status", "--json"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ringlane"));
+        command.args(["ctl", "--socket", path_str(&ringlane.admin_socket())]).args(arguments);
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let output = command.stdout(full).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.contains("cannot write to stdout"), "{said}");
+    }
+    ringlane.end();
+}
+
+#[test]
+fn a_process_without_descriptors_lets_operators_in_and_says_when_it_can_not() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address]).start();
+    let live = session(ringlane.address());
+    assert!(ringlane.is_healthy());
+    let process = ringlane.process();
+    // Those that are held back are its stderr once more.
+    process.limit_open_files(process.highest_descriptor_like(2) + 1);
+    // They use up the numbers that are free below.
+    let crowd: Vec<TcpStream> = (0..20).map(|_| connect(ringlane.address())).collect();
+    ringlane.wait_for_word(" error ");
+    for _ in 0..20 {
+        assert!(ringlane.is_healthy());
+        assert!(ringlane.live() > 0);
+    }
+    ringlane.order("back/s1", "drain");
+    let idle: Vec<UnixStream> =
+        (0..8).map(|_| UnixStream::connect(ringlane.admin_socket()).unwrap()).collect();
+    ringlane.wait_for_word("admin.socket: cannot accept connections: Too many open files");
+    drop((live, crowd, idle));
     ringlane.end();
 }
 

@@ -11,7 +11,7 @@ pub(in crate::control) fn is_unsafe(c: char) -> bool {
 }
 
 /// Appends text in which unsafe characters are written like in Rust: `\n`, `\u{1b}`.
-pub(in crate::control) fn push(line: &mut String, text: &str) {
+pub(crate) fn push(line: &mut String, text: &str) {
     for c in text.chars() {
         if is_unsafe(c) { line.extend(c.escape_default()) } else { line.push(c) }
     }

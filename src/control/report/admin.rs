@@ -9,6 +9,7 @@ pub(in crate::control) mod affinity;
 mod bound;
 mod connection;
 mod orders;
+mod spares;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -37,7 +38,7 @@ use crate::control::traffic::Traffic;
 use crate::control::{Life, Stage, thread};
 use bound::Http;
 pub use bound::{BindError, Bound, bind};
-use connection::Bounded;
+use connection::{Accepts, Bounded};
 
 const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before, after and during \
                      shutdown_delay\n  \
@@ -57,15 +58,17 @@ pub async fn serve(bound: Bound, running: Running) {
         .route(affinity::PATH, delete(affinity::forget));
     let shows =
         shows.route(server, post(orders::refused)).route(affinity::PATH, delete(orders::refused));
-    let obeys = obeys.with_state(running.clone());
-    let unix = listen(socket.map(tokio::net::UnixListener::from_std), obeys);
+    // Of all routes, so last.
+    let obeys = obeys.method_not_allowed_fallback(wrong_method).with_state(running.clone());
+    let shows = shows.method_not_allowed_fallback(wrong_method);
+    let unix = listen("socket", socket.map(tokio::net::UnixListener::from_std), obeys);
     let tcp = async {
         let listener = match http {
             None => None,
             Some(Http::Listening(listener)) => Some(tokio::net::TcpListener::from_std(listener)),
             Some(Http::Held(address)) => Some(takeover::bind_later(address).await),
         };
-        listen(listener, shows.with_state(running)).await;
+        listen("http", listener, shows.with_state(running)).await;
     };
     tokio::join!(unix, tcp);
     drop(files);
@@ -90,9 +93,9 @@ impl FromRef<Running> for Traffic {
 }
 
 /// Serves on one socket, if there is one. Returns only on failure.
-async fn listen<L>(listener: Option<io::Result<L>>, router: Router)
+async fn listen<L>(key: &'static str, listener: Option<io::Result<L>>, router: Router)
 where
-    L: axum::serve::Listener<Addr: fmt::Debug>,
+    L: Accepts<Addr: fmt::Debug>,
 {
     let outcome = match listener {
         None => future::pending().await,
@@ -100,7 +103,7 @@ where
         Some(Ok(listener)) => {
             // Each connection carries one request, so that idle clients occupy no slot.
             let router = router.layer(map_response(close));
-            axum::serve(Bounded::new(listener), router).await
+            axum::serve(Bounded::new(key, listener), router).await
         }
     };
     if let Err(error) = outcome {
@@ -122,7 +125,6 @@ fn router() -> Router<Running> {
         .route("/metrics", get(metrics_page))
         .route(affinity::PATH, get(affinity::show))
         .fallback(not_found)
-        .method_not_allowed_fallback(wrong_method)
 }
 
 async fn healthz(State(life): State<Arc<Life>>) -> (StatusCode, &'static str) {

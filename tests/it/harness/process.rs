@@ -3,6 +3,8 @@
 use std::fs;
 use std::time::Duration;
 
+use super::program::run;
+
 /// A process by its number.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process(pub(crate) u32);
@@ -18,6 +20,24 @@ impl Process {
     /// How many descriptors it has open.
     pub(crate) fn descriptors(self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.0)).unwrap().count()
+    }
+
+    /// The highest number of a descriptor that is open to the same as another one.
+    pub(crate) fn highest_descriptor_like(self, other: u32) -> u64 {
+        let folder = format!("/proc/{}/fd", self.0);
+        let target = |name: &str| fs::read_link(format!("{folder}/{name}")).ok();
+        let wanted = target(&other.to_string());
+        let open = fs::read_dir(&folder).unwrap().flatten();
+        let names = open.filter_map(|entry| entry.file_name().into_string().ok());
+        let alike = names.filter(|name| target(name) == wanted);
+        alike.filter_map(|name| name.parse().ok()).max().unwrap()
+    }
+
+    /// Lowers its soft limit on open files while it runs.
+    pub(crate) fn limit_open_files(self, most: u64) {
+        let (process, limit) = (self.0.to_string(), format!("--nofile={most}:"));
+        let output = run("prlimit", "util-linux", &["--pid", &process, &limit]);
+        assert!(output.status.success(), "{output:?}");
     }
 
     /// Processor time that it has used, to the kernel's hundredth of a second.

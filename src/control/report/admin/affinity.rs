@@ -7,6 +7,7 @@
 
 use std::time::Instant;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -42,28 +43,37 @@ pub(super) const PATH: &str = "/v1/backends/{backend}/affinity";
 pub(super) async fn show(
     State(traffic): State<Traffic>,
     Path(backend): Path<String>,
-    Query(wanted): Query<Wanted>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Response {
-    respond(match &wanted.key {
+    respond(query(wanted).and_then(|wanted| match &wanted.key {
         Some(key) => client(&traffic, &backend, key),
         None => list(&traffic, &backend, wanted.entries.unwrap_or(ENTRIES_DEFAULT)),
-    })
+    }))
+}
+
+/// What was asked for, or what can be asked for.
+fn query(wanted: Result<Query<Wanted>, QueryRejection>) -> Result<Wanted, Refusal> {
+    let Query(wanted) = wanted.map_err(|_| {
+        let why = "the query may have key=CLIENT and entries=NUMBER, each once and nothing else";
+        (StatusCode::BAD_REQUEST, why.to_owned())
+    })?;
+    Ok(wanted)
 }
 
 /// Forgets one client, or all.
 pub(super) async fn forget(
     State(traffic): State<Traffic>,
     Path(backend): Path<String>,
-    Query(wanted): Query<Wanted>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
 ) -> Response {
     let now = traffic.gauges.millis(Instant::now());
-    let forget = |(_, table): (BackendId, &Table)| {
+    let forgotten = query(wanted).and_then(|wanted| {
+        let (_, table) = find(&traffic, &backend)?;
         Ok(match &wanted.key {
             None => table.clear(now),
             Some(text) => usize::from(table.forget(key(table, text)?, now)),
         })
-    };
-    let forgotten = find(&traffic, &backend).and_then(forget);
+    });
     respond(forgotten.map(|forgotten| json!({ "backend": backend, "forgotten": forgotten })))
 }
 

@@ -11,6 +11,7 @@
 use std::collections::VecDeque;
 use std::future;
 use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -19,8 +20,12 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::spares::{Refill, Spares, is_out_of_descriptors};
+use crate::control::log::{self, Level, Notice};
 
 /// Clients served at once on one socket.
 pub(super) const CONNECTIONS_MAX: usize = 64;
@@ -37,9 +42,56 @@ const ANSWER_GRACE: Duration = Duration::from_secs(2);
 /// The pause between two looks for a client that can give its place up.
 const EVICT_STEP: Duration = Duration::from_millis(50);
 
+/// The pause after an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+
+/// The time between two lines about accepts that fail.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A listening socket that reports why an accept fails; the server library's own waits in silence.
+pub(super) trait Accepts: Send + 'static {
+    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    type Addr: Send;
+
+    fn accept_one(&mut self) -> impl Future<Output = io::Result<(Self::Io, Self::Addr)>> + Send;
+
+    fn address(&self) -> io::Result<Self::Addr>;
+}
+
+impl Accepts for TcpListener {
+    type Io = TcpStream;
+    type Addr = SocketAddr;
+
+    async fn accept_one(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        Self::accept(self).await
+    }
+
+    fn address(&self) -> io::Result<SocketAddr> {
+        self.local_addr()
+    }
+}
+
+impl Accepts for UnixListener {
+    type Io = UnixStream;
+    type Addr = unix::SocketAddr;
+
+    async fn accept_one(&mut self) -> io::Result<(UnixStream, unix::SocketAddr)> {
+        Self::accept(self).await
+    }
+
+    fn address(&self) -> io::Result<unix::SocketAddr> {
+        self.local_addr()
+    }
+}
+
 /// A listener that accepts while it has places, and makes some.
 pub(super) struct Bounded<L> {
+    /// The key of the configuration that it comes from.
+    key: &'static str,
     listener: L,
+    spares: Spares,
+    /// When an accept that failed was last logged.
+    complained: Option<Instant>,
     places: Arc<Semaphore>,
     /// Clients with a slot, oldest first; some have disconnected.
     clients: VecDeque<Weak<Client>>,
@@ -55,10 +107,48 @@ struct Client {
     waker: Mutex<Option<Waker>>,
 }
 
-impl<L> Bounded<L> {
-    pub(super) fn new(listener: L) -> Self {
+impl<L: Accepts> Bounded<L> {
+    pub(super) fn new(key: &'static str, listener: L) -> Self {
         let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-        Self { listener, places, clients: VecDeque::new() }
+        let (spares, clients) = (Spares::default(), VecDeque::new());
+        Self { key, listener, spares, complained: None, places, clients }
+    }
+
+    /// The next client. Where the process is out of descriptors, a spare one makes room for it.
+    async fn next(&mut self) -> (L::Io, L::Addr) {
+        self.spares.fill();
+        loop {
+            let error = match self.listener.accept_one().await {
+                Ok(client) => return client,
+                Err(error) => error,
+            };
+            // A client that has left already is none.
+            if matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset) {
+                continue;
+            }
+            // Another thread may be faster, so there is more than one.
+            if is_out_of_descriptors(&error) && self.spares.give_up() {
+                continue;
+            }
+            self.complain(&error);
+            sleep(ACCEPT_PAUSE).await;
+            self.spares.fill();
+        }
+    }
+
+    /// Logs why nobody is accepted, unless that was logged a moment ago.
+    fn complain(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        if self.complained.is_some_and(|at| now < at + COMPLAINT_INTERVAL) {
+            return;
+        }
+        self.complained = Some(now);
+        let text = format!(
+            "admin.{}: cannot accept connections: {error}; status, metrics and orders are not \
+             available: raise LimitNOFILE= or free memory",
+            self.key
+        );
+        log::write(&Notice::new(Level::Error, "admin_accept_failed", text));
     }
 
     /// A place, taken from another client if there is none.
@@ -108,13 +198,13 @@ impl Client {
     }
 }
 
-impl<L: Listener> Listener for Bounded<L> {
+impl<L: Accepts> Listener for Bounded<L> {
     type Io = Connection<L::Io>;
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         // First the client, then its slot: no client is evicted for one that isn't there.
-        let (io, address) = self.listener.accept().await;
+        let (io, address) = self.next().await;
         let Some(place) = self.place().await else {
             // Only a closed semaphore has no more places, and this one is never closed.
             return future::pending().await;
@@ -128,17 +218,20 @@ impl<L: Listener> Listener for Bounded<L> {
         self.clients.retain(|client| client.strong_count() > 0);
         self.clients.push_back(Arc::downgrade(&client));
         let deadline = Box::pin(sleep(REQUEST_MAX));
-        (Connection { io, deadline, client, _place: place }, address)
+        let refill = self.spares.refill();
+        (Connection { io, _refill: refill, deadline, client, _place: place }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
+        self.listener.address()
     }
 }
 
 /// A client, its place, and the time when it is cut off.
 pub(super) struct Connection<Io> {
     io: Io,
+    /// Comes behind the socket, which is closed first.
+    _refill: Refill,
     deadline: Pin<Box<Sleep>>,
     client: Arc<Client>,
     _place: OwnedSemaphorePermit,

@@ -15,7 +15,7 @@ use ringlane_core::ids::ServerId;
 use ringlane_core::settings::Snapshot;
 use ringlane_health::Admin;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::control::servers::{Servers, WEIGHT_MAX};
 
@@ -53,9 +53,7 @@ fn obey(
     let id =
         find(servers.snapshot(), backend, server).map_err(|why| (StatusCode::NOT_FOUND, why))?;
     let bad = |why: String| (StatusCode::BAD_REQUEST, why);
-    let order: Order = serde_json::from_slice(body).map_err(|error| {
-        bad(format!("the body must look like {{\"state\": \"drain\", \"weight\": 10}}: {error}"))
-    })?;
+    let order = read(body).map_err(bad)?;
     let admin = order.state.as_deref().map(|word| {
         let admin = [Admin::Ready, Admin::Drain, Admin::Maint];
         let admin = admin.into_iter().find(|admin| admin.name() == word);
@@ -63,7 +61,9 @@ fn obey(
     });
     let admin = admin.transpose()?;
     if let Some(weight) = order.weight.filter(|weight| *weight > WEIGHT_MAX) {
-        return Err(bad(format!("weight must be from 0 to {WEIGHT_MAX}, not {weight}")));
+        return Err(bad(format!(
+            "weight must be a whole number from 0 to {WEIGHT_MAX}, not {weight}"
+        )));
     }
     if admin.is_none() && order.weight.is_none() {
         return Err(bad("nothing to change: give state, weight or both".to_owned()));
@@ -77,6 +77,33 @@ fn obey(
     Ok(())
 }
 
+/// Reads an order; what is wrong with it, in words of the API rather than of Rust.
+fn read(body: &[u8]) -> Result<Order, String> {
+    const LIKE: &str = "the body must be a JSON object like {\"state\": \"drain\", \"weight\": 10}";
+    let value: Value = serde_json::from_slice(body).map_err(|error| match body {
+        [] => format!("{LIKE}; it is empty"),
+        _ => format!("{LIKE}; it is not JSON: {error}"),
+    })?;
+    // An array would pass as the fields of the struct in their order.
+    let Value::Object(keys) = &value else { return Err(format!("{LIKE}, not {value}")) };
+    for (key, value) in keys {
+        match key.as_str() {
+            "state" if value.is_string() || value.is_null() => {}
+            "state" => return Err(format!("state must be ready, drain or maint, not {value}")),
+            "weight" if value.is_null() || value.as_u64().is_some_and(|n| n <= u32::MAX.into()) => {
+            }
+            "weight" => {
+                return Err(format!(
+                    "weight must be a whole number from 0 to {WEIGHT_MAX}, not {value}"
+                ));
+            }
+            _ => return Err(format!("unknown key \"{key}\": there are state and weight")),
+        }
+    }
+    // What is left is a key that is there twice.
+    serde_json::from_slice(body).map_err(|error| format!("{LIKE}: {error}"))
+}
+
 fn find(snapshot: &Snapshot, backend: &str, server: &str) -> Result<ServerId, String> {
     let found = snapshot.backends.iter().find(|found| found.name == backend);
     let found = found.ok_or_else(|| format!("there is no backend \"{backend}\""))?;
@@ -87,6 +114,38 @@ fn find(snapshot: &Snapshot, backend: &str, server: &str) -> Result<ServerId, St
 }
 
 /// JSON with a line end.
-pub(super) fn answer(status: StatusCode, body: &serde_json::Value) -> Response {
+pub(super) fn answer(status: StatusCode, body: &Value) -> Response {
     (status, [(CONTENT_TYPE, "application/json")], format!("{body}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_is_an_object_and_what_is_wrong_with_it_is_said_in_words_of_the_api() {
+        let order = read(br#"{"state": "drain", "weight": 3}"#).unwrap();
+        assert_eq!((order.state.as_deref(), order.weight), (Some("drain"), Some(3)));
+        assert!(read(br#"{"weight": null, "state": "ready"}"#).unwrap().weight.is_none());
+        let weight = "weight must be a whole number from 0 to 1000, not ";
+        for (body, why) in [
+            ("", "; it is empty"),
+            ("drain", "; it is not JSON: "),
+            (r#"["drain",5]"#, r#", not ["drain",5]"#),
+            ("5", ", not 5"),
+            (r#"{"weight": "5"}"#, &format!("{weight}\"5\"")),
+            (r#"{"weight": -1}"#, &format!("{weight}-1")),
+            (r#"{"weight": 1.5}"#, &format!("{weight}1.5")),
+            (r#"{"weight": 4294967296}"#, &format!("{weight}4294967296")),
+            (r#"{"state": true}"#, "state must be ready, drain or maint, not true"),
+            (r#"{"stat": "drain"}"#, "unknown key \"stat\": there are state and weight"),
+            (r#"{"weight": 1, "weight": 2}"#, "duplicate field"),
+        ] {
+            let error = read(body.as_bytes()).unwrap_err();
+            assert!(error.contains(why), "{body}: {error}");
+            for word in ["struct", "u32", "expected"] {
+                assert!(body == "drain" || !error.contains(word), "{body}: {error}");
+            }
+        }
+    }
 }
