@@ -86,7 +86,7 @@ pub fn warning(line: fmt::Arguments<'_>) {
 }
 
 /// Logs information without further fields.
-pub fn say(line: fmt::Arguments<'_>) {
+pub fn info(line: fmt::Arguments<'_>) {
     write(&Notice::new(Level::Info, "", line.to_string()));
 }
 

@@ -170,15 +170,15 @@ impl Servers {
         if let (Err(why), true) = (&outcome, log::is_wanted(Level::Debug)) {
             self.log(id, Level::Debug, "check_failed", &format!("check failed: {why}"));
         }
-        let said = match &outcome {
+        let result = match &outcome {
             Ok(seen) => Ok(seen.detail.clone().unwrap_or_default()),
             Err(why) => Err(why.clone()),
         };
         self.with(id, |state, index| {
             let [checks, failed] = &mut state.servers[index].checks;
             *checks += 1;
-            *failed += u64::from(said.is_err());
-            state.servers[index].last_check = Some((SystemTime::now(), said));
+            *failed += u64::from(result.is_err());
+            state.servers[index].last_check = Some((SystemTime::now(), result));
             state.servers[index].certificate_days = certificate_days;
             state.health.observe(index, outcome, Instant::now())
         });
@@ -187,14 +187,14 @@ impl Servers {
     /// A server could not be checked, for want of something that this machine ran out of: its state
     /// stays as it is.
     pub(super) fn check_impossible(&self, id: ServerId, why: String) {
-        let (backend, index) = self.place(id);
+        let (backend, index) = self.locate(id);
         let server = &mut self.lock()[backend.0 as usize].servers[index];
         server.last_check = Some((SystemTime::now(), Err(format!("{why} (not counted)"))));
     }
 
     /// Whether the last checks of a server contradict its state.
     pub(super) fn is_changing(&self, id: ServerId) -> bool {
-        let (backend, index) = self.place(id);
+        let (backend, index) = self.locate(id);
         self.lock()[backend.0 as usize].health.is_changing(index)
     }
 
@@ -247,7 +247,8 @@ impl Servers {
                 }
                 return Vec::new();
             }
-            let (from, to) = (place(server.address.as_ref()), place(address.as_ref()));
+            let (from, to) =
+                (address_text(server.address.as_ref()), address_text(address.as_ref()));
             let text = format!("is {to} (was {from}): {why}");
             self.log(id, Level::Info, "server_moved", &text);
             server.record(from, to, why.to_owned());
@@ -267,7 +268,7 @@ impl Servers {
 
     /// Where a server is now.
     pub(super) fn address(&self, id: ServerId) -> Option<Address> {
-        let (backend, index) = self.place(id);
+        let (backend, index) = self.locate(id);
         self.lock()[backend.0 as usize].servers[index].address.clone()
     }
 
@@ -319,7 +320,7 @@ impl Servers {
     /// Logs a line about a server; the text follows its name.
     fn log(&self, id: ServerId, level: Level, event: &'static str, text: &str) {
         let text = format!("server {} {text}", self.snapshot.full_name(id));
-        let (backend, server) = (self.place(id).0, &self.snapshot.server(id).name);
+        let (backend, server) = (self.locate(id).0, &self.snapshot.server(id).name);
         let backend = &self.snapshot.backend(backend).name;
         log::write(&Notice::new(level, event, text).backend(backend).server(server));
     }
@@ -330,14 +331,14 @@ impl Servers {
     }
 
     /// The backend of a server, and its place there.
-    fn place(&self, id: ServerId) -> (BackendId, usize) {
+    fn locate(&self, id: ServerId) -> (BackendId, usize) {
         let backend = self.snapshot.server(id).backend;
         (backend, (id.0 - self.snapshot.backend(backend).first_server.0) as usize)
     }
 
     /// Does something that may change states, then records and publishes what came of it.
     fn with(&self, id: ServerId, change: impl FnOnce(&mut BackendState, usize) -> Vec<Change>) {
-        let (backend, index) = self.place(id);
+        let (backend, index) = self.locate(id);
         let now = Instant::now();
         let mut backends = self.lock();
         let state = &mut backends[backend.0 as usize];
@@ -481,6 +482,6 @@ fn level(from: &State, to: &State) -> Level {
 }
 
 /// A server's address for log lines.
-fn place(address: Option<&Address>) -> String {
+fn address_text(address: Option<&Address>) -> String {
     address.map_or_else(|| Health::Absent.name().to_owned(), |address| format!("at {address}"))
 }

@@ -22,8 +22,8 @@ use ringlane_core::counters::{Reason, SessionRecord};
 use ringlane_core::settings::Snapshot;
 
 use crate::config;
+use crate::control::log;
 use crate::control::log::sink::{Lost, RecordsLost, Sink};
-use crate::control::log::{self, say};
 use crate::control::log::{Level, Notice};
 use line::Shape;
 
@@ -35,7 +35,7 @@ const SYSLOG_PRIORITY: u8 = 16 * 8 + 6;
 /// Bytes of lines that are written at once.
 const BATCH: usize = 64 * 1024;
 /// Time between two reports about a failing destination.
-const COMPLAINT_INTERVAL: Duration = Duration::from_secs(60);
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// How long `stop` waits for a destination that takes nothing.
 const STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -76,7 +76,7 @@ pub(in crate::control) fn start(
         orders: Arc::clone(&orders),
         batch: Vec::with_capacity(BATCH + BATCH / 8),
         sink,
-        complaint: Complaint::default(),
+        losses: LossReport::default(),
     };
     let thread = crate::control::thread::spawn("access-log", move || {
         let _living = living;
@@ -133,7 +133,7 @@ struct Writer {
     orders: Arc<Orders>,
     batch: Vec<u8>,
     sink: Sink,
-    complaint: Complaint,
+    losses: LossReport,
 }
 
 impl Writer {
@@ -143,8 +143,10 @@ impl Writer {
             let stop = self.orders.stop.load(Ordering::Acquire);
             if self.orders.reopen.swap(false, Ordering::AcqRel) {
                 match self.sink.reopen() {
-                    Ok(Some(path)) => say(format_args!("access log: reopened {}", path.display())),
-                    Ok(None) => say(format_args!(
+                    Ok(Some(path)) => {
+                        log::info(format_args!("access log: reopened {}", path.display()))
+                    }
+                    Ok(None) => log::info(format_args!(
                         "access log: nothing to reopen, the destination is not a file"
                     )),
                     Err(error) => log::error(format_args!(
@@ -153,7 +155,7 @@ impl Writer {
                 }
             }
             self.sweep();
-            self.complaint.speak(Instant::now(), stop);
+            self.losses.write(Instant::now(), stop);
             if stop {
                 return;
             }
@@ -181,7 +183,7 @@ impl Writer {
     fn flush(&mut self) {
         if let Err(lost) = self.sink.write(SYSLOG_PRIORITY, &self.batch) {
             self.lost.add(lost.records);
-            self.complaint.add(lost);
+            self.losses.add(lost);
         }
         self.batch.clear();
     }
@@ -189,13 +191,13 @@ impl Writer {
 
 /// Losses that have not been reported yet.
 #[derive(Debug, Default)]
-struct Complaint {
+struct LossReport {
     records: u64,
     last: Option<io::Error>,
-    spoke_at: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
-impl Complaint {
+impl LossReport {
     fn add(&mut self, lost: Lost) {
         self.records += lost.records;
         self.last = Some(lost.error);
@@ -203,14 +205,14 @@ impl Complaint {
 
     /// Reports what was lost, if anything, unless the last report is recent; `last_chance`
     /// overrides that.
-    fn speak(&mut self, now: Instant, last_chance: bool) {
+    fn write(&mut self, now: Instant, last_chance: bool) {
         let Some(error) = &self.last else { return };
-        let recent = self.spoke_at.is_some_and(|at| now < at + COMPLAINT_INTERVAL);
+        let recent = self.reported_at.is_some_and(|at| now < at + REPORT_INTERVAL);
         if recent && !last_chance {
             return;
         }
         let text = format!("access log: {} records lost: {error}", self.records);
         log::write(&Notice::new(Level::Error, "access_log_lost", text).count(self.records));
-        *self = Self { records: 0, last: None, spoke_at: Some(now) };
+        *self = Self { records: 0, last: None, reported_at: Some(now) };
     }
 }

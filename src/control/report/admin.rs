@@ -50,25 +50,27 @@ const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before,
 /// Answers on the sockets of `bound` until the future is dropped. Needs a tokio runtime.
 pub async fn serve(bound: Bound, running: Running) {
     let Bound { socket, http, files } = bound;
-    let shows = router();
+    let read_only = router();
     let server = "/v1/backends/{backend}/servers/{server}";
-    let obeys = shows
+    let read_write = read_only
         .clone()
         .route(server, post(orders::order))
         .route(affinity::PATH, delete(affinity::forget));
-    let shows =
-        shows.route(server, post(orders::refused)).route(affinity::PATH, delete(orders::refused));
+    let read_only = read_only
+        .route(server, post(orders::refused))
+        .route(affinity::PATH, delete(orders::refused));
     // Of all routes, so last.
-    let obeys = obeys.method_not_allowed_fallback(wrong_method).with_state(running.clone());
-    let shows = shows.method_not_allowed_fallback(wrong_method);
-    let unix = listen("socket", socket.map(tokio::net::UnixListener::from_std), obeys);
+    let read_write =
+        read_write.method_not_allowed_fallback(wrong_method).with_state(running.clone());
+    let read_only = read_only.method_not_allowed_fallback(wrong_method);
+    let unix = listen("socket", socket.map(tokio::net::UnixListener::from_std), read_write);
     let tcp = async {
         let listener = match http {
             None => None,
             Some(Http::Listening(listener)) => Some(tokio::net::TcpListener::from_std(listener)),
             Some(Http::Held(address)) => Some(takeover::bind_later(address).await),
         };
-        listen("http", listener, shows.with_state(running)).await;
+        listen("http", listener, read_only.with_state(running)).await;
     };
     tokio::join!(unix, tcp);
     drop(files);

@@ -22,7 +22,7 @@ use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use crate::control::life::{Life, Stage};
-use crate::control::log::{self, say};
+use crate::control::log;
 use crate::control::log::{Level, Notice};
 use crate::control::report::access_log::AccessLogThread;
 use crate::control::report::events::{Events, LOOK_INTERVAL};
@@ -33,7 +33,7 @@ use crate::control::traffic::Traffic;
 
 /// How a balancer terminates.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::control) struct Farewell {
+pub(in crate::control) struct Shutdown {
     /// How long it still accepts sessions after `/healthz` announces the end.
     pub(in crate::control) delay: Duration,
     /// How long sessions may go on after that.
@@ -47,7 +47,7 @@ pub(in crate::control) struct Serving<'a> {
     driver: DriverKind,
     shards: Shards,
     signals: Signals,
-    farewell: Farewell,
+    shutdown: Shutdown,
     /// When a lame duck begins to drain.
     drain_at: Option<tokio::time::Instant>,
     log: Option<&'a AccessLogThread>,
@@ -60,7 +60,7 @@ impl<'a> Serving<'a> {
         running: &Running,
         shards: Shards,
         signals: Signals,
-        farewell: Farewell,
+        shutdown: Shutdown,
         log: Option<&'a AccessLogThread>,
     ) -> Self {
         let traffic = running.traffic.clone();
@@ -71,7 +71,7 @@ impl<'a> Serving<'a> {
             traffic,
             shards,
             signals,
-            farewell,
+            shutdown,
             drain_at: None,
             log,
             broken: false,
@@ -103,7 +103,7 @@ impl<'a> Serving<'a> {
             _ => "at the end of drain_timeout",
         };
         write(self.events.last_look(&self.traffic, Instant::now(), why));
-        say(format_args!("stopped"));
+        log::info(format_args!("stopped"));
         if self.broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 
@@ -116,11 +116,11 @@ impl<'a> Serving<'a> {
                     self.stop(format_args!("{name}: stopping immediately"))
                 }
             },
-            Signal::Upgrade => say(format_args!(
+            Signal::Upgrade => log::info(format_args!(
                 "SIGUSR2: ignored, this version cannot hand its sessions to a new process"
             )),
-            Signal::Meaningless(name) => say(format_args!("{name}: ignored (logged once)")),
-            Signal::Reload => say(format_args!(
+            Signal::Meaningless(name) => log::info(format_args!("{name}: ignored (logged once)")),
+            Signal::Reload => log::info(format_args!(
                 "SIGHUP: ignored, this version reads its configuration only at start"
             )),
             Signal::Reopen => match self.log {
@@ -129,7 +129,7 @@ impl<'a> Serving<'a> {
                     log::reopen();
                 }
                 None if log::reopen() => {}
-                None => say(format_args!("SIGUSR1: ignored, no log goes to a file")),
+                None => log::info(format_args!("SIGUSR1: ignored, no log goes to a file")),
             },
         }
     }
@@ -149,7 +149,7 @@ impl<'a> Serving<'a> {
     /// Drains, after `shutdown_delay` if there is one: until then `/healthz` announces the end, and
     /// new sessions are still served.
     fn leave(&mut self, why: &str) {
-        let delay = self.farewell.delay;
+        let delay = self.shutdown.delay;
         if delay.is_zero() {
             return self.drain(why);
         }
@@ -159,7 +159,7 @@ impl<'a> Serving<'a> {
         self.life.enter(Stage::LameDuck);
         self.drain_at = Some(tokio::time::Instant::now() + delay);
         notify(&[NotifyState::Stopping, NotifyState::Status("about to drain")]);
-        say(format_args!(
+        log::info(format_args!(
             "{why}: /healthz answers 503 from now on; listeners close in {} s, or at a second signal",
             delay.as_secs_f64(),
         ));
@@ -173,8 +173,8 @@ impl<'a> Serving<'a> {
         self.life.enter(Stage::Draining);
         self.drain_at = None;
         notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
-        let (timeout, live) = (self.farewell.drain, self.traffic.gauges.process.live());
-        say(format_args!(
+        let (timeout, live) = (self.shutdown.drain, self.traffic.gauges.process.live());
+        log::info(format_args!(
             "{why}: draining, {live} live session{} may finish within {} s; a second signal ends them",
             if live == 1 { "" } else { "s" },
             timeout.as_secs_f64(),
@@ -189,7 +189,7 @@ impl<'a> Serving<'a> {
         }
         self.life.enter(Stage::Stopping);
         notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
-        say(why);
+        log::info(why);
         self.shards.tell_all(|| Message::Stop);
     }
 

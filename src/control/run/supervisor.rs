@@ -16,7 +16,7 @@ use ringlane_core::machine::sys::{self, DriverKind, SetupError};
 use ringlane_core::settings::Snapshot;
 use tokio::runtime::{Builder, Runtime};
 
-use super::serving::{Farewell, Serving};
+use super::serving::{Serving, Shutdown};
 use super::shards::Shards;
 use super::signals::Signals;
 use crate::config::{self, Config};
@@ -46,7 +46,7 @@ pub struct Supervisor {
     admin: admin::Bound,
     log: Option<AccessLogThread>,
     files: SocketFiles,
-    farewell: Farewell,
+    shutdown: Shutdown,
     ready: String,
     signals: Signals,
     runtime: Runtime,
@@ -113,7 +113,7 @@ impl Supervisor {
             admin,
             log,
             files: listeners.files,
-            farewell: Farewell { delay: global.shutdown_delay, drain: global.drain_timeout },
+            shutdown: Shutdown { delay: global.shutdown_delay, drain: global.drain_timeout },
             ready,
             signals,
             runtime,
@@ -128,9 +128,9 @@ impl Supervisor {
     /// Turns the calling thread into the control thread, until a signal or [`Life::drain`] has
     /// ended every shard. The code is 0 after an orderly end and 1 after a shard broke.
     pub fn serve(self) -> ExitCode {
-        let Self { running, tasks, shards, admin, log, files, farewell, ready, signals, runtime } =
+        let Self { running, tasks, shards, admin, log, files, shutdown, ready, signals, runtime } =
             self;
-        let serving = Serving::new(&running, shards, signals, farewell, log.as_ref());
+        let serving = Serving::new(&running, shards, signals, shutdown, log.as_ref());
         let code = runtime.block_on(serving.run(&ready, admin::serve(admin, running)));
         drop(tasks);
         if let Some(log) = log {

@@ -62,7 +62,7 @@ pub struct History {
 impl Servers {
     /// The present state of a server.
     pub fn known(&self, id: ServerId) -> Option<Known> {
-        let (backend, index) = self.place(id);
+        let (backend, index) = self.locate(id);
         let backends = self.lock();
         let backend = &backends[backend.0 as usize];
         let server = &backend.servers[index];
@@ -79,7 +79,7 @@ impl Servers {
             lag: backend.health.lag(index),
             weight: backend.health.weight(index),
             eligibility: gauge.eligibility(),
-            last_check_ok: server.last_check.as_ref().map(|(_, said)| said.is_ok()),
+            last_check_ok: server.last_check.as_ref().map(|(_, result)| result.is_ok()),
             checks: server.checks,
             certificate_days: server.certificate_days,
         })
@@ -87,7 +87,7 @@ impl Servers {
 
     /// Where a server is and what has happened to it.
     pub fn history(&self, id: ServerId) -> History {
-        let (backend, index) = self.place(id);
+        let (backend, index) = self.locate(id);
         let backends = self.lock();
         let server = &backends[backend.0 as usize].servers[index];
         History {

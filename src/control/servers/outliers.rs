@@ -31,7 +31,7 @@ const FORGIVEN: Duration = Duration::from_secs(1);
 struct Judged {
     first: ServerId,
     /// Where each server was when it was judged last.
-    places: Vec<Option<Address>>,
+    addresses: Vec<Option<Address>>,
     outlier: Outlier,
 }
 
@@ -54,7 +54,7 @@ pub(in crate::control) fn begin(
         }
         let outlier = Outlier::new(rules, ids().map(|id| met(traffic, id)), now);
         // Until the first look, as if they were nowhere.
-        Some(Judged { first, places: ids().map(|_| None).collect(), outlier })
+        Some(Judged { first, addresses: ids().map(|_| None).collect(), outlier })
     };
     let judged: Vec<Judged> = (0..).map(BackendId).zip(watches).filter_map(judged).collect();
     if !judged.is_empty() {
@@ -81,13 +81,13 @@ async fn judge(traffic: Traffic, servers: Arc<Servers>, mut judged: Vec<Judged>)
 
 impl Judged {
     fn look(&mut self, traffic: &Traffic, servers: &Servers, now: Instant, is_forgiven: bool) {
-        let ids = (0..self.places.len()).zip((self.first.0..).map(ServerId));
+        let ids = (0..self.addresses.len()).zip((self.first.0..).map(ServerId));
         // All addresses first, since shares are of the servers that are present.
         for (index, id) in ids.clone() {
             let address = servers.address(id);
-            if self.places[index] != address {
+            if self.addresses[index] != address {
                 self.outlier.forget(index, met(traffic, id), address.is_some(), now);
-                self.places[index] = address;
+                self.addresses[index] = address;
             }
         }
         for (index, id) in ids {

@@ -57,14 +57,14 @@ impl Servers {
     }
 
     /// A shard takes its orders and carries them out.
-    fn obey(&self, shard: usize) -> Vec<(u32, RoleWanted)> {
+    fn apply_orders(&self, shard: usize) -> Vec<(u32, RoleWanted)> {
         let taken = self.take_endings(shard);
-        self.carry_out(shard, taken.len());
+        self.apply(shard, taken.len());
         taken
     }
 
     /// A shard has applied this number of orders.
-    fn carry_out(&self, shard: usize, orders: usize) {
+    fn apply(&self, shard: usize, orders: usize) {
         (0..orders).for_each(|_| self.gauges.hear(shard));
     }
 
@@ -83,7 +83,7 @@ fn with_primary(count: u32, shards: usize) -> Servers {
     let servers = servers(count, shards);
     servers.role(0, Role::Primary);
     (1..count).for_each(|id| servers.role(id, Role::Replica));
-    (0..shards).for_each(|shard| drop(servers.obey(shard)));
+    (0..shards).for_each(|shard| drop(servers.apply_orders(shard)));
     assert!(servers.deliver_now(Instant::now()));
     assert_eq!(servers.primaries(), [0]);
     servers
@@ -97,12 +97,12 @@ fn a_new_primary_opens_when_every_shard_has_ended_the_sessions_of_the_old() {
     assert_eq!(servers.primaries(), [0_u32; 0]);
     let now = Instant::now();
     assert!(!servers.deliver_now(now));
-    assert_eq!(servers.obey(0), PROMOTED);
+    assert_eq!(servers.apply_orders(0), PROMOTED);
     assert!(!servers.deliver_now(now));
     assert_eq!(servers.primaries(), [0_u32; 0], "the second shard has not");
     assert_eq!(servers.take_endings(1), PROMOTED);
     assert!(!servers.deliver_now(now), "taken and not yet carried out");
-    servers.carry_out(1, PROMOTED.len());
+    servers.apply(1, PROMOTED.len());
     assert!(servers.deliver_now(now));
     assert_eq!(servers.primaries(), [1]);
 }
@@ -136,11 +136,11 @@ fn changes_that_come_while_sessions_are_fenced_do_not_open_the_primary() {
     let first = [0, 1].map(|shard| servers.take_endings(shard).len());
     servers.role(1, Role::Replica);
     servers.role(0, Role::Primary);
-    (0..2).for_each(|shard| servers.carry_out(shard, first[shard]));
+    (0..2).for_each(|shard| servers.apply(shard, first[shard]));
     let now = Instant::now();
     assert!(!servers.deliver_now(now), "what came first is carried out, the rest is not");
     assert_eq!(servers.primaries(), [0_u32; 0]);
-    (0..2).for_each(|shard| drop(servers.obey(shard)));
+    (0..2).for_each(|shard| drop(servers.apply_orders(shard)));
     assert!(servers.deliver_now(now));
     assert_eq!(servers.primaries(), [0]);
 }

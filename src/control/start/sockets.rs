@@ -188,7 +188,7 @@ fn check_free(address: &Address, transparent: bool) -> Result<(), Problem> {
         Address::Inet(inet) if inet.port() == 0 => Ok(()),
         Address::Inet(inet) => check_port(*inet, transparent)
             .map_err(|refused| Problem::from_listen(refused, &Congestion::Host)),
-        Address::Unix(path) => make_room(path),
+        Address::Unix(path) => prepare_path(path),
     }
 }
 
@@ -209,7 +209,7 @@ fn check_port(address: SocketAddr, transparent: bool) -> Result<(), Refused> {
 
 /// Makes room for a socket file: creates its directory if only that is missing, and removes a stale
 /// file.
-pub(in crate::control) fn make_room(path: &Path) -> Result<(), Problem> {
+pub(in crate::control) fn prepare_path(path: &Path) -> Result<(), Problem> {
     if let Some(folder) = path.parent()
         && !folder.exists()
         && let Err(error) = fs::create_dir(folder)

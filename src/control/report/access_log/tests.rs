@@ -342,16 +342,16 @@ fn a_destination_that_cannot_be_opened_is_named() {
 fn losses_are_spoken_of_once_a_minute() {
     let lost = || Lost { records: 2, error: io::Error::other("full") };
     let now = Instant::now();
-    let mut complaint = Complaint::default();
-    complaint.speak(now, true);
-    assert!(complaint.spoke_at.is_none(), "nothing to say");
-    complaint.add(lost());
-    complaint.speak(now, false);
-    assert_eq!((complaint.records, complaint.spoke_at), (0, Some(now)));
-    complaint.add(lost());
-    complaint.add(lost());
-    complaint.speak(now + COMPLAINT_INTERVAL / 2, false);
-    assert_eq!(complaint.records, 4, "kept for later");
-    complaint.speak(now + COMPLAINT_INTERVAL, false);
-    assert_eq!(complaint.records, 0);
+    let mut losses = LossReport::default();
+    losses.write(now, true);
+    assert!(losses.reported_at.is_none(), "nothing was lost");
+    losses.add(lost());
+    losses.write(now, false);
+    assert_eq!((losses.records, losses.reported_at), (0, Some(now)));
+    losses.add(lost());
+    losses.add(lost());
+    losses.write(now + REPORT_INTERVAL / 2, false);
+    assert_eq!(losses.records, 4, "kept for later");
+    losses.write(now + REPORT_INTERVAL, false);
+    assert_eq!(losses.records, 0);
 }

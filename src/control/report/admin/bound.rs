@@ -20,7 +20,7 @@ use super::takeover;
 use crate::config;
 use crate::control::start::privileges::{Identity, PrivilegesError};
 use crate::control::start::problem::Problem;
-use crate::control::start::sockets::{FREE_WAIT, SocketFiles, make_room, when_free};
+use crate::control::start::sockets::{FREE_WAIT, SocketFiles, prepare_path, when_free};
 
 /// Connections that wait in the kernel.
 const BACKLOG: i32 = 128;
@@ -62,12 +62,12 @@ impl Bound {
 /// The admin API can't listen where it should.
 #[derive(Debug)]
 pub struct BindError {
-    place: Place,
+    place: AdminAddress,
     problem: Problem,
 }
 
 #[derive(Debug)]
-enum Place {
+enum AdminAddress {
     Socket(PathBuf),
     Http(SocketAddr),
 }
@@ -76,10 +76,10 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = &self.problem;
         match &self.place {
-            Place::Socket(path) => {
+            AdminAddress::Socket(path) => {
                 write!(f, "[global] admin.socket cannot listen on {}: {problem}", path.display())
             }
-            Place::Http(address) => {
+            AdminAddress::Http(address) => {
                 write!(f, "[global] admin.http cannot listen on {address}: {problem}")
             }
         }
@@ -97,9 +97,9 @@ pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
     let mut bound = Bound::default();
     let until = Instant::now() + FREE_WAIT;
     if let Some(path) = &admin.socket {
-        let error = |problem| BindError { place: Place::Socket(path.clone()), problem };
-        let is_free = || match make_room(path) {
-            Err(Problem::InUse) if takeover::leaves_socket(path) => Ok(false),
+        let error = |problem| BindError { place: AdminAddress::Socket(path.clone()), problem };
+        let is_free = || match prepare_path(path) {
+            Err(Problem::InUse) if takeover::is_terminating_unix(path) => Ok(false),
             outcome => outcome.map(|()| true),
         };
         let is_free = when_free(until, is_free).map_err(error)?;
@@ -109,10 +109,10 @@ pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
     }
     if let Some(address) = admin.http {
         let listen = || match bind_http(address).map_err(problem) {
-            Err(Problem::InUse) if takeover::leaves_http(address) => Ok(Http::Held(address)),
+            Err(Problem::InUse) if takeover::is_terminating_tcp(address) => Ok(Http::Held(address)),
             outcome => outcome.map(Http::Listening),
         };
-        let error = |problem| BindError { place: Place::Http(address), problem };
+        let error = |problem| BindError { place: AdminAddress::Http(address), problem };
         bound.http = Some(when_free(until, listen).map_err(error)?);
     }
     Ok(bound)
@@ -132,7 +132,7 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 fn replace_unix(path: &Path) -> io::Result<UnixListener> {
     let beside = path.with_file_name(format!(".{}", process::id()));
     // What a process of the same number has left there; anything else makes `bind` fail.
-    let _ = make_room(&beside);
+    let _ = prepare_path(&beside);
     let listener = match bind_unix(&beside) {
         Err(error) if error.kind() == ErrorKind::InvalidInput => {
             // The name is too long for a socket: there is none for a moment.

@@ -39,7 +39,7 @@ const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// How long a client that is being answered keeps its slot while others wait for one.
 const ANSWER_GRACE: Duration = Duration::from_secs(2);
 
-/// The pause between two looks for a client that can give its place up.
+/// The pause between two looks for a client that can give its slot up.
 const EVICT_STEP: Duration = Duration::from_millis(50);
 
 /// The pause after an accept that failed.
@@ -84,7 +84,7 @@ impl Accepts for UnixListener {
     }
 }
 
-/// A listener that accepts while it has places, and makes some.
+/// A listener that accepts while it has slots, and makes some.
 pub(super) struct Bounded<L> {
     /// The key of the configuration that it comes from.
     key: &'static str,
@@ -92,7 +92,7 @@ pub(super) struct Bounded<L> {
     spares: Spares,
     /// When an accept that failed was last logged.
     complained: Option<Instant>,
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     /// Clients with a slot, oldest first; some have disconnected.
     clients: VecDeque<Weak<Client>>,
 }
@@ -109,9 +109,9 @@ struct Client {
 
 impl<L: Accepts> Bounded<L> {
     pub(super) fn new(key: &'static str, listener: L) -> Self {
-        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let (spares, clients) = (Spares::default(), VecDeque::new());
-        Self { key, listener, spares, complained: None, places, clients }
+        Self { key, listener, spares, complained: None, slots, clients }
     }
 
     /// The next client. Where the process is out of descriptors, a spare one makes room for it.
@@ -151,15 +151,15 @@ impl<L: Accepts> Bounded<L> {
         log::write(&Notice::new(Level::Error, "admin_accept_failed", text));
     }
 
-    /// A place, taken from another client if there is none.
-    async fn place(&mut self) -> Option<OwnedSemaphorePermit> {
+    /// A slot, taken from another client if there is none.
+    async fn slot(&mut self) -> Option<OwnedSemaphorePermit> {
         loop {
-            if self.places.available_permits() == 0 {
+            if self.slots.available_permits() == 0 {
                 self.evict();
             }
-            let place = Arc::clone(&self.places).acquire_owned();
-            if let Ok(place) = timeout(EVICT_STEP, place).await {
-                return place.ok();
+            let slot = Arc::clone(&self.slots).acquire_owned();
+            if let Ok(slot) = timeout(EVICT_STEP, slot).await {
+                return slot.ok();
             }
         }
     }
@@ -169,7 +169,7 @@ impl<L: Accepts> Bounded<L> {
         self.clients.retain(|client| client.strong_count() > 0);
         let clients = || self.clients.iter().filter_map(Weak::upgrade);
         if clients().any(|client| client.evicted.load(Ordering::Relaxed)) {
-            // Its place is about to be free.
+            // Its slot is about to be free.
             return;
         }
         let unanswered = clients().find(|client| !client.answered.load(Ordering::Relaxed));
@@ -205,8 +205,8 @@ impl<L: Accepts> Listener for Bounded<L> {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         // First the client, then its slot: no client is evicted for one that isn't there.
         let (io, address) = self.next().await;
-        let Some(place) = self.place().await else {
-            // Only a closed semaphore has no more places, and this one is never closed.
+        let Some(slot) = self.slot().await else {
+            // Only a closed semaphore has no more slots, and this one is never closed.
             return future::pending().await;
         };
         let client = Arc::new(Client {
@@ -219,7 +219,7 @@ impl<L: Accepts> Listener for Bounded<L> {
         self.clients.push_back(Arc::downgrade(&client));
         let deadline = Box::pin(sleep(REQUEST_MAX));
         let refill = self.spares.refill();
-        (Connection { io, _refill: refill, deadline, client, _place: place }, address)
+        (Connection { io, _refill: refill, deadline, client, _slot: slot }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -227,14 +227,14 @@ impl<L: Accepts> Listener for Bounded<L> {
     }
 }
 
-/// A client, its place, and the time when it is cut off.
+/// A client, its slot, and the time when it is cut off.
 pub(super) struct Connection<Io> {
     io: Io,
     /// Comes behind the socket, which is closed first.
     _refill: Refill,
     deadline: Pin<Box<Sleep>>,
     client: Arc<Client>,
-    _place: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 impl<Io> Connection<Io> {

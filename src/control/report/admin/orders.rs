@@ -32,7 +32,7 @@ pub(super) async fn order(
     Path((backend, server)): Path<(String, String)>,
     body: Bytes,
 ) -> Response {
-    match obey(&servers, &backend, &server, &body) {
+    match apply(&servers, &backend, &server, &body) {
         Ok(()) => answer(StatusCode::OK, &json!({ "ok": true })),
         Err((status, why)) => answer(status, &json!({ "error": why })),
     }
@@ -44,7 +44,7 @@ pub(super) async fn refused() -> Response {
     answer(StatusCode::FORBIDDEN, &json!({ "error": why }))
 }
 
-fn obey(
+fn apply(
     servers: &Servers,
     backend: &str,
     server: &str,

@@ -15,7 +15,7 @@ use tokio::time::sleep;
 
 use super::bound::bind_http;
 use crate::control::life::Stage;
-use crate::control::log::say;
+use crate::control::log;
 
 /// The pause between two attempts at an address that a process which is about to end still holds.
 const HELD_RETRY: Duration = Duration::from_millis(200);
@@ -27,7 +27,7 @@ const ANSWER_WAIT: Duration = Duration::from_millis(500);
 const ANSWER_MAX: usize = 4096;
 
 /// Whether a balancer that is about to end listens at a unix socket.
-pub(super) fn leaves_socket(path: &Path) -> bool {
+pub(super) fn is_terminating_unix(path: &Path) -> bool {
     let connect = || {
         // Where the queue is full a connect that blocks would wait without end.
         let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
@@ -35,18 +35,18 @@ pub(super) fn leaves_socket(path: &Path) -> bool {
         socket.set_nonblocking(false)?;
         Ok(socket)
     };
-    connect().and_then(leaves).unwrap_or(false)
+    connect().and_then(is_terminating).unwrap_or(false)
 }
 
 /// Whether one listens at a TCP address.
-pub(super) fn leaves_http(address: SocketAddr) -> bool {
+pub(super) fn is_terminating_tcp(address: SocketAddr) -> bool {
     let stream = TcpStream::connect_timeout(&address, ANSWER_WAIT);
-    stream.and_then(|stream| leaves(stream.into())).unwrap_or(false)
+    stream.and_then(|stream| is_terminating(stream.into())).unwrap_or(false)
 }
 
 /// Listens at a TCP address once the process that is about to end has done so.
 pub(super) async fn bind_later(address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
-    say(format_args!(
+    log::info(format_args!(
         "admin.http: waiting for {address}, where another ringlane that drains still listens"
     ));
     loop {
@@ -55,7 +55,7 @@ pub(super) async fn bind_later(address: SocketAddr) -> io::Result<tokio::net::Tc
             Err(error) if error.kind() == ErrorKind::AddrInUse => {}
             Err(error) => return Err(error),
             Ok(listener) => {
-                say(format_args!("admin.http: listening on {address}"));
+                log::info(format_args!("admin.http: listening on {address}"));
                 return tokio::net::TcpListener::from_std(listener);
             }
         }
@@ -63,7 +63,7 @@ pub(super) async fn bind_later(address: SocketAddr) -> io::Result<tokio::net::Tc
 }
 
 /// Whether the other end answers `/healthz` as a balancer does that drains or stops.
-fn leaves(mut stream: Socket) -> io::Result<bool> {
+fn is_terminating(mut stream: Socket) -> io::Result<bool> {
     stream.set_write_timeout(Some(ANSWER_WAIT))?;
     stream.set_read_timeout(Some(ANSWER_WAIT))?;
     stream.write_all(b"GET /healthz HTTP/1.0\r\nHost: ringlane\r\n\r\n")?;
@@ -75,10 +75,10 @@ fn leaves(mut stream: Socket) -> io::Result<bool> {
             length => answer.extend_from_slice(&piece[..length]),
         }
     }
-    Ok(says_so(&String::from_utf8_lossy(&answer)))
+    Ok(announces_end(&String::from_utf8_lossy(&answer)))
 }
 
-fn says_so(answer: &str) -> bool {
+fn announces_end(answer: &str) -> bool {
     let stages = [Stage::LameDuck, Stage::Draining, Stage::Stopping];
     let Some((head, body)) = answer.split_once("\r\n\r\n") else { return false };
     head.split(' ').nth(1) == Some("503") && stages.iter().any(|stage| stage.name() == body)
@@ -100,7 +100,7 @@ mod tests {
             ("SSH-2.0-OpenSSH\r\n", false),
             ("", false),
         ] {
-            assert_eq!(says_so(answer), expected, "{answer:?}");
+            assert_eq!(announces_end(answer), expected, "{answer:?}");
         }
     }
 }

@@ -109,7 +109,7 @@ impl Backend {
                 counted(seen.count, "session"),
                 human(seen.within)
             );
-            say(look, id, (Level::Warning, "sessions_without_server"), &text, seen.count);
+            push(look, id, (Level::Warning, "sessions_without_server"), &text, seen.count);
         }
         self.look_at_queue(id, expired, look);
         let forgotten = look.traffic.affinity_total(id, |affinity| affinity.evictions.get());
@@ -119,7 +119,7 @@ impl Backend {
                 counted(seen.count, "client"),
                 human(seen.within)
             );
-            say(look, id, (Level::Warning, "affinity_full"), &text, seen.count);
+            push(look, id, (Level::Warning, "affinity_full"), &text, seen.count);
         }
         let failed = look.traffic.backend_total(id, |backend| backend.mirror_failed.get());
         if let Some(seen) = self.mirror_failed.observe(failed, look.now, &mut look.budget) {
@@ -128,7 +128,7 @@ impl Backend {
                 counted(seen.count, "session"),
                 human(seen.within)
             );
-            say(look, id, (Level::Warning, "mirror_failed"), &text, seen.count);
+            push(look, id, (Level::Warning, "mirror_failed"), &text, seen.count);
         }
     }
 
@@ -138,12 +138,12 @@ impl Backend {
         let waited = look.traffic.queue_total(id, |queue| queue.waited.get());
         match self.queue.observe(waiting, waited, look.now, &mut look.budget) {
             None => {}
-            Some((Turn::Begun { unsaid }, count)) => {
+            Some((Turn::Begun { unreported }, count)) => {
                 let text = format!(
                     "sessions wait in the queue for a server{} (size = {size}; {count} so far)",
-                    again(unsaid)
+                    again(unreported)
                 );
-                say(look, id, (Level::Warning, "queue_used"), &text, count);
+                push(look, id, (Level::Warning, "queue_used"), &text, count);
             }
             Some((Turn::Over { lasted }, count)) => {
                 let text = format!(
@@ -151,7 +151,7 @@ impl Backend {
                     human(lasted),
                     counted(count, "session")
                 );
-                say(look, id, (Level::Info, "queue_empty"), &text, count);
+                push(look, id, (Level::Info, "queue_empty"), &text, count);
             }
         }
         let refused = look.traffic.queue_total(id, |queue| queue.refused.get());
@@ -161,7 +161,7 @@ impl Backend {
                 counted(seen.count, "session"),
                 human(seen.within)
             );
-            say(look, id, (Level::Warning, "queue_full"), &text, seen.count);
+            push(look, id, (Level::Warning, "queue_full"), &text, seen.count);
         }
         if let Some(seen) = self.queue_expired.observe(expired, look.now, &mut look.budget) {
             let text = format!(
@@ -169,7 +169,7 @@ impl Backend {
                 counted(seen.count, "session"),
                 human(seen.within)
             );
-            say(look, id, (Level::Warning, "queue_expired"), &text, seen.count);
+            push(look, id, (Level::Warning, "queue_expired"), &text, seen.count);
         }
     }
 }
@@ -189,18 +189,18 @@ impl Role {
             RoleWanted::ReplicaOrPrimary => "replica or primary",
         };
         match turn {
-            Turn::Begun { unsaid } => {
+            Turn::Begun { unreported } => {
                 self.unserved = refused;
                 let text = format!(
                     "no usable {what}{}: of {}, {} down, drained or in another role and {} not \
                      accepting connections; new sessions wait in the queue or are refused",
-                    again(unsaid),
+                    again(unreported),
                     counted((servers.closed + servers.unreachable) as u64, "server"),
                     servers.closed,
                     servers.unreachable,
                 );
                 let count = (servers.closed + servers.unreachable) as u64;
-                say(look, id, (Level::Error, "backend_without_server"), &text, count);
+                push(look, id, (Level::Error, "backend_without_server"), &text, count);
             }
             Turn::Over { lasted } => {
                 let count = refused.saturating_sub(self.unserved);
@@ -209,14 +209,14 @@ impl Role {
                     human(lasted),
                     counted(count, "session")
                 );
-                say(look, id, (Level::Info, "backend_with_server"), &text, count);
+                push(look, id, (Level::Info, "backend_with_server"), &text, count);
             }
         }
     }
 }
 
 /// Adds a line about a backend.
-fn say(
+fn push(
     look: &mut Look<'_>,
     id: BackendId,
     (level, event): (Level, &'static str),

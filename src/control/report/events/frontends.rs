@@ -74,8 +74,8 @@ fn full(
     let max = gate.max();
     let (turn, count) = full.observe(gate.is_full(), waited, look.now, &mut look.budget)?;
     Some(match turn {
-        Turn::Begun { unsaid } => {
-            let again = again(unsaid);
+        Turn::Begun { unreported } => {
+            let again = again(unreported);
             let so_far = if count > 0 { format!(" ({count} so far)") } else { String::new() };
             let text = format!(
                 "{what} reached max_connections = {max}{again}: new connections wait in the \
@@ -94,10 +94,10 @@ fn full(
 }
 
 /// How often it was so in between, if it was.
-pub(super) fn again(unsaid: u64) -> String {
-    match unsaid {
+pub(super) fn again(unreported: u64) -> String {
+    match unreported {
         0 => String::new(),
-        unsaid => format!(" (and {} since the last line)", counted(unsaid, "more time")),
+        unreported => format!(" (and {} since the last line)", counted(unreported, "more time")),
     }
 }
 
@@ -108,8 +108,8 @@ impl Process {
 
     pub(super) fn look(&mut self, look: &mut Look<'_>) {
         let gate = &look.traffic.gauges.process;
-        let said = full(&mut self.full, "the process", gate, self.waited, look);
-        let Some((level, text, count)) = said else { return };
+        let line = full(&mut self.full, "the process", gate, self.waited, look);
+        let Some((level, text, count)) = line else { return };
         let event = if level == Level::Warning { "process_full" } else { "process_below_limit" };
         look.notices.push(Notice::new(level, event, text).count(count));
     }
@@ -145,8 +145,8 @@ impl Frontend {
         let gate = traffic.gauges.frontend(id);
         let name = &traffic.snapshot.frontend(id).name;
         let what = format!("frontend {name}");
-        let said = full(&mut self.full, &what, gate, self.waited, look);
-        let Some((level, text, count)) = said else { return };
+        let line = full(&mut self.full, &what, gate, self.waited, look);
+        let Some((level, text, count)) = line else { return };
         let event = if level == Level::Warning { "frontend_full" } else { "frontend_below_limit" };
         look.notices.push(Notice::new(level, event, text).frontend(name).count(count));
     }

@@ -33,8 +33,8 @@ impl Budget {
     }
 
     /// Whether a line may be written, the last one about the same thing having been then.
-    fn allows(&self, spoke_at: Option<Instant>, now: Instant) -> bool {
-        let is_early = || spoke_at.is_some_and(|at| now < at + LINE_INTERVAL);
+    fn allows(&self, reported_at: Option<Instant>, now: Instant) -> bool {
+        let is_early = || reported_at.is_some_and(|at| now < at + LINE_INTERVAL);
         self.lines > 0 && (self.is_last || !is_early())
     }
 
@@ -50,7 +50,7 @@ pub(super) struct Tally {
     reported: u64,
     /// Up to when everything has been reported.
     complete: Instant,
-    spoke_at: Option<Instant>,
+    reported_at: Option<Instant>,
 }
 
 /// What a line reports of a [`Tally`].
@@ -65,7 +65,7 @@ pub(super) struct Repeats {
 impl Tally {
     /// Nothing has happened yet.
     pub(super) fn new(now: Instant) -> Self {
-        Self { reported: 0, complete: now, spoke_at: None }
+        Self { reported: 0, complete: now, reported_at: None }
     }
 
     /// The total is this now; what to report, if it is time to.
@@ -80,12 +80,12 @@ impl Tally {
             self.complete = now;
             return None;
         }
-        if !budget.allows(self.spoke_at, now) {
+        if !budget.allows(self.reported_at, now) {
             return None;
         }
         budget.spend();
         let within = now.saturating_duration_since(self.complete);
-        *self = Self { reported: total, complete: now, spoke_at: Some(now) };
+        *self = Self { reported: total, complete: now, reported_at: Some(now) };
         Some(Repeats { count, within })
     }
 }
@@ -98,10 +98,10 @@ pub(super) struct Episode {
     begun: Option<Instant>,
     last_seen: Option<Instant>,
     /// Its beginning has been reported, and not its end.
-    is_told: bool,
-    spoke_at: Option<Instant>,
+    is_reported: bool,
+    reported_at: Option<Instant>,
     /// Episodes that began and ended between two lines.
-    unsaid: u64,
+    unreported: u64,
 }
 
 /// What to report of an [`Episode`].
@@ -110,7 +110,7 @@ pub(super) enum Turn {
     /// It has begun, after a number of others that were too short to be reported.
     Begun {
         /// How many those were.
-        unsaid: u64,
+        unreported: u64,
     },
     /// It is over.
     Over {
@@ -135,27 +135,27 @@ impl Episode {
         if is_on {
             self.last_seen = Some(now);
             self.begun.get_or_insert(now);
-            if self.is_told || !budget.allows(self.spoke_at, now) {
+            if self.is_reported || !budget.allows(self.reported_at, now) {
                 return None;
             }
             budget.spend();
-            (self.is_told, self.spoke_at) = (true, Some(now));
-            return Some(Turn::Begun { unsaid: std::mem::take(&mut self.unsaid) });
+            (self.is_reported, self.reported_at) = (true, Some(now));
+            return Some(Turn::Begun { unreported: std::mem::take(&mut self.unreported) });
         }
         let (Some(begun), Some(seen)) = (self.begun, self.last_seen) else { return None };
         if now < seen + self.calm {
             return None;
         }
-        if !self.is_told {
+        if !self.is_reported {
             self.begun = None;
-            self.unsaid += 1;
+            self.unreported += 1;
             return None;
         }
         if !budget.allows(None, now) {
             return None;
         }
         budget.spend();
-        (self.is_told, self.begun) = (false, None);
+        (self.is_reported, self.begun) = (false, None);
         Some(Turn::Over { lasted: now.saturating_duration_since(begun) })
     }
 }
@@ -245,13 +245,13 @@ mod tests {
             episode.observe(is_on, start + SECOND * second, &mut Budget::new())
         };
         assert_eq!(at(1, false), None);
-        assert_eq!(at(2, true), Some(Turn::Begun { unsaid: 0 }));
+        assert_eq!(at(2, true), Some(Turn::Begun { unreported: 0 }));
         assert_eq!((at(3, false), at(4, true)), (None, None), "not calm");
         assert_eq!((at(5, false), at(6, false)), (None, Some(Turn::Over { lasted: 4 * SECOND })));
         assert_eq!(at(7, true), None, "too early after the last");
         assert_eq!((at(8, false), at(9, false), at(10, false)), (None, None, None));
         assert_eq!(at(11, true), None);
-        assert_eq!(at(12, true), Some(Turn::Begun { unsaid: 1 }));
+        assert_eq!(at(12, true), Some(Turn::Begun { unreported: 1 }));
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
         let repeats = Repeats { count: 5, within: 2 * SECOND };
         assert_eq!(tally.observe(5, now + 2 * SECOND, &mut budget), Some(repeats));
         let begun = episode.observe(true, now + 2 * SECOND, &mut budget);
-        assert_eq!((begun, budget.lines), (Some(Turn::Begun { unsaid: 0 }), 0));
+        assert_eq!((begun, budget.lines), (Some(Turn::Begun { unreported: 0 }), 0));
     }
 
     #[test]
@@ -297,22 +297,22 @@ mod tests {
             steps in prop::collection::vec((0_u64..5, 0_u64..4000, any::<bool>()), 0..100)
         ) {
             let mut now = Instant::now();
-            let (mut tally, mut total, mut said) = (Tally::new(now), 0, 0);
-            let mut spoke: Option<Instant> = None;
+            let (mut tally, mut total, mut reported) = (Tally::new(now), 0, 0);
+            let mut last: Option<Instant> = None;
             for (more, millis, has_budget) in steps {
                 total += more;
                 now += Duration::from_millis(millis);
                 let mut budget = Budget { lines: usize::from(has_budget), is_last: false };
                 if let Some(repeats) = tally.observe(total, now, &mut budget) {
                     prop_assert!(has_budget && repeats.count > 0);
-                    prop_assert!(spoke.is_none_or(|at| now >= at + LINE_INTERVAL));
-                    (spoke, said) = (Some(now), said + repeats.count);
-                    prop_assert_eq!(said, total);
+                    prop_assert!(last.is_none_or(|at| now >= at + LINE_INTERVAL));
+                    (last, reported) = (Some(now), reported + repeats.count);
+                    prop_assert_eq!(reported, total);
                 }
             }
             now += LINE_INTERVAL;
-            said += tally.observe(total, now, &mut Budget::new()).map_or(0, |r| r.count);
-            prop_assert_eq!(said, total);
+            reported += tally.observe(total, now, &mut Budget::new()).map_or(0, |r| r.count);
+            prop_assert_eq!(reported, total);
         }
 
         /// Beginnings and ends alternate, and beginnings are an interval apart.
@@ -322,14 +322,14 @@ mod tests {
         ) {
             let mut now = Instant::now();
             let mut episode = Episode::over_after(3 * SECOND);
-            let (mut is_on, mut spoke) = (false, None::<Instant>);
+            let (mut is_on, mut last) = (false, None::<Instant>);
             for (on, millis) in looks {
                 now += Duration::from_millis(millis);
                 match episode.observe(on, now, &mut Budget::new()) {
                     Some(Turn::Begun { .. }) => {
                         prop_assert!(on && !is_on);
-                        prop_assert!(spoke.is_none_or(|at| now >= at + LINE_INTERVAL));
-                        (is_on, spoke) = (true, Some(now));
+                        prop_assert!(last.is_none_or(|at| now >= at + LINE_INTERVAL));
+                        (is_on, last) = (true, Some(now));
                     }
                     Some(Turn::Over { .. }) => {
                         prop_assert!(!on && is_on);

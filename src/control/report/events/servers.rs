@@ -58,7 +58,7 @@ impl Server {
                 counted(seen.count, "connect"),
                 human(seen.within)
             );
-            say(look, id, (Level::Error, "connects_impossible"), &text, seen.count);
+            push(look, id, (Level::Error, "connects_impossible"), &text, seen.count);
         }
     }
 
@@ -72,16 +72,16 @@ impl Server {
         let last = std::mem::replace(&mut self.last, (failed, sessions));
         match turn {
             None => {}
-            Some(Turn::Begun { unsaid }) => {
+            Some(Turn::Begun { unreported }) => {
                 self.before = last;
                 let count = failed.saturating_sub(last.0);
                 let text = format!(
                     " does not accept connections{}: {} failed; skipped while another server is \
                      usable, and retried by one session per second",
-                    again(unsaid),
+                    again(unreported),
                     counted(count, "connect")
                 );
-                say(look, id, (Level::Warning, "server_unreachable"), &text, count);
+                push(look, id, (Level::Warning, "server_unreachable"), &text, count);
             }
             Some(Turn::Over { lasted }) => {
                 let count = failed.saturating_sub(self.before.0);
@@ -92,7 +92,7 @@ impl Server {
                     human(lasted),
                     counted(count, "connect")
                 );
-                say(look, id, (Level::Info, "server_reachable"), &text, count);
+                push(look, id, (Level::Info, "server_reachable"), &text, count);
             }
         }
     }
@@ -102,14 +102,14 @@ impl Server {
         let max = look.traffic.snapshot.server(id).max_connections;
         match self.full.observe(gauge.is_full(), look.now, &mut look.budget) {
             None => {}
-            Some(Turn::Begun { unsaid }) => {
-                let text = format!(" reached max_connections = {max}{}", again(unsaid));
-                say(look, id, (Level::Warning, "server_full"), &text, None);
+            Some(Turn::Begun { unreported }) => {
+                let text = format!(" reached max_connections = {max}{}", again(unreported));
+                push(look, id, (Level::Warning, "server_full"), &text, None);
             }
             Some(Turn::Over { lasted }) => {
                 let lasted = human(lasted);
                 let text = format!(" is below max_connections = {max} again after {lasted}");
-                say(look, id, (Level::Info, "server_below_limit"), &text, None);
+                push(look, id, (Level::Info, "server_below_limit"), &text, None);
             }
         }
     }
@@ -140,7 +140,7 @@ impl Server {
         }
         let sessions = counted(seen.count, "session");
         let text = format!(": {sessions} ended in {}: {}", human(seen.within), parts.join(", "));
-        say(look, id, (level, "sessions_ended"), &text, seen.count);
+        push(look, id, (level, "sessions_ended"), &text, seen.count);
     }
 }
 
@@ -192,7 +192,7 @@ pub(super) fn cut(look: &mut Look<'_>, why: &str) {
 }
 
 /// Adds a line about a server; the text directly follows its name.
-fn say(
+fn push(
     look: &mut Look<'_>,
     id: ServerId,
     (level, event): (Level, &'static str),

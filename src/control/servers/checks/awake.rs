@@ -10,17 +10,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Shares of a limit after which it is looked whether time was lost.
+/// Number of slices of a limit; after each, lost time is looked for.
 const SLICES: u32 = 8;
 
 /// The longest time between two looks.
 const SLICE_MAX: Duration = Duration::from_millis(500);
 
 /// How late a wake-up may be before it counts as a pause of the process.
-const LATE: Duration = Duration::from_millis(250);
+const LATE_MAX: Duration = Duration::from_millis(250);
 
 /// What became of something that had a limit.
-pub(super) struct Ended<T> {
+pub(super) struct Limited<T> {
     /// Its outcome, if it was in time.
     pub(super) outcome: Option<T>,
     /// The process was paused in that time.
@@ -29,17 +29,17 @@ pub(super) struct Ended<T> {
 
 /// Whether a wake-up due at this time was so late that the process must have been paused.
 pub(super) fn overslept(at: Instant) -> bool {
-    Instant::now().saturating_duration_since(at) > LATE
+    Instant::now().saturating_duration_since(at) > LATE_MAX
 }
 
 /// Waits for `work` for so much time in which the process ran.
-pub(super) async fn within<F: Future>(limit: Duration, work: F) -> Ended<F::Output> {
+pub(super) async fn within<F: Future>(limit: Duration, work: F) -> Limited<F::Output> {
     let mut work = pin!(work);
     let slice = (limit / SLICES).min(SLICE_MAX);
     let (mut left, mut paused) = (limit, false);
-    let mut looked = Instant::now();
+    let mut slice_start = Instant::now();
     while !left.is_zero() {
-        let until = looked + slice.min(left);
+        let until = slice_start + slice.min(left);
         let outcome = tokio::select! {
             biased;
             outcome = &mut work => Some(outcome),
@@ -48,13 +48,14 @@ pub(super) async fn within<F: Future>(limit: Duration, work: F) -> Ended<F::Outp
         let was_away = overslept(until);
         paused |= was_away;
         if outcome.is_some() {
-            return Ended { outcome, paused };
+            return Limited { outcome, paused };
         }
         // A slice with a pause counts with its planned length only.
-        left = left.saturating_sub(if was_away { until - looked } else { looked.elapsed() });
-        looked = Instant::now();
+        left =
+            left.saturating_sub(if was_away { until - slice_start } else { slice_start.elapsed() });
+        slice_start = Instant::now();
     }
-    Ended { outcome: None, paused }
+    Limited { outcome: None, paused }
 }
 
 #[cfg(test)]
@@ -75,11 +76,11 @@ mod tests {
         // loop are needed.
         let away = async {
             let (_open, silent) = mpsc::channel::<()>();
-            assert!(silent.recv_timeout(3 * LATE).is_err());
+            assert!(silent.recv_timeout(3 * LATE_MAX).is_err());
             sleep_until(Instant::now() + Duration::from_millis(1)).await;
             sleep_until(Instant::now() + Duration::from_millis(1)).await;
         };
-        let ended = run(within(LATE, away));
+        let ended = run(within(LATE_MAX, away));
         assert!(ended.outcome.is_some() && ended.paused);
     }
 

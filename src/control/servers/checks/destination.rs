@@ -44,9 +44,9 @@ pub(super) struct Destination {
 }
 
 /// A task that ends with its owner.
-pub(super) struct Bound(pub(super) JoinHandle<()>);
+pub(super) struct OwnedTask(pub(super) JoinHandle<()>);
 
-impl Drop for Bound {
+impl Drop for OwnedTask {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -155,7 +155,7 @@ impl Destination {
 
     /// An address of this machine that leads to the server by way of [`Self::connect`], once, for a
     /// client library that must connect by itself; for as long as the task lives.
-    pub(super) async fn bridge(&self) -> Result<(SocketAddr, Bound), String> {
+    pub(super) async fn bridge(&self) -> Result<(SocketAddr, OwnedTask), String> {
         let far = self.connect().await?;
         let broken = |error: io::Error| {
             self.exhausted.store(is_exhausted(&error), Ordering::Relaxed);
@@ -172,7 +172,7 @@ impl Destination {
             // How it ends is seen by both sides.
             let _ = copy_bidirectional(&mut client, &mut far).await;
         });
-        Ok((near, Bound(task)))
+        Ok((near, OwnedTask(task)))
     }
 }
 

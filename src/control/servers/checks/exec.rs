@@ -69,12 +69,12 @@ pub(super) async fn check(
     };
     output.read_rest();
     let status = status.map_err(|error| format!("{program}: {}", plain(&error)))?;
-    let said = printable(&output.bytes);
+    let line = printable(&output.bytes);
     if status.success() {
-        return Ok(Seen { detail: (!said.is_empty()).then_some(said), ..Seen::default() });
+        return Ok(Seen { detail: (!line.is_empty()).then_some(line), ..Seen::default() });
     }
-    let said = if said.is_empty() { String::new() } else { format!(": {said}") };
-    Err(format!("{program} failed with {status}{said}"))
+    let line = if line.is_empty() { String::new() } else { format!(": {line}") };
+    Err(format!("{program} failed with {status}{line}"))
 }
 
 /// What a program prints.

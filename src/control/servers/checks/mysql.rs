@@ -15,7 +15,7 @@ use ringlane_core::machine::Address;
 use ringlane_health::{Lag, Role, Seen};
 use tokio::time::timeout;
 
-use super::destination::{Bound, Destination};
+use super::destination::{Destination, OwnedTask};
 use super::kept::{self, Kept};
 use super::{LEAVE_MAX, read_file, reveal};
 use crate::config::{Login, Tls, Trust};
@@ -48,7 +48,7 @@ pub(super) struct Probe<'a> {
 struct Session {
     connection: Conn,
     /// What leads there, where the way is not a plain one.
-    bridge: Option<Bound>,
+    bridge: Option<OwnedTask>,
 }
 
 impl<'a> Probe<'a> {

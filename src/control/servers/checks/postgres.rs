@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use super::destination::{Bound, Destination};
+use super::destination::{Destination, OwnedTask};
 use super::kept::{self, Kept};
 use super::{Connection, LEAVE_MAX, plain, reveal, tls};
 use crate::config::{Login, Tls};
@@ -99,7 +99,7 @@ struct Session {
     client: Client,
     /// Drives the connection of `client`; aborted with the session, even if an answer is
     /// outstanding.
-    carrier: Bound,
+    carrier: OwnedTask,
 }
 
 impl kept::Session for Session {
@@ -123,7 +123,7 @@ impl kept::Session for Session {
         let carrier = tokio::spawn(async move {
             let _ = connection.await;
         });
-        Ok(Self { client, carrier: Bound(carrier) })
+        Ok(Self { client, carrier: OwnedTask(carrier) })
     }
 
     async fn ask(&mut self) -> Result<Self::Answer, String> {
@@ -167,7 +167,7 @@ async fn ask_for_tls(
 /// The server's message, or else the error of the connection.
 fn phrase(error: &tokio_postgres::Error) -> String {
     match error.as_db_error() {
-        Some(said) => format!("{}: {}", said.severity(), said.message()),
+        Some(server) => format!("{}: {}", server.severity(), server.message()),
         None => {
             let mut text = error.to_string();
             let mut cause = std::error::Error::source(error);

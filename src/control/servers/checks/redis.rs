@@ -13,7 +13,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult};
 use ringlane_health::{Lag, Role, Seen};
 
-use super::destination::{Bound, Destination};
+use super::destination::{Destination, OwnedTask};
 use super::kept::{self, Kept};
 use super::{reveal, tls};
 use crate::config::Login;
@@ -24,7 +24,7 @@ const SILENT: u64 = 12;
 
 /// Error codes with which a server refuses all clients: it loads its data set, it may not serve
 /// stale data while its primary is gone, or a script blocks it.
-const SERVES_NOBODY: [&str; 3] = ["LOADING", "MASTERDOWN", "BUSY"];
+const SERVES_NO_CLIENT: [&str; 3] = ["LOADING", "MASTERDOWN", "BUSY"];
 
 /// What is kept from one check to the next.
 pub(super) struct Probe<'a> {
@@ -36,7 +36,7 @@ pub(super) struct Probe<'a> {
 struct Session {
     connection: MultiplexedConnection,
     /// What carries its bytes.
-    _carrier: Bound,
+    _carrier: OwnedTask,
 }
 
 impl<'a> Probe<'a> {
@@ -70,7 +70,7 @@ impl kept::Session for Session {
         let (connection, driver) =
             connected.map_err(|error| format!("cannot log in to {destination}: {error}"))?;
         // What breaks it is seen by the next question.
-        Ok(Self { connection, _carrier: Bound(tokio::spawn(driver)) })
+        Ok(Self { connection, _carrier: OwnedTask(tokio::spawn(driver)) })
     }
 
     async fn ask(&mut self) -> Result<Self::Answer, String> {
@@ -86,7 +86,7 @@ impl kept::Session for Session {
             match answer {
                 Ok(text) => info += &text,
                 // Forbidden to this user, or a warning that is about writes alone.
-                Err(error) if nth == 0 && !serves_nobody(&error) => {}
+                Err(error) if nth == 0 && !serves_no_client(&error) => {}
                 Err(error) => return Err(error.to_string()),
             }
         }
@@ -106,8 +106,8 @@ impl kept::Session for Session {
     fn leave(self) {}
 }
 
-fn serves_nobody(error: &RedisError) -> bool {
-    error.is_io_error() || error.code().is_some_and(|code| SERVES_NOBODY.contains(&code))
+fn serves_no_client(error: &RedisError) -> bool {
+    error.is_io_error() || error.code().is_some_and(|code| SERVES_NO_CLIENT.contains(&code))
 }
 
 /// A field of `INFO` or `CLUSTER INFO`.
@@ -190,8 +190,8 @@ mod tests {
             ("in_progress:0", "in_progress:1", "full synchronization"),
             ("state:ok", "state:fail", "cluster_state:fail"),
         ] {
-            let said = read(&good.replacen(from, to, 1)).unwrap_err();
-            assert!(said.contains(why), "{said}");
+            let found = read(&good.replacen(from, to, 1)).unwrap_err();
+            assert!(found.contains(why), "{found}");
         }
     }
 }

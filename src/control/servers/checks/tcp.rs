@@ -10,7 +10,7 @@ use crate::config::Step;
 pub(super) async fn check(steps: &[Step], destination: &Destination) -> Result<Seen, String> {
     let mut connection = destination.connect().await?;
     // Bytes that no step has claimed yet.
-    let mut heard: Vec<u8> = Vec::new();
+    let mut received: Vec<u8> = Vec::new();
     for step in steps {
         match step {
             Step::Send(bytes) => connection
@@ -18,15 +18,15 @@ pub(super) async fn check(steps: &[Step], destination: &Destination) -> Result<S
                 .await
                 .map_err(|error| format!("write to {destination} failed: {}", plain(&error)))?,
             Step::Expect(bytes) => loop {
-                if let Some(at) = heard.windows(bytes.len()).position(|part| part == bytes) {
-                    heard.drain(..at + bytes.len());
+                if let Some(at) = received.windows(bytes.len()).position(|part| part == bytes) {
+                    received.drain(..at + bytes.len());
                     break;
                 }
-                let read = connection.read_buf(&mut heard).await;
+                let read = connection.read_buf(&mut received).await;
                 let read = read.map_err(|error| format!("{destination}: {}", plain(&error)))?;
-                if read == 0 || heard.len() > ANSWER_MAX {
-                    let (expected, heard) = (printable(bytes), printable(&heard));
-                    return Err(format!("received \"{heard}\", expected \"{expected}\""));
+                if read == 0 || received.len() > ANSWER_MAX {
+                    let (expected, received) = (printable(bytes), printable(&received));
+                    return Err(format!("received \"{received}\", expected \"{expected}\""));
                 }
             },
         }

@@ -55,10 +55,10 @@ async fn look(
     destination: &Destination,
     days: &mut Option<i64>,
 ) -> Result<Seen, String> {
-    let mut shaken = shake(destination.connect().await?, tls, destination).await?;
-    *days = shaken.days_left();
-    shaken.verify().await?;
-    let (_, session) = shaken.stream.get_ref();
+    let mut secured = handshake(destination.connect().await?, tls, destination).await?;
+    *days = secured.days_left();
+    secured.verify().await?;
+    let (_, session) = secured.stream.get_ref();
     let version = match session.protocol_version().map(|version| version.as_str()) {
         Some(Some("TLSv1_3")) => "TLS 1.3",
         _ => "TLS 1.2",
@@ -76,7 +76,7 @@ async fn look(
         (None, _) => return Err("cannot parse the server's certificate".to_owned()),
     };
     // A farewell; whether it arrives is of no interest.
-    let _ = shaken.stream.shutdown().await;
+    let _ = secured.stream.shutdown().await;
     Ok(Seen { detail: Some(detail), ..Seen::default() })
 }
 
@@ -87,25 +87,25 @@ pub(super) async fn secure(
     destination: &Destination,
     days: &mut Option<i64>,
 ) -> Result<Box<dyn Connection>, String> {
-    let shaken = shake(connection, tls, destination).await?;
-    *days = shaken.days_left();
-    shaken.verify().await?;
-    Ok(Box::new(shaken.stream))
+    let secured = handshake(connection, tls, destination).await?;
+    *days = secured.days_left();
+    secured.verify().await?;
+    Ok(Box::new(secured.stream))
 }
 
 /// A connection after the handshake, its certificate not verified yet.
-struct Shaken<'a> {
+struct Secured<'a> {
     stream: TlsStream<Box<dyn Connection>>,
     tls: &'a Tls,
     destination: &'a Destination,
     name: ServerName<'static>,
 }
 
-async fn shake<'a>(
+async fn handshake<'a>(
     connection: Box<dyn Connection>,
     tls: &'a Tls,
     destination: &'a Destination,
-) -> Result<Shaken<'a>, String> {
+) -> Result<Secured<'a>, String> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER));
     let builder = builder.with_safe_default_protocol_versions().map_err(|why| why.to_string())?;
     let takes_any = Arc::new(TakesAny(Arc::clone(&PROVIDER)));
@@ -122,10 +122,10 @@ async fn shake<'a>(
         .connect(name.clone(), connection)
         .await
         .map_err(|error| format!("TLS handshake with {destination} failed: {}", plain(&error)))?;
-    Ok(Shaken { stream, tls, destination, name })
+    Ok(Secured { stream, tls, destination, name })
 }
 
-impl Shaken<'_> {
+impl Secured<'_> {
     fn chain(&self) -> &[CertificateDer<'static>] {
         self.stream.get_ref().1.peer_certificates().unwrap_or_default()
     }

@@ -35,29 +35,29 @@ use crate::control::servers::blocking::Blocking;
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// How long an entry of `/etc/hosts` is valid.
-const HOSTS_BELIEVED: Duration = Duration::from_secs(10);
+const HOSTS_VALID: Duration = Duration::from_secs(10);
 
-/// How long an answer is believed that is partly from before, since a question failed.
-const PARTLY_BELIEVED: Duration = Duration::from_secs(5);
+/// How long an answer is valid that is partly an older one, since a query failed.
+const PARTLY_VALID: Duration = Duration::from_secs(5);
 
 /// How often a query without an answer is repeated.
 const REPEATED: usize = 1;
 
 /// Queries under way at once; others wait for their turn.
-pub(super) const QUESTIONS_MAX: usize = 32;
+pub(super) const QUERIES_MAX: usize = 32;
 
 /// Sockets that one query may use: the client queries two DNS servers at once.
-pub(super) const SOCKETS_PER_QUESTION: usize = 2;
+pub(super) const SOCKETS_PER_QUERY: usize = 2;
 
 /// Lines of an SRV answer that are looked at; more are ignored.
 const SRV_MAX: usize = 256;
 
-/// What there is, and for how long that may be believed.
-pub(super) type Answered<T> = Result<(Vec<T>, Duration), Nothing>;
+/// Records, and how long they are valid.
+pub(super) type Answered<T> = Result<(Vec<T>, Duration), Unresolved>;
 
 /// Why there is nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Nothing {
+pub(super) enum Unresolved {
     /// An authoritative answer without records; why, in words.
     Empty(String),
     /// No usable answer; why, in words.
@@ -74,7 +74,7 @@ pub(super) type Memory = HashMap<(String, usize), Vec<IpAddr>>;
 #[derive(Debug)]
 pub(super) struct Dns {
     configured: config::Resolver,
-    questions: Semaphore,
+    queries: Semaphore,
     client: Mutex<Option<(Option<SystemTime>, Client)>>,
 }
 
@@ -83,7 +83,7 @@ struct Client {
     resolver: TokioResolver,
     without_edns: TokioResolver,
     /// A server answered only without EDNS.
-    knows_no_edns: Arc<AtomicBool>,
+    lacks_edns: Arc<AtomicBool>,
     /// Domains that are tried behind a name without enough dots.
     search: Arc<[Name]>,
     dots: usize,
@@ -91,14 +91,16 @@ struct Client {
 
 impl Dns {
     pub(super) fn new(configured: config::Resolver) -> Self {
-        Self { configured, questions: Semaphore::new(QUESTIONS_MAX), client: Mutex::new(None) }
+        Self { configured, queries: Semaphore::new(QUERIES_MAX), client: Mutex::new(None) }
     }
 
     /// The addresses of a name, those of IPv4 first. If only one family fails, its last addresses
     /// are taken from `memory`.
     pub(super) async fn addresses(&self, name: &str, memory: &mut Memory) -> Answered<IpAddr> {
         match self.families(name).await {
-            [Err(Nothing::Failed(why)), Err(Nothing::Failed(_))] => Err(Nothing::Failed(why)),
+            [Err(Unresolved::Failed(why)), Err(Unresolved::Failed(_))] => {
+                Err(Unresolved::Failed(why))
+            }
             families => joined(remembered(name, families, memory)),
         }
     }
@@ -110,7 +112,7 @@ impl Dns {
         name: &str,
         memory: &mut Memory,
     ) -> Answered<SrvRecord> {
-        let (records, mut believed) = self.ask(name, RecordType::SRV).await?;
+        let (records, mut valid_for) = self.query(name, RecordType::SRV).await?;
         let records = records.iter().filter_map(|data| match data {
             // RFC 2782: a target "." means that the service is not available.
             RData::SRV(srv) if !srv.target.is_root() => Some(srv),
@@ -121,7 +123,7 @@ impl Dns {
         let mut asked = JoinSet::new();
         let mut targets: HashMap<String, Answered<IpAddr>> = HashMap::new();
         for (target, _) in &records {
-            if targets.insert(target.clone(), Err(Nothing::Empty(String::new()))).is_none() {
+            if targets.insert(target.clone(), Err(Unresolved::Empty(String::new()))).is_none() {
                 let (dns, target) = (Arc::clone(self), target.clone());
                 asked.spawn(async move { (dns.families(&target).await, target) });
             }
@@ -135,22 +137,22 @@ impl Dns {
         for (target, srv) in records {
             match &targets[&target] {
                 Ok((addresses, time)) => {
-                    believed = believed.min(*time);
+                    valid_for = valid_for.min(*time);
                     found.extend(addresses.iter().map(|ip| SrvRecord {
                         address: SocketAddr::from((*ip, srv.port)),
                         priority: srv.priority,
                         weight: srv.weight,
                     }));
                 }
-                Err(Nothing::Failed(why)) => failed = Some(format!("{target}: {why}")),
-                Err(Nothing::Empty(_)) => (),
+                Err(Unresolved::Failed(why)) => failed = Some(format!("{target}: {why}")),
+                Err(Unresolved::Empty(_)) => (),
             }
         }
         match (found.is_empty(), failed) {
-            (true, Some(why)) => Err(Nothing::Failed(why)),
-            (true, None) => Err(Nothing::Empty("its SRV records have no addresses".to_owned())),
-            (false, Some(_)) => Ok((found, believed.min(PARTLY_BELIEVED))),
-            (false, None) => Ok((found, believed)),
+            (true, Some(why)) => Err(Unresolved::Failed(why)),
+            (true, None) => Err(Unresolved::Empty("its SRV records have no addresses".to_owned())),
+            (false, Some(_)) => Ok((found, valid_for.min(PARTLY_VALID))),
+            (false, None) => Ok((found, valid_for)),
         }
     }
 
@@ -160,34 +162,34 @@ impl Dns {
             return families;
         }
         let ips = |answer: Answered<RData>| {
-            let (records, believed) = answer?;
-            Ok((records.iter().filter_map(canonical).collect(), believed))
+            let (records, valid_for) = answer?;
+            Ok((records.iter().filter_map(canonical).collect(), valid_for))
         };
         let (four, six) =
-            tokio::join!(self.ask(name, RecordType::A), self.ask(name, RecordType::AAAA));
+            tokio::join!(self.query(name, RecordType::A), self.query(name, RecordType::AAAA));
         [ips(four), ips(six)]
     }
 
     /// Records of one type, of the first of a name's full forms that has some.
-    async fn ask(&self, name: &str, kind: RecordType) -> Answered<RData> {
-        let client = self.client().await.map_err(Nothing::Failed)?;
-        let mut nothing = Nothing::Empty("not a valid DNS name".to_owned());
-        // Never closed; a place is given back at the end.
-        let _place = self.questions.acquire().await;
+    async fn query(&self, name: &str, kind: RecordType) -> Answered<RData> {
+        let client = self.client().await.map_err(Unresolved::Failed)?;
+        let mut nothing = Unresolved::Empty("not a valid DNS name".to_owned());
+        // The semaphore is never closed; the permit is returned at the end.
+        let _permit = self.queries.acquire().await;
         for full in client.full_forms(name) {
             match client.lookup(full, kind).await {
                 Ok(lookup) => {
                     let records = lookup.answers().iter().map(|record| record.data.clone());
                     let records: Vec<_> = records.filter(|d| d.record_type() == kind).collect();
-                    let believed = lookup.valid_until().saturating_duration_since(Instant::now());
+                    let valid_for = lookup.valid_until().saturating_duration_since(Instant::now());
                     if !records.is_empty() {
-                        return Ok((records, believed));
+                        return Ok((records, valid_for));
                     }
                 }
                 Err(error) => {
-                    let why = self.nothing(&error, kind);
+                    let why = self.unresolved(&error, kind);
                     // One failure spoils the certainty that there is nothing.
-                    if !matches!(nothing, Nothing::Failed(_)) {
+                    if !matches!(nothing, Unresolved::Failed(_)) {
                         nothing = why;
                     }
                 }
@@ -197,22 +199,24 @@ impl Dns {
     }
 
     /// What an error means.
-    fn nothing(&self, error: &NetError, kind: RecordType) -> Nothing {
+    fn unresolved(&self, error: &NetError, kind: RecordType) -> Unresolved {
         match error {
             NetError::Dns(DnsError::NoRecordsFound(none)) => match none.response_code {
-                ResponseCode::NXDomain => Nothing::Empty("no such name".to_owned()),
-                ResponseCode::NoError => Nothing::Empty(format!("no {kind} record")),
-                code => Nothing::Failed(format!("the DNS server answered \"{code}\"")),
+                ResponseCode::NXDomain => Unresolved::Empty("no such name".to_owned()),
+                ResponseCode::NoError => Unresolved::Empty(format!("no {kind} record")),
+                code => Unresolved::Failed(format!("the DNS server answered \"{code}\"")),
             },
             NetError::Dns(DnsError::ResponseCode(code)) => {
-                Nothing::Failed(format!("the DNS server answered \"{code}\""))
+                Unresolved::Failed(format!("the DNS server answered \"{code}\""))
             }
             NetError::Timeout => {
                 let time = self.configured.timeout;
-                Nothing::Failed(format!("no answer from the DNS server within {time:?}"))
+                Unresolved::Failed(format!("no answer from the DNS server within {time:?}"))
             }
-            NetError::Io(error) => Nothing::Failed(format!("cannot query the DNS server: {error}")),
-            other => Nothing::Failed(other.to_string()),
+            NetError::Io(error) => {
+                Unresolved::Failed(format!("cannot query the DNS server: {error}"))
+            }
+            other => Unresolved::Failed(other.to_string()),
         }
     }
 
@@ -305,28 +309,28 @@ impl Client {
             builder.build().map_err(|error| format!("cannot set up the DNS client: {error}"))
         };
         let (resolver, without_edns) = (resolver(true)?, resolver(false)?);
-        Ok(Self { resolver, without_edns, knows_no_edns: Arc::default(), search, dots })
+        Ok(Self { resolver, without_edns, lacks_edns: Arc::default(), search, dots })
     }
 
     /// Queries, and once more without EDNS if the server may not have understood it (RFC 6891,
     /// section 6.2.2). What has worked once is tried first from then on.
     async fn lookup(&self, name: Name, kind: RecordType) -> Result<Lookup, NetError> {
-        if self.knows_no_edns.load(Ordering::Relaxed) {
+        if self.lacks_edns.load(Ordering::Relaxed) {
             let answer = self.without_edns.lookup(name.clone(), kind).await;
             if !matches!(&answer, Err(error) if !is_answer(error)) {
                 return answer;
             }
-            self.knows_no_edns.store(false, Ordering::Relaxed);
+            self.lacks_edns.store(false, Ordering::Relaxed);
         }
         let answer = self.resolver.lookup(name.clone(), kind).await;
-        if !matches!(&answer, Err(error) if may_be_about_edns(error)) {
+        if !matches!(&answer, Err(error) if may_lack_edns(error)) {
             return answer;
         }
         let again = self.without_edns.lookup(name, kind).await;
         match &again {
             Err(error) if !is_answer(error) => answer,
             _ => {
-                self.knows_no_edns.store(true, Ordering::Relaxed);
+                self.lacks_edns.store(true, Ordering::Relaxed);
                 again
             }
         }
@@ -359,7 +363,7 @@ fn is_answer(error: &NetError) -> bool {
 
 /// Whether an error may come from a DNS server without EDNS: it can't parse the query, or its
 /// answer can't be parsed.
-fn may_be_about_edns(error: &NetError) -> bool {
+fn may_lack_edns(error: &NetError) -> bool {
     let code = match error {
         NetError::Dns(DnsError::NoRecordsFound(none)) => none.response_code,
         NetError::Dns(DnsError::ResponseCode(code)) => *code,
@@ -377,8 +381,8 @@ fn in_hosts(hosts: &Hosts, name: &str) -> Option<Families> {
         let answers = lookup.iter().flat_map(|lookup| lookup.answers());
         let ips: Vec<_> = answers.filter_map(|record| canonical(&record.data)).collect();
         match ips.is_empty() {
-            true => Err(Nothing::Empty(format!("no {kind} entry in /etc/hosts"))),
-            false => Ok((ips, HOSTS_BELIEVED)),
+            true => Err(Unresolved::Empty(format!("no {kind} entry in /etc/hosts"))),
+            false => Ok((ips, HOSTS_VALID)),
         }
     });
     families.iter().any(Result::is_ok).then_some(families)
@@ -388,18 +392,18 @@ fn in_hosts(hosts: &Hosts, name: &str) -> Option<Families> {
 fn remembered(name: &str, families: Families, memory: &mut Memory) -> Families {
     let mut family = 0;
     families.map(|answer| {
-        let place = (name.to_owned(), family);
+        let key = (name.to_owned(), family);
         family += 1;
         match &answer {
             Ok((ips, _)) => {
-                memory.insert(place, ips.clone());
+                memory.insert(key, ips.clone());
             }
-            Err(Nothing::Empty(_)) => {
-                memory.remove(&place);
+            Err(Unresolved::Empty(_)) => {
+                memory.remove(&key);
             }
-            Err(Nothing::Failed(_)) => {
-                if let Some(ips) = memory.get(&place) {
-                    return Ok((ips.clone(), PARTLY_BELIEVED));
+            Err(Unresolved::Failed(_)) => {
+                if let Some(ips) = memory.get(&key) {
+                    return Ok((ips.clone(), PARTLY_VALID));
                 }
             }
         }
@@ -421,7 +425,7 @@ fn joined([four, six]: Families) -> Answered<IpAddr> {
             Ok((ips, four.min(six)))
         }
         (Ok(found), Err(_)) | (Err(_), Ok(found)) => Ok(found),
-        (Err(failed @ Nothing::Failed(_)), _) | (_, Err(failed)) => Err(failed),
+        (Err(failed @ Unresolved::Failed(_)), _) | (_, Err(failed)) => Err(failed),
     }
 }
 
@@ -430,8 +434,8 @@ fn first_of([four, six]: Families) -> Answered<IpAddr> {
     match (four, six) {
         (Ok(four), _) => Ok(four),
         // It may have some of IPv4, which can't be looked up now.
-        (Err(failed @ Nothing::Failed(_)), _) => Err(failed),
-        (Err(Nothing::Empty(_)), six) => six,
+        (Err(failed @ Unresolved::Failed(_)), _) => Err(failed),
+        (Err(Unresolved::Empty(_)), six) => six,
     }
 }
 
@@ -444,11 +448,11 @@ mod tests {
     }
 
     fn empty() -> Answered<IpAddr> {
-        Err(Nothing::Empty("no record".to_owned()))
+        Err(Unresolved::Empty("no record".to_owned()))
     }
 
     fn failed() -> Answered<IpAddr> {
-        Err(Nothing::Failed("no answer".to_owned()))
+        Err(Unresolved::Failed("no answer".to_owned()))
     }
 
     #[test]
@@ -470,14 +474,14 @@ mod tests {
     #[test]
     fn a_family_that_fails_keeps_what_it_had() {
         let mut memory = Memory::new();
-        let mut hear = |families| remembered("web.test", families, &mut memory);
-        assert!(hear([ips(&["10.0.0.1"]), ips(&["::1"])]).iter().all(Result::is_ok));
-        let [four, six] = hear([ips(&["10.0.0.2"]), failed()]);
+        let mut take = |families| remembered("web.test", families, &mut memory);
+        assert!(take([ips(&["10.0.0.1"]), ips(&["::1"])]).iter().all(Result::is_ok));
+        let [four, six] = take([ips(&["10.0.0.2"]), failed()]);
         assert_eq!(four, ips(&["10.0.0.2"]));
-        assert_eq!(six, Ok((vec!["::1".parse().unwrap()], PARTLY_BELIEVED)));
-        let [four, six] = hear([failed(), empty()]);
+        assert_eq!(six, Ok((vec!["::1".parse().unwrap()], PARTLY_VALID)));
+        let [four, six] = take([failed(), empty()]);
         assert_eq!((four.unwrap().0.len(), six), (1, empty()));
-        assert_eq!(hear([empty(), failed()])[1], failed(), "it said that it has none");
+        assert_eq!(take([empty(), failed()])[1], failed(), "it said that it has none");
     }
 
     #[test]

@@ -20,8 +20,8 @@ use tokio::time::{sleep_until, timeout};
 use super::Servers;
 use super::tasks::{Task, Tasks};
 use crate::config::{Lookup, Name, Resolver};
-use crate::control::log::{self, say};
-use dns::{Answered, Dns, Memory, Nothing};
+use crate::control::log;
+use dns::{Answered, Dns, Memory, Unresolved};
 
 /// How long a start waits for first answers. Later answers are used when they arrive.
 const START_WAIT: Duration = Duration::from_secs(5);
@@ -81,7 +81,7 @@ impl From<Lookup> for Followed {
 /// Descriptors that resolving this many names may take at once.
 pub(in crate::control) fn sockets(names: usize) -> usize {
     // Both families of a name are queried at once.
-    (2 * names).min(dns::QUESTIONS_MAX) * dns::SOCKETS_PER_QUESTION
+    (2 * names).min(dns::QUERIES_MAX) * dns::SOCKETS_PER_QUERY
 }
 
 /// Starts to follow all names, and waits until each was resolved once, for at most [`START_WAIT`].
@@ -102,7 +102,7 @@ pub(in crate::control) async fn begin(
             dns: Arc::clone(&dns),
             hold: resolver.hold,
             memory: Memory::new(),
-            is_silent: false,
+            is_failing: false,
             left_over: 0,
         };
         tasks.start(Task::Name(followed.lookup.first), follower.follow(asked.clone()));
@@ -122,7 +122,7 @@ struct Follower {
     hold: Duration,
     memory: Memory,
     /// The last lookup brought no address, and that was logged.
-    is_silent: bool,
+    is_failing: bool,
     /// Addresses without a slot, as last logged.
     left_over: usize,
 }
@@ -135,7 +135,7 @@ impl Follower {
         let mut asked = Some(asked);
         loop {
             sleep_until(addresses.ask_at().into()).await;
-            let answer = self.ask().await;
+            let answer = self.resolve().await;
             self.followed().resolutions.fetch_add(1, Ordering::Relaxed);
             let (answer, why) = self.take(answer, addresses.present());
             self.publish(&mut addresses, answer, &why);
@@ -148,17 +148,17 @@ impl Follower {
     }
 
     /// The present answer of DNS.
-    async fn ask(&mut self) -> Answered<Found> {
+    async fn resolve(&mut self) -> Answered<Found> {
         let Lookup { name, weight, .. } = &self.names.followed[self.nth].lookup;
         match name {
             Name::Addresses { name, port } => {
-                let (ips, believed) = self.dns.addresses(name, &mut self.memory).await?;
+                let (ips, valid_for) = self.dns.addresses(name, &mut self.memory).await?;
                 let found = |ip| Found { address: (ip, *port).into(), weight: None, backup: false };
-                Ok((ips.into_iter().map(found).collect(), believed))
+                Ok((ips.into_iter().map(found).collect(), valid_for))
             }
             Name::Srv(name) => {
-                let (records, believed) = self.dns.srv(name, &mut self.memory).await?;
-                Ok((of_srv(&records, *weight), believed))
+                let (records, valid_for) = self.dns.srv(name, &mut self.memory).await?;
+                Ok((of_srv(&records, *weight), valid_for))
             }
         }
     }
@@ -169,21 +169,21 @@ impl Follower {
         let lookup = &self.names.followed[self.nth].lookup;
         let (name, full_name) = (lookup.name.asked(), self.full_name());
         let (answer, why) = match answer {
-            Ok((found, believed)) => {
-                if self.is_silent {
-                    self.is_silent = false;
-                    say(format_args!("server {full_name}: {name} resolves again"));
+            Ok((found, valid_for)) => {
+                if self.is_failing {
+                    self.is_failing = false;
+                    log::info(format_args!("server {full_name}: {name} resolves again"));
                 }
-                return (Answer::Found(found, believed), format!("{name} resolved"));
+                return (Answer::Found(found, valid_for), format!("{name} resolved"));
             }
-            Err(Nothing::Empty(why)) => (Answer::Empty, why),
-            Err(Nothing::Failed(why)) => {
+            Err(Unresolved::Empty(why)) => (Answer::Empty, why),
+            Err(Unresolved::Failed(why)) => {
                 self.followed().failures.fetch_add(1, Ordering::Relaxed);
                 (Answer::Failed, why)
             }
         };
-        if !self.is_silent {
-            self.is_silent = true;
+        if !self.is_failing {
+            self.is_failing = true;
             let hold = self.hold;
             let then = match (&answer, present) {
                 (_, 0) => "no server is available until it resolves".to_owned(),
