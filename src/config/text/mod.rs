@@ -9,3 +9,4 @@ pub(super) mod schema;
 pub(super) mod synonyms;
 pub(super) mod syntax;
 pub(super) mod table;
+mod value;

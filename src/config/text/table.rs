@@ -12,19 +12,13 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::report::{Diagnostic, Diagnostics, quoted};
 use super::schema::Section;
 use super::synonyms;
+pub(in crate::config) use super::value::{At, TomlValue};
 use crate::config::text::requirement::Requirement;
 use crate::config::value::address::AddressError;
 use crate::config::value::duration;
 
 /// Longest name of an object, in bytes.
 const NAME_MAX: usize = 128;
-
-/// A value and its place in the file.
-#[derive(Clone, Debug)]
-pub(in crate::config) struct At<T> {
-    pub(in crate::config) value: T,
-    pub(in crate::config) span: Range<usize>,
-}
 
 /// One table of the file.
 #[derive(Clone, Debug)]
@@ -86,7 +80,7 @@ impl<'a> Table<'a> {
     pub(in crate::config) fn value(&self, key: &'static str) -> Option<TomlValue<'a>> {
         debug_assert!(self.section.keys().iter().any(|(name, _)| *name == key), "{key} is listed");
         let value = self.entries.get(key)?;
-        Some(TomlValue { inner: value.get_ref(), span: value.span() })
+        Some(TomlValue::of(value))
     }
 
     /// Records that a value has the wrong type.
@@ -360,79 +354,5 @@ impl<'a> Table<'a> {
         let keys = self.section.keys();
         let is_known = move |word: &str| keys.iter().any(|(name, _)| *name == word);
         self.entries.keys().filter(move |key| !is_known(key.get_ref()))
-    }
-}
-
-/// A value of the file.
-#[derive(Clone, Debug)]
-pub(in crate::config) struct TomlValue<'a> {
-    inner: &'a DeValue<'a>,
-    /// Its place in the file.
-    pub(in crate::config) span: Range<usize>,
-}
-
-impl<'a> TomlValue<'a> {
-    /// The string, if it is one.
-    pub(in crate::config) fn as_str(&self) -> Option<At<&'a str>> {
-        match self.inner {
-            DeValue::String(string) => Some(At { value: string, span: self.span.clone() }),
-            _ => None,
-        }
-    }
-
-    /// The integer, if it is one; `Some(None)` if it does not fit in 64 bits.
-    pub(in crate::config) fn as_integer(&self) -> Option<Option<i64>> {
-        match self.inner {
-            DeValue::Integer(number) => {
-                Some(i64::from_str_radix(number.as_str(), number.radix()).ok())
-            }
-            _ => None,
-        }
-    }
-
-    /// The boolean, if it is one.
-    pub(in crate::config) fn as_boolean(&self) -> Option<bool> {
-        match self.inner {
-            DeValue::Boolean(boolean) => Some(*boolean),
-            _ => None,
-        }
-    }
-
-    /// The number, integer or float, if it is one.
-    pub(in crate::config) fn as_number(&self) -> Option<f64> {
-        match self.inner {
-            DeValue::Float(number) => number.as_str().parse().ok(),
-            // Compared with small bounds only, so the loss of precision does not matter.
-            DeValue::Integer(_) => Some(self.as_integer()?.map_or(f64::MAX, |n| n as f64)),
-            _ => None,
-        }
-    }
-
-    /// The elements, if it is an array.
-    pub(in crate::config) fn as_array(&self) -> Option<Vec<Self>> {
-        let DeValue::Array(array) = self.inner else { return None };
-        let value = |value: &'a toml::Spanned<DeValue<'a>>| Self {
-            inner: value.get_ref(),
-            span: value.span(),
-        };
-        Some(array.iter().map(value).collect())
-    }
-
-    /// Whether it is a table.
-    pub(in crate::config) fn is_table(&self) -> bool {
-        matches!(self.inner, DeValue::Table(_))
-    }
-
-    /// The name of its type, with an article.
-    pub(in crate::config) fn type_name(&self) -> &'static str {
-        match self.inner {
-            DeValue::String(_) => "a string",
-            DeValue::Integer(_) => "an integer",
-            DeValue::Float(_) => "a float",
-            DeValue::Boolean(_) => "a boolean",
-            DeValue::Datetime(_) => "a date or time",
-            DeValue::Array(_) => "an array",
-            DeValue::Table(_) => "a table",
-        }
     }
 }
