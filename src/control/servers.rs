@@ -333,7 +333,7 @@ impl Servers {
     /// The backend of a server, and its place there.
     fn locate(&self, id: ServerId) -> (BackendId, usize) {
         let backend = self.snapshot.server(id).backend;
-        (backend, (id.0 - self.snapshot.backend(backend).first_server.0) as usize)
+        (backend, self.snapshot.index_in_backend(id))
     }
 
     /// Does something that may change states, then records and publishes what came of it.

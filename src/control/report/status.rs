@@ -11,7 +11,7 @@ pub(in crate::control) mod tests;
 use std::process;
 
 use ringlane_core::counters::FrontendCounters;
-use ringlane_core::ids::{BackendId, FrontendId, ServerId};
+use ringlane_core::ids::{BackendId, FrontendId};
 use ringlane_core::settings::BalanceKind;
 use serde::Serialize;
 
@@ -201,8 +201,7 @@ impl<'a> Frontend<'a> {
 impl<'a> Backend<'a> {
     fn of(traffic: &'a Traffic, states: &Servers, names: &Names, id: BackendId) -> Option<Self> {
         let backend = traffic.snapshot.backends.get(id.0 as usize)?;
-        let first = backend.first_server.0;
-        let servers = (first..first + backend.server_count).map(ServerId);
+        let servers = traffic.snapshot.ids_of(id);
         Some(Self {
             name: &backend.name,
             balance: balance_word(backend.balance),

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::ids::BackendId;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Servers;
@@ -32,10 +32,10 @@ pub(in crate::control) async fn watch(traffic: Traffic, servers: Arc<Servers>) {
         ticker.tick().await;
         for (alarm, id) in alarms.iter_mut().zip((0..).map(BackendId)) {
             let backend = traffic.snapshot.backend(id);
-            let ids = (backend.first_server.0..).take(backend.server_count as usize).map(ServerId);
+            let ids = || traffic.snapshot.ids_of(id);
             let impossible = |id| traffic.server_total(id, |s| s.connects_impossible.get());
-            if alarm.rings(ids.clone().map(impossible).sum()) {
-                let addresses = ids.map(|id| servers.address(id));
+            if alarm.rings(ids().map(impossible).sum()) {
+                let addresses = ids().map(|id| servers.address(id));
                 if let Err(why) = probe::try_families(backend, addresses) {
                     let notice = Notice::new(Level::Error, "connects_refused", why.to_string());
                     log::write(&notice.backend(&backend.name));

@@ -44,9 +44,7 @@ pub(in crate::control) fn begin(
 ) {
     let now = Instant::now();
     let judged = |(id, watch): (BackendId, &Watch)| {
-        let backend = traffic.snapshot.backend(id);
-        let (first, count) = (backend.first_server, backend.server_count);
-        let ids = || (first.0..first.0 + count).map(ServerId);
+        let ids = || traffic.snapshot.ids_of(id);
         let rules = watch.outlier?;
         for gauge in ids().map(|id| traffic.gauges.server(id)) {
             gauge.limit_loss(rules.retransmits.unwrap_or(0));
@@ -54,6 +52,7 @@ pub(in crate::control) fn begin(
         }
         let outlier = Outlier::new(rules, ids().map(|id| met(traffic, id)), now);
         // Until the first look, as if they were nowhere.
+        let first = traffic.snapshot.backend(id).first_server;
         Some(Judged { first, addresses: ids().map(|_| None).collect(), outlier })
     };
     let judged: Vec<Judged> = (0..).map(BackendId).zip(watches).filter_map(judged).collect();

@@ -11,7 +11,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use ringlane_core::ids::ServerId;
+use ringlane_core::ids::{BackendId, ServerId};
 use ringlane_core::settings::Snapshot;
 use ringlane_health::Admin;
 use serde::Deserialize;
@@ -105,12 +105,11 @@ fn read(body: &[u8]) -> Result<Order, String> {
 }
 
 fn find(snapshot: &Snapshot, backend: &str, server: &str) -> Result<ServerId, String> {
-    let found = snapshot.backends.iter().find(|found| found.name == backend);
-    let found = found.ok_or_else(|| format!("there is no backend \"{backend}\""))?;
-    let first = found.first_server.0;
-    let ids = (first..first + found.server_count).map(ServerId);
-    let mut ids = ids.filter(|id| snapshot.server(*id).name == server);
-    ids.next().ok_or_else(|| format!("backend \"{backend}\" has no server \"{server}\""))
+    let mut backends = (0..).map(BackendId).zip(&snapshot.backends);
+    let found = backends.find(|(_, found)| found.name == backend);
+    let (id, _) = found.ok_or_else(|| format!("there is no backend \"{backend}\""))?;
+    let found = snapshot.ids_of(id).find(|id| snapshot.server(*id).name == server);
+    found.ok_or_else(|| format!("backend \"{backend}\" has no server \"{server}\""))
 }
 
 /// JSON with a line end.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::ids::BackendId;
 use ringlane_core::settings::{RoleWanted, Snapshot};
 
 use super::Look;
@@ -77,10 +77,8 @@ struct Servers {
 }
 
 fn servers(look: &Look<'_>, id: BackendId, role: RoleWanted) -> Servers {
-    let backend = look.traffic.snapshot.backend(id);
-    let ids = backend.first_server.0..backend.first_server.0 + backend.server_count;
-    ids.fold(Servers::default(), |mut servers, id| {
-        let gauge = look.traffic.gauges.server(ServerId(id));
+    look.traffic.snapshot.ids_of(id).fold(Servers::default(), |mut servers, id| {
+        let gauge = look.traffic.gauges.server(id);
         let orders = gauge.eligibility();
         let count = match (orders.is_open_for(role) && orders.weight() > 0, gauge.is_down()) {
             (false, _) => &mut servers.closed,

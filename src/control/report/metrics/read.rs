@@ -149,10 +149,9 @@ impl<'a> View<'a> {
                 let checked = self.known(backend.first_server)?.checked;
                 checked.then(|| Value::Times(servers.check_times(id).buckets()))
             }),
-            Read::BackendServers(is) => self.backends(each, |backend, _| {
-                let first = backend.first_server.0;
-                let ids = (first..first + backend.server_count).map(ServerId);
-                let is = |id: &ServerId| self.known(*id).is_some_and(|known| is(known));
+            Read::BackendServers(is) => self.backends(each, |_, backend_id| {
+                let ids = traffic.snapshot.ids_of(backend_id);
+                let is = |id: &ServerId| self.known(*id).is_some_and(is);
                 let found = ids.filter(is);
                 Some((found.count() as u64).into())
             }),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ringlane_core::balance::{Known, key};
+use ringlane_core::ids::ServerId;
 use ringlane_core::machine::Address;
 use ringlane_core::settings::{
     Affinity, Backend as Group, Bandwidth, Frontend as Side, HashKey, Mirror, Queue,

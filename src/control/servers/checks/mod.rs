@@ -64,10 +64,9 @@ pub(in crate::control) fn begin(tasks: &mut Tasks, servers: &Arc<Servers>, watch
             tasks.start(Task::Warming(id), warm(Arc::clone(servers), id));
         }
         let Some(check) = &watch.check else { continue };
-        let backend = servers.snapshot().backend(id);
-        for nth in 0..backend.server_count {
-            let server = ServerId(backend.first_server.0 + nth);
-            let spread = check.interval.min(FIRST_SPREAD) * nth / backend.server_count;
+        let count = servers.snapshot().backend(id).server_count;
+        for (nth, server) in (0..count).zip(servers.snapshot().ids_of(id)) {
+            let spread = check.interval.min(FIRST_SPREAD) * nth / count;
             let own = watch.addresses.get(nth as usize).cloned().flatten();
             let work = watch_one(Arc::clone(servers), server, check.clone(), own, origin, spread);
             tasks.start(Task::Check(server), work);
