@@ -18,6 +18,7 @@ pub mod limits;
 #[cfg(all(loom, test))]
 mod loom_tests;
 pub mod machine;
+pub mod parsed;
 pub mod prng;
 pub mod settings;
 pub mod shared;

@@ -1,9 +1,9 @@
-//! PostgreSQL's cancel requests: a connection that only says which query is to be cancelled.
+//! PostgreSQL's cancel requests: a connection that only names the query to be cancelled.
 //!
 //! The key in it was made by one server for one session, and only that server knows it; a session
-//! under TLS hides it from us. So every server that the frontend's sessions may be on is told, and all
+//! under TLS hides it from us. So every server that the frontend's sessions may be on gets it, and all
 //! but one find that they have no such session. Invariant: the client's connection closes when the
-//! servers have heard, which is what clients wait for.
+//! servers have answered, which is what clients wait for.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -13,97 +13,89 @@ use std::time::Instant;
 use ringlane_core::counters::{Cause, Close};
 use ringlane_core::ids::{BackendId, ServerId};
 use ringlane_core::machine::reactor::{First, Receiver, Signal, first};
+use ringlane_shard::{Generation, LEFT, Left, Session, Waiting, dial};
 
-use crate::connect::dial;
-use crate::greet::LEFT;
-use crate::greeting::postgres::Key;
-use crate::proxy;
-use crate::session::Account;
-use crate::shard::Shard;
-use crate::waiting::{Left, Waiting};
+use crate::first_message::postgres::Key;
 
-/// Servers that are told of one cancel; further ones of a frontend's backends are not.
+/// Servers that get one cancel; further ones of a frontend's backends do not.
 const SERVERS_MAX: usize = 64;
 
-/// Tells the servers, and waits until they have heard.
-pub(crate) async fn pass_on(account: &Account, client: &Receiver<'_>, key: &Key) -> Close {
-    let shard = &account.shard;
-    let told = Rc::new(Told {
+/// Passes a cancel on to the servers, and waits until they have answered.
+pub(crate) async fn pass_on(session: &Session, client: &Receiver<'_>, key: &Key) -> Close {
+    let generation = &session.generation;
+    let outcome = Rc::new(Outcome {
         left: Cell::new(0),
-        heard: Cell::new(0),
-        all: Signal::new(&shard.reactor),
-        given_up: Signal::new(&shard.reactor),
-        until: shard.reactor.now() + account.frontend().timeout.connect,
+        taken: Cell::new(0),
+        all: Signal::new(generation.reactor()),
+        given_up: Signal::new(generation.reactor()),
+        until: generation.now() + session.frontend().timeout.connect,
     });
-    for id in servers(account) {
-        let backend = shard.snapshot.backend(shard.snapshot.server(id).backend);
-        let header = |send| proxy::header(send, account, client.stream());
-        let mut packet = backend.send_proxy.map(header).unwrap_or_default();
+    for id in servers(session) {
+        let header = |send| session.proxy_header(send, client.stream());
+        let mut packet = generation.backend_of(id).send_proxy.map(header).unwrap_or_default();
         packet.extend(key.cancel_request());
-        told.left.set(told.left.get() + 1);
-        let to = (id, account.client());
-        shard.reactor.spawn(tell(Rc::clone(shard), to, packet, Rc::clone(&told)));
+        outcome.left.set(outcome.left.get() + 1);
+        let sending =
+            send(Rc::clone(generation), id, session.client(), packet, Rc::clone(&outcome));
+        generation.reactor().spawn(sending);
     }
     // A client may leave everything else to us by ending its stream; one that resets it has gone.
     let waiting = Waiting::new(client, true);
     waiting.watch();
     let all = async {
-        while told.left.get() > 0 {
-            told.all.wait().await;
+        while outcome.left.get() > 0 {
+            outcome.all.wait().await;
         }
     };
     if waiting.unless_gone(all).await == Err(Left) {
-        told.given_up.raise();
+        outcome.given_up.raise();
         return LEFT;
     }
-    if told.heard.get() > 0 { Close::NORMAL } else { Close::connect(Cause::Server) }
+    if outcome.taken.get() > 0 { Close::NORMAL } else { Close::connect(Cause::Server) }
 }
 
 /// What became of a cancel.
-struct Told {
+struct Outcome {
     /// Servers that have not answered yet.
     left: Cell<usize>,
     /// Servers that took it.
-    heard: Cell<usize>,
+    taken: Cell<usize>,
     all: Signal,
     /// Raised when the client has gone.
     given_up: Signal,
     until: Instant,
 }
 
-/// Tells one server and waits until it closes, for no longer than it may take to connect.
-async fn tell(
-    shard: Rc<Shard>,
-    (id, client): (ServerId, Option<SocketAddr>),
+/// Sends it to one server and waits until that closes, for no longer than it may take to connect.
+async fn send(
+    generation: Rc<Generation>,
+    id: ServerId,
+    client: Option<SocketAddr>,
     packet: Vec<u8>,
-    told: Rc<Told>,
+    outcome: Rc<Outcome>,
 ) {
-    let telling = shard.reactor.timeout_at(told.until, async {
-        let server = dial(&shard, id, client).await.ok()?;
+    let sending = generation.reactor().timeout_at(outcome.until, async {
+        let server = dial(&generation, id, client).await.ok()?;
         let sent = server.send_few(&packet).ok();
         let mut receiver = server.receiver();
         while let Ok(Some(_)) = receiver.next().await {}
         sent.filter(|sent| *sent == packet.len())
     });
-    let outcome = first(telling, told.given_up.wait()).await;
-    if matches!(outcome, First::Left(Ok(Some(_)))) {
-        told.heard.set(told.heard.get() + 1);
+    let sent = first(sending, outcome.given_up.wait()).await;
+    if matches!(sent, First::Left(Ok(Some(_)))) {
+        outcome.taken.set(outcome.taken.get() + 1);
     }
-    told.left.set(told.left.get() - 1);
-    told.all.raise();
+    outcome.left.set(outcome.left.get() - 1);
+    outcome.all.raise();
 }
 
 /// The servers that sessions of this frontend may be on, each once.
-fn servers(account: &Account) -> Vec<ServerId> {
-    let (shard, frontend) = (&account.shard, account.frontend());
-    let mut backends: Vec<BackendId> = frontend.routes.iter().map(|route| route.backend).collect();
-    backends.push(frontend.backend);
+fn servers(session: &Session) -> Vec<ServerId> {
+    let generation = &session.generation;
+    let mut backends: Vec<BackendId> = session.frontend().backends().collect();
     backends.sort_unstable();
     backends.dedup();
-    let servers = backends.into_iter().flat_map(|id| {
-        let backend = shard.snapshot.backend(id);
-        (backend.first_server.0..backend.first_server.0 + backend.server_count).map(ServerId)
-    });
-    let now_ms = shard.gauges.millis(shard.reactor.now());
-    servers.filter(|id| shard.gauges.server(*id).is_usable(now_ms)).take(SERVERS_MAX).collect()
+    let servers = backends.into_iter().flat_map(|id| generation.snapshot().ids_of(id));
+    let now_ms = generation.now_ms();
+    servers.filter(|id| generation.server(*id).is_usable(now_ms)).take(SERVERS_MAX).collect()
 }

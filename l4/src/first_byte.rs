@@ -1,7 +1,7 @@
-//! How long a server takes to say its first byte, where somebody asks (`first_byte` of `outlier`).
+//! How long a server takes to send its first byte, where that is watched (`first_byte` of `outlier`).
 //!
-//! Stands around a relay and looks at the session's counts after each of its turns, so that what is
-//! relayed is not touched and sessions whose backend does not ask have nothing of it. Not here: what
+//! Wraps a relay and looks at the session's counts after each of its turns, so that what is relayed is
+//! not touched and sessions of other backends pay nothing. Not here: what
 //! follows from a late answer (`health::Outlier` of the core). Next: `session`, which chooses between
 //! this and the bare relay.
 
@@ -10,17 +10,15 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use ringlane_core::machine::reactor::Stream;
+use ringlane_shard::Session;
 
 use crate::relay::{End, Relay};
-use crate::session::Bytes;
-use crate::shard::Shard;
 
-/// A relay whose server is to answer in time. Ends as the relay does, and says whether it did not.
+/// A relay whose server is to answer in time. Ends as the relay does; `true` if it did not.
 pub(crate) struct Timed<'a> {
     relay: Relay<'a>,
-    shard: &'a Shard,
+    session: &'a Session,
     server: &'a Stream,
-    bytes: &'a Bytes,
     limit: Duration,
     answer: Answer,
 }
@@ -28,11 +26,11 @@ pub(crate) struct Timed<'a> {
 /// The server's first byte, counted from the client's.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Answer {
-    /// Neither has said anything.
+    /// Neither side has sent anything.
     Unasked,
     /// The client has.
     Awaited(Instant),
-    /// It came after so long; at once, if the server spoke first.
+    /// It came after so long; at once, if the server sent first.
     Came(Duration),
 }
 
@@ -62,11 +60,11 @@ impl Answer {
 impl<'a> Timed<'a> {
     pub(crate) fn new(
         relay: Relay<'a>,
-        (shard, server): (&'a Shard, &'a Stream),
-        bytes: &'a Bytes,
+        session: &'a Session,
+        server: &'a Stream,
         limit: Duration,
     ) -> Self {
-        Self { relay, shard, server, bytes, limit, answer: Answer::Unasked }
+        Self { relay, session, server, limit, answer: Answer::Unasked }
     }
 }
 
@@ -75,7 +73,7 @@ impl Future for Timed<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = Pin::new(&mut self.relay).poll(cx);
-        let (bytes, now) = (self.bytes, self.shard.reactor.now());
+        let (bytes, now) = (&self.session.bytes, self.session.generation.now());
         let answer = self.answer.after(bytes.from_client.get(), bytes.from_server.get(), now);
         if let Answer::Came(time) = answer
             && answer != self.answer

@@ -1,179 +1,182 @@
-//! Hearing what a client says first, choosing its route by it, and passing it on.
+//! Reading a client's first message, choosing its route by it, and passing it on.
 //!
-//! The parsers are in `greeting`; here is who reads and answers. Invariants: every byte that was
-//! heard reaches the server, after its PROXY header and before all others; a client is not told that
-//! it may go on with TLS unless a server will; what is heard is bounded in time
-//! (`timeout.greeting`) and size (`GREETING_MAX` and one buffer).
+//! The parsers are in `first_message`; here is what reads and answers. [`GreetingReader`] goes from
+//! step to step; where the next answer depends on a server (PostgreSQL's question for TLS), the session
+//! asks one. Invariants: every byte that was read reaches the server, after its PROXY header and before
+//! all others; a client is not told to go on with TLS unless a server will; what is read is bounded in
+//! time (`timeout.greeting`) and size (`GREETING_MAX` and one buffer).
 
 use std::time::Instant;
 
 use ringlane_core::counters::{Cause, Close, Phase, Reason};
+use ringlane_core::ids::BackendId;
 use ringlane_core::machine::reactor::{Elapsed, Receiver, Stream};
 use ringlane_core::machine::sys::Buffer;
-use ringlane_core::settings::{Protocol, Said, Unrouted};
+use ringlane_core::parsed::Parsed;
+use ringlane_core::settings::{ClientHints, Frontend, Protocol, RoleWanted, Unrouted};
+use ringlane_shard::{LEFT, Left, Session, Waiting};
 
-use crate::greeting::client_hello::{self, ClientHello};
-use crate::greeting::postgres::{self, First, Key};
-use crate::greeting::{GREETING_MAX, Progress, Tracker};
-use crate::session::{Account, reach};
-use crate::waiting::{Left, Waiting};
+use crate::first_message::GREETING_MAX;
+use crate::first_message::client_hello::{self, ClientHello};
+use crate::first_message::postgres::{self, First, Key};
 
 /// A fatal alert, `unrecognized_name` (RFC 6066, section 3), in a record of its own.
 const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
 
-/// How a greeting that is none, or that no route fits, ends its session.
+/// How a session ends whose first message is none, or fits no route.
 const REFUSED: Close = Close { cause: Cause::Refused, phase: Phase::Request };
 
-/// How a client leaves before its greeting is answered or passed on.
-pub(crate) const LEFT: Close = Close { cause: Cause::Client, phase: Phase::Request };
-
-/// What became of a greeting.
-pub(crate) enum Heard {
-    /// A session begins.
-    Session(Greeted),
-    /// A query of another session is to be cancelled.
+/// What comes next for a session.
+pub(crate) enum Step {
+    /// Its first message has been read.
+    Done(Greeting),
+    /// It is no session: a query of another one is to be cancelled.
     Cancel(Key),
+    /// A server is to be asked whether it offers TLS; then comes [`GreetingReader::answer`].
+    AskServer,
 }
 
-/// A greeting that was heard to its end.
-#[derive(Default)]
-pub(crate) struct Greeted {
-    /// What the server must be told first.
+/// A first message that was read to its end.
+pub(crate) struct Greeting {
+    /// What the server must be sent first.
     pub(crate) bytes: Vec<u8>,
     /// Whether the server is to be asked for TLS before, as PostgreSQL is.
     pub(crate) asks_for_tls: bool,
-    /// The server, if it had to be asked already.
-    pub(crate) server: Option<Stream>,
-    /// Follows the transactions of what comes after the greeting.
-    pub(crate) tracker: Option<Tracker>,
+    /// Whether a session of PostgreSQL in clear text follows.
+    pub(crate) is_clear_postgres: bool,
+    /// What it told.
+    pub(crate) hints: ClientHints,
+    /// Where the session goes.
+    pub(crate) backend: BackendId,
+    pub(crate) role: RoleWanted,
 }
 
-/// Who is listened to.
-struct Ear<'a, 'b> {
-    account: &'a mut Account,
-    receiver: &'a mut Receiver<'b>,
-    /// All that was said and not answered.
+/// Why there will be no session.
+pub(crate) struct Refusal {
+    close: Close,
+    reason: Option<Reason>,
+    /// What the first message told, if it was read.
+    hints: Option<Box<ClientHints>>,
+}
+
+impl Refusal {
+    fn new(close: Close, reason: Option<Reason>) -> Self {
+        Self { close, reason, hints: None }
+    }
+
+    /// Notes the reason, and what is known of the client; how the session ends.
+    pub(crate) fn note(self, session: &mut Session) -> Close {
+        if let Some(hints) = self.hints {
+            let Frontend { backend, role, .. } = *session.frontend();
+            session.set_route(backend, role, *hints);
+        }
+        if let Some(reason) = self.reason {
+            session.trail.because(reason);
+        }
+        self.close
+    }
+}
+
+/// Reads the first message of one client.
+pub(crate) struct GreetingReader<'a> {
+    receiver: Receiver<'a>,
+    /// All that has come and was not answered.
     bytes: Vec<u8>,
-    /// Whether it has sent anything.
+    /// Length of the request that waits for an answer.
+    request: usize,
+    /// Whether the client has sent anything.
     has_sent: bool,
     deadline: Instant,
 }
 
-/// Hears the greeting of a client, of which `said` came with its PROXY header, and sets the route of
-/// its session.
-pub(crate) async fn hear(
-    account: &mut Account,
-    receiver: &mut Receiver<'_>,
-    said: Option<Buffer>,
-) -> Result<Heard, Close> {
-    let frontend = account.frontend();
-    let (protocol, timeout) = (frontend.protocol, frontend.timeout.greeting);
-    let deadline = account.shard.reactor.now() + timeout;
-    let bytes = said.map(|said| said.bytes().to_vec()).unwrap_or_default();
-    let has_sent = !bytes.is_empty();
-    let mut ear = Ear { account, receiver, bytes, has_sent, deadline };
-    match protocol {
-        Protocol::Any | Protocol::Mysql | Protocol::Redis => {
-            Ok(Heard::Session(Greeted { bytes: ear.bytes, ..Greeted::default() }))
+impl<'a> GreetingReader<'a> {
+    /// For a client of which `read` came with its PROXY header.
+    pub(crate) fn new(session: &Session, receiver: Receiver<'a>, read: Option<Buffer>) -> Self {
+        let deadline = session.generation.now() + session.frontend().timeout.greeting;
+        let bytes = read.map(|read| read.bytes().to_vec()).unwrap_or_default();
+        Self { has_sent: !bytes.is_empty(), receiver, bytes, request: 0, deadline }
+    }
+
+    pub(crate) fn receiver(&self) -> &Receiver<'a> {
+        &self.receiver
+    }
+
+    pub(crate) fn into_receiver(self) -> Receiver<'a> {
+        self.receiver
+    }
+
+    /// Reads until the next step is known.
+    pub(crate) async fn next(&mut self, frontend: &Frontend) -> Result<Step, Refusal> {
+        match frontend.protocol {
+            Protocol::Postgres => self.postgres(frontend).await,
+            // Only protocols that begin with the client come here.
+            _ => self.tls(frontend).await.map(Step::Done),
         }
-        Protocol::Tls => ear.tls().await.map(Heard::Session),
-        Protocol::Postgres => ear.postgres().await,
-    }
-}
-
-impl Ear<'_, '_> {
-    fn client(&self) -> &Stream {
-        self.receiver.stream()
     }
 
-    /// Waits for more to be said.
-    async fn more(&mut self) -> Result<(), Close> {
-        let ended = |cause| Close { cause, phase: Phase::Request };
+    /// Waits for more bytes.
+    async fn more(&mut self) -> Result<(), Refusal> {
         if self.bytes.len() > GREETING_MAX {
-            self.account.because(Reason::Greeting);
-            return Err(REFUSED);
+            return Err(Refusal::new(REFUSED, Some(Reason::Greeting)));
         }
-        let reactor = &self.account.shard.reactor;
-        let received = reactor.timeout_at(self.deadline, self.receiver.next()).await;
-        match received {
+        let reactor = self.receiver.stream().reactor();
+        match reactor.timeout_at(self.deadline, self.receiver.next()).await {
             Ok(Ok(Some(buffer))) => {
                 self.bytes.extend_from_slice(buffer.bytes());
                 self.has_sent = true;
                 Ok(())
             }
             Ok(_) => {
-                if !self.has_sent {
-                    self.account.because(Reason::Empty);
-                }
-                Err(LEFT)
+                let reason = (!self.has_sent).then_some(Reason::Empty);
+                Err(Refusal::new(LEFT, reason))
             }
-            Err(Elapsed) => Err(ended(Cause::ClientTimeout)),
+            Err(Elapsed) => {
+                let close = Close { cause: Cause::ClientTimeout, phase: Phase::Request };
+                Err(Refusal::new(close, None))
+            }
         }
     }
 
     /// A session that begins with TLS.
-    async fn tls(&mut self) -> Result<Greeted, Close> {
+    async fn tls(&mut self, frontend: &Frontend) -> Result<Greeting, Refusal> {
         let hello = loop {
             match client_hello::read(&self.bytes) {
-                Progress::Done(hello) => break hello,
-                Progress::More => self.more().await?,
-                Progress::Not => return Err(self.refuse_greeting()),
+                Parsed::Whole(hello) => break hello,
+                Parsed::Part => self.more().await?,
+                Parsed::Invalid => return Err(self.refuse()),
             }
         };
         let ClientHello { server_name, protocols } = hello;
-        let frontend = self.account.frontend();
         let policy = if server_name.is_some() { frontend.unmatched } else { frontend.no_sni };
-        let said = Said { sni: server_name, alpn: protocols, ..Said::default() };
-        if !self.account.follow_route(said) && policy == Unrouted::Reject {
-            return Err(self.refuse(Reason::Unrouted, UNRECOGNIZED_NAME));
-        }
-        Ok(Greeted { bytes: std::mem::take(&mut self.bytes), ..Greeted::default() })
+        let hints = ClientHints { sni: server_name, alpn: protocols, ..ClientHints::default() };
+        self.routed(frontend, hints, policy)
+            .map_err(|hints| self.unrouted(hints, UNRECOGNIZED_NAME))
     }
 
-    async fn postgres(&mut self) -> Result<Heard, Close> {
-        let goes_by_name =
-            self.account.frontend().routes.iter().any(|r| !r.sni.is_empty() || !r.alpn.is_empty());
-        let mut server = None;
+    async fn postgres(&mut self, frontend: &Frontend) -> Result<Step, Refusal> {
+        let needs_name = frontend.routes.iter().any(|r| !r.sni.is_empty() || !r.alpn.is_empty());
         loop {
             let (first, len) = match postgres::first(&self.bytes) {
-                Progress::Done(first) => first,
-                Progress::More => {
+                Parsed::Whole(first) => first,
+                Parsed::Part => {
                     self.more().await?;
                     continue;
                 }
-                Progress::Not => return Err(self.refuse_greeting()),
+                Parsed::Invalid => return Err(self.refuse()),
             };
+            self.request = len;
             match first {
-                First::Gss => self.answer(len, postgres::NOT_OFFERED)?,
-                First::Ssl if server.is_some() => return Err(self.refuse_greeting()),
-                First::Ssl if goes_by_name => {
-                    self.answer(len, postgres::OFFERED)?;
-                    let greeted = self.tls().await?;
-                    return Ok(Heard::Session(Greeted { asks_for_tls: true, ..greeted }));
+                First::Gss => self.answer(false)?,
+                First::Ssl if needs_name => {
+                    self.answer(true)?;
+                    let greeting = self.tls(frontend).await?;
+                    return Ok(Step::Done(Greeting { asks_for_tls: true, ..greeting }));
                 }
-                First::Ssl => {
-                    // The client can send nothing more before it is answered.
-                    let waiting = Waiting::new(self.receiver, false);
-                    let reached = match reach(self.account, &waiting).await {
-                        Ok(reached) => reached,
-                        Err(close) => {
-                            tell_postgres(self.account, self.client(), close);
-                            return Err(close);
-                        }
-                    };
-                    let offers = ask_for_tls(self.account, &reached, &waiting).await?;
-                    if offers {
-                        self.answer(len, postgres::OFFERED)?;
-                        let server = Some(reached);
-                        return Ok(Heard::Session(Greeted { server, ..Greeted::default() }));
-                    }
-                    self.answer(len, postgres::NOT_OFFERED)?;
-                    server = Some(reached);
-                }
-                First::Tls => return self.tls().await.map(Heard::Session),
-                First::Cancel(key) => return Ok(Heard::Cancel(key)),
+                First::Ssl => return Ok(Step::AskServer),
+                First::Tls => return self.tls(frontend).await.map(Step::Done),
+                First::Cancel(key) => return Ok(Step::Cancel(key)),
                 First::Startup { user, database } => {
-                    return self.startup(user, database, server).map(Heard::Session);
+                    return self.startup(frontend, user, database).map(Step::Done);
                 }
             }
         }
@@ -182,81 +185,87 @@ impl Ear<'_, '_> {
     /// A session of PostgreSQL in clear text.
     fn startup(
         &mut self,
+        frontend: &Frontend,
         user: String,
         database: String,
-        server: Option<Stream>,
-    ) -> Result<Greeted, Close> {
-        let before = self.account.route();
+    ) -> Result<Greeting, Refusal> {
         let text = format!("no route for user \"{user}\" and database \"{database}\"");
-        let said = Said { user: Some(user), database: Some(database), ..Said::default() };
-        if !self.account.follow_route(said) && self.account.frontend().unmatched == Unrouted::Reject
-        {
-            // invalid_authorization_specification, as for a line missing in pg_hba.conf.
-            return Err(self.refuse(Reason::Unrouted, &postgres::error("28000", &text)));
-        }
-        let server = server.filter(|_| self.account.route() == before);
-        if server.is_none() {
-            self.account.leave_server();
-        }
-        let bytes = std::mem::take(&mut self.bytes);
-        let tracker = Tracker::Postgres(postgres::Tracker::default());
-        Ok(Greeted { bytes, server, tracker: Some(tracker), ..Greeted::default() })
+        let (user, database) = (Some(user), Some(database));
+        let hints = ClientHints { user, database, ..ClientHints::default() };
+        // invalid_authorization_specification, as for a line missing in pg_hba.conf.
+        let error = postgres::error("28000", &text);
+        let greeting = self.routed(frontend, hints, frontend.unmatched);
+        let greeting = greeting.map_err(|hints| self.unrouted(hints, &error))?;
+        Ok(Greeting { is_clear_postgres: true, ..greeting })
     }
 
-    /// Answers a request of so many bytes, behind which nothing may have come: it would not be
-    /// protected by what the answer promises.
-    fn answer(&mut self, len: usize, answer: &[u8]) -> Result<(), Close> {
-        if self.bytes.len() != len {
-            return Err(self.refuse_greeting());
+    /// The message that has come and where its route leads; its hints if it is to be refused.
+    fn routed(
+        &mut self,
+        frontend: &Frontend,
+        hints: ClientHints,
+        unrouted: Unrouted,
+    ) -> Result<Greeting, ClientHints> {
+        let route = frontend.route_of(&hints);
+        let fallback = (unrouted == Unrouted::Backend).then_some((frontend.backend, frontend.role));
+        let Some((backend, role)) = route.or(fallback) else { return Err(hints) };
+        let bytes = std::mem::take(&mut self.bytes);
+        let (asks_for_tls, is_clear_postgres) = (false, false);
+        Ok(Greeting { bytes, asks_for_tls, is_clear_postgres, hints, backend, role })
+    }
+
+    /// Answers the request for encryption that was read last. Nothing may have come behind it: it would
+    /// not be protected by what the answer promises.
+    pub(crate) fn answer(&mut self, offered: bool) -> Result<(), Refusal> {
+        if self.bytes.len() != self.request {
+            return Err(self.refuse());
         }
         self.bytes.clear();
-        match self.client().send_few(answer) {
+        let answer = if offered { postgres::OFFERED } else { postgres::NOT_OFFERED };
+        match self.receiver.stream().send_few(answer) {
             Ok(sent) if sent == answer.len() => Ok(()),
-            _ => Err(LEFT),
+            _ => Err(Refusal::new(LEFT, None)),
         }
     }
 
-    /// Gives up on bytes that are no greeting.
-    fn refuse_greeting(&mut self) -> Close {
-        self.refuse(Reason::Greeting, &[])
+    /// Resets a client whose bytes are no first message.
+    pub(crate) fn refuse(&self) -> Refusal {
+        self.receiver.stream().reset_on_close();
+        Refusal::new(REFUSED, Some(Reason::Greeting))
     }
 
-    /// Says why, if there is a way to say it, and gives up.
-    fn refuse(&mut self, reason: Reason, why: &[u8]) -> Close {
-        self.account.because(reason);
-        if why.is_empty() {
-            self.client().reset_on_close();
-        } else {
-            // It can't be told more than once.
-            let _ = self.client().send_few(why);
-        }
-        REFUSED
+    /// Refuses a client that no route fits, with an error of its protocol.
+    fn unrouted(&self, hints: ClientHints, error: &[u8]) -> Refusal {
+        // It can't be sent more than once.
+        let _ = self.receiver.stream().send_few(error);
+        let hints = Some(Box::new(hints));
+        Refusal { hints, ..Refusal::new(REFUSED, Some(Reason::Unrouted)) }
     }
 }
 
-/// Tells a client of PostgreSQL, which waits for an answer in clear text, why there is no server for
-/// its session.
-pub(crate) fn tell_postgres(account: &Account, client: &Stream, close: Close) {
-    let Some(why) = postgres::unavailable(close, account.reason, account.route().1) else { return };
+/// Sends a client of PostgreSQL, which waits for an answer in clear text, the reason why there is no
+/// server for its session.
+pub(crate) fn explain_to_postgres(session: &Session, client: &Stream, close: Close) {
+    let reason = session.trail.reason();
+    let Some(why) = postgres::unavailable(close, reason, session.role()) else { return };
     // cannot_connect_now, as from a server that starts or stops: drivers try again, or elsewhere.
     let _ = client.send_few(&postgres::error("57P03", why));
 }
 
-/// Passes a greeting on to the server that was chosen.
+/// Passes a first message on to the server that was chosen.
 pub(crate) async fn pass_on(
-    account: &mut Account,
+    session: &Session,
     server: &Stream,
-    greeted: &Greeted,
+    greeting: &Greeting,
     waiting: &Waiting<'_, '_>,
 ) -> Result<(), Close> {
-    if greeted.asks_for_tls && !ask_for_tls(account, server, waiting).await? {
+    if greeting.asks_for_tls && !ask_for_tls(session, server, waiting).await? {
         // The client was promised what this server does not have.
-        account.because(Reason::NoTls);
+        session.trail.because(Reason::NoTls);
         return Err(Close::connect(Cause::Server));
     }
-    let reactor = &account.shard.reactor;
-    let deadline = reactor.now() + account.frontend().timeout.server;
-    let sending = waiting.timeout_at(deadline, server.send_now(&greeted.bytes));
+    let deadline = session.generation.now() + session.frontend().timeout.server;
+    let sending = waiting.timeout_at(deadline, server.send_now(&greeting.bytes));
     match waiting.unless_gone(sending).await {
         Ok(Ok(Ok(()))) => Ok(()),
         Ok(Ok(Err(_))) => Err(Close::data(Cause::Server)),
@@ -266,8 +275,8 @@ pub(crate) async fn pass_on(
 }
 
 /// Whether a PostgreSQL server offers TLS.
-async fn ask_for_tls(
-    account: &Account,
+pub(crate) async fn ask_for_tls(
+    session: &Session,
     server: &Stream,
     waiting: &Waiting<'_, '_>,
 ) -> Result<bool, Close> {
@@ -276,8 +285,7 @@ async fn ask_for_tls(
     if server.send_few(&request).ok() != Some(request.len()) {
         return Err(broken);
     }
-    let reactor = &account.shard.reactor;
-    let deadline = reactor.now() + account.frontend().timeout.connect;
+    let deadline = session.generation.now() + session.frontend().timeout.connect;
     let mut receiver = server.receiver();
     let answer = waiting.unless_gone(waiting.timeout_at(deadline, receiver.next()));
     let answer = answer
@@ -285,7 +293,7 @@ async fn ask_for_tls(
         .map_err(|Left| LEFT)?
         .map_err(|Elapsed| Close::connect(Cause::ServerTimeout))?;
     let Ok(Some(answer)) = answer else { return Err(broken) };
-    // Whoever reads next must find all that comes.
+    // The relay that reads next must find all that comes.
     let nothing_more = receiver.remainder().await.is_none();
     match answer.bytes() {
         b"S" if nothing_more => Ok(true),

@@ -1,32 +1,31 @@
-//! Layer 4: accepts TCP sessions, chooses a server, relays, and says how each one ended.
+//! Layer 4: relays the bytes of TCP sessions between client and server, and ends them properly.
 //!
-//! Not here: configuration, checks, the admin API (root package); rings, buffers, timers (core).
-//! [`run`] is one shard's whole life. Read `session` first: it is the life of one connection; then
-//! `relay` and `pump`, which carry its bytes.
+//! Not here: accepting, choosing a server and connecting to it (`ringlane-shard`); configuration,
+//! checks, the admin API (root package); rings, buffers, timers (core). [`Tcp`] is the carrier of one
+//! shard. Read `session` first: it is the life of one connection; then `relay` and `pump`, which carry
+//! its bytes.
 
 #![forbid(unsafe_code)]
 
-mod accept;
 mod cancel;
-mod clients;
-mod connect;
-mod endings;
-mod extras;
+mod carrier;
+mod copy;
 mod first_byte;
+pub mod first_message;
 mod greet;
-pub mod greeting;
 mod mirror;
 mod path;
 mod pipes;
-mod proxy;
 mod pump;
-mod queue;
 mod relay;
-mod round;
 mod session;
-mod shard;
+mod side;
 mod splice;
+mod taps;
+mod tcp;
 mod throttle;
-mod waiting;
+mod traffic;
+pub mod transactions;
 
-pub use shard::{Setup, Thread, run, start};
+pub use carrier::{begin, tcp_alone};
+pub use tcp::Tcp;

@@ -11,35 +11,19 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use ringlane_core::machine::reactor::{Receiver, Sender, Stream};
-use ringlane_core::machine::sys::Buffer;
+use ringlane_core::machine::reactor::{Sender, Stream};
 
+use crate::copy::{Halves, Pause, Source, Way};
 use crate::path::PathChoice;
-use crate::relay::{Side, Traffic};
+use crate::side::{Broken, Side};
 use crate::splice::{Spliced, splice};
-
-/// The side whose connection broke.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Broken(pub(crate) Side);
+use crate::traffic::Traffic;
 
 /// A direction of a session.
 #[derive(Debug)]
 pub(crate) struct Pump<'a> {
     way: Way<'a>,
     stage: Stage<'a>,
-}
-
-/// Where a direction goes and how.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Way<'a> {
-    /// Which side the bytes come from.
-    pub(crate) source: Side,
-    /// Who is told of them.
-    pub(crate) traffic: &'a Traffic<'a>,
-    /// How they are carried.
-    pub(crate) path: PathChoice,
-    /// Whether the way to the sink has been made ready for bulk.
-    eased: bool,
 }
 
 enum Stage<'a> {
@@ -57,23 +41,6 @@ impl<'a> Stage<'a> {
     }
 }
 
-/// Both ends of a direction while it copies.
-#[derive(Debug)]
-pub(crate) struct Halves<'a> {
-    pub(crate) receiver: Receiver<'a>,
-    pub(crate) sender: Sender<'a>,
-    /// Received, and not yet handed to the sender, which may still be busy.
-    waiting: Option<Buffer>,
-}
-
-/// Why copying pauses.
-enum Pause {
-    /// The source has ended its stream.
-    End,
-    /// What comes is bulk.
-    Bulk,
-}
-
 impl fmt::Debug for Stage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -86,20 +53,21 @@ impl fmt::Debug for Stage<'_> {
 }
 
 impl<'a> Pump<'a> {
-    /// A direction from what `source` has said already, and will say, to the other stream.
+    /// A direction from the bytes of `side` to the other stream.
     pub(crate) fn new(
-        source: Side,
-        (receiver, waiting): (Receiver<'a>, Option<Buffer>),
+        side: Side,
+        source: Source<'a>,
         to: &'a Stream,
         traffic: &'a Traffic<'a>,
         path: PathChoice,
     ) -> Self {
-        if let Some(said) = &waiting {
-            traffic.received(source, said.len());
-            traffic.saw(source, said.bytes());
+        let Source { receiver, read: waiting } = source;
+        if let Some(read) = &waiting {
+            traffic.received(side, read.len());
+            traffic.show(side, read.bytes());
         }
         let halves = Halves { receiver, sender: to.sender(), waiting };
-        let way = Way { source, traffic, path, eased: false };
+        let way = Way { source: side, traffic, path, eased: false };
         Self { way, stage: Stage::Copying(halves) }
     }
 
@@ -113,7 +81,7 @@ impl<'a> Pump<'a> {
         matches!(self.stage, Stage::Ending(_) | Stage::Ended)
     }
 
-    /// Whether all that the source has said has been sent, as far as it has been received.
+    /// Whether all that the source has sent has been passed on, as far as it has been received.
     pub(crate) fn has_sent_all(&mut self) -> bool {
         match &mut self.stage {
             Stage::Copying(halves) => {
@@ -125,7 +93,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// Whether the source may have said something that has not been received.
+    /// Whether the source may have sent something that has not been received.
     pub(crate) fn may_have_unread(&self) -> bool {
         match &self.stage {
             Stage::Copying(halves) => halves.receiver.stream().is_readable(),
@@ -142,7 +110,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// After the source's connection broke: passes on what it had said. Its end is not passed on, since
+    /// After the source's connection broke: passes on what it had sent. Its end is not passed on, since
     /// it is none. Ready when nothing is left, or when the sink takes no more.
     pub(crate) fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
@@ -159,7 +127,7 @@ impl<'a> Pump<'a> {
                     });
                 }
                 Stage::Ending(sender) => {
-                    // A sink that broke meanwhile hears nothing more.
+                    // A sink that broke meanwhile gets nothing more.
                     let _ = ready!(sender.poll_flush());
                     self.stage = Stage::Ended;
                 }
@@ -187,7 +155,7 @@ impl<'a> Pump<'a> {
                     Ok(Pause::Bulk) => self.begin_to_splice(),
                     Err(broken) => {
                         if broken == self.way.source_broken() {
-                            // It has told all that there was; the last of it may be under way.
+                            // All that there was has come; the last of it may be under way.
                             self.advance(|_, halves| Stage::Ending(halves.sender));
                         }
                         return Poll::Ready(Err(broken));
@@ -205,9 +173,9 @@ impl<'a> Pump<'a> {
                 },
                 Stage::Ending(sender) => {
                     ready!(sender.poll_flush()).map_err(|_| self.way.sink_broken())?;
-                    // When both directions have ended the close that follows says so itself.
+                    // When both directions have ended the close that follows is enough.
                     if !self.way.traffic.ended(self.way.source) {
-                        // Fails only if the connection has gone, which its own receive tells better.
+                        // Fails only if the connection has gone, which its own receive reports better.
                         let _ = sender.stream().shutdown_write();
                     }
                     self.stage = Stage::Ended;
@@ -224,107 +192,14 @@ impl<'a> Pump<'a> {
     }
 
     fn begin_to_splice(&mut self) {
-        let shard = self.way.traffic.shard;
-        match shard.pipes.lease(|| shard.reactor.pipe()) {
+        let Traffic { pipes, reactor, .. } = self.way.traffic;
+        match pipes.lease(|| reactor.pipe()) {
             // Boxed: a session that never carries bulk should not hold room for it.
             Some(pipe) => {
                 self.advance(|way, halves| Stage::Splicing(Box::pin(splice(way, halves, pipe))))
             }
             // No pipe to be had: what insists on splicing is copied rather than cut.
             None => self.way.path.refused(),
-        }
-    }
-}
-
-impl<'a> Halves<'a> {
-    /// Copies until the stream ends or splicing would be cheaper.
-    fn poll(&mut self, way: &mut Way<'a>, cx: &mut Context<'_>) -> Poll<Result<Pause, Broken>> {
-        // Only what was sent before this: a send that fails later wakes the task again.
-        self.sender.check().map_err(|_| way.sink_broken())?;
-        loop {
-            if self.waiting.is_some() {
-                ready!(self.sender.poll_flush()).map_err(|_| way.sink_broken())?;
-                self.send_waiting(way)?;
-            }
-            if way.path.wants_splice() {
-                return Poll::Ready(Ok(Pause::Bulk));
-            }
-            ready!(way.traffic.poll_may_receive(way.source, cx));
-            match ready!(self.receiver.poll_next()).map_err(|_| way.source_broken())? {
-                Some(buffer) => self.received(way, buffer),
-                None => return Poll::Ready(Ok(Pause::End)),
-            }
-        }
-    }
-
-    /// Receives and sends what is left of a connection that broke; ready when all of it is being sent.
-    fn poll_last_words(&mut self, way: &mut Way<'a>, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            if self.waiting.is_some()
-                && (ready!(self.sender.poll_flush()).is_err() || self.send_waiting(way).is_err())
-            {
-                return Poll::Ready(());
-            }
-            ready!(way.traffic.poll_may_receive(way.source, cx));
-            match ready!(self.receiver.poll_next()) {
-                Ok(Some(buffer)) => self.received(way, buffer),
-                Ok(None) | Err(_) => return Poll::Ready(()),
-            }
-        }
-    }
-
-    /// Takes a buffer, to be sent next.
-    fn received(&mut self, way: &mut Way<'a>, buffer: Buffer) {
-        way.path.received(buffer.has_backlog());
-        if way.path.is_bulk() {
-            way.ease_pacing(self.sender.stream());
-        }
-        way.traffic.received(way.source, buffer.len());
-        way.traffic.saw(way.source, buffer.bytes());
-        self.waiting = Some(buffer);
-    }
-
-    fn send_waiting(&mut self, way: &Way<'a>) -> Result<(), Broken> {
-        let Some(buffer) = self.waiting.take() else { return Ok(()) };
-        self.sender.start(buffer).map_err(|_| way.sink_broken())?;
-        way.traffic.sent(way.source.other());
-        Ok(())
-    }
-
-    /// Stops receiving and sends all that has come; whether the stream ended with it.
-    pub(crate) async fn run_dry(&mut self, way: &mut Way<'a>) -> Result<bool, Broken> {
-        while let Some(received) = self.receiver.remainder().await {
-            match received {
-                Ok(Some(buffer)) => self.received(way, buffer),
-                Ok(None) => return Ok(true),
-                Err(_) => {
-                    // What came before is still under way.
-                    self.sender.flush().await.map_err(|_| way.sink_broken())?;
-                    return Err(way.source_broken());
-                }
-            }
-            self.sender.flush().await.map_err(|_| way.sink_broken())?;
-            self.send_waiting(way)?;
-        }
-        self.sender.flush().await.map_err(|_| way.sink_broken())?;
-        Ok(false)
-    }
-}
-
-impl Way<'_> {
-    pub(crate) fn source_broken(&self) -> Broken {
-        Broken(self.source)
-    }
-
-    pub(crate) fn sink_broken(&self) -> Broken {
-        Broken(self.source.other())
-    }
-
-    /// Before bulk, once: pacing costs more than it gives on a short path.
-    pub(crate) fn ease_pacing(&mut self, to: &Stream) {
-        if !std::mem::replace(&mut self.eased, true) {
-            let traffic = self.traffic;
-            traffic.shard.ease_pacing(traffic.ids(), to, self.source.other());
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Synchronous `splice(2)` driven by readiness, as a ring would hand each one to a worker thread.
 //! Splicing keeps at most a pipe of unsent bytes. Invariants: nothing is spliced before what was
 //! received otherwise has been sent; a pipe goes back to the pool only when it is empty; the end of the
-//! stream is never told by a splice, which gives 0 and "would block" in front of urgent data too, but by
+//! stream is never taken from a splice, which gives 0 and "would block" in front of urgent data too, but by
 //! the receive that copying begins with. Next: `path` decides when to begin and when to end.
 
 use std::future::poll_fn;
@@ -14,8 +14,9 @@ use ringlane_core::limits::SPLICE_BUDGET;
 use ringlane_core::machine::reactor::{First, Retry, Stream, first};
 use ringlane_core::machine::sys::{Interest, Pipe};
 
+use crate::copy::{Halves, Way};
 use crate::pipes::Lease;
-use crate::pump::{Broken, Halves, Way};
+use crate::side::Broken;
 
 /// How long a direction that ran dry keeps its pipe.
 const SPLICE_LINGER: Duration = Duration::from_millis(20);
@@ -37,7 +38,7 @@ pub(crate) async fn splice<'a>(
     let ended = halves.run_dry(&mut way).await?;
     way.path.switched();
     if !ended {
-        let counters = way.traffic.shard.counters();
+        let counters = way.traffic.session.generation.counters();
         counters.splice_entered.add(1);
         way.ease_pacing(halves.sender.stream());
         splice_through(&mut way, &halves, &mut pipe).await?;
@@ -93,7 +94,7 @@ async fn splice_through(
         empty(way, pipe, to).await?;
         way.traffic.hold(way.source, false);
         if budget == 0 {
-            way.traffic.shard.reactor.yield_now().await;
+            way.traffic.reactor.yield_now().await;
             budget = SPLICE_BUDGET;
         }
     }
@@ -103,7 +104,7 @@ async fn splice_through(
 async fn wait_for_bytes(way: &Way<'_>, from: &Stream, retry: &mut Retry) -> Result<bool, Broken> {
     let ready = retry.wait(from, Interest::Readable);
     let waited = if way.path.may_copy() {
-        first(ready, way.traffic.shard.reactor.sleep(SPLICE_LINGER)).await
+        first(ready, way.traffic.reactor.sleep(SPLICE_LINGER)).await
     } else {
         First::Left(ready.await)
     };

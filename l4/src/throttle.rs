@@ -1,4 +1,4 @@
-//! How fast the bytes of a session may pass: told of each that came, it says when the next may.
+//! The bandwidth limit of a session: charged with bytes that came, it delays the next receive.
 //!
 //! Each direction has its own pace, of the session and of its backend on all shards together. What
 //! has been received is passed on at once; it is the next receive that waits, so that the source is
@@ -15,9 +15,9 @@ use ringlane_core::ids::BackendId;
 use ringlane_core::limits::{BUFFER_SIZE, PIPE_SIZE};
 use ringlane_core::machine::reactor::Sleep;
 use ringlane_core::shared::Pace;
+use ringlane_shard::Generation;
 
-use crate::relay::Side;
-use crate::shard::Shard;
+use crate::side::Side;
 
 /// A limited direction is spliced in parts that take this part of a second.
 const FILLS_PER_SECOND: u64 = 100;
@@ -35,11 +35,11 @@ pub(crate) struct Throttle {
 
 impl Throttle {
     /// The limits of a backend's new session, if it has any.
-    pub(crate) fn new(shard: &Shard, backend: BackendId) -> Option<Self> {
-        let limits = shard.snapshot.backend(backend).bandwidth;
+    pub(crate) fn new(generation: &Generation, backend: BackendId) -> Option<Self> {
+        let limits = generation.backend(backend).bandwidth;
         let slowest = limits.per_session.into_iter().chain(limits.per_backend).min()?;
         let fill = usize::try_from(slowest / FILLS_PER_SECOND).unwrap_or(PIPE_SIZE);
-        let pause = || RefCell::new(shard.reactor.sleep(Duration::ZERO));
+        let pause = || RefCell::new(generation.reactor().sleep(Duration::ZERO));
         Some(Self {
             session: limits.per_session.map(|rate| [Pace::of_bytes(rate), Pace::of_bytes(rate)]),
             backend,
@@ -49,14 +49,14 @@ impl Throttle {
     }
 
     /// Bytes came from a side: the next wait until they are paid for.
-    pub(crate) fn charge(&self, shard: &Shard, side: Side, bytes: u64) {
-        let (now, side) = (shard.reactor.now(), side as usize);
-        let since = shard.gauges.since(now);
+    pub(crate) fn charge(&self, generation: &Generation, side: Side, bytes: u64) {
+        let (now, side) = (generation.now(), side as usize);
+        let since = generation.gauges().since(now);
         let session = self.session.as_ref().map(|paces| paces[side].charge(bytes, since));
-        let backend = shard.gauges.charge_bandwidth(self.backend, side, bytes, now);
+        let backend = generation.gauges().charge_bandwidth(self.backend, side, bytes, now);
         let wait = session.unwrap_or_default().max(backend);
         if wait > Duration::ZERO {
-            shard.counters().backend(self.backend).bandwidth_waits.add(1);
+            generation.counters().backend(self.backend).bandwidth_waits.add(1);
             Pin::new(&mut *self.pauses[side].borrow_mut()).postpone(now + wait);
         }
     }

@@ -405,7 +405,7 @@ impl Servers {
     /// not for too long.
     fn is_fenced(&self, state: &mut BackendState, now: Instant) -> bool {
         let shards = || state.sent.iter().enumerate();
-        let is_behind = |(shard, sent): (usize, &u64)| self.gauges.heard(shard) < *sent;
+        let is_behind = |(shard, sent): (usize, &u64)| self.gauges.acknowledged(shard) < *sent;
         let awaits = state.outbox.has_endings() || shards().any(is_behind);
         if awaits && state.fenced_until.is_some_and(|until| now >= until) {
             self.log_overdue(state);

@@ -11,7 +11,7 @@ use ringlane_core::machine::reactor::{Reactor, Rest};
 use ringlane_core::machine::sys::sim::Net;
 use ringlane_core::settings::Snapshot;
 use ringlane_core::shared::{Gauges, Mailbox, Message};
-use ringlane_l4::Setup;
+use ringlane_shard::{Published, Setup};
 
 /// Records that a shard's queue holds.
 const RECORDS: usize = 4096;
@@ -50,7 +50,7 @@ impl Shard {
 /// The shards and what they share.
 pub(crate) struct Balancer {
     shards: Vec<Shard>,
-    snapshot: Arc<Snapshot>,
+    published: Published,
     pub(crate) gauges: Arc<Gauges>,
     mailboxes: Arc<[Mailbox]>,
     /// Connections on their way to a shard that was stopped.
@@ -67,8 +67,10 @@ impl Balancer {
     ) -> Result<Self, String> {
         let mailboxes: Result<Vec<_>, _> = (0..shards).map(|_| Mailbox::new()).collect();
         let mailboxes: Arc<[Mailbox]> = mailboxes.map_err(|error| error.to_string())?.into();
+        let counters = (0..shards).map(|_| Arc::new(ShardCounters::new(&snapshot))).collect();
+        let published = Published { snapshot, gauges: Arc::clone(&gauges), counters };
         let mut balancer =
-            Self { shards: Vec::new(), snapshot, gauges, mailboxes, lost_in_mail: 0 };
+            Self { shards: Vec::new(), published, gauges, mailboxes, lost_in_mail: 0 };
         for index in 0..shards {
             let shard = balancer.start_shard(net, index, frontend);
             balancer.shards.push(shard.map_err(|error| error.to_string())?);
@@ -83,21 +85,19 @@ impl Balancer {
         frontend: SocketAddr,
     ) -> Result<Shard, Box<dyn std::error::Error>> {
         let log = Arc::new(ArrayQueue::new(RECORDS));
-        let counters = Arc::new(ShardCounters::new(&self.snapshot));
+        let counters = Arc::clone(&self.published.counters[index]);
         let mailboxes = Arc::clone(&self.mailboxes);
-        let reactor = Reactor::simulated(net.place(), index, mailboxes, Arc::clone(&counters))?;
+        let reactor = Reactor::simulated(net.place(), index, mailboxes, counters)?;
         let setup = Setup {
             index,
-            snapshot: Arc::clone(&self.snapshot),
-            gauges: Arc::clone(&self.gauges),
-            counters,
+            published: self.published.clone(),
             mailboxes: Arc::clone(&self.mailboxes),
             listeners: vec![(FrontendId(0), net.listener(index, frontend))],
             log: Arc::clone(&log),
-            pipes: net.below(8) as usize + 1,
+            carrier: ringlane_l4::tcp_alone(net.below(8) as usize + 1),
             seed: net.below(u64::MAX),
         };
-        ringlane_l4::start(&reactor, setup)?;
+        ringlane_shard::start(&reactor, setup)?;
         Ok(Shard { reactor, rest: Rest::Not, log })
     }
 
@@ -193,7 +193,7 @@ impl Balancer {
     }
 
     fn check_gauges(&self) -> Result<(), String> {
-        let servers = (0..self.snapshot.servers.len() as u32).map(ServerId);
+        let servers = (0..self.published.snapshot.servers.len() as u32).map(ServerId);
         let shards = 0..self.mailboxes.len();
         let live = [
             self.gauges.process.live(),

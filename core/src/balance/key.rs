@@ -1,6 +1,6 @@
-//! What a session is recognised by: its client, or what that said, becomes one number.
+//! The hash key of a session: a number made of its client, or of the client's first message.
 //!
-//! Policies by hash and the affinity table go by this number. The client is whom the PROXY header
+//! Policies by hash and the affinity table go by it. The client is the one that the PROXY header
 //! names, where there is one. Invariant: equal clients give equal keys on every shard, in every
 //! process and version, since tables may outlive a process.
 
@@ -8,23 +8,23 @@ use std::net::{IpAddr, SocketAddr};
 
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use crate::settings::{HashKey, Said};
+use crate::settings::{ClientHints, HashKey};
 
 /// What a session can be recognised by.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'a> {
     /// Its client; `None` on a unix socket.
     pub client: Option<SocketAddr>,
-    /// What that said first, if it was listened to.
-    pub said: Option<&'a Said>,
+    /// What its first message told, if that was read.
+    pub hints: Option<&'a ClientHints>,
 }
 
-/// The number that a session is recognised by. One that did not say what it should be recognised by
-/// is by its client's address, and that of a client on a unix socket is 0.
+/// Hash key of a session; falls back to the client's address if the configured field is absent, and to
+/// 0 for a client on a unix socket.
 pub fn key(kind: HashKey, known: Known<'_>) -> u64 {
     let text = match kind {
-        HashKey::Sni => known.said.and_then(|said| said.sni.as_deref()),
-        HashKey::User => known.said.and_then(|said| said.user.as_deref()),
+        HashKey::Sni => known.hints.and_then(|hints| hints.sni.as_deref()),
+        HashKey::User => known.hints.and_then(|hints| hints.user.as_deref()),
         HashKey::ClientIp | HashKey::Client => None,
     };
     match (text, known.client) {
@@ -45,7 +45,7 @@ pub fn key_of(kind: HashKey, text: &str) -> Option<u64> {
         HashKey::Client => text.parse().ok()?,
         HashKey::Sni | HashKey::User => return Some(xxh3_64(text.as_bytes())),
     };
-    Some(key(kind, Known { client: Some(client), said: None }))
+    Some(key(kind, Known { client: Some(client), hints: None }))
 }
 
 /// The number of a client for limits: its IPv4 address, or the /64 network of its IPv6 address, which
@@ -71,14 +71,15 @@ mod tests {
 
     #[test]
     fn a_key_is_of_what_was_asked_for() {
-        let by = |kind, client: &str, said| key(kind, Known { client: client.parse().ok(), said });
+        let by =
+            |kind, client: &str, hints| key(kind, Known { client: client.parse().ok(), hints });
         let by_ip = |client: &str| by(HashKey::ClientIp, client, None);
         let by_port = |client: &str| by(HashKey::Client, client, None);
-        let said = Said { sni: Some("a.example".to_owned()), ..Said::default() };
-        let by_name = by(HashKey::Sni, "10.0.0.1:1", Some(&said));
-        assert_eq!(by_name, by(HashKey::Sni, "10.0.0.2:1", Some(&said)));
+        let hints = ClientHints { sni: Some("a.example".to_owned()), ..ClientHints::default() };
+        let by_name = by(HashKey::Sni, "10.0.0.1:1", Some(&hints));
+        assert_eq!(by_name, by(HashKey::Sni, "10.0.0.2:1", Some(&hints)));
         assert_eq!(key_of(HashKey::Sni, "a.example"), Some(by_name));
-        assert_eq!(by(HashKey::User, "10.0.0.1:1", Some(&said)), by_ip("10.0.0.1:1"), "no user");
+        assert_eq!(by(HashKey::User, "10.0.0.1:1", Some(&hints)), by_ip("10.0.0.1:1"), "no user");
         assert_eq!(by_ip("10.0.0.1:1"), by_ip("10.0.0.1:2"));
         assert_eq!(by_ip("10.0.0.1:1"), by_ip("[::ffff:10.0.0.1]:9"));
         assert_ne!(by_ip("10.0.0.1:1"), by_ip("10.0.0.2:1"));

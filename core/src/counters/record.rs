@@ -8,9 +8,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 
-use crate::counters::{Close, Reason};
+use super::close::Close;
+use super::reason::Reason;
 use crate::ids::{BackendId, FrontendId, ServerId};
-use crate::settings::Said;
+use crate::settings::ClientHints;
 
 /// Servers that a record names as tried in vain; further ones are only counted (`retries`).
 pub const TRIED_MAX: usize = 4;
@@ -48,13 +49,16 @@ pub struct Names {
 
 impl Names {
     /// The names in a first message, cut to [`NAME_MAX`]; nothing if there are none.
-    pub fn of(said: &Said) -> Option<Box<Self>> {
+    pub fn of(hints: &ClientHints) -> Option<Box<Self>> {
         let name = |name: &Option<String>| {
             let name = name.as_deref().filter(|name| !name.is_empty())?;
             Some(Box::from(&name[..name.floor_char_boundary(NAME_MAX)]))
         };
-        let names =
-            Self { sni: name(&said.sni), user: name(&said.user), database: name(&said.database) };
+        let names = Self {
+            sni: name(&hints.sni),
+            user: name(&hints.user),
+            database: name(&hints.database),
+        };
         (names != Self::default()).then(|| Box::new(names))
     }
 }
@@ -106,10 +110,10 @@ mod tests {
 
     #[test]
     fn names_are_bounded_and_absent_where_there_are_none() {
-        assert_eq!(Names::of(&Said::default()), None);
-        let empty = Said { user: Some(String::new()), ..Said::default() };
+        assert_eq!(Names::of(&ClientHints::default()), None);
+        let empty = ClientHints { user: Some(String::new()), ..ClientHints::default() };
         assert_eq!(Names::of(&empty), None);
-        let long = Said { user: Some("é".repeat(1000)), ..Said::default() };
+        let long = ClientHints { user: Some("é".repeat(1000)), ..ClientHints::default() };
         let names = Names::of(&long).unwrap();
         assert_eq!(names.user.unwrap().len(), NAME_MAX - 1, "no half letter");
         assert_eq!((names.sni, names.database), (None, None));

@@ -70,31 +70,31 @@ impl NamePattern {
     }
 }
 
-/// What a client said, as far as routes go by it.
+/// What a client's first message tells that a server can be chosen by.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Said {
+pub struct ClientHints {
     /// The name of the server that a TLS client wants.
     pub sni: Option<String>,
     /// The protocols that it offers.
     pub alpn: Vec<Vec<u8>>,
-    /// Who logs in, in clear text.
+    /// The user that logs in, in clear text.
     pub user: Option<String>,
-    /// To which database.
+    /// The database that it opens.
     pub database: Option<String>,
 }
 
 impl Route {
     /// Whether a session goes here.
-    pub fn fits(&self, said: &Said) -> bool {
-        let among = |wanted: &[String], said: &Option<String>| {
-            wanted.is_empty() || said.as_ref().is_some_and(|said| wanted.contains(said))
+    pub fn fits(&self, hints: &ClientHints) -> bool {
+        let among = |wanted: &[String], name: &Option<String>| {
+            wanted.is_empty() || name.as_ref().is_some_and(|name| wanted.contains(name))
         };
         let name_fits = |name: &String| self.sni.iter().any(|pattern| pattern.fits(name));
-        let offers = |wanted: &String| said.alpn.iter().any(|offer| offer == wanted.as_bytes());
-        (self.sni.is_empty() || said.sni.as_ref().is_some_and(name_fits))
+        let offers = |wanted: &String| hints.alpn.iter().any(|offer| offer == wanted.as_bytes());
+        (self.sni.is_empty() || hints.sni.as_ref().is_some_and(name_fits))
             && (self.alpn.is_empty() || self.alpn.iter().any(offers))
-            && among(&self.user, &said.user)
-            && among(&self.database, &said.database)
+            && among(&self.user, &hints.user)
+            && among(&self.database, &hints.database)
     }
 }
 
@@ -113,8 +113,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_route_fits_who_says_all_that_it_asks_for() {
-        let said = |sni: &str, user: &str| Said {
+    fn a_route_fits_sessions_that_match_all_its_conditions() {
+        let hints = |sni: &str, user: &str| ClientHints {
             sni: Some(sni.to_owned()),
             alpn: vec![b"h2".to_vec()],
             user: Some(user.to_owned()),
@@ -132,15 +132,17 @@ mod tests {
             ("db.example.net", true),
             ("a.db.example.net", false),
         ] {
-            assert_eq!(by_name.fits(&said(name, "u")), fits, "{name}");
+            assert_eq!(by_name.fits(&hints(name, "u")), fits, "{name}");
         }
-        assert!(!by_name.fits(&Said::default()));
+        assert!(!by_name.fits(&ClientHints::default()));
         let by_user = Route { user: vec!["u".to_owned()], ..by_name.clone() };
-        assert!(by_user.fits(&said("db.example.net", "u")));
-        assert!(!by_user.fits(&said("db.example.net", "v")));
+        assert!(by_user.fits(&hints("db.example.net", "u")));
+        assert!(!by_user.fits(&hints("db.example.net", "v")));
         let by_protocol = Route { alpn: vec!["h2".to_owned()], ..Route::default() };
-        assert!(by_protocol.fits(&said("", "")) && !by_protocol.fits(&Said::default()));
+        assert!(by_protocol.fits(&hints("", "")) && !by_protocol.fits(&ClientHints::default()));
         let by_database = Route { database: vec!["d".to_owned()], ..Route::default() };
-        assert!(!by_database.fits(&said("", "")) && Route::default().fits(&Said::default()));
+        assert!(
+            !by_database.fits(&hints("", "")) && Route::default().fits(&ClientHints::default())
+        );
     }
 }

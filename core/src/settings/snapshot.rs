@@ -12,7 +12,7 @@ use crate::ids::{BackendId, FrontendId, ServerId};
 use crate::machine::{Address, Congestion, Source, TcpOptions};
 
 use super::role::RoleWanted;
-use super::route::{Protocol, Route, Unrouted};
+use super::route::{ClientHints, Protocol, Route, Unrouted};
 
 /// How long a server may take to accept a connection, by default.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,6 +46,8 @@ pub struct Snapshot {
 /// A client side: listeners, limits, and the backend that serves them.
 #[derive(Debug)]
 pub struct Frontend {
+    /// What carries its sessions.
+    pub mode: Mode,
     /// The operator's name for it.
     pub name: String,
     /// Where it listens.
@@ -266,6 +268,14 @@ pub struct Timeout {
     pub fin: Option<Duration>,
 }
 
+/// What carries the sessions of a frontend.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Mode {
+    /// Their bytes are relayed as they come.
+    #[default]
+    Tcp,
+}
+
 /// How bytes are relayed.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Path {
@@ -304,6 +314,7 @@ impl Default for Frontend {
     /// Without a name, a listener or a limit.
     fn default() -> Self {
         Self {
+            mode: Mode::default(),
             name: String::new(),
             bind: Vec::new(),
             transparent: false,
@@ -466,5 +477,18 @@ impl Snapshot {
     pub fn index_in_backend(&self, id: ServerId) -> usize {
         let first = self.backend(self.server(id).backend).first_server;
         (id.0 - first.0) as usize
+    }
+}
+
+impl Frontend {
+    /// The backends that its sessions may go to; one may be there more than once.
+    pub fn backends(&self) -> impl Iterator<Item = BackendId> + '_ {
+        std::iter::once(self.backend).chain(self.routes.iter().map(|route| route.backend))
+    }
+
+    /// Where a session goes whose client's first message told this: by the first route that fits.
+    pub fn route_of(&self, hints: &ClientHints) -> Option<(BackendId, RoleWanted)> {
+        let route = self.routes.iter().find(|route| route.fits(hints))?;
+        Some((route.backend, route.role))
     }
 }

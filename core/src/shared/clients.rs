@@ -6,7 +6,7 @@
 //! Generic Cell Rate Algorithm, ITU-T I.371). The state changes by compare-and-exchange alone, so
 //! that no limit is ever exceeded however many shards ask at once; an entry without sessions whose
 //! arrivals are paid for is free for another client and is taken over locked. Not here: who is
-//! allowed past the limits, reading a clock. Invariants: who holds a [`Place`] is counted in exactly
+//! allowed past the limits, reading a clock. Invariants: who holds a [`Permit`] is counted in exactly
 //! that entry; no client has two entries that can be entered. When all entries of a set are in use a
 //! further client is let in uncounted ([`Entry::Unknown`]): strangers in numbers must not lock out who
 //! comes next.
@@ -49,13 +49,13 @@ pub struct Table {
 
 /// A session's place in the table, to be given back.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Place(u32);
+pub struct Permit(u32);
 
 /// What the table says to a session.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Entry {
     /// Welcome, and counted.
-    Counted(Place),
+    Counted(Permit),
     /// Welcome, since there is no room to count it.
     Unknown,
     /// Its client has as many sessions as it may have.
@@ -111,7 +111,7 @@ impl Table {
     }
 
     /// A session has ended.
-    pub fn leave(&self, place: Place) {
+    pub fn leave(&self, place: Permit) {
         self.entries[place.0 as usize].1.fetch_sub(SESSION, Ordering::SeqCst);
     }
 
@@ -148,7 +148,7 @@ impl Table {
             let paid = now.wrapping_add((ahead + self.interval) as u32);
             let new = ((old >> 32) + 1) << 32 | u64::from(paid);
             if state.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
-                return Some(Entry::Counted(Place(at as u32)));
+                return Some(Entry::Counted(Permit(at as u32)));
             }
         }
     }

@@ -30,8 +30,8 @@ pub struct Gauges {
     frontends: Vec<CachePadded<Gate>>,
     servers: Vec<CachePadded<ServerGauge>>,
     shards: Vec<CachePadded<AtomicU32>>,
-    /// Words on ending sessions that each shard has acted upon.
-    heard: Vec<CachePadded<AtomicU64>>,
+    /// Orders to end sessions that each shard has carried out.
+    acknowledged: Vec<CachePadded<AtomicU64>>,
     /// Microseconds that 95 of 100 connects take; 0 before the first. Written by the control thread.
     connect_p95_us: AtomicU64,
     affinities: Vec<Option<affinity::Table>>,
@@ -80,7 +80,7 @@ impl Gauges {
                 .map(|server| CachePadded::new(server.into()))
                 .collect(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
-            heard: (0..shards).map(|_| CachePadded::default()).collect(),
+            acknowledged: (0..shards).map(|_| CachePadded::default()).collect(),
             connect_p95_us: AtomicU64::new(0),
             affinities: (0..).zip(&snapshot.backends).map(affinity).collect(),
             turns: (0..).zip(&snapshot.backends).map(turns).collect(),
@@ -197,14 +197,14 @@ impl Gauges {
         self.connect_p95_us.store(p95_us, Ordering::Relaxed);
     }
 
-    /// Words on ending sessions that a shard has acted upon: those whom they meant have heard.
-    pub fn heard(&self, shard: usize) -> u64 {
-        self.heard[shard].load(Ordering::Acquire)
+    /// Orders to end sessions that a shard has carried out.
+    pub fn acknowledged(&self, shard: usize) -> u64 {
+        self.acknowledged[shard].load(Ordering::Acquire)
     }
 
-    /// A shard has acted upon another word.
-    pub fn hear(&self, shard: usize) {
-        self.heard[shard].fetch_add(1, Ordering::Release);
+    /// A shard has carried out another order.
+    pub fn acknowledge(&self, shard: usize) {
+        self.acknowledged[shard].fetch_add(1, Ordering::Release);
     }
 
     /// A session begins on a shard.
@@ -257,7 +257,7 @@ impl Gauges {
             frontends: vec![CachePadded::new(Gate::new(frontend))],
             servers: Vec::new(),
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
-            heard: (0..shards).map(|_| CachePadded::default()).collect(),
+            acknowledged: (0..shards).map(|_| CachePadded::default()).collect(),
             connect_p95_us: AtomicU64::new(0),
             affinities: Vec::new(),
             turns: Vec::new(),

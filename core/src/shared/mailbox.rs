@@ -1,4 +1,4 @@
-//! How anything outside a shard speaks to it: a bounded queue and a wake-up through the ring.
+//! Messages to a shard: a bounded queue and a wake-up through the ring.
 //!
 //! Any thread may post; the owning shard empties the queue once per turn. The shard's ring watches
 //! the eventfd, and it is written only while the shard sleeps (`parked`), so that posting to a busy
@@ -12,7 +12,7 @@ use std::time::Duration;
 use crossbeam_queue::ArrayQueue;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use super::clients::Place;
+use super::clients::Permit;
 use crate::counters::{Ending, Reason};
 use crate::ids::{BackendId, FrontendId, ServerId};
 use crate::limits;
@@ -21,19 +21,23 @@ use crate::machine::parking::Parking;
 use crate::machine::sys::Socket;
 use crate::settings::RoleWanted;
 
-/// Everything that can be said to a shard.
+/// A connection that was admitted: it has a place at the gates of its frontend and of the process.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The accepted socket.
+    pub connection: Socket,
+    /// Where it came in.
+    pub frontend: FrontendId,
+    /// Its client's permit, if those are limited.
+    pub permit: Option<Permit>,
+}
+
+/// Every message that a shard understands.
 #[derive(Debug)]
 pub enum Message {
     /// Serve this connection, which a more loaded shard has just accepted. The sender has already
     /// counted it in this shard's gauge.
-    Adopt {
-        /// The accepted socket.
-        connection: Socket,
-        /// Where it came in.
-        frontend: FrontendId,
-        /// Its client's place in the frontend's table.
-        client: Option<Place>,
-    },
+    Adopt(Arrival),
     /// End sessions of a server, because something about it has changed.
     EndSessions {
         /// Of this server.

@@ -17,7 +17,7 @@ pub use eligibility::{Eligibility, WEIGHT_SCALE};
 pub use gate::Gate;
 pub use gauges::Gauges;
 pub use hops::Hops;
-pub use mailbox::{Mailbox, Message};
+pub use mailbox::{Arrival, Mailbox, Message};
 pub use pace::Pace;
 pub use queue::{LINES, Queue, Ticket};
 pub use server::{RETRY_FAILED_MS, ServerGauge};

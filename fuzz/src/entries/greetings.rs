@@ -2,10 +2,11 @@
 
 use std::fmt::Debug;
 
+use ringlane_core::parsed::Parsed;
 use ringlane_core::settings::{ProxyDetails, SendProxy};
-use ringlane_l4::greeting::{
-    GREETING_MAX, Progress, Tracker, client_hello, mysql, postgres, proxy, redis,
-};
+use ringlane_l4::first_message::{self, GREETING_MAX, client_hello};
+use ringlane_l4::transactions::{Tracker, mysql, postgres, redis};
+use ringlane_shard::proxy::header as proxy;
 
 use super::Input;
 
@@ -15,18 +16,20 @@ const PIECES: usize = 40;
 /// Any bytes as the first message of a TLS client.
 pub fn client_hello(bytes: &[u8]) {
     grows(bytes, client_hello::read);
-    if let Progress::Done(hello) = client_hello::read(bytes) {
+    if let Parsed::Whole(hello) = client_hello::read(bytes) {
         let is_of_a_name =
             |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
         assert!(hello.server_name.iter().all(|name| name.bytes().all(is_of_a_name)));
     }
-    assert!(bytes.len() < GREETING_MAX || client_hello::read(bytes) != Progress::More);
+    assert!(bytes.len() < GREETING_MAX || client_hello::read(bytes) != Parsed::Part);
 }
 
 /// Any bytes as the first message of a PostgreSQL client, and as the two sides of its session.
 pub fn postgres(bytes: &[u8]) {
-    grows(bytes, postgres::first);
-    if let Progress::Done((postgres::First::Cancel(key), len)) = postgres::first(bytes) {
+    grows(bytes, first_message::postgres::first);
+    if let Parsed::Whole((first_message::postgres::First::Cancel(key), len)) =
+        first_message::postgres::first(bytes)
+    {
         assert_eq!(key.cancel_request(), bytes[..len]);
     }
     follow(bytes, || Tracker::Postgres(postgres::Tracker::default()));
@@ -35,16 +38,16 @@ pub fn postgres(bytes: &[u8]) {
 /// Any bytes as a PROXY header: what it said can be said again.
 pub fn proxy(bytes: &[u8]) {
     grows(bytes, proxy::read);
-    assert!(bytes.len() < proxy::HEADER_MAX || proxy::read(bytes) != Progress::More);
-    let Progress::Done((len, said)) = proxy::read(bytes) else { return };
+    assert!(bytes.len() < proxy::HEADER_MAX || proxy::read(bytes) != Parsed::Part);
+    let Parsed::Whole((len, said)) = proxy::read(bytes) else { return };
     assert!(len <= bytes.len());
     let Some(said) = said else { return };
     let send = SendProxy::V2(ProxyDetails::default());
     let again = proxy::write(send, Some(said.ends), said.tlvs.clone());
-    assert_eq!(proxy::read(&again), Progress::Done((again.len(), Some(said.clone()))));
+    assert_eq!(proxy::read(&again), Parsed::Whole((again.len(), Some(said.clone()))));
     let line = proxy::write(SendProxy::V1, Some(said.ends), Vec::new());
     let without = proxy::Proxied { tlvs: Vec::new(), ..said };
-    assert_eq!(proxy::read(&line), Progress::Done((line.len(), Some(without))));
+    assert_eq!(proxy::read(&line), Parsed::Whole((line.len(), Some(without))));
 }
 
 /// Any bytes as the two sides of a session with MySQL.
@@ -83,11 +86,11 @@ fn follow(bytes: &[u8], start: impl Fn() -> Tracker) {
 }
 
 /// With more bytes a greeting gets further, and what it has become stays.
-fn grows<T: Debug + PartialEq>(bytes: &[u8], read: impl Fn(&[u8]) -> Progress<T>) {
-    let mut last = Progress::More;
+fn grows<T: Debug + PartialEq>(bytes: &[u8], read: impl Fn(&[u8]) -> Parsed<T>) {
+    let mut last = Parsed::Part;
     for len in (0..=bytes.len()).step_by((bytes.len() / PIECES).max(1)).chain([bytes.len()]) {
         let now = read(&bytes[..len]);
-        assert!(last == Progress::More || last == now, "{last:?}, then {now:?}");
+        assert!(last == Parsed::Part || last == now, "{last:?}, then {now:?}");
         last = now;
     }
 }

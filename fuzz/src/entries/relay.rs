@@ -1,9 +1,10 @@
 //! One session of the real relay as a machine: any sequence of events at its two ends.
 //!
-//! A shard in a simulated network; the input says what client and server write, read, end and reset,
-//! how fast they may, and how the weather is. After every event the relay must keep its promises: bytes
-//! arrive as they were sent and no faster than they may, it holds no more than its window, it does not
-//! spin; in the end everything is given back and the session has one record with the right code.
+//! A shard in a simulated network; the input says what client and server write, read, end and
+//! reset, how fast they may, and how the weather is. After every event the relay must keep its
+//! promises: bytes arrive as they were sent and no faster than they may, it holds no more than its
+//! window, it does not spin; in the end everything is given back and the session has one record
+//! with the right code.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use ringlane_core::settings::{
     Backend, BalanceKind, Bandwidth, Frontend, Path, Server, Snapshot, Timeout,
 };
 use ringlane_core::shared::{Gauges, Mailbox, Message};
+use ringlane_shard::{Published, Setup};
 
 use super::Input;
 
@@ -110,18 +112,18 @@ impl Machine {
         let (mail, counted) = (Arc::clone(&mailboxes), Arc::clone(&counters));
         let reactor = Reactor::simulated(net.place(), 0, mail, counted).expect("memory");
         let log = Arc::new(ArrayQueue::new(4));
-        let setup = ringlane_l4::Setup {
+        let published =
+            Published { snapshot, gauges: Arc::clone(&gauges), counters: [counters].into() };
+        let setup = Setup {
             index: 0,
-            snapshot,
-            gauges: Arc::clone(&gauges),
-            counters,
+            published,
             mailboxes: Arc::clone(&mailboxes),
             listeners: vec![(FrontendId(0), net.listener(0, FRONTEND.into()))],
-            pipes: input.below(3),
+            carrier: ringlane_l4::tcp_alone(input.below(3)),
             log: Arc::clone(&log),
             seed: 1,
         };
-        ringlane_l4::start(&reactor, setup).expect("a simulated ring does not fail");
+        ringlane_shard::start(&reactor, setup).expect("a simulated ring does not fail");
         let server = net.listen(1, SERVER.into());
         let client = net.connect(0, CLIENT.into(), FRONTEND.into());
         let end = |socket| End {

@@ -1,6 +1,6 @@
 //! The threads of the shards: starts them together, sends them messages, waits for each to end.
 //!
-//! Not here: what a shard does (`ringlane_l4::run`). Invariant: no shard outlives this; dropping it
+//! Not here: what a shard does (`ringlane_shard::run`). Invariant: no shard outlives this; dropping it
 //! stops the shards that still run and waits for them.
 
 use std::hash::{BuildHasher, RandomState};
@@ -15,9 +15,10 @@ use ringlane_core::counters::SessionRecord;
 use ringlane_core::ids::FrontendId;
 use ringlane_core::machine::sys::{SetupError, Socket};
 use ringlane_core::shared::{Mailbox, Message};
-use ringlane_l4::{Setup, Thread};
+use ringlane_shard::{Published, Setup, Thread};
 use tokio::sync::mpsc;
 
+use crate::carriers;
 use crate::control::running::Running;
 use crate::control::start::StartError;
 use crate::control::thread;
@@ -59,16 +60,19 @@ impl Shards {
         let mut shards =
             Self { mailboxes: Arc::clone(&running.mailboxes), threads: Vec::new(), ended };
         let mut starts = Vec::new();
+        let published = Published {
+            snapshot: Arc::clone(&traffic.snapshot),
+            gauges: Arc::clone(&traffic.gauges),
+            counters: traffic.counters.iter().map(Arc::clone).collect(),
+        };
         for (index, (listeners, log)) in listeners.into_iter().zip(logs).enumerate() {
             let (started, start) = std_mpsc::channel();
             let setup = Setup {
                 index,
-                snapshot: Arc::clone(&traffic.snapshot),
-                gauges: Arc::clone(&traffic.gauges),
-                counters: Arc::clone(&traffic.counters[index]),
+                published: published.clone(),
                 mailboxes: Arc::clone(&running.mailboxes),
                 listeners,
-                pipes,
+                carrier: carriers::all(pipes),
                 log: Arc::clone(log),
                 // Nothing here needs to be unpredictable, only different.
                 seed: RandomState::new().hash_one(index),
@@ -149,7 +153,7 @@ fn spawn(
     thread::spawn(&name, move || {
         let _tell_end = tell_end;
         threads.register(Some(setup.index));
-        ringlane_l4::run(setup, shard_thread)
+        ringlane_shard::run(setup, shard_thread)
     })
 }
 

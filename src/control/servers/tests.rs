@@ -65,7 +65,7 @@ impl Servers {
 
     /// A shard has applied this number of orders.
     fn apply(&self, shard: usize, orders: usize) {
-        (0..orders).for_each(|_| self.gauges.hear(shard));
+        (0..orders).for_each(|_| self.gauges.acknowledge(shard));
     }
 
     /// Puts something else into a mailbox until it is full.

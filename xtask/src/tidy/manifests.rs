@@ -9,19 +9,24 @@ use super::{Offence, offence};
 
 /// Every package of the repository, its folder, and the packages of the workspace that it may use.
 const ALLOWED: &[(&str, &str, &[&str])] = &[
-    ("ringlane", "", &["ringlane-core", "ringlane-health", "ringlane-l4", "ringlane-tuning"]),
+    (
+        "ringlane",
+        "",
+        &["ringlane-core", "ringlane-health", "ringlane-l4", "ringlane-shard", "ringlane-tuning"],
+    ),
     ("ringlane-core", "core/", &[]),
     ("ringlane-health", "health/", &["ringlane-core"]),
-    ("ringlane-l4", "l4/", &["ringlane-core"]),
+    ("ringlane-shard", "shard/", &["ringlane-core"]),
+    ("ringlane-l4", "l4/", &["ringlane-core", "ringlane-shard"]),
     ("ringlane-tuning", "tuning/", &[]),
     ("ringlane-loadgen", "loadgen/", &[]),
     ("ringlane-bench", "bench/", &["ringlane-core", "ringlane-l4"]),
-    ("ringlane-fuzz", "fuzz/", &["ringlane", "ringlane-core", "ringlane-health", "ringlane-l4"]),
+    ("ringlane-fuzz", "fuzz/", &["ringlane", "ringlane-core", "ringlane-l4", "ringlane-shard"]),
     ("xtask", "xtask/", &[]),
 ];
 
 /// The packages of the data path, which know no file format and no second runtime.
-const HOT: &[&str] = &["ringlane-core", "ringlane-l4"];
+const HOT: &[&str] = &["ringlane-core", "ringlane-shard", "ringlane-l4"];
 
 /// What the packages of the data path do without, with everything that is named after it.
 const COLD_ONLY: &[&str] = &["toml", "serde", "tokio"];

@@ -9,7 +9,7 @@ use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 
 use proptest::prelude::*;
 use ringlane_core::counters::{NAME_MAX, Names, TRIED_MAX, UniqueId};
-use ringlane_core::settings::{Said, Snapshot};
+use ringlane_core::settings::{ClientHints, Snapshot};
 
 use super::*;
 use crate::config::{AccessLog, LogDestination, LogField, LogFormat};
@@ -161,11 +161,11 @@ proptest! {
         bytes in proptest::collection::vec(any::<u8>(), 1..40),
     ) {
         let sni = String::from_utf8_lossy(&bytes).into_owned();
-        let said = Said {
+        let said = ClientHints {
             sni: Some(sni.clone()),
             user: Some(user.clone()),
             database: Some(database.clone()),
-            ..Said::default()
+            ..ClientHints::default()
         };
         let record = SessionRecord { names: Names::of(&said), ..record() };
         for format in [LogFormat::Text, LogFormat::Json] {

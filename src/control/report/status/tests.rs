@@ -96,7 +96,7 @@ pub(in crate::control) fn running() -> Running {
     running.traffic.gauges.server(ServerId(0)).measure(4096);
     running.traffic.counters[0].affinity(BackendId(0)).hits.add(5);
     let table = running.traffic.gauges.affinity(BackendId(0)).unwrap();
-    let client = |kind| key(kind, Known { client: "10.1.1.1:5".parse().ok(), said: None });
+    let client = |kind| key(kind, Known { client: "10.1.1.1:5".parse().ok(), hints: None });
     let now = running.traffic.gauges.millis(Instant::now());
     table.assign(client(HashKey::ClientIp), 1, now, |_| true);
     assert!(running.traffic.gauges.frontend(FrontendId(0)).try_enter());

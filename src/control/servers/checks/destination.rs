@@ -21,7 +21,7 @@ use ringlane_core::limits::SOURCE_PORT_TRIES;
 use ringlane_core::machine::sys::{self, ConnectOptions, is_refusal};
 use ringlane_core::machine::{Address, Congestion, Source, TcpOptions};
 use ringlane_core::settings::{Backend, SendProxy};
-use ringlane_l4::greeting::proxy;
+use ringlane_shard::proxy::header as proxy;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::task::JoinHandle;

@@ -4,8 +4,10 @@
 //! be split over records (section 5.1) and packets. Names are those of RFC 6066, section 3, and
 //! protocols those of RFC 7301, section 3.1.
 
+use ringlane_core::parsed::Parsed;
+
+use super::GREETING_MAX;
 use super::reader::Reader;
-use super::{GREETING_MAX, Progress};
 
 /// The content type of a record that holds handshake messages.
 pub const HANDSHAKE: u8 = 22;
@@ -30,44 +32,44 @@ pub struct ClientHello {
 }
 
 /// Reads the first message from all bytes that a client has sent.
-pub fn read(bytes: &[u8]) -> Progress<ClientHello> {
+pub fn read(bytes: &[u8]) -> Parsed<ClientHello> {
     let mut records = Reader(bytes);
     let mut message = Vec::new();
     loop {
         match next_record(&mut records) {
-            Progress::Done(payload) => message.extend_from_slice(payload),
-            Progress::More if bytes.len() >= GREETING_MAX => return Progress::Not,
-            Progress::More => return Progress::More,
-            Progress::Not => return Progress::Not,
+            Parsed::Whole(payload) => message.extend_from_slice(payload),
+            Parsed::Part if bytes.len() >= GREETING_MAX => return Parsed::Invalid,
+            Parsed::Part => return Parsed::Part,
+            Parsed::Invalid => return Parsed::Invalid,
         }
         let mut whole = Reader(&message);
         let (Some(kind), Some(len)) = (whole.number(1), whole.number(3)) else { continue };
         if kind != CLIENT_HELLO || len > GREETING_MAX {
-            return Progress::Not;
+            return Parsed::Invalid;
         }
         if let Some(body) = whole.take(len) {
-            return parse(Reader(body)).map_or(Progress::Not, Progress::Done);
+            return parse(Reader(body)).map_or(Parsed::Invalid, Parsed::Whole);
         }
     }
 }
 
 /// The payload of the next record, once it is whole.
-fn next_record<'a>(records: &mut Reader<'a>) -> Progress<&'a [u8]> {
+fn next_record<'a>(records: &mut Reader<'a>) -> Parsed<&'a [u8]> {
     let mut record = *records;
     match (record.number(1), record.number(1)) {
-        (None, _) | (Some(22), None) => return Progress::More,
+        (None, _) | (Some(22), None) => return Parsed::Part,
         (Some(22), Some(3)) => {}
-        _ => return Progress::Not,
+        _ => return Parsed::Invalid,
     }
     let (Some(_minor), Some(len)) = (record.number(1), record.number(2)) else {
-        return Progress::More;
+        return Parsed::Part;
     };
     if len == 0 || len > RECORD_MAX {
-        return Progress::Not;
+        return Parsed::Invalid;
     }
-    let Some(payload) = record.take(len) else { return Progress::More };
+    let Some(payload) = record.take(len) else { return Parsed::Part };
     *records = record;
-    Progress::Done(payload)
+    Parsed::Whole(payload)
 }
 
 fn parse(mut hello: Reader<'_>) -> Option<ClientHello> {
@@ -173,11 +175,11 @@ mod tests {
         for size in [1, 3, 50, 4000] {
             let bytes = records(&message, size);
             for len in 0..bytes.len() {
-                assert_eq!(read(&bytes[..len]), Progress::More, "{len} of {}", bytes.len());
+                assert_eq!(read(&bytes[..len]), Parsed::Part, "{len} of {}", bytes.len());
             }
-            assert_eq!(read(&bytes), Progress::Done(wanted.clone()));
+            assert_eq!(read(&bytes), Parsed::Whole(wanted.clone()));
             let more = [&bytes[..], b"\x14\x03\x03\x00\x01\x01"].concat();
-            assert_eq!(read(&more), Progress::Done(wanted.clone()), "what follows is not ours");
+            assert_eq!(read(&more), Parsed::Whole(wanted.clone()), "what follows is not ours");
         }
     }
 
@@ -189,14 +191,14 @@ mod tests {
             b"\x16\x04",
             b"\x15\x03\x03",
         ] {
-            assert_eq!(read(bytes), Progress::Not, "{bytes:?}");
+            assert_eq!(read(bytes), Parsed::Invalid, "{bytes:?}");
         }
-        assert_eq!(read(b"\x16\x03\x01\x00\x00"), Progress::Not, "an empty record");
-        assert_eq!(read(b"\x16\x03\x01\x40\x01"), Progress::Not, "too long a record");
-        assert_eq!(read(b"\x16\x03\x01\x00\x04\x02\0\0\0"), Progress::Not, "a ServerHello");
-        assert_eq!(read(b"\x16\x03\x01\x00\x04\x01\0\x41\0"), Progress::Not, "too long");
+        assert_eq!(read(b"\x16\x03\x01\x00\x00"), Parsed::Invalid, "an empty record");
+        assert_eq!(read(b"\x16\x03\x01\x40\x01"), Parsed::Invalid, "too long a record");
+        assert_eq!(read(b"\x16\x03\x01\x00\x04\x02\0\0\0"), Parsed::Invalid, "a ServerHello");
+        assert_eq!(read(b"\x16\x03\x01\x00\x04\x01\0\x41\0"), Parsed::Invalid, "too long");
         let broken = records(&[1, 0, 0, 3, 3, 3, 7], 4000);
-        assert_eq!(read(&broken), Progress::Not);
+        assert_eq!(read(&broken), Parsed::Invalid);
     }
 
     #[test]
@@ -204,9 +206,9 @@ mod tests {
         let long = "a".repeat(256);
         for text in ["", ".", "a b", "b\u{fc}cher.example", "a/b", "a\0b", &long] {
             let bytes = records(&message(&[name(text)]), 4000);
-            assert_eq!(read(&bytes), Progress::Done(ClientHello::default()), "{text:?}");
+            assert_eq!(read(&bytes), Parsed::Whole(ClientHello::default()), "{text:?}");
         }
         let without = records(&message(&[]), 4000);
-        assert_eq!(read(&without), Progress::Done(ClientHello::default()));
+        assert_eq!(read(&without), Parsed::Whole(ClientHello::default()));
     }
 }

@@ -6,7 +6,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Ends, Progress};
+use ringlane_core::parsed::Parsed;
+
+use super::Ends;
 
 /// What every line begins with.
 pub(super) const START: &[u8] = b"PROXY ";
@@ -16,19 +18,19 @@ pub(super) const LINE_MAX: usize = 107;
 
 /// Reads a line: how long it is, and the addresses in it. A proxy that does not know them may write
 /// anything behind `UNKNOWN`.
-pub(super) fn read(bytes: &[u8]) -> Progress<(usize, Option<Ends>)> {
+pub(super) fn read(bytes: &[u8]) -> Parsed<(usize, Option<Ends>)> {
     let bytes = &bytes[..bytes.len().min(LINE_MAX)];
     let Some(end) = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
-        return if bytes.len() < LINE_MAX { Progress::More } else { Progress::Not };
+        return if bytes.len() < LINE_MAX { Parsed::Part } else { Parsed::Invalid };
     };
     match &bytes[end..] {
-        [b'\r'] if end + 1 < LINE_MAX => return Progress::More,
+        [b'\r'] if end + 1 < LINE_MAX => return Parsed::Part,
         [b'\r', b'\n', ..] => {}
-        _ => return Progress::Not,
+        _ => return Parsed::Invalid,
     }
     match bytes.get(START.len()..end).and_then(words) {
-        Some(ends) => Progress::Done((end + 2, ends)),
-        None => Progress::Not,
+        Some(ends) => Parsed::Whole((end + 2, ends)),
+        None => Parsed::Invalid,
     }
 }
 

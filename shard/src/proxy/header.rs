@@ -10,9 +10,8 @@ mod v2;
 use std::net::{IpAddr, SocketAddr};
 
 use proxy_header::{ProxiedAddress, ProxyHeader, Tlv};
+use ringlane_core::parsed::Parsed;
 use ringlane_core::settings::SendProxy;
-
-use super::Progress;
 
 /// Bytes of the longest header that is read; HAProxy's fit into 536.
 pub const HEADER_MAX: usize = 4096;
@@ -56,23 +55,23 @@ pub struct Proxied {
 }
 
 /// Reads a header: how long it is, and what it said; nothing if the proxy speaks for itself.
-pub fn read(bytes: &[u8]) -> Progress<(usize, Option<Proxied>)> {
+pub fn read(bytes: &[u8]) -> Parsed<(usize, Option<Proxied>)> {
     let begins_with = |start: &[u8]| {
         let len = start.len().min(bytes.len());
         bytes[..len] == start[..len]
     };
     if begins_with(v1::START) {
         match v1::read(bytes) {
-            Progress::Done((len, ends)) => {
-                Progress::Done((len, ends.map(|ends| Proxied { ends, tlvs: Vec::new() })))
+            Parsed::Whole((len, ends)) => {
+                Parsed::Whole((len, ends.map(|ends| Proxied { ends, tlvs: Vec::new() })))
             }
-            Progress::More => Progress::More,
-            Progress::Not => Progress::Not,
+            Parsed::Part => Parsed::Part,
+            Parsed::Invalid => Parsed::Invalid,
         }
     } else if begins_with(v2::START) {
         v2::read(bytes)
     } else {
-        Progress::Not
+        Parsed::Invalid
     }
 }
 

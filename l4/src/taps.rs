@@ -1,29 +1,30 @@
-//! What few sessions have beside their two sides: boxed, so that all others only lack it.
+//! Optional features of a session (mirror, throttle, transaction tracker), boxed to keep plain
+//! sessions small.
 //!
-//! Not here: what each of these does (`greeting`, `mirror`, `throttle`).
+//! Not here: what each of these does (`transactions`, `mirror`, `throttle`).
 
 use std::cell::{RefCell, RefMut};
 use std::task::{Context, Poll};
 
 use ringlane_core::limits::PIPE_SIZE;
+use ringlane_shard::Generation;
 
-use crate::greeting::Tracker;
 use crate::mirror::Mirror;
-use crate::relay::Side;
-use crate::shard::Shard;
+use crate::side::Side;
 use crate::throttle::Throttle;
+use crate::transactions::Tracker;
 
-/// Whatever a session has of these.
-pub(crate) struct Extras {
+/// The optional features of one session.
+pub(crate) struct Taps {
     /// Follows its transactions, where they can be seen.
     pub(crate) tracker: Option<RefCell<Tracker>>,
-    /// Who else hears its client.
+    /// Copies its client's bytes to a second server.
     pub(crate) mirror: Option<Mirror>,
-    /// How fast it may go.
+    /// Limits its bandwidth.
     pub(crate) throttle: Option<Throttle>,
 }
 
-impl Extras {
+impl Taps {
     /// Nothing, if it has none of them.
     pub(crate) fn boxed(self) -> Option<Box<Self>> {
         let has_any = self.tracker.is_some() || self.mirror.is_some() || self.throttle.is_some();
@@ -31,9 +32,9 @@ impl Extras {
     }
 
     /// Bytes came from a side.
-    pub(crate) fn received(&self, shard: &Shard, side: Side, bytes: u64) {
+    pub(crate) fn received(&self, generation: &Generation, side: Side, bytes: u64) {
         if let Some(throttle) = &self.throttle {
-            throttle.charge(shard, side, bytes);
+            throttle.charge(generation, side, bytes);
         }
     }
 
@@ -47,8 +48,8 @@ impl Extras {
         self.throttle.as_ref().map_or(PIPE_SIZE, Throttle::fill)
     }
 
-    /// What the bytes were.
-    pub(crate) fn saw(&self, side: Side, bytes: &[u8]) {
+    /// The bytes that came from a side.
+    pub(crate) fn show(&self, side: Side, bytes: &[u8]) {
         if let (Side::Client, Some(mirror)) = (side, &self.mirror) {
             mirror.push(bytes);
         }
@@ -59,8 +60,8 @@ impl Extras {
         }
     }
 
-    /// Whether somebody looks at the bytes.
-    pub(crate) fn sees(&self) -> bool {
+    /// Whether any of them looks at the bytes.
+    pub(crate) fn look(&self) -> bool {
         self.tracker.is_some() || self.mirror.is_some()
     }
 

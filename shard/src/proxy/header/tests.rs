@@ -58,14 +58,14 @@ fn writes_what_the_protocol_says() {
 #[test]
 fn ipv4_in_the_form_of_ipv6_is_ipv4_and_only_written_so_beside_ipv6() {
     let line = b"PROXY TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2 1000 2000\r\n";
-    let Progress::Done((_, Some(said))) = read(line) else { panic!("not read") };
+    let Parsed::Whole((_, Some(said))) = read(line) else { panic!("not read") };
     assert_eq!(said.ends, v4());
     let v1 = write(SendProxy::V1, Some(said.ends), Vec::new());
     assert_eq!(v1, b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\n");
     let mixed = ends("192.0.2.1:1000", "[2001:db8::2]:2000");
     let v1 = write(SendProxy::V1, Some(mixed), Vec::new());
     assert_eq!(v1, b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::2 1000 2000\r\n");
-    let Progress::Done((_, Some(said))) = read(&v1) else { panic!("not read") };
+    let Parsed::Whole((_, Some(said))) = read(&v1) else { panic!("not read") };
     assert_eq!(said.ends, mixed);
 }
 
@@ -77,7 +77,7 @@ fn what_a_header_says_besides_addresses_is_kept() {
     header.extend_from_slice(&of_itself);
     let len = u16::try_from(header.len() - 16).unwrap();
     header[14..16].copy_from_slice(&len.to_be_bytes());
-    let Progress::Done((len, Some(proxied))) = read(&header) else { panic!("not read") };
+    let Parsed::Whole((len, Some(proxied))) = read(&header) else { panic!("not read") };
     assert_eq!(len, header.len());
     let [authority, custom] = said;
     // A value of TLS that is too short to be one goes on as it came.
@@ -89,9 +89,9 @@ fn a_checksum_is_that_of_the_specification() {
     // RFC 3720, appendix B.4: 32 bytes of zeros.
     assert_eq!(v2::checksum(&[0; 32], 0), 0x8A91_36AA);
     assert!(
-        matches!(read(&with_checksum(0)), Progress::Done((_, Some(said))) if said.ends == v4_to_itself())
+        matches!(read(&with_checksum(0)), Parsed::Whole((_, Some(said))) if said.ends == v4_to_itself())
     );
-    assert_eq!(read(&with_checksum(1)), Progress::Not);
+    assert_eq!(read(&with_checksum(1)), Parsed::Invalid);
 }
 
 fn v4_to_itself() -> Ends {
@@ -123,10 +123,10 @@ fn headers_of_version_2_that_break_the_protocol_are_refused() {
         ("version 3", v2(0x31, 0x11, &body(&IPV4, b""))),
         ("more than is read", good(0x11, &body(&IPV4, &tlv(4, &[0; 4096])))),
     ] {
-        assert_eq!(read(&header), Progress::Not, "{what}");
+        assert_eq!(read(&header), Parsed::Invalid, "{what}");
         // As soon as it can be seen: the wrong version does not wait for the rest.
         if what.starts_with("version") || what.starts_with("command") {
-            assert_eq!(read(&header[..13]), Progress::Not, "{what}");
+            assert_eq!(read(&header[..13]), Parsed::Invalid, "{what}");
         }
     }
 }
@@ -145,7 +145,7 @@ fn headers_that_name_nobody_are_stepped_over() {
         ("unknown, as long as may be", [b"PROXY UNKNOWN ", &[b'x'; 91][..], b"\r\n"].concat()),
     ] {
         let len = header.len();
-        assert_eq!(read(&[&header[..], b"data"].concat()), Progress::Done((len, None)), "{what}");
+        assert_eq!(read(&[&header[..], b"data"].concat()), Parsed::Whole((len, None)), "{what}");
     }
 }
 
@@ -180,11 +180,11 @@ fn lines_that_break_the_protocol_are_refused() {
         "GET ",
         "\r\n\r\nX",
     ] {
-        assert_eq!(read(line.as_bytes()), Progress::Not, "{line:?}");
+        assert_eq!(read(line.as_bytes()), Parsed::Invalid, "{line:?}");
     }
     let long = [b"PROXY UNKNOWN ", &[b'x'; 92][..], b"\r\n"].concat();
-    assert_eq!(read(&long), Progress::Not);
-    assert_eq!(read(&long[..106]), Progress::More);
-    assert_eq!(read(b""), Progress::More);
-    assert_eq!(read(b"\r\n\r"), Progress::More);
+    assert_eq!(read(&long), Parsed::Invalid);
+    assert_eq!(read(&long[..106]), Parsed::Part);
+    assert_eq!(read(b""), Parsed::Part);
+    assert_eq!(read(b"\r\n\r"), Parsed::Part);
 }

@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use proxy_header::Tlv;
 
-use super::{Ends, HEADER_MAX, Progress, Proxied};
+use ringlane_core::parsed::Parsed;
+
+use super::{Ends, HEADER_MAX, Proxied};
 
 /// What every header begins with.
 pub(super) const START: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
@@ -28,27 +30,27 @@ const UNIQUE_ID_MAX: usize = 128;
 const UNIX_ADDRESSES: usize = 216;
 
 /// Reads a header: how long it is, and what it said of the connection.
-pub(super) fn read(bytes: &[u8]) -> Progress<(usize, Option<Proxied>)> {
+pub(super) fn read(bytes: &[u8]) -> Parsed<(usize, Option<Proxied>)> {
     let Some((head, _)) = bytes.split_at_checked(FIXED) else {
         let version = bytes.get(START.len()).is_none_or(|byte| matches!(byte, 0x20 | 0x21));
-        return if version { Progress::More } else { Progress::Not };
+        return if version { Parsed::Part } else { Parsed::Invalid };
     };
     let is_local = match head[START.len()] {
         0x20 => true,
         0x21 => false,
-        _ => return Progress::Not,
+        _ => return Parsed::Invalid,
     };
     let len = FIXED + usize::from(u16::from_be_bytes([head[FIXED - 2], head[FIXED - 1]]));
     if len > HEADER_MAX {
-        return Progress::Not;
+        return Parsed::Invalid;
     }
-    let Some(header) = bytes.get(..len) else { return Progress::More };
+    let Some(header) = bytes.get(..len) else { return Parsed::Part };
     if is_local {
-        return Progress::Done((len, None));
+        return Parsed::Whole((len, None));
     }
     match proxied(header, head[FIXED - 3]) {
-        Some(proxied) => Progress::Done((len, proxied)),
-        None => Progress::Not,
+        Some(proxied) => Parsed::Whole((len, proxied)),
+        None => Parsed::Invalid,
     }
 }
 

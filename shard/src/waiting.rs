@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use ringlane_core::counters::{Cause, Close, Phase};
 use ringlane_core::machine::reactor::{Elapsed, Reactor, Receiver, Stream};
 use ringlane_core::machine::sys::{Interest, Presence, Socket, presence};
 
@@ -20,12 +21,15 @@ const WATCH_AFTER: Duration = Duration::from_millis(10);
 /// How often a client that has ended its stream after bytes is looked at.
 const ENDED_LOOK: Duration = Duration::from_secs(1);
 
+/// How a client leaves before its first message is answered or passed on.
+pub const LEFT: Close = Close { cause: Cause::Client, phase: Phase::Request };
+
 /// The client has left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Left;
+pub struct Left;
 
 /// A client whose session waits.
-pub(crate) struct Waiting<'a, 'b> {
+pub struct Waiting<'a, 'b> {
     reactor: &'a Reactor,
     receiver: &'a Receiver<'b>,
     /// Whether it has sent bytes that are to reach a server.
@@ -36,23 +40,26 @@ pub(crate) struct Waiting<'a, 'b> {
 
 impl<'a, 'b> Waiting<'a, 'b> {
     /// A client that has sent bytes which were read already, or not.
-    pub(crate) fn new(receiver: &'a Receiver<'b>, has_sent: bool) -> Self {
+    pub fn new(receiver: &'a Receiver<'b>, has_sent: bool) -> Self {
         let reactor = receiver.stream().reactor();
         Self { reactor, receiver, has_sent, watched: Cell::new(false) }
     }
 
     /// Its connection.
-    pub(crate) fn client(&self) -> &'b Stream {
+    pub fn client(&self) -> &'b Stream {
         self.receiver.stream()
     }
 
     /// The wait may be long: from now on it ends when the client leaves.
-    pub(crate) fn watch(&self) {
+    pub fn watch(&self) {
         self.watched.set(true);
     }
 
     /// As `Reactor::timeout_at`; the client is watched if it takes longer than a moment.
-    pub(crate) async fn timeout_at<F: Future>(
+    ///
+    /// # Errors
+    /// [`Elapsed`] when the time is over.
+    pub async fn timeout_at<F: Future>(
         &self,
         deadline: Instant,
         future: F,
@@ -68,7 +75,10 @@ impl<'a, 'b> Waiting<'a, 'b> {
     }
 
     /// What `work` gives, unless the client leaves while it is watched.
-    pub(crate) async fn unless_gone<F: Future>(&self, work: F) -> Result<F::Output, Left> {
+    ///
+    /// # Errors
+    /// [`Left`] when it has left.
+    pub async fn unless_gone<F: Future>(&self, work: F) -> Result<F::Output, Left> {
         let mut work = pin!(work);
         let mut watch = None;
         std::future::poll_fn(|cx| {

@@ -1,16 +1,11 @@
-//! What clients say before a server is chosen, and what tells when their sessions are idle.
+//! Whether sessions are idle: outside a transaction, with no answer outstanding.
 //!
-//! Plain parsers that are given bytes: no I/O, no clock. A greeting may come in any pieces; a parser
-//! is given all that came so far and says whether it is whole ([`Progress`]). Not here: choosing by
-//! it (`greet`). Invariants: nothing that a stranger sends makes a parser panic, or keep more than
-//! [`GREETING_MAX`] bytes. Next: `client_hello`, then `postgres`, `mysql` and `redis`; `proxy` is what
-//! may stand before all of them.
+//! Plain machines that get the bytes of both sides, in any pieces: no I/O, no clock. Invariant: nothing
+//! that a peer sends makes one panic, or keep more than a few bytes. Next: `postgres`, `mysql`,
+//! `redis`.
 
-pub mod client_hello;
 pub mod mysql;
 pub mod postgres;
-pub mod proxy;
-mod reader;
 #[cfg(test)]
 mod recorded;
 pub mod redis;
@@ -18,21 +13,10 @@ pub mod redis;
 use ringlane_core::counters::Reason;
 use ringlane_core::settings::Protocol;
 
-/// Bytes of the longest greeting that is waited for; one that is longer is refused.
-pub const GREETING_MAX: usize = 16 * 1024;
+use crate::first_message;
+use crate::first_message::postgres::farewell;
 
-/// How far a greeting has come.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Progress<T> {
-    /// It is whole.
-    Done(T),
-    /// More bytes are needed.
-    More,
-    /// It is something else.
-    Not,
-}
-
-/// What follows a session in clear text, so that it can be ended where nobody is hurt.
+/// Follows a session in clear text, so that it can be ended between transactions.
 #[derive(Debug)]
 pub enum Tracker {
     /// PostgreSQL.
@@ -54,12 +38,12 @@ impl Tracker {
         }
     }
 
-    /// What tells the client that its session ends here, if it can be told now.
+    /// The message that ends the session in its protocol, if one fits in here.
     pub fn farewell(&self, why: Reason) -> Option<Vec<u8>> {
         match self {
             // admin_shutdown, as when the server itself is stopped: drivers know to connect anew.
             Self::Postgres(tracker) if tracker.is_between_messages() => {
-                Some(postgres::error("57P01", &postgres::farewell(why)))
+                Some(first_message::postgres::error("57P01", &farewell(why)))
             }
             _ => None,
         }

@@ -1,0 +1,219 @@
+//! From an accepted client to a connected server: choose, connect, and on failure choose again.
+//!
+//! The first choice may have to wait its turn (`queue`). Every server gets one attempt while another
+//! is left; when all have failed the session waits a moment for another to come up and then begins
+//! again, in the queue with all others where there is one, else for as long as the connect timeout
+//! lasts. A server that this machine has no port or route left for, or whose socket options the kernel
+//! refuses, is passed over and not held against the server; if no other is left, or descriptors or
+//! memory ran out, the session ends. Next: `race`, which tries two servers at once.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use ringlane_core::counters::{Cause, Close, Phase};
+use ringlane_core::ids::ServerId;
+use ringlane_core::machine::reactor::{Elapsed, Stream};
+use ringlane_core::machine::sys::{ConnectOptions, is_refusal};
+use ringlane_core::settings::Backend;
+
+use crate::choose::take;
+use crate::generation::Generation;
+use crate::queue;
+use crate::race::race;
+use crate::seat::Seat;
+use crate::session::micros;
+use crate::trail::Seeker;
+use crate::waiting::{Left, Waiting};
+
+/// Attempts that a session makes in all, as HAProxy's default `retries 3`.
+const CONNECT_ATTEMPTS: u32 = 4;
+
+/// Servers that a session passes over since this machine can't connect to them: more would only
+/// confirm it. Then the session ends (`RC`).
+const PASSED_OVER_MAX: u32 = 64;
+
+/// The pause after every server has failed once, as in HAProxy.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often a session looks in that pause whether there is another server by now.
+const RETRY_LOOK: Duration = Duration::from_millis(50);
+
+/// Connects a session to a server, at which it then has a seat, unless its client leaves before.
+///
+/// # Errors
+/// How the session ends.
+pub async fn connect(
+    seeker: &Seeker<'_>,
+    waiting: &Waiting<'_, '_>,
+) -> Result<(Stream, Seat), Close> {
+    let connected = waiting.unless_gone(connect_in_turn(seeker, waiting)).await;
+    let (stream, seat) = connected
+        .unwrap_or_else(|Left| Err(Close { cause: Cause::Client, phase: seeker.trail.phase() }))?;
+    let took = micros(seeker.generation.now().saturating_duration_since(seeker.since));
+    seeker.trail.connected(took);
+    seeker.generation.counters().connect_time.record(took);
+    Ok((stream, seat))
+}
+
+async fn connect_in_turn(
+    seeker: &Seeker<'_>,
+    waiting: &Waiting<'_, '_>,
+) -> Result<(Stream, Seat), Close> {
+    let trail = seeker.trail;
+    let mut tried: Vec<ServerId> = Vec::new();
+    let mut seat = queue::occupy(seeker, waiting).await?;
+    trail.enter(Phase::Connect);
+    let until = seeker.generation.now() + seeker.timeout;
+    // Attempts that reached a server and failed, and why the last one did.
+    let (mut failed, mut last_cause) = (0, None);
+    let mut passed_over = 0;
+    loop {
+        let id = seat.server();
+        trail.seated(id);
+        let outcome = match seeker.generation.backend(seeker.backend).race_after {
+            None => attempt(seeker, id, waiting).await.map(|stream| (stream, seat)),
+            Some(after) => {
+                let reactor = seeker.generation.reactor();
+                reactor.brief(race(seeker, seat, after, waiting)).await
+            }
+        };
+        match outcome {
+            Ok((stream, seat)) => {
+                trail.seated(seat.server());
+                return Ok((stream, seat));
+            }
+            Err(Failure::Exhausted) => {
+                trail.failed(id);
+                return Err(Close::connect(Cause::Resource));
+            }
+            Err(Failure::Impossible) => passed_over += 1,
+            Err(Failure::Server(cause)) => (failed, last_cause) = (failed + 1, Some(cause)),
+        }
+        trail.failed(id);
+        tried.push(id);
+        if failed == CONNECT_ATTEMPTS || passed_over == PASSED_OVER_MAX {
+            return Err(Close::connect(last_cause.unwrap_or(Cause::Resource)));
+        }
+        seat = match take(seeker, &tried) {
+            Some(seat) => seat,
+            None => {
+                // This machine can't connect to any.
+                let cause = last_cause.ok_or(Close::connect(Cause::Resource))?;
+                // Boxed, as most sessions never get here.
+                let again = begin_again(seeker, &tried, cause, until, waiting);
+                let seat = Box::pin(again).await?;
+                trail.enter(Phase::Connect);
+                tried.clear();
+                seat
+            }
+        };
+        trail.retry();
+    }
+}
+
+/// Takes a place when every server has failed, the last one for this cause: at another one as soon as
+/// there is one, such as a replica that is promoted, and after a pause at any, in the queue with all
+/// others.
+async fn begin_again(
+    seeker: &Seeker<'_>,
+    tried: &[ServerId],
+    cause: Cause,
+    until: Instant,
+    waiting: &Waiting<'_, '_>,
+) -> Result<Seat, Close> {
+    let generation = seeker.generation;
+    let has_queue = generation.gauges().queue(seeker.backend).is_some();
+    let resume = generation.now() + RETRY_PAUSE;
+    if resume > until && !has_queue {
+        return Err(Close::connect(cause));
+    }
+    waiting.watch();
+    while generation.now() < resume {
+        generation.reactor().sleep(RETRY_LOOK).await;
+        // Sessions in the queue came later.
+        if let Some(seat) = take(seeker, tried) {
+            return Ok(seat);
+        }
+    }
+    if has_queue {
+        return queue::occupy(seeker, waiting).await;
+    }
+    take(seeker, &[]).ok_or_else(|| Close::connect(cause))
+}
+
+/// Why an attempt to connect failed.
+pub(crate) enum Failure {
+    /// The server refused, or did not answer in time.
+    Server(Cause),
+    /// This machine ran out of descriptors or memory: no other server would help.
+    Exhausted,
+    /// This machine has no port or route left towards the server, or refuses what is configured.
+    Impossible,
+}
+
+/// One attempt to connect to a server, counted.
+pub(crate) async fn attempt(
+    seeker: &Seeker<'_>,
+    id: ServerId,
+    waiting: &Waiting<'_, '_>,
+) -> Result<Stream, Failure> {
+    let generation: &Generation = seeker.generation;
+    let gauge = generation.server(id);
+    let counters = generation.counters().server(id);
+    let deadline = generation.now() + seeker.timeout;
+    let dialled = waiting.timeout_at(deadline, dial(generation, id, seeker.known.client));
+    let cause = match dialled.await {
+        Ok(Ok(stream)) => {
+            gauge.answered();
+            counters.sessions.add(1);
+            return Ok(stream);
+        }
+        Ok(Err(error)) if is_exhausted(&error) => {
+            counters.connects_impossible.add(1);
+            return Err(Failure::Exhausted);
+        }
+        Ok(Err(error)) if is_local(&error) => {
+            counters.connects_impossible.add(1);
+            return Err(Failure::Impossible);
+        }
+        Ok(Err(_)) => Cause::Server,
+        Err(Elapsed) => {
+            counters.connects_timed_out.add(1);
+            Cause::ServerTimeout
+        }
+    };
+    counters.connects_failed.add(1);
+    gauge.failed(generation.now_ms());
+    Err(Failure::Server(cause))
+}
+
+/// Connects to a server for a client, whether the server takes sessions or not.
+///
+/// # Errors
+/// The system's, or `NotConnected` for a server without an address.
+pub async fn dial(
+    generation: &Generation,
+    id: ServerId,
+    client: Option<SocketAddr>,
+) -> io::Result<Stream> {
+    let Backend { congestion, tcp, source, .. } = generation.backend_of(id);
+    let options = ConnectOptions { congestion, tcp, source, client };
+    // It has just lost its address, or the message with a new one has not come yet.
+    let address = generation.shard.address(id).ok_or(io::ErrorKind::NotConnected)?;
+    Stream::connect(generation.reactor(), &address, &options).await
+}
+
+/// Whether this machine has no source address, port or route left for a connection, or refuses what
+/// the configuration sets on its socket. An unreachable host is none of them: a server whose machine
+/// is off is reported like that.
+fn is_local(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, NetworkUnreachable};
+    is_refusal(error) || matches!(error.kind(), AddrInUse | AddrNotAvailable | NetworkUnreachable)
+}
+
+/// Whether this machine ran out of descriptors or memory.
+pub fn is_exhausted(error: &io::Error) -> bool {
+    // EMFILE, ENFILE, ENOMEM, ENOBUFS of Linux.
+    matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105))
+}

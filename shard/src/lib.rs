@@ -1,0 +1,34 @@
+//! What every carrier of sessions needs on a shard, from accept to a connected server and the end.
+//!
+//! Accept, limits, the PROXY header, the choice of a server, waiting for one, connecting, counting,
+//! and ends by order. A carrier (`ringlane-l4` for TCP) gets each accepted [`Session`] and asks for a
+//! [`Seat`] at a server with a [`Seeker`]. Not here: bytes of any protocol but the PROXY header,
+//! configuration, checks. Read `run` first, then `session` and `connect`.
+
+#![forbid(unsafe_code)]
+
+mod accept;
+mod choose;
+mod clients;
+mod connect;
+mod generation;
+mod hops;
+mod place;
+pub mod proxy;
+mod queue;
+mod race;
+mod run;
+mod seat;
+mod session;
+mod shutdowns;
+mod trail;
+mod waiting;
+
+pub use connect::{connect, dial, is_exhausted};
+pub use generation::{Generation, Published};
+pub use run::{Carrier, MakeCarrier, Setup, Shard, Thread, run, start};
+pub use seat::Seat;
+pub use session::{ByteCounts, Session};
+pub use shutdowns::Disposition;
+pub use trail::{Seeker, Trail};
+pub use waiting::{LEFT, Left, Waiting};

@@ -1,0 +1,177 @@
+//! Waiting for a server with room: first come, first served, within priorities.
+//!
+//! A session waits only if its backend lets it and no server can take it: all are full, or none that
+//! it may go to is there. Which session is next over all shards is in `ringlane_core::shared`; the
+//! sessions of this shard are here. Invariants: a session that comes while others wait goes behind
+//! them; a session that waits gives its place in the queue back however it ends; the first of a queue
+//! looks by itself every [`PATIENCE`], since a call may be lost and a server may have come up.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use ringlane_core::counters::{Cause, Close, Phase, Reason};
+use ringlane_core::ids::BackendId;
+use ringlane_core::machine::reactor::{Signal, first};
+use ringlane_core::settings::RoleWanted;
+use ringlane_core::shared::{LINES, Queue, Ticket};
+
+use crate::choose::take;
+use crate::generation::Generation;
+use crate::seat::Seat;
+use crate::session::micros;
+use crate::trail::{Seeker, Trail};
+use crate::waiting::Waiting;
+
+/// How long the first of a queue sleeps before it looks again uncalled.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Sessions of one shard that wait, for each backend and role: by ticket and order of arrival.
+#[derive(Debug)]
+pub(crate) struct WaitQueues {
+    queues: Vec<RefCell<BTreeMap<Number, Rc<Signal>>>>,
+    arrivals: Cell<u64>,
+}
+
+/// A ticket, and what distinguishes it from others of the same shard and millisecond.
+type Number = (Ticket, u64);
+
+impl WaitQueues {
+    /// Empty queues for so many backends.
+    pub(crate) fn new(backends: usize) -> Self {
+        Self {
+            queues: (0..backends * LINES).map(|_| RefCell::default()).collect(),
+            arrivals: Cell::new(0),
+        }
+    }
+
+    /// Calls the first session that waits for a server of this role.
+    pub(crate) fn call(&self, backend: BackendId, role: RoleWanted) {
+        if let Some(signal) = self.of(backend, role).borrow().values().next() {
+            signal.raise();
+        }
+    }
+
+    fn of(&self, backend: BackendId, role: RoleWanted) -> &RefCell<BTreeMap<Number, Rc<Signal>>> {
+        &self.queues[backend.0 as usize * LINES + role as usize]
+    }
+}
+
+/// A session's place in a queue, given back on drop.
+struct WaitPlace<'a> {
+    generation: &'a Generation,
+    trail: &'a Trail,
+    queue: &'a Queue,
+    backend: BackendId,
+    role: RoleWanted,
+    number: Number,
+    since: Instant,
+    signal: Rc<Signal>,
+}
+
+impl<'a> WaitPlace<'a> {
+    /// The place behind all others of its priority; `None` when too many wait.
+    fn take(seeker: &Seeker<'a>, queue: &'a Queue) -> Option<Self> {
+        if !queue.try_enter() {
+            return None;
+        }
+        let Seeker { generation, backend, role, trail, .. } = *seeker;
+        let generation: &Generation = generation;
+        let queues = &generation.shard.wait_queues;
+        let ticket =
+            Ticket::new(seeker.priority, generation.now_ms(), generation.reactor().shard());
+        let arrival = queues.arrivals.get();
+        queues.arrivals.set(arrival + 1);
+        let signal = Rc::new(Signal::new(generation.reactor()));
+        let number = (ticket, arrival);
+        queues.of(backend, role).borrow_mut().insert(number, Rc::clone(&signal));
+        let since = generation.now();
+        let place = Self { generation, trail, queue, backend, role, number, since, signal };
+        place.publish();
+        Some(place)
+    }
+
+    fn waiting(&self) -> &RefCell<BTreeMap<Number, Rc<Signal>>> {
+        self.generation.shard.wait_queues.of(self.backend, self.role)
+    }
+
+    /// Publishes the ticket of the session that is first here now.
+    fn publish(&self) {
+        let first = self.waiting().borrow().keys().next().map(|(ticket, _)| *ticket);
+        self.queue.publish(self.role, self.generation.reactor().shard(), first);
+    }
+
+    /// Whether it is the first on this shard.
+    fn is_first_here(&self) -> bool {
+        self.waiting().borrow().keys().next() == Some(&self.number)
+    }
+
+    /// Whether it is the first on all shards.
+    fn is_next(&self) -> bool {
+        self.is_first_here() && self.queue.is_turn_of(self.role, self.number.0)
+    }
+}
+
+impl Drop for WaitPlace<'_> {
+    fn drop(&mut self) {
+        let waited = micros(self.generation.now().saturating_duration_since(self.since));
+        self.trail.waited(waited);
+        self.generation.counters().queue_wait.record(waited);
+        self.waiting().borrow_mut().remove(&self.number);
+        self.publish();
+        self.queue.leave();
+        // The session that is first now must be woken, and there may be room for more than one.
+        self.generation.shard.wait_queues.call(self.backend, self.role);
+        self.queue.call_next(self.backend, self.generation.reactor().mailboxes());
+    }
+}
+
+/// Takes a place at a server for a session that has tried none, waiting for it if need be.
+pub(crate) async fn occupy(seeker: &Seeker<'_>, waiting: &Waiting<'_, '_>) -> Result<Seat, Close> {
+    let Some(queue) = seeker.generation.gauges().queue(seeker.backend) else {
+        return take(seeker, &[]).ok_or_else(|| {
+            seeker.trail.because(Reason::NoServer);
+            Close::connect(Cause::Server)
+        });
+    };
+    if queue.waiting() == 0
+        && let Some(seat) = take(seeker, &[])
+    {
+        return Ok(seat);
+    }
+    waiting.watch();
+    // Boxed, as most sessions never wait.
+    Box::pin(wait(seeker, queue)).await
+}
+
+/// Waits for a place at a server.
+async fn wait(seeker: &Seeker<'_>, queue: &Queue) -> Result<Seat, Close> {
+    let Seeker { generation, backend, trail, .. } = *seeker;
+    let counters = generation.counters().queue(backend);
+    let Some(place) = WaitPlace::take(seeker, queue) else {
+        counters.refused.add(1);
+        trail.because(Reason::QueueFull);
+        return Err(Close::queue(Cause::Refused));
+    };
+    counters.waited.add(1);
+    trail.enter(Phase::Queue);
+    let settings = generation.backend(backend).queue;
+    let timeout = settings.and_then(|queue| queue.timeout).unwrap_or(seeker.timeout);
+    let until = place.since + timeout;
+    loop {
+        if place.is_next()
+            && let Some(seat) = take(seeker, &[])
+        {
+            return Ok(seat);
+        }
+        let now = generation.now();
+        if now >= until {
+            counters.expired.add(1);
+            trail.because(Reason::NoServer);
+            return Err(Close::queue(Cause::ServerTimeout));
+        }
+        let wake = if place.is_first_here() { until.min(now + PATIENCE) } else { until };
+        let _ = first(place.signal.wait(), generation.reactor().sleep_until(wake)).await;
+    }
+}
