@@ -5,6 +5,7 @@
 //! in `exceptions`; an exception that nothing needs any more is an offence itself. Read `source`
 //! first: it blanks comments and literals, so that the checks see code only.
 
+mod circles;
 mod exceptions;
 mod manifests;
 mod markdown;
@@ -54,6 +55,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Offence>, String> {
 fn check_files(files: &[(String, String)], exceptions: &mut Exceptions) -> Vec<Offence> {
     let mut offences = manifests::check(files);
     offences.extend(markdown::check(files));
+    let mut imports = circles::Imports::default();
     for (path, text) in files {
         offences.extend(marks::check_text(path, text));
         if path.ends_with(".rs") {
@@ -62,8 +64,10 @@ fn check_files(files: &[(String, String)], exceptions: &mut Exceptions) -> Vec<O
             offences.extend(names::check(&source, exceptions));
             offences.extend(unsafe_room::check(&source));
             offences.extend(marks::check_source(&source));
+            imports.add(&source);
         }
     }
+    offences.extend(imports.circles());
     offences
 }
 

@@ -5,7 +5,10 @@ use super::source::Source;
 use super::{Offence, offence};
 
 /// Lines in a file at most.
-pub(super) const FILE_LINES: usize = 800;
+pub(super) const FILE_LINES: usize = 600;
+
+/// Columns of a comment at most, as of code.
+const COLUMNS: usize = 100;
 
 /// Lines of code in a function's body at most, counted as clippy's `too_many_lines` does: neither
 /// blank lines nor comments.
@@ -18,6 +21,13 @@ pub(super) fn check(source: &Source<'_>, exceptions: &mut Exceptions) -> Vec<Off
     if !first.is_some_and(|line| line.starts_with("//!")) {
         let message = "no `//!` at the top: say what the module is and is not, and its invariants";
         offences.push(offence(source.path, 1, message));
+    }
+    // rustfmt keeps code within these columns, and leaves comments alone.
+    for (number, line) in source.text.iter().enumerate() {
+        if line.trim_start().starts_with("//") && line.chars().count() > COLUMNS {
+            let message = format!("a comment of more than {COLUMNS} columns: wrap it");
+            offences.push(offence(source.path, number + 1, message));
+        }
     }
     let lines = source.text.len();
     if lines > FILE_LINES && !exceptions.allows(source.path, "", lines) {
@@ -64,12 +74,19 @@ mod tests {
     }
 
     #[test]
+    fn a_wide_comment_is_found() {
+        let comment = |columns: usize| format!("//! Head.\n    // {}\n", "ü".repeat(columns - 7));
+        assert!(check_text(&comment(COLUMNS)).is_empty());
+        assert!(check_text(&comment(COLUMNS + 1))[0].starts_with("a.rs:2: a comment of more"));
+    }
+
+    #[test]
     fn a_long_file_is_found_unless_listed() {
         let text = "//! Head.\n".repeat(FILE_LINES + 1);
-        assert!(check_text(&text)[0].contains("801 lines"));
+        assert!(check_text(&text)[0].contains("601 lines"));
         let source = Source::new("a.rs", &text);
-        assert!(check(&source, &mut Exceptions::one("a.rs", "", 801)).is_empty());
-        assert_eq!(check(&source, &mut Exceptions::one("a.rs", "", 800)).len(), 1);
+        assert!(check(&source, &mut Exceptions::one("a.rs", "", 601)).is_empty());
+        assert_eq!(check(&source, &mut Exceptions::one("a.rs", "", 600)).len(), 1);
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! A Rust file as the checks see it: its text, and the same text with comments and literals blanked.
+//! A Rust file as the checks see it: its text, and the same text with comments and literals
+//! blanked.
 //!
 //! Blanking keeps every line where it was, so positions in one are positions in the other. It knows
 //! nested comments, raw and byte strings, and tells a lifetime from a character. Not a parser: what
