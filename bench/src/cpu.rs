@@ -102,7 +102,8 @@ pub(crate) fn processes(root: u32) -> Result<Vec<u32>, String> {
     Ok(found)
 }
 
-/// A task's `schedstat` (nanoseconds on a CPU, nanoseconds waiting for one) and the ticks of `stat`.
+/// A task's `schedstat` (nanoseconds on a CPU, nanoseconds waiting for one) and the ticks of
+/// `stat`.
 fn of_task(task: &Path) -> Option<Account> {
     let text = fs::read_to_string(task.join("schedstat")).ok()?;
     let mut fields = text.split_whitespace().map(|field| field.parse().map(Duration::from_nanos));

@@ -1,10 +1,10 @@
 //! The rounds of the TCP comparison.
 //!
-//! Each round goes through every workload with every relay, one after the other and in an order that
-//! moves on from round to round, so that a change of the machine's mood hits all alike. A relay is
-//! started afresh for each measurement and its account is read while all sessions are open: between
-//! the load generator's marks `ready` and `measured`. What is measured is in `plan`; what becomes of
-//! it in `samples`, `verdict` and `report`.
+//! Each round goes through every workload with every relay, one after the other and in an order
+//! that moves on from round to round, so that a change of the machine's mood hits all alike. A
+//! relay is started afresh for each measurement and its account is read while all sessions are
+//! open: between the load generator's marks `ready` and `measured`. What is measured is in `plan`;
+//! what becomes of it in `samples`, `verdict` and `report`.
 
 use std::path::PathBuf;
 use std::thread;
@@ -270,8 +270,8 @@ impl Comparison {
         found
     }
 
-    /// Waits until all idle sessions have reached the server and their first bytes are back: a session
-    /// that waits to be accepted costs a relay nothing yet.
+    /// Waits until all idle sessions have reached the server and their first bytes are back: a
+    /// session that waits to be accepted costs a relay nothing yet.
     fn wait_until_silent(&self) -> Result<(), String> {
         let server = self.wiring.server_echo.parse();
         let server = server.map_err(|error| format!("the echo server's address: {error}"))?;

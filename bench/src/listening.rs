@@ -1,5 +1,5 @@
-//! What the kernel knows of TCP here: which ports are free for the relays, whether the relay that was
-//! started listens on its own, and whether all that was sent has arrived.
+//! What the kernel knows of TCP here: which ports are free for the relays, whether the relay that
+//! was started listens on its own, and whether all that was sent has arrived.
 //!
 //! An open port alone proves nothing: the kernel may keep the listener of a ring for a while after
 //! its process has ended, completes handshakes on it and then refuses the next connection. So every

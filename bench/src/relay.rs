@@ -249,8 +249,8 @@ impl Running {
         self.child.id()
     }
 
-    /// An error if it, or a process of it, has ended since it was ready: what is measured of it then
-    /// means nothing.
+    /// An error if it, or a process of it, has ended since it was ready: what is measured of it
+    /// then means nothing.
     pub(crate) fn check(&mut self) -> Result<(), String> {
         let Listen { echo, .. } = self.listen;
         if let Ok(Some(status)) = self.child.try_wait() {

@@ -20,8 +20,8 @@ pub const BUFFERS_MAX: usize = 32 * 1024;
 /// A shard that has been silent for so long gives the memory behind unused receive buffers back.
 pub const SILENCE: Duration = Duration::from_secs(1);
 
-/// Unused receive buffers with memory behind them that such a shard must have: fewer are not worth a
-/// wake-up.
+/// Unused receive buffers with memory behind them that such a shard must have: fewer are not worth
+/// a wake-up.
 pub const SLACK_MIN: usize = 32;
 
 /// Bytes that one armed receive may deliver before it must be armed again, where the kernel knows
@@ -42,17 +42,17 @@ pub const COMPLETION_ENTRIES: u32 = 8 * 1024;
 /// Task runs between two visits to the kernel. What is left runs in the next turn.
 pub const TASKS_PER_TURN: usize = 1024;
 
-/// Visits to the kernel that bring something and are made before timers that are due fire. Above it they
-/// fire; a relay then looks at its sockets itself before it gives a side up.
+/// Visits to the kernel that bring something and are made before timers that are due fire. Above it
+/// they fire; a relay then looks at its sockets itself before it gives a side up.
 pub const VISITS_BEFORE_TIMERS: u32 = 64;
 
 /// How long a relay waits for bytes that lie in a socket when their side is to be given up for its
 /// silence. Behind a side that takes nothing they may lie for ever, so it is once per silence.
 pub const LAST_LOOK: Duration = Duration::from_secs(1);
 
-/// How long what a side had said before its connection broke may take to reach the other side, and then
-/// to be acknowledged by it. At the bound the rest is lost with the reset.
-pub const LAST_WORDS: Duration = Duration::from_secs(5);
+/// How long the other side may take nothing of what a side had sent before its connection broke,
+/// and then acknowledge nothing of it. At the bound the rest is lost with the reset.
+pub const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Messages waiting in one shard's mailbox. A full one refuses: a shard then keeps the connection
 /// that it wanted to hand over, and control tries again.
@@ -74,30 +74,30 @@ pub const PIPES_MAX: usize = 1024;
 /// Bytes spliced for one direction before other sessions get their turn.
 pub const SPLICE_BUDGET: usize = 4 * 1024 * 1024;
 
-/// How long a loop pauses that was told "ready" and could not move a byte, before it waits and tries
-/// again (`ringlane_shard_false_readiness_total`).
+/// How long a loop pauses that was told "ready" and could not move a byte, before it waits and
+/// tries again (`ringlane_shard_false_readiness_total`).
 pub const READINESS_PAUSE: Duration = Duration::from_millis(10);
 
 /// Submissions in a row that may leave a full submission queue as it is; then the request fails.
 pub const SUBMISSIONS_FRUITLESS: u32 = 10_000;
 
-/// Copies of sessions that a shard makes at once for mirrors. Sessions beyond it are not copied, and
-/// counted (`ringlane_mirror_failed_total`).
+/// Copies of sessions that a shard makes at once for mirrors. Sessions beyond it are not copied,
+/// and counted (`ringlane_mirror_failed_total`).
 pub const MIRRORS_MAX: usize = 256;
 
 /// Bytes of one session that wait for its mirror. At the bound its copy ends.
 pub const MIRROR_BYTES: usize = 512 * 1024;
 
-/// Bytes of all sessions of a shard that wait for mirrors. At the bound the copy ends that would have
-/// got more.
+/// Bytes of all sessions of a shard that wait for mirrors. At the bound the copy ends that would
+/// have got more.
 pub const MIRROR_BYTES_ALL: usize = 32 * 1024 * 1024;
 
-/// Source ports that a connection to a server tries where they are drawn here; then it has failed. With
-/// nine tenths of them taken, one in thirty fails.
+/// Source ports that a connection to a server tries where they are drawn here; then it has failed.
+/// With nine tenths of them taken, one in thirty fails.
 pub const SOURCE_PORT_TRIES: u32 = 32;
 
-/// Bytes that rooms for short-lived futures are mapped in at once. One chunk of each size is kept when
-/// nothing is in it.
+/// Bytes that rooms for short-lived futures are mapped in at once. One chunk of each size is kept
+/// when nothing is in it.
 pub const ROOM_CHUNK: usize = 64 * 1024;
 
 /// Sizes that there are rooms of. Futures of further sizes are on the heap.

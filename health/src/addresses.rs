@@ -187,7 +187,8 @@ impl Addresses {
     }
 }
 
-/// An SRV answer in our words: the heaviest weighs `most`, and all but the lowest priority stand by.
+/// An SRV answer in our words: the heaviest weighs `most`, and all but the lowest priority stand
+/// by.
 pub fn of_srv(records: &[SrvRecord], most: u32) -> Vec<Found> {
     let first = records.iter().map(|record| record.priority).min();
     let heaviest = records.iter().map(|record| record.weight).max().unwrap_or(0);

@@ -1,15 +1,24 @@
 //! The state of every server of a backend: a result of checks, orders and time.
 //!
-//! Plain structs without shard, socket or clock, for the control thread alone. [`Backend`] takes the
-//! results of checks and the orders of operators, and gives what shards go by ([`Eligibility`]) and
-//! what has changed ([`Change`]). Not here: how a server is checked, and the passive view of it that
-//! shards have from their own connects (`ringlane_core::shared`). Invariants: a server that was never checked counts as up, but has no role;
-//! `rise` good checks bring a server up, `fall` bad ones take it down, but the very first check
-//! decides alone; a server is open for a role only while it has it, and for nothing while it has
-//! no address. A change of one server costs the same in a backend of any size.
-//! Next: `server`, `whole`, `seen`, `endings`.
+//! Plain structs without shard, socket or clock, for the control thread alone. [`Backend`] takes
+//! the results of checks and the orders of operators, and gives what shards go by ([`Eligibility`])
+//! and what has changed ([`Change`]). Not here: how a server is checked, and the passive view of it
+//! that shards have from their own connects (`ringlane_core::shared`). Invariants: a server that
+//! was never checked counts as up, but has no role; `rise` good checks bring a server up, `fall`
+//! bad ones take it down, but the very first check decides alone; a server is open for a role only
+//! while it has it, and for nothing while it has no address. A change of one server costs the same
+//! in a backend of any size. Next: `server`, `whole`, `seen`, `endings`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_macros,
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "tests make up times and print figures"
+    )
+)]
 
 pub mod addresses;
 mod endings;
@@ -305,8 +314,8 @@ impl Backend {
         others.flatten().collect()
     }
 
-    /// Servers whose orders may be others than before, each once: those that were updated since this
-    /// was called last, and all when what they have in common has changed.
+    /// Servers whose orders may be others than before, each once: those that were updated since
+    /// this was called last, and all when what they have in common has changed.
     pub fn take_updated(&mut self) -> BTreeSet<usize> {
         mem::take(&mut self.updated)
     }

@@ -1,7 +1,8 @@
 //! What the servers of a backend have in common, kept up to date instead of counted anew.
 //!
-//! Not here: the state of one server (`server`). Invariant: [`Tally`] is the sum of the parts of all
-//! servers at any time; a change of one server that leaves its part as it was costs nothing here.
+//! Not here: the state of one server (`server`). Invariant: [`Tally`] is the sum of the parts of
+//! all servers at any time; a change of one server that leaves its part as it was costs nothing
+//! here.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

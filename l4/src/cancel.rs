@@ -1,9 +1,9 @@
 //! PostgreSQL's cancel requests: a connection that only names the query to be cancelled.
 //!
 //! The key in it was made by one server for one session, and only that server knows it; a session
-//! under TLS hides it from us. So every server that the frontend's sessions may be on gets it, and all
-//! but one find that they have no such session. Invariant: the client's connection closes when the
-//! servers have answered, which is what clients wait for.
+//! under TLS hides it from us. So every server that the frontend's sessions may be on gets it, and
+//! all but one find that they have no such session. Invariant: the client's connection closes when
+//! the servers have answered, which is what clients wait for.
 
 use std::cell::Cell;
 use std::net::SocketAddr;

@@ -73,7 +73,8 @@ impl<'a> Halves<'a> {
         }
     }
 
-    /// Receives and sends what is left of a connection that broke; ready when all of it is being sent.
+    /// Receives and sends what is left of a connection that broke; ready when all of it is being
+    /// sent.
     pub(crate) fn poll_last_words(&mut self, way: &mut Way<'a>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.waiting.is_some()

@@ -1,9 +1,10 @@
-//! How long a server takes to send its first byte, where that is watched (`first_byte` of `outlier`).
+//! How long a server takes to send its first byte, where that is watched (`first_byte` of
+//! `outlier`).
 //!
-//! Wraps a relay and looks at the session's counts after each of its turns, so that what is relayed is
-//! not touched and sessions of other backends pay nothing. Not here: what
-//! follows from a late answer (`health::Outlier` of the core). Next: `session`, which chooses between
-//! this and the bare relay.
+//! Wraps a relay and looks at the session's counts after each of its turns, so that what is relayed
+//! is not touched and sessions of other backends pay nothing. Not here: what follows from a late
+//! answer (`health::Outlier` of the core). Next: `session`, which chooses between this and the bare
+//! relay.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -1,10 +1,10 @@
 //! Reading a client's first message, choosing its route by it, and passing it on.
 //!
 //! The parsers are in `first_message`; here is what reads and answers. [`GreetingReader`] goes from
-//! step to step; where the next answer depends on a server (PostgreSQL's question for TLS), the session
-//! asks one. Invariants: every byte that was read reaches the server, after its PROXY header and before
-//! all others; a client is not told to go on with TLS unless a server will; what is read is bounded in
-//! time (`timeout.greeting`) and size (`GREETING_MAX` and one buffer).
+//! step to step; where the next answer depends on a server (PostgreSQL's question for TLS), the
+//! session asks one. Invariants: every byte that was read reaches the server, after its PROXY
+//! header and before all others; a client is not told to go on with TLS unless a server will; what
+//! is read is bounded in time (`timeout.greeting`) and size (`GREETING_MAX` and one buffer).
 
 use std::time::Instant;
 
@@ -132,7 +132,7 @@ impl<'a> GreetingReader<'a> {
             }
             Err(Elapsed) => {
                 let close = Close { cause: Cause::ClientTimeout, phase: Phase::Request };
-                Err(Refusal::new(close, None))
+                Err(Refusal::new(close, (!self.has_sent).then_some(Reason::Empty)))
             }
         }
     }
@@ -214,8 +214,8 @@ impl<'a> GreetingReader<'a> {
         Ok(Greeting { bytes, asks_for_tls, is_clear_postgres, hints, backend, role })
     }
 
-    /// Answers the request for encryption that was read last. Nothing may have come behind it: it would
-    /// not be protected by what the answer promises.
+    /// Answers the request for encryption that was read last. Nothing may have come behind it: it
+    /// would not be protected by what the answer promises.
     pub(crate) fn answer(&mut self, offered: bool) -> Result<(), Refusal> {
         if self.bytes.len() != self.request {
             return Err(self.refuse());
@@ -243,8 +243,8 @@ impl<'a> GreetingReader<'a> {
     }
 }
 
-/// Sends a client of PostgreSQL, which waits for an answer in clear text, the reason why there is no
-/// server for its session.
+/// Sends a client of PostgreSQL, which waits for an answer in clear text, the reason why there is
+/// no server for its session.
 pub(crate) fn explain_to_postgres(session: &Session, client: &Stream, close: Close) {
     let reason = session.trail.reason();
     let Some(why) = postgres::unavailable(close, reason, session.role()) else { return };

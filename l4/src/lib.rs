@@ -1,11 +1,20 @@
 //! Layer 4: relays the bytes of TCP sessions between client and server, and ends them properly.
 //!
 //! Not here: accepting, choosing a server and connecting to it (`ringlane-shard`); configuration,
-//! checks, the admin API (root package); rings, buffers, timers (core). [`Tcp`] is the carrier of one
-//! shard. Read `session` first: it is the life of one connection; then `relay` and `pump`, which carry
-//! its bytes.
+//! checks, the admin API (root package); rings, buffers, timers (core). [`Tcp`] is the carrier of
+//! one shard. Read `session` first: it is the life of one connection; then `relay` and `pump`,
+//! which carry its bytes.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_macros,
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "tests make up times and print figures"
+    )
+)]
 
 mod cancel;
 mod carrier;

@@ -1,9 +1,9 @@
 //! A copy of a client's bytes for a second server, whose answers are dropped.
 //!
-//! A task of its own feeds that server from a bounded buffer, and the session never waits for it: what
-//! it can't take in time is dropped and counted. Invariant: its stream has no hole. Where one would
-//! be, it is reset and gets nothing more of the session. Not here: anything that could harm the
-//! session, which does not even learn whether the copy arrives.
+//! A task of its own feeds that server from a bounded buffer, and the session never waits for it:
+//! what it can't take in time is dropped and counted. Invariant: its stream has no hole. Where one
+//! would be, it is reset and gets nothing more of the session. Not here: anything that could harm
+//! the session, which does not even learn whether the copy arrives.
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -21,6 +21,9 @@ use ringlane_shard::{Generation, Session};
 
 /// How long the copy may last after its session, for what is left to be sent and answered.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// The pause after each buffer of answers, which are dropped.
+const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 
 /// How many copies a shard makes now, and the bytes that they hold.
 #[derive(Debug, Default)]
@@ -51,8 +54,8 @@ struct Copied {
 }
 
 impl Mirror {
-    /// Begins to copy a new session that has reached its server, if it is one of those that are to be;
-    /// `greeting` has been sent already.
+    /// Begins to copy a new session that has reached its server, if it is one of those that are to
+    /// be; `greeting` has been sent already.
     pub(crate) fn begin(
         mirrors: &Rc<Mirrors>,
         session: &Session,
@@ -148,7 +151,8 @@ impl Copied {
         let mut answers = pin!(async {
             loop {
                 match receiver.next().await {
-                    Ok(Some(_)) => {}
+                    // One that answers without end must not cost a core.
+                    Ok(Some(_)) => self.generation.reactor().sleep(ANSWER_PAUSE).await,
                     outcome => return outcome.is_ok(),
                 }
             }

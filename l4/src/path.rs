@@ -58,8 +58,8 @@ impl PathChoice {
         self.refusal = REFUSED_RECEIVES;
     }
 
-    /// The next bytes can't be spliced, or there are none: one receive is copied, which steps over urgent
-    /// data or tells the end of the stream.
+    /// The next bytes can't be spliced, or there are none: one receive is copied, which steps over
+    /// urgent data or tells the end of the stream.
     pub(crate) fn step_over(&mut self) {
         self.refusal = self.refusal.max(1);
     }

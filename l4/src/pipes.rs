@@ -1,8 +1,8 @@
 //! The pipes of one shard, leased to directions that splice.
 //!
 //! A pipe costs two descriptors and, for unprivileged processes, a share of a small quota
-//! (`pipe-user-pages-soft`), so idle ones are kept warm and their number is bounded. Invariant: only
-//! empty pipes come back; one with bytes inside is closed.
+//! (`pipe-user-pages-soft`), so idle ones are kept warm and their number is bounded. Invariant:
+//! only empty pipes come back; one with bytes inside is closed.
 
 use std::cell::{Cell, RefCell};
 use std::io;

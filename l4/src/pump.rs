@@ -1,8 +1,8 @@
 //! One direction of a session: bytes from one side to the other until the end of the stream.
 //!
 //! Copying keeps at most one window of unsent bytes: the next receive is asked for when the last
-//! buffer has been sent. It is polled by hand, since every session is two of these and what an async
-//! function keeps for itself would be most of a session's memory. Bulk goes through `splice`.
+//! buffer has been sent. It is polled by hand, since every session is two of these and what an
+//! async function keeps for itself would be most of a session's memory. Bulk goes through `splice`.
 //! Invariants: bytes leave in the order in which they came; the end of the stream is passed on only
 //! after the last byte.
 
@@ -110,8 +110,8 @@ impl<'a> Pump<'a> {
         }
     }
 
-    /// After the source's connection broke: passes on what it had sent. Its end is not passed on, since
-    /// it is none. Ready when nothing is left, or when the sink takes no more.
+    /// After the source's connection broke: passes on what it had sent. Its end is not passed on,
+    /// since it is none. Ready when nothing is left, or when the sink takes no more.
     pub(crate) fn poll_last_words(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.stage {
@@ -175,7 +175,8 @@ impl<'a> Pump<'a> {
                     ready!(sender.poll_flush()).map_err(|_| self.way.sink_broken())?;
                     // When both directions have ended the close that follows is enough.
                     if !self.way.traffic.ended(self.way.source) {
-                        // Fails only if the connection has gone, which its own receive reports better.
+                        // Fails only if the connection has gone, which its own receive reports
+                        // better.
                         let _ = sender.stream().shutdown_write();
                     }
                     self.stage = Stage::Ended;

@@ -3,8 +3,8 @@
 //! Half-close is kept: a direction that ended leaves the other running, and a server that has ended
 //! and been sent everything gives its place back. A broken side ends the session: what it had sent
 //! before is passed on, then the other side gets a reset. A side is alive while it sends or
-//! takes bytes; one that does neither for its timeout ends the session, unless bytes of it wait in its
-//! socket because this process was not running.
+//! takes bytes; one that does neither for its timeout ends the session, unless bytes of it wait in
+//! its socket because this process was not running.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -93,6 +93,7 @@ impl<'a> Relay<'a> {
             && let Err(Broken(side)) = self.poll_ways(cx)
         {
             self.broken = Some(side);
+            self.traffic.sent(side.other());
             Pin::new(&mut self.timer).postpone(reactor.now() + LAST_WORDS);
         }
         if let Some(side) = self.broken {
@@ -153,7 +154,7 @@ impl<'a> Relay<'a> {
         Ok(())
     }
 
-    /// A side's connection broke: what it had sent reaches the other one, in bounded time.
+    /// A side's connection broke: what it had sent reaches the other one, as long as that takes it.
     fn poll_last_words(&mut self, side: Side, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let way = match side {
             Side::Client => &mut self.up,
@@ -162,7 +163,14 @@ impl<'a> Relay<'a> {
                 &mut self.down
             }
         };
-        if way.poll_last_words(cx).is_pending() && Pin::new(&mut self.timer).poll(cx).is_pending() {
+        if way.poll_last_words(cx).is_pending() {
+            while Pin::new(&mut self.timer).poll(cx).is_ready() {
+                let until = self.traffic.alive(side.other()) + LAST_WORDS;
+                if until <= self.traffic.reactor.now() {
+                    return Poll::Ready(Err(End::Broken(Broken(side))));
+                }
+                Pin::new(&mut self.timer).postpone(until);
+            }
             return Poll::Pending;
         }
         Poll::Ready(Err(End::Broken(Broken(side))))
@@ -182,8 +190,8 @@ impl<'a> Relay<'a> {
         hurries
     }
 
-    /// Before a side is given up for its silence, once: whether it has perhaps not been silent, since
-    /// its bytes wait in its socket.
+    /// Before a side is given up for its silence, once: whether it has perhaps not been silent,
+    /// since its bytes wait in its socket.
     fn may_have_unread(&mut self) -> bool {
         !std::mem::replace(&mut self.looked, true)
             && (self.up.may_have_unread() || self.down.may_have_unread())

@@ -1,8 +1,8 @@
 //! The life of one TCP session: first message, server, relay, end.
 //!
 //! Not here: the client's half that every carrier has (`ringlane_shard::Session`), moving bytes
-//! (`relay`). Invariant: whatever ends a session, each side gets an end or a reset that means what has
-//! happened.
+//! (`relay`). Invariant: whatever ends a session, each side gets an end or a reset that means what
+//! has happened.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -45,8 +45,8 @@ struct Opened<'a> {
 
 /// Connects and relays, to the end.
 pub(crate) async fn serve(tcp: &Rc<Tcp>, client: &Stream, session: &mut Session) -> Close {
-    // Apart, since this needs more room than all that follows, and is over soon: on the heap a burst
-    // of openings would leave its holes between what the sessions keep.
+    // Apart, since this needs more room than all that follows, and is over soon: on the heap a
+    // burst of openings would leave its holes between what the sessions keep.
     let opened = match client.reactor().brief(open(tcp, client, session)).await {
         Ok(opened) => opened,
         Err(close) => return close,
@@ -76,7 +76,7 @@ pub(crate) async fn serve(tcp: &Rc<Tcp>, client: &Stream, session: &mut Session)
                 Side::Client => &server,
                 Side::Server => client,
             };
-            if other.has_unacknowledged() {
+            if other.unacknowledged() > 0 {
                 Box::pin(let_arrive(client.reactor(), other)).await;
             }
             other.reset_on_close();
@@ -101,10 +101,18 @@ fn ended_by_order(session: &Session, seat: &Seat, how: Ending, why: Reason) -> C
     Close::data(Cause::Killed)
 }
 
-/// Waits until what was sent has arrived: the reset that follows would overtake it.
+/// Waits until what was sent has arrived, or none of it does any more: the reset that follows would
+/// overtake it.
 async fn let_arrive(reactor: &Reactor, stream: &Stream) {
-    let until = reactor.now() + LAST_WORDS;
-    while stream.has_unacknowledged() && reactor.now() < until {
+    let (mut left, mut until) = (u64::MAX, reactor.now() + LAST_WORDS);
+    loop {
+        let now_left = stream.unacknowledged();
+        if now_left < left {
+            (left, until) = (now_left, reactor.now() + LAST_WORDS);
+        }
+        if left == 0 || reactor.now() >= until {
+            return;
+        }
         reactor.sleep(LOOK_AGAIN).await;
     }
 }
@@ -121,8 +129,8 @@ fn count_loss(session: &Session, seat: &Seat, server: &Stream) {
     }
 }
 
-/// Reads what must be known of the client, and connects to a server. What few sessions need is boxed
-/// once more: the room of all others would be as large.
+/// Reads what must be known of the client, and connects to a server. What few sessions need is
+/// boxed once more: the room of all others would be as large.
 async fn open<'a>(
     tcp: &Rc<Tcp>,
     client: &'a Stream,
@@ -174,7 +182,10 @@ async fn open_by_greeting<'a>(
                 let (server, seat) = reached.inspect_err(|close| {
                     greet::explain_to_postgres(session, client, *close);
                 })?;
-                let offers_tls = greet::ask_for_tls(session, &server, &waiting).await?;
+                let offers_tls = greet::ask_for_tls(session, &server, &waiting).await;
+                let offers_tls = offers_tls.inspect_err(|close| {
+                    greet::explain_to_postgres(session, client, *close);
+                })?;
                 reader.answer(offers_tls).map_err(|refusal| refusal.note(session))?;
                 if offers_tls {
                     let (receiver, read) = (reader.into_receiver(), None);

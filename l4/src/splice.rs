@@ -2,9 +2,10 @@
 //!
 //! Synchronous `splice(2)` driven by readiness, as a ring would hand each one to a worker thread.
 //! Splicing keeps at most a pipe of unsent bytes. Invariants: nothing is spliced before what was
-//! received otherwise has been sent; a pipe goes back to the pool only when it is empty; the end of the
-//! stream is never taken from a splice, which gives 0 and "would block" in front of urgent data too, but by
-//! the receive that copying begins with. Next: `path` decides when to begin and when to end.
+//! received otherwise has been sent; a pipe goes back to the pool only when it is empty; the end of
+//! the stream is never taken from a splice, which gives 0 and "would block" in front of urgent data
+//! too, but by the receive that copying begins with. Next: `path` decides when to begin and when to
+//! end.
 
 use std::future::poll_fn;
 use std::io::ErrorKind::{InvalidInput, OutOfMemory, Unsupported, WouldBlock};

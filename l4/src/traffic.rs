@@ -1,7 +1,7 @@
 //! What passes through a session: counted, and remembered as a sign of life.
 //!
-//! From it follow the session's timeouts, and what orders to end sessions mean for it now. Not here:
-//! moving bytes (`pump`), acting on a deadline (`relay`).
+//! From it follow the session's timeouts, and what orders to end sessions mean for it now. Not
+//! here: moving bytes (`pump`), acting on a deadline (`relay`).
 
 use std::cell::{Cell, RefMut};
 use std::fmt;
@@ -121,6 +121,11 @@ impl<'a> Traffic<'a> {
         }
     }
 
+    /// When a side last showed a sign of life.
+    pub(crate) fn alive(&self, side: Side) -> Instant {
+        self.alive[side as usize].get()
+    }
+
     /// A side took bytes.
     pub(crate) fn sent(&self, side: Side) {
         self.alive[side as usize].set(self.reactor.now());
@@ -129,6 +134,9 @@ impl<'a> Traffic<'a> {
     /// A side has ended its stream, which the other one learns now; whether that had ended before.
     pub(crate) fn ended(&self, side: Side) -> bool {
         self.ended[side as usize].set(true);
+        if side == Side::Client && !self.ended[Side::Server as usize].get() {
+            self.session.note_client_ended_first();
+        }
         self.sent(side.other());
         self.ended[side.other() as usize].get()
     }
@@ -142,8 +150,8 @@ impl<'a> Traffic<'a> {
         }
     }
 
-    /// A pipe holds bytes of a side, or does not any more. Only the client's matter: when all of them
-    /// have been sent, the server may have done its part.
+    /// A pipe holds bytes of a side, or does not any more. Only the client's matter: when all of
+    /// them have been sent, the server may have done its part.
     pub(crate) fn hold(&self, side: Side, holds: bool) {
         if side == Side::Client {
             self.held.set(holds);

@@ -1,8 +1,8 @@
-//! Traffic for tests and comparisons: TCP, UDP, PostgreSQL and Redis sessions, in an open or a closed
-//! loop, and the servers that answer them.
+//! Traffic for tests and comparisons: TCP, UDP, PostgreSQL and Redis sessions, in an open or a
+//! closed loop, and the servers that answer them.
 //!
-//! A program of its own, on monoio, one thread per core: it shares no code with the balancer that it
-//! measures, and so no bug either. Not here: starting balancers and judging them (bench). Read
+//! A program of its own, on monoio, one thread per core: it shares no code with the balancer that
+//! it measures, and so no bug either. Not here: starting balancers and judging them (bench). Read
 //! `load` for how a run goes, `schedule` and `latency` for what the figures mean, then one kind of
 //! traffic, such as `load::tcp::rr`.
 

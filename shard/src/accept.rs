@@ -44,7 +44,8 @@ pub(crate) async fn accept(
     frontend: FrontendId,
     mut listener: Listener,
 ) {
-    // Connections to come that may have waited in the kernel's queue, and whose clients may have left.
+    // Connections to come that may have waited in the kernel's queue, and whose clients may have
+    // left.
     let mut queued = 0;
     loop {
         match first(generation.shard.drain.wait(), listener.accept()).await {

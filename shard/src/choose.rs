@@ -1,9 +1,7 @@
 //! Which server a session goes to, and its place there.
 //!
-//! Policies are in `ringlane_core::balance`; here is what they see of servers, affinity, and the trial
-//! of a server that failed. Not here: waiting for a place (`queue`).
-
-use std::rc::Rc;
+//! Policies are in `ringlane_core::balance`; here is what they see of servers, affinity, and the
+//! trial of a server that failed. Not here: waiting for a place (`queue`).
 
 use ringlane_core::balance::{self, View, affinity};
 use ringlane_core::ids::ServerId;
@@ -34,21 +32,41 @@ struct Candidates<'a> {
     now_ms: u64,
 }
 
-/// Chooses a server that has not been tried; `None` when all have, or none has room. A client that is
-/// remembered gets its server again while that takes sessions.
+/// Chooses a server that has not been tried; `None` when all have, or none has room. A client that
+/// is remembered gets its server again while that takes sessions.
 pub(crate) fn choose(seeker: &Seeker<'_>, tried: &[ServerId]) -> Option<ServerId> {
-    let generation: &Rc<Generation> = seeker.generation;
-    let settings = generation.backend(seeker.backend);
-    let now_ms = generation.now_ms();
-    let first = settings.first_server.0;
-    let candidates = Candidates { seeker, generation, first, tried, now_ms };
-    match generation.gauges().affinity(seeker.backend) {
+    let candidates = Candidates::of(seeker, tried);
+    match seeker.generation.gauges().affinity(seeker.backend) {
         None => candidates.by_policy().map(|index| candidates.id(index)),
         Some(table) => candidates.by_affinity(table),
     }
 }
 
-impl Candidates<'_> {
+/// Chooses a server beside one that is slow: whatever the client's affinity, which stays as it is.
+pub(crate) fn choose_beside(seeker: &Seeker<'_>, slow: ServerId) -> Option<ServerId> {
+    let tried = [slow];
+    let candidates = Candidates::of(seeker, &tried);
+    candidates.by_policy().map(|index| candidates.id(index))
+}
+
+/// The client has got this server instead of the one that was chosen for it: it returns there.
+pub(crate) fn remember(seeker: &Seeker<'_>, id: ServerId) {
+    if let Some(table) = seeker.generation.gauges().affinity(seeker.backend) {
+        let key = balance::key(table.affinity().key, seeker.known);
+        let index = seeker.generation.snapshot().index_in_backend(id);
+        let evicted = table.assign(key, index, seeker.generation.now_ms(), |_| false).evicted;
+        let counters = seeker.generation.counters().affinity(seeker.backend);
+        counters.evictions.add(evicted.into());
+    }
+}
+
+impl<'a> Candidates<'a> {
+    fn of(seeker: &'a Seeker<'a>, tried: &'a [ServerId]) -> Self {
+        let generation: &Generation = seeker.generation;
+        let first = generation.backend(seeker.backend).first_server.0;
+        Self { seeker, generation, first, tried, now_ms: generation.now_ms() }
+    }
+
     fn id(&self, index: usize) -> ServerId {
         ServerId(self.first + u32::try_from(index).unwrap_or(u32::MAX))
     }
@@ -79,7 +97,8 @@ impl Candidates<'_> {
         let choose = || generation.choose(backend, role, |index| self.view(index), key);
         let index = choose()?;
         let gauge = generation.server(self.id(index));
-        // A server whose time-out is over gets one trial; the session that comes second chooses again.
+        // A server whose time-out is over gets one trial; the session that comes second chooses
+        // again.
         let trial_is_lost = gauge.is_usable(self.now_ms) && !gauge.claim(self.now_ms);
         if trial_is_lost { choose() } else { Some(index) }
     }

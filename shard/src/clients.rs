@@ -1,8 +1,8 @@
 //! Limits of a frontend per client, looked at right after accept, before anything is spent on it.
 //!
-//! The counting is in `ringlane_core::shared::clients`. The client of a trusted proxy is known only after
-//! its PROXY header, and its limits are looked at then. Refused connections are counted and logged;
-//! they are no sessions.
+//! The counting is in `ringlane_core::shared::clients`. The client of a trusted proxy is known only
+//! after its PROXY header, and its limits are looked at then. Refused connections are counted and
+//! logged; they are no sessions.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -23,8 +23,8 @@ pub(crate) struct Refused(pub(crate) Reason);
 /// How a refused session ends.
 pub(crate) const REFUSED: Close = Close { cause: Cause::Refused, phase: Phase::Request };
 
-/// Takes a permit for a connection that was just accepted. `Err` if it is refused; it has been reset
-/// then if that is configured.
+/// Takes a permit for a connection that was just accepted. `Err` if it is refused; it has been
+/// reset then if that is configured.
 pub(crate) fn admit(
     generation: &Generation,
     frontend: FrontendId,

@@ -1,11 +1,11 @@
 //! From an accepted client to a connected server: choose, connect, and on failure choose again.
 //!
-//! The first choice may have to wait its turn (`queue`). Every server gets one attempt while another
-//! is left; when all have failed the session waits a moment for another to come up and then begins
-//! again, in the queue with all others where there is one, else for as long as the connect timeout
-//! lasts. A server that this machine has no port or route left for, or whose socket options the kernel
-//! refuses, is passed over and not held against the server; if no other is left, or descriptors or
-//! memory ran out, the session ends. Next: `race`, which tries two servers at once.
+//! The first choice may have to wait its turn (`queue`). Every server gets one attempt while
+//! another is left; when all have failed the session waits a moment for another to come up and then
+//! begins again, in the queue with all others where there is one, else for as long as the connect
+//! timeout lasts. A server that this machine has no port or route left for, or whose socket options
+//! the kernel refuses, is passed over and not held against the server; if no other is left, or
+//! descriptors or memory ran out, the session ends. Next: `race`, which tries two servers at once.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +25,9 @@ use crate::seat::Seat;
 use crate::session::micros;
 use crate::trail::Seeker;
 use crate::waiting::{Left, Waiting};
+
+/// The pause before a unix socket is tried again whose queue is full.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(10);
 
 /// Attempts that a session makes in all, as HAProxy's default `retries 3`.
 const CONNECT_ATTEMPTS: u32 = 4;
@@ -112,9 +115,9 @@ async fn connect_in_turn(
     }
 }
 
-/// Takes a place when every server has failed, the last one for this cause: at another one as soon as
-/// there is one, such as a replica that is promoted, and after a pause at any, in the queue with all
-/// others.
+/// Takes a place when every server has failed, the last one for this cause: at another one as soon
+/// as there is one, such as a replica that is promoted, and after a pause at any, in the queue with
+/// all others.
 async fn begin_again(
     seeker: &Seeker<'_>,
     tried: &[ServerId],
@@ -162,7 +165,7 @@ pub(crate) async fn attempt(
     let gauge = generation.server(id);
     let counters = generation.counters().server(id);
     let deadline = generation.now() + seeker.timeout;
-    let dialled = waiting.timeout_at(deadline, dial(generation, id, seeker.known.client));
+    let dialled = waiting.timeout_at(deadline, dial_patiently(generation, id, seeker.known.client));
     let cause = match dialled.await {
         Ok(Ok(stream)) => {
             gauge.answered();
@@ -188,6 +191,23 @@ pub(crate) async fn attempt(
     Err(Failure::Server(cause))
 }
 
+/// Connects to a server for a client. A unix socket whose queue is full refuses for the moment: as
+/// with TCP, where the kernel waits, the connect waits.
+async fn dial_patiently(
+    generation: &Generation,
+    id: ServerId,
+    client: Option<SocketAddr>,
+) -> io::Result<Stream> {
+    loop {
+        match dial(generation, id, client).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                generation.reactor().sleep(BACKLOG_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Connects to a server for a client, whether the server takes sessions or not.
 ///
 /// # Errors
@@ -205,8 +225,8 @@ pub async fn dial(
 }
 
 /// Whether this machine has no source address, port or route left for a connection, or refuses what
-/// the configuration sets on its socket. An unreachable host is none of them: a server whose machine
-/// is off is reported like that.
+/// the configuration sets on its socket. An unreachable host is none of them: a server whose
+/// machine is off is reported like that.
 fn is_local(error: &io::Error) -> bool {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, NetworkUnreachable};
     is_refusal(error) || matches!(error.kind(), AddrInUse | AddrNotAvailable | NetworkUnreachable)

@@ -1,8 +1,8 @@
 //! One configuration on one shard: what was published to all shards, and this shard's choosers.
 //!
 //! Every session holds the generation that it began with, so that ids and settings mean the same to
-//! it until its end. What outlives a configuration (orders to end sessions, wait queues, addresses of
-//! servers) is on the [`Shard`]. Invariant: ids belong to the snapshot of their generation.
+//! it until its end. What outlives a configuration (orders to end sessions, wait queues, addresses
+//! of servers) is on the [`Shard`]. Invariant: ids belong to the snapshot of their generation.
 
 use std::cell::RefCell;
 use std::rc::Rc;

@@ -1,8 +1,9 @@
 //! Sessions that go round through this process's own listeners, and their end.
 //!
-//! How they are recognised is in `ringlane_core::shared::Hops`. Not here: chains that the configuration
-//! shows, which it refuses. Invariant: a process without a server at one of its own listeners pays one
-//! look at a flag and one at its listeners' ports per session, and no system call.
+//! How they are recognised is in `ringlane_core::shared::Hops`. Not here: chains that the
+//! configuration shows, which it refuses. Invariant: a process without a server at one of its own
+//! listeners pays one look at a flag and one at its listeners' ports per session, and no system
+//! call.
 
 use ringlane_core::counters::{Cause, Close, Phase, Reason};
 use ringlane_core::ids::ServerId;

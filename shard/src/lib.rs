@@ -1,11 +1,20 @@
 //! What every carrier of sessions needs on a shard, from accept to a connected server and the end.
 //!
 //! Accept, limits, the PROXY header, the choice of a server, waiting for one, connecting, counting,
-//! and ends by order. A carrier (`ringlane-l4` for TCP) gets each accepted [`Session`] and asks for a
-//! [`Seat`] at a server with a [`Seeker`]. Not here: bytes of any protocol but the PROXY header,
+//! and ends by order. A carrier (`ringlane-l4` for TCP) gets each accepted [`Session`] and asks for
+//! a [`Seat`] at a server with a [`Seeker`]. Not here: bytes of any protocol but the PROXY header,
 //! configuration, checks. Read `run` first, then `session` and `connect`.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::disallowed_macros,
+        clippy::disallowed_methods,
+        clippy::disallowed_types,
+        reason = "tests make up times and print figures"
+    )
+)]
 
 mod accept;
 mod choose;

@@ -1,10 +1,11 @@
 //! Waiting for a server with room: first come, first served, within priorities.
 //!
-//! A session waits only if its backend lets it and no server can take it: all are full, or none that
-//! it may go to is there. Which session is next over all shards is in `ringlane_core::shared`; the
-//! sessions of this shard are here. Invariants: a session that comes while others wait goes behind
-//! them; a session that waits gives its place in the queue back however it ends; the first of a queue
-//! looks by itself every [`PATIENCE`], since a call may be lost and a server may have come up.
+//! A session waits only if its backend lets it and no server can take it: all are full, or none
+//! that it may go to is there. Which session is next over all shards is in `ringlane_core::shared`;
+//! the sessions of this shard are here. Invariants: a session that comes while others wait goes
+//! behind them; a session that waits gives its place in the queue back however it ends; the first
+//! of a queue looks by itself every [`PATIENCE`], since a call may be lost and a server may have
+//! come up.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,6 +27,9 @@ use crate::waiting::Waiting;
 
 /// How long the first of a queue sleeps before it looks again uncalled.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// What a session whose time is over waits for events that came while this process did not run.
+const LAST_TURN: Duration = Duration::from_millis(10);
 
 /// Sessions of one shard that wait, for each backend and role: by ticket and order of arrival.
 #[derive(Debug)]
@@ -159,6 +163,7 @@ async fn wait(seeker: &Seeker<'_>, queue: &Queue) -> Result<Seat, Close> {
     let settings = generation.backend(backend).queue;
     let timeout = settings.and_then(|queue| queue.timeout).unwrap_or(seeker.timeout);
     let until = place.since + timeout;
+    let mut looked = false;
     loop {
         if place.is_next()
             && let Some(seat) = take(seeker, &[])
@@ -166,6 +171,11 @@ async fn wait(seeker: &Seeker<'_>, queue: &Queue) -> Result<Seat, Close> {
             return Ok(seat);
         }
         let now = generation.now();
+        if now >= until && !std::mem::replace(&mut looked, true) {
+            // This process may not have been running: what came meanwhile may free a place.
+            generation.reactor().sleep(LAST_TURN).await;
+            continue;
+        }
         if now >= until {
             counters.expired.add(1);
             trail.because(Reason::NoServer);

@@ -6,14 +6,14 @@ use std::pin::pin;
 use ringlane_core::machine::reactor::{First, Stream, first};
 use ringlane_core::settings::RaceAfter;
 
-use crate::choose::choose;
+use crate::choose::{choose_beside, remember};
 use crate::connect::{Failure, attempt};
 use crate::seat::Seat;
 use crate::trail::Seeker;
 use crate::waiting::Waiting;
 
-/// Connects to the server of this seat, or to another one if that is faster; the seat at the one that
-/// lost is given back.
+/// Connects to the server of this seat, or to another one if that is faster; the seat at the one
+/// that lost is given back.
 pub(crate) async fn race(
     seeker: &Seeker<'_>,
     seat: Seat,
@@ -30,7 +30,7 @@ pub(crate) async fn race(
     if let First::Left(outcome) = first(slow.as_mut(), generation.reactor().sleep(after)).await {
         return Ok((outcome?, seat));
     }
-    let second = choose(seeker, &[seat.server()]).and_then(|id| Seat::take(generation, id));
+    let second = choose_beside(seeker, seat.server()).and_then(|id| Seat::take(generation, id));
     let Some(second) = second else { return Ok((slow.await?, seat)) };
     let mut other = pin!(attempt(seeker, second.server(), waiting));
     let (won, stream) = match first(slow.as_mut(), other.as_mut()).await {
@@ -43,5 +43,6 @@ pub(crate) async fn race(
         return Ok((stream, seat));
     }
     generation.counters().server(second.server()).races_won.add(1);
+    remember(seeker, second.server());
     Ok((stream, second))
 }

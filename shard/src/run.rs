@@ -1,8 +1,8 @@
 //! One shard's whole life: set up, accept, serve, drain, end.
 //!
 //! [`Shard`] is what outlives any configuration: the executor, orders to end sessions, wait queues,
-//! addresses of servers. It never leaves its thread. What shards share with each other is in `Gauges`
-//! and mailboxes alone. Next: `accept`, then `session`.
+//! addresses of servers. It never leaves its thread. What shards share with each other is in
+//! `Gauges` and mailboxes alone. Next: `accept`, then `session`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

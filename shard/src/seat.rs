@@ -42,7 +42,8 @@ impl Seat {
         }
     }
 
-    /// What orders since the seat was taken mean for a session of this role; `mark` is the session's.
+    /// What orders since the seat was taken mean for a session of this role; `mark` is the
+    /// session's.
     pub fn disposition(&self, role: RoleWanted, mark: u32) -> Option<Disposition> {
         let shutdowns = &self.generation.shard.shutdowns;
         let epoch = shutdowns.epoch();

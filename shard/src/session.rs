@@ -1,8 +1,9 @@
 //! The client's half of a session: accepted, served, counted, settled.
 //!
-//! A [`Session`] is opened at accept and settled when it is dropped, whatever ended it: gauges go back,
-//! counters and the access log get their record. Invariant: every session is settled exactly once and
-//! has exactly one close code. Not here: its place at a server (`seat`), its bytes (the carrier).
+//! A [`Session`] is opened at accept and settled when it is dropped, whatever ended it: gauges go
+//! back, counters and the access log get their record. Invariant: every session is settled exactly
+//! once and has exactly one close code. Not here: its place at a server (`seat`), its bytes (the
+//! carrier).
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -54,6 +55,8 @@ pub struct Session {
     cause: Option<Cause>,
     /// The server's first byte came too late, where that is watched.
     late: Cell<bool>,
+    /// The client ended its stream before the server did.
+    client_ended_first: Cell<bool>,
     /// Distinguishes it from other sessions of its shard.
     mark: u32,
     permit: Option<Permit>,
@@ -105,6 +108,7 @@ impl Session {
             role,
             cause: None,
             late: Cell::new(false),
+            client_ended_first: Cell::new(false),
             permit,
             rare: None,
         }
@@ -246,6 +250,11 @@ impl Session {
         self.late.set(true);
     }
 
+    /// The client has ended its stream, and the server has not.
+    pub fn note_client_ended_first(&self) {
+        self.client_ended_first.set(true);
+    }
+
     /// It has ended, and how.
     pub fn end(&mut self, close: Close) {
         self.cause = Some(close.cause);
@@ -254,8 +263,9 @@ impl Session {
 
     /// Whether its client connected, saw the server accept, and left: what checks and scans do.
     fn left_without_a_byte(&self, close: Close) -> bool {
-        (close == Close::NORMAL || close == Close::data(Cause::Client))
-            && self.bytes.from_client.get() + self.bytes.from_server.get() == 0
+        let left = close == Close::data(Cause::Client)
+            || (close == Close::NORMAL && self.client_ended_first.get());
+        left && self.bytes.from_client.get() + self.bytes.from_server.get() == 0
             && self.trail.connect_us().is_some()
     }
 
@@ -276,7 +286,8 @@ impl Session {
             frontend.cut.add(1);
         }
         let is_unserved = matches!(close.cause, Cause::Server | Cause::ServerTimeout);
-        if is_unserved && close.phase == Phase::Connect {
+        // One that has connected was served, however badly.
+        if is_unserved && close.phase == Phase::Connect && self.trail.server().is_none() {
             counters.backend(self.backend).unserved.add(1);
         }
     }
@@ -290,9 +301,14 @@ impl Session {
             server.cut.add(1);
         }
         let unanswered = self.bytes.from_server.get() == 0;
+        let asked = self.bytes.from_client.get() > 0;
         match close.cause {
             Cause::Server if unanswered => server.sessions_failed_early.add(1),
-            Cause::ServerTimeout if unanswered && self.bytes.from_client.get() > 0 => {
+            // Silent, though there was something to answer: the client's timeout may be the shorter
+            // one.
+            Cause::ServerTimeout | Cause::ClientTimeout
+                if unanswered && (asked || close.phase == Phase::Connect) =>
+            {
                 server.sessions_failed_early.add(1);
             }
             _ if self.late.get() => server.sessions_late.add(1),

@@ -1,9 +1,9 @@
 //! Orders to end sessions: their server went down, lost its role, fell behind, or is drained.
 //!
-//! The control thread sends one order per cause; a shard keeps the last order for each server and role
-//! and wakes its sessions, which look here whether it concerns them. So a session holds nothing for it
-//! but its epoch: the number of the last order before it took its seat. Invariant: an order never
-//! concerns a session that took its seat after it.
+//! The control thread sends one order per cause; a shard keeps the last order for each server and
+//! role and wakes its sessions, which look here whether it concerns them. So a session holds
+//! nothing for it but its epoch: the number of the last order before it took its seat. Invariant:
+//! an order never concerns a session that took its seat after it.
 
 use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
@@ -76,7 +76,8 @@ impl Shutdowns {
         self.epoch.set(epoch);
         let spread = Duration::from_secs(1) * sessions / DRAINED_PER_SECOND;
         let mut orders = self.orders.borrow_mut();
-        // What is drained already and is to be fenced now ends; the other way round nothing is left.
+        // What is drained already and is to be fenced now ends; the other way round nothing is
+        // left.
         let replaced = (order.server, order.role);
         orders.retain(|standing| (standing.order.server, standing.order.role) != replaced);
         orders.push(Standing { order, epoch, at, spread });

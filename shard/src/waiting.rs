@@ -1,10 +1,11 @@
 //! Clients that leave while their session waits: in a queue, for a connect, for a server's answer.
 //!
 //! A client that has reset its connection, or ended its stream without a byte, is gone: its session
-//! ends at once and gives its places back. One that ended its stream after bytes may have sent all of
-//! a request and goes on, as with HAProxy. Nothing of the client is read here, so no buffer is held
-//! and no byte is lost; and nothing is asked of the kernel before a wait turns out to be slow, because
-//! a connect in the same network takes a fraction of [`WATCH_AFTER`]. Next: `connect`, `queue`.
+//! ends at once and gives its places back. One that ended its stream after bytes may have sent all
+//! of a request and goes on, as with HAProxy. Nothing of the client is read here, so no buffer is
+//! held and no byte is lost; and nothing is asked of the kernel before a wait turns out to be slow,
+//! because a connect in the same network takes a fraction of [`WATCH_AFTER`]. Next: `connect`,
+//! `queue`.
 
 use std::cell::Cell;
 use std::pin::pin;

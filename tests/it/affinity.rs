@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::harness::balancer::{Ringlane, Setup, ask_over_tcp};
 use crate::harness::client::{connect_from, greeting};
 use crate::harness::echo::{Echo, EchoProcess};
+use crate::harness::server::BlackHole;
 use crate::harness::{heavy, wait_until};
 
 const PAGE: &str = "/v1/backends/back/affinity";
@@ -125,5 +126,24 @@ fn clients_can_be_looked_up_and_forgotten() {
     }
     let unknown = ringlane.ask("GET", "/v1/backends/nowhere/affinity");
     assert!(unknown.0.contains(" 404 ") && unknown.1.contains("no backend"), "{unknown:?}");
+    ringlane.end();
+}
+
+/// The first server is slow to accept, the second is tried beside it and never does: the client belongs
+/// to the first.
+#[test]
+fn a_race_moves_no_client_to_the_server_that_lost_it() {
+    let holes = [BlackHole::new(), BlackHole::new()];
+    let ringlane = Setup::to(&[holes[0].address, holes[1].address])
+        .shards(1)
+        .frontend("timeout = { connect = \"1m\" }")
+        .backend("race_after = \"20ms\"\naffinity = { key = \"client_ip\" }")
+        .start();
+    let _client = connect_from(Ipv4Addr::new(127, 0, 1, 1), ringlane.address()).unwrap();
+    wait_until("both to be tried", || ringlane.servers("sessions_live") == [1, 1]);
+    let _session = holes[0].accepts_one();
+    wait_until("the race to be over", || ringlane.servers("sessions_live") == [1, 0]);
+    let one = json(&ringlane.ask("GET", &format!("{PAGE}?key=127.0.1.1")));
+    assert_eq!(one["server"], "s1", "{one}");
     ringlane.end();
 }

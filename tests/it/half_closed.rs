@@ -130,3 +130,19 @@ fn bytes_keep_what_is_left_of_a_session_alive() {
     assert_eq!(ringlane.log(1)[0]["close"], "--");
     ringlane.end();
 }
+
+/// As a server does that turns clients away, or dies right after it has accepted.
+#[test]
+fn a_server_that_closes_without_a_byte_is_not_taken_for_an_empty_client() {
+    let server = Server::each(drop);
+    let ringlane = Setup::to(&[server.address]).start();
+    for _ in 0..5 {
+        assert_eq!(read_to_end(&mut connect(ringlane.address())), b"");
+    }
+    let log = ringlane.log(5);
+    let is_plain =
+        |record: &serde_json::Value| record["close"] == "--" && record["reason"].is_null();
+    assert!(log.iter().all(is_plain), "{log:?}");
+    assert_eq!(ringlane.frontend("sessions_empty"), 0);
+    ringlane.end();
+}

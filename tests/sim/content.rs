@@ -1,7 +1,7 @@
 //! What is sent, so that every received byte tells where it belongs.
 //!
-//! A stream begins with its own number and goes on with bytes that follow from it, so a reader knows
-//! who speaks to it and whether a byte is the right one, without keeping any.
+//! A stream begins with its own number and goes on with bytes that follow from it, so a reader
+//! knows who speaks to it and whether a byte is the right one, without keeping any.
 
 use std::sync::OnceLock;
 

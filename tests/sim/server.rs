@@ -23,6 +23,8 @@ pub(crate) enum Behaviour {
     ResetsAfter(u64),
     /// When it has got so many bytes, says some and closes without reading more.
     ScoldsAfter(u64),
+    /// Sends so many bytes as they are taken, and then resets the connection.
+    PoursAndResets(u64),
     /// Accepts and does nothing more.
     Stares,
     /// Leaves connections in its queue.
@@ -211,6 +213,20 @@ impl Machine {
                     {
                         connection.sent += count as u64;
                     }
+                    net.reset(connection.socket);
+                    connection.done = true;
+                    return;
+                }
+            }
+            Behaviour::PoursAndResets(bytes) => {
+                while connection.sent < bytes
+                    && let part =
+                        content::bytes(connection.id, connection.sent, bytes - connection.sent)
+                    && let Ok(count) = net.write(connection.socket, &part)
+                {
+                    connection.sent += count as u64;
+                }
+                if connection.sent >= bytes {
                     net.reset(connection.socket);
                     connection.done = true;
                     return;

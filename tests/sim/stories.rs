@@ -70,8 +70,8 @@ fn sessions_survive_a_pause_of_the_process() {
     }
 }
 
-/// A server that has got enough says why and resets the connection: what has arrived of that reaches the
-/// client, however much that sends meanwhile.
+/// A server that has got enough says why and resets the connection: what has arrived of that
+/// reaches the client, however much that sends meanwhile.
 #[test]
 fn last_words_arrive_before_the_reset() {
     for (seed, path) in
@@ -83,6 +83,20 @@ fn last_words_arrive_before_the_reset() {
             .in_weather(|weather| (weather.lateness, weather.fragments) = (64, 64))
             .server(Server::that(Behaviour::ScoldsAfter(5000)));
         passes((0..5).fold(world, |world, _| world.client(Client::sending(300_000))));
+    }
+}
+
+/// A client that takes minutes for what was sent before the reset gets all of it.
+#[test]
+fn a_slow_client_gets_all_last_words() {
+    for (seed, path) in [Path::Auto, Path::Copy, Path::Splice].into_iter().enumerate() {
+        let world = World::new(seed as u64)
+            .by(path)
+            .troubled()
+            .in_weather(|weather| weather.capacity = 8000)
+            .server(Server::that(Behaviour::PoursAndResets(100_000)))
+            .client(Client::sending(0).reading_slowly(1000, secs(2)));
+        passes(world);
     }
 }
 

@@ -39,7 +39,8 @@ pub(crate) fn world(seed: u64) -> World {
     oddities(&mut Dice(Prng::new(seed ^ LATER)), ordinary(seed))
 }
 
-/// What few connections meet: urgent data, and sockets that are not as ready as they are said to be.
+/// What few connections meet: urgent data, and sockets that are not as ready as they are said to
+/// be.
 fn oddities(dice: &mut Dice, mut world: World) -> World {
     if dice.one_in(3) {
         for client in &mut world.clients {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ringlane_core::counters::{Cause, Close, Phase, SessionRecord};
 use ringlane_core::ids::ServerId;
+use ringlane_core::limits::LAST_WORDS;
 use ringlane_core::machine::sys::sim::Facts;
 
 use crate::client::{Ending, Visitor};
@@ -179,15 +180,16 @@ impl Session<'_> {
         if held { Ok(()) } else { Err(format!("ended as {}, for no reason", record.close)) }
     }
 
-    /// What a side had said before its connection broke was read, and reached the other side if that
-    /// was there for it.
+    /// What a side had said before its connection broke was read, and reached the other side if
+    /// that was there for it.
     fn check_last_words(&self, record: &SessionRecord) -> Result<(), String> {
         let world = &self.run.world;
         let of_shard = |end: Facts| end.other.map(|id| self.run.net.facts(id));
         let is_plain = world.weather.buffers >= 100 && !self.run.ordered;
         let Some((_, connection)) = self.served_by.filter(|_| is_plain) else { return Ok(()) };
         let client = self.client;
-        let listens = client.plan.ending == Ending::Polite && client.plan.reads_slowly.is_none();
+        let is_steady = client.plan.reads_slowly.is_none_or(|(_, pause)| pause < LAST_WORDS);
+        let listens = client.plan.ending == Ending::Polite && is_steady;
         if record.close != Close::data(Cause::Server) || !listens {
             return Ok(());
         }
@@ -219,8 +221,8 @@ impl Session<'_> {
     fn check_complete(&self, record: &SessionRecord) -> Result<(), String> {
         let client = self.client;
         let Some((_, connection)) = self.served_by else {
-            // A stream that is shorter than its number does not tell whose it is; nor does one whose
-            // reader went before it read anything.
+            // A stream that is shorter than its number does not tell whose it is; nor does one
+            // whose reader went before it read anything.
             let mortal = |id: ServerId| self.run.servers[id.0 as usize].plan.is_mortal();
             let held = record.bytes_in.max(record.bytes_out) < 8
                 || client.plan.ending != Ending::Polite

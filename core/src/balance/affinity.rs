@@ -2,13 +2,14 @@
 //!
 //! Asked before the policy: a client that is remembered returns to its server for as long as that
 //! takes sessions. The table is an array of sets; a client's key names its set, and in it any of
-//! [`WAYS`] entries may be its own. An entry is one 64-bit word (part of the key, server, expiry), so
-//! that it is read whole and replaced whole by a compare-and-exchange: no lock, no allocation, no
-//! order between words to get wrong. Two shards that meet a new client at once agree on one server,
-//! since both would fill the same entry and the second sees the first. When a set is full of live
-//! entries the one that expires first gives way. Not here: reading a clock; who may take a session;
-//! counting hits. What is given up for one word per entry: of a key 28 bits are kept beside its set,
-//! so that in one of some 16 million lookups a new client is taken for one that is remembered.
+//! [`WAYS`] entries may be its own. An entry is one 64-bit word (part of the key, server, expiry),
+//! so that it is read whole and replaced whole by a compare-and-exchange: no lock, no allocation,
+//! no order between words to get wrong. Two shards that meet a new client at once agree on one
+//! server, since both would fill the same entry and the second sees the first. When a set is full
+//! of live entries the one that expires first gives way. Not here: reading a clock; who may take a
+//! session; counting hits. What is given up for one word per entry: of a key 28 bits are kept
+//! beside its set, so that in one of some 16 million lookups a new client is taken for one that is
+//! remembered.
 
 use std::time::Duration;
 
@@ -24,7 +25,8 @@ const WAYS: usize = 16;
 #[cfg(all(loom, test))]
 const WAYS: usize = 2;
 
-/// Steps into which the time to live is divided: an entry is written once per step, not per session.
+/// Steps into which the time to live is divided: an entry is written once per step, not per
+/// session.
 const STEPS: u64 = 1024;
 
 /// Bits of an entry that hold its expiry in steps. They count round, after 1,024 times to live;
@@ -252,8 +254,8 @@ impl Table {
         ttl_ms.div_ceil(self.step_ms) + 1
     }
 
-    /// Steps until an entry expires; `None` for one that has, or that was never used. One that seems
-    /// to have more than its time was written by a shard whose clock is a little ahead.
+    /// Steps until an entry expires; `None` for one that has, or that was never used. One that
+    /// seems to have more than its time was written by a shard whose clock is a little ahead.
     fn left(&self, word: u64, now_ms: u64) -> Option<u64> {
         let left = word.wrapping_sub(now_ms / self.step_ms) & EXPIRY_MASK;
         (word != 0 && (1..=2 * self.ttl_steps()).contains(&left)).then_some(left)
@@ -391,8 +393,8 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a map: whoever is found has the server that was assigned last, and in a table with
-        /// room nobody is missing.
+        /// Beside a map: whoever is found has the server that was assigned last, and in a table
+        /// with room nobody is missing.
         #[test]
         fn it_is_a_map_that_forgets(
             steps in prop::collection::vec((0..40u64, 0..5usize, 0..TTL_MS / 4), 0..200),

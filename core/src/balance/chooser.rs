@@ -3,8 +3,8 @@
 //! In this order: servers that are usable, then backup servers that are usable, then, since
 //! refusing everybody helps nobody, servers that failed lately. A server that this session has
 //! tried already, one that is full, and one that is not open for it, is left out. Told what it must
-//! know by a [`View`]; knows no shard and no clock. A tier with servers ends the search, so that each
-//! server is looked at once at most while all is well.
+//! know by a [`View`]; knows no shard and no clock. A tier with servers ends the search, so that
+//! each server is looked at once at most while all is well.
 
 use super::{Balance, Candidate, Member, Turns};
 use crate::prng::Prng;
@@ -72,8 +72,8 @@ impl Chooser {
         }
     }
 
-    /// The index of a server for a session with this `key`; `None` when none may take it. `turns` are
-    /// those of the backend's servers, for sessions that want the same role.
+    /// The index of a server for a session with this `key`; `None` when none may take it. `turns`
+    /// are those of the backend's servers, for sessions that want the same role.
     pub fn choose(
         &mut self,
         view: impl Fn(usize) -> View,

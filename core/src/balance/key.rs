@@ -19,8 +19,8 @@ pub struct Known<'a> {
     pub hints: Option<&'a ClientHints>,
 }
 
-/// Hash key of a session; falls back to the client's address if the configured field is absent, and to
-/// 0 for a client on a unix socket.
+/// Hash key of a session; falls back to the client's address if the configured field is absent, and
+/// to 0 for a client on a unix socket.
 pub fn key(kind: HashKey, known: Known<'_>) -> u64 {
     let text = match kind {
         HashKey::Sni => known.hints.and_then(|hints| hints.sni.as_deref()),
@@ -37,8 +37,8 @@ pub fn key(kind: HashKey, known: Known<'_>) -> u64 {
     }
 }
 
-/// The key of the client that an operator names, in the form of what such clients are recognised by;
-/// `None` when the text is no such thing.
+/// The key of the client that an operator names, in the form of what such clients are recognised
+/// by; `None` when the text is no such thing.
 pub fn key_of(kind: HashKey, text: &str) -> Option<u64> {
     let client = match kind {
         HashKey::ClientIp => SocketAddr::new(text.parse().ok()?, 0),
@@ -48,8 +48,8 @@ pub fn key_of(kind: HashKey, text: &str) -> Option<u64> {
     Some(key(kind, Known { client: Some(client), hints: None }))
 }
 
-/// The number of a client for limits: its IPv4 address, or the /64 network of its IPv6 address, which
-/// is what one subscriber has (RFC 6177).
+/// The number of a client for limits: its IPv4 address, or the /64 network of its IPv6 address,
+/// which is what one subscriber has (RFC 6177).
 pub fn subscriber(ip: IpAddr) -> u64 {
     match ip.to_canonical() {
         IpAddr::V4(v4) => address(v4.into()),

@@ -25,7 +25,8 @@ impl LeastBandwidth {
     pub(super) fn pick(&mut self, candidates: &[Candidate], turns: &Turns) -> Option<Candidate> {
         let rate: f64 = candidates.iter().map(|candidate| candidate.rate as f64).sum();
         let measured: f64 = candidates.iter().map(|candidate| f64::from(candidate.measured)).sum();
-        let per_session = if measured > 0.0 { rate / measured } else { 0.0 };
+        // All that were measured may have ended: their rate was that of at least one.
+        let per_session = rate / measured.max(1.0);
         let load = |candidate: &Candidate| {
             let newer = candidate.sessions.saturating_sub(candidate.measured);
             let rate = candidate.rate as f64 + f64::from(newer) * per_session;

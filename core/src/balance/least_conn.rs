@@ -1,9 +1,9 @@
 //! Least connections: fewest sessions for the weight, counted across all shards.
 //!
 //! What counts is how many sessions a server is short of its share of all there are, in whole
-//! sessions. With equal weights that is the order of their numbers. Those that lack equally many take
-//! turns by weight, so that idle servers share sessions that come one after the other as they would
-//! share sessions that stay.
+//! sessions. With equal weights that is the order of their numbers. Those that lack equally many
+//! take turns by weight, so that idle servers share sessions that come one after the other as they
+//! would share sessions that stay.
 
 use super::Candidate;
 use super::turns::{InTurn, Turns};

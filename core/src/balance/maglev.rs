@@ -1,19 +1,20 @@
 //! Maglev hashing: a table from hashes to servers, even and nearly stable when servers change.
 //!
-//! Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016, section
-//! 3.4: every server walks through the table in an order of its own and takes free places in turn;
-//! with weights, a server's turns come in proportion to its weight. The table is built once, for the
-//! configured servers and weights. Which of them may take a session now is asked at each pick: a key
-//! whose server may not is hashed again, so that only the keys of that server move, evenly, and
-//! return to it later. Invariant: the table depends on names and weights, not on their order.
+//! Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016,
+//! section 3.4: every server walks through the table in an order of its own and takes free places
+//! in turn; with weights, a server's turns come in proportion to its weight. The table is built
+//! once, for the configured servers and weights. Which of them may take a session now is asked at
+//! each pick: a key whose server may not is hashed again, so that only the keys of that server
+//! move, evenly, and return to it later. Invariant: the table depends on names and weights, not on
+//! their order.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::{Member, below, mix};
 
-/// Places in the table, which must be prime: the two sizes of the paper's section 5.3. Few sizes, as
-/// nearly every key moves when the size changes.
+/// Places in the table, which must be prime: the two sizes of the paper's section 5.3. Few sizes,
+/// as nearly every key moves when the size changes.
 const SIZES: [usize; 2] = [65_537, 655_373];
 
 /// With so many servers the larger table is taken: 100 places for each make them even to about 1 %.

@@ -1,12 +1,12 @@
 //! Which server a session goes to: policies without I/O, clock or shards.
 //!
 //! One algorithm per file; [`Chooser`] puts tiers (backup servers, servers that failed) around
-//! them. A policy sees the [`Candidate`]s of one tier, all of which it may pick, in the order of the
-//! configuration; those that need not see them all first try a [`shortcut`](Balance::shortcut).
+//! them. A policy sees the [`Candidate`]s of one tier, all of which it may pick, in the order of
+//! the configuration; those that need not see them all first try a [`shortcut`](Balance::shortcut).
 //! Not here: what a server's state is, which is told by [`View`]. Invariants: a policy picks a
-//! candidate whenever there is one, and nothing else; equal inputs, turns and seeds give equal picks;
-//! no table is built after [`Chooser::new`]; what a policy must remember to be fair is in [`Turns`],
-//! which all shards share. Next: `chooser`, then `turns` and `affinity`.
+//! candidate whenever there is one, and nothing else; equal inputs, turns and seeds give equal
+//! picks; no table is built after [`Chooser::new`]; what a policy must remember to be fair is in
+//! [`Turns`], which all shards share. Next: `chooser`, then `turns` and `affinity`.
 
 pub mod affinity;
 mod chooser;
@@ -92,8 +92,9 @@ impl Balance {
         }
     }
 
-    /// A pick that looks at a few servers only, where that gives the same as looking at all of them.
-    /// `None` says nothing. `weight` is what a server of the best tier weighs now, 0 for all others.
+    /// A pick that looks at a few servers only, where that gives the same as looking at all of
+    /// them. `None` says nothing. `weight` is what a server of the best tier weighs now, 0 for all
+    /// others.
     fn shortcut(
         &mut self,
         members: &[Member],
@@ -122,8 +123,8 @@ impl Balance {
         }
     }
 
-    /// The index of the picked server among the candidates of one tier. `key` is what policies by hash
-    /// go by; those that must see all candidates before they pick gather them in `scratch`.
+    /// The index of the picked server among the candidates of one tier. `key` is what policies by
+    /// hash go by; those that must see all candidates before they pick gather them in `scratch`.
     fn pick(
         &mut self,
         mut candidates: impl Iterator<Item = Candidate>,
@@ -229,8 +230,8 @@ pub fn identity(name: &str) -> u64 {
 }
 
 /// Whether a server in a table accepts this key at its present weight: tables are built for the
-/// configured weights, and one that weighs less for now (it warms up) passes the rest of its keys on.
-/// A weight above the configured one counts as that.
+/// configured weights, and one that weighs less for now (it warms up) passes the rest of its keys
+/// on. A weight above the configured one counts as that.
 fn takes_its_share(member: &Member, weight: u32, key: u64) -> bool {
     if weight >= member.weight {
         return weight > 0;

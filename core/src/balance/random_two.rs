@@ -1,8 +1,8 @@
 //! Two draws by weight, the less loaded of both (Mitzenmacher 2001).
 //!
 //! Nearly as even as least connections, and free of its herd effect when many shards or balancers
-//! look at the same gauges at once. Of two that are loaded alike the first draw is taken, so that idle
-//! servers share by weight. Among many servers a draw is made blindly and accepted in
+//! look at the same gauges at once. Of two that are loaded alike the first draw is taken, so that
+//! idle servers share by weight. Among many servers a draw is made blindly and accepted in
 //! proportion to the weight, so that two servers are looked at and not all of them.
 
 use super::Candidate;

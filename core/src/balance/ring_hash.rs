@@ -1,11 +1,11 @@
 //! Ring hashing: servers own points on a ring, a key goes to the next point behind it.
 //!
-//! Karger et al. 1997, with many points per server as in ketama (Jones 2007), though hashed with our
-//! own hash: places are not those of memcached clients. The ring is built once, for the configured
-//! servers and weights; a server that may not take a session now is passed over, so that only its
-//! own keys move, each to the owner of the next point. Less even than Maglev hashing, but when a
-//! server leaves the configuration no key of another server moves at all. Invariant: a server's
-//! points depend on its name and weight over the average, not on the order.
+//! Karger et al. 1997, with many points per server as in ketama (Jones 2007), though hashed with
+//! our own hash: places are not those of memcached clients. The ring is built once, for the
+//! configured servers and weights; a server that may not take a session now is passed over, so that
+//! only its own keys move, each to the owner of the next point. Less even than Maglev hashing, but
+//! when a server leaves the configuration no key of another server moves at all. Invariant: a
+//! server's points depend on its name and weight over the average, not on the order.
 
 use super::{Member, mix};
 

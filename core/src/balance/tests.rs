@@ -195,6 +195,15 @@ fn least_bandwidth_goes_by_rate_and_counts_new_sessions_as_average_ones() {
     // then both grow to the first's 1,000,000.
     let shares = play.fill(15);
     assert_eq!(shares, [8, 14, 17], "{shares:?}");
+    let mut ended = Play::new(BalanceKind::LeastBandwidth, &servers(&[1, 1, 1]));
+    for (view, rate) in ended.views.iter_mut().zip([1_000_000, 1_000_000, 500_000]) {
+        view.rate = rate;
+    }
+    let shares = ended.fill(60);
+    assert!(
+        shares.iter().all(|share| (18..=22).contains(share)),
+        "a burst after rates: {shares:?}"
+    );
     let mut idle = Play::new(BalanceKind::LeastBandwidth, &servers(&[1, 1, 2]));
     assert_eq!(idle.fill(40), [10, 10, 20], "where no rate differs it is least_conn");
 }

@@ -3,16 +3,17 @@
 //! One word per server: the virtual time at which it is due again, which grows by one over its
 //! weight with each session (stride scheduling). Of the servers that are not ahead of the average,
 //! the one whose turn would be over first is picked ("earliest eligible virtual deadline first",
-//! Stoica and Abdel-Wahab 1995), which keeps every server within one session of its exact share, not
-//! only in the long run, and leaves no bursts. The turn is taken by one compare-and-exchange of that
-//! word; words only grow, so a pick that was right when the words were read still is when it wins.
+//! Stoica and Abdel-Wahab 1995), which keeps every server within one session of its exact share,
+//! not only in the long run, and leaves no bursts. The turn is taken by one compare-and-exchange of
+//! that word; words only grow, so a pick that was right when the words were read still is when it
+//! wins.
 //!
 //! A server that was away, full or tried has fallen behind; it is owed nothing for that, however
 //! long it took ([`Seen::lifted`]), and a weight that changes counts from the next turn on. There
 //! is no clock of the backend to compare with, only the other candidates: sessions that have tried
 //! some servers see a part of them, and must not move the time of the rest.
-//! Not here: who may be picked at all. Invariants: a candidate is picked whenever there is one; with
-//! equal weights no two servers ever differ by more than one turn, whatever the threads.
+//! Not here: who may be picked at all. Invariants: a candidate is picked whenever there is one;
+//! with equal weights no two servers ever differ by more than one turn, whatever the threads.
 
 use crossbeam_utils::CachePadded;
 
@@ -30,8 +31,8 @@ const WORDS: usize = 16;
 /// got a session; a pick that loses every time goes without a turn of its own.
 const ATTEMPTS: usize = 16;
 
-/// When each server of a backend is due, for all shards. The words of one backend are read together,
-/// so they lie together; those of two backends never share a cache line.
+/// When each server of a backend is due, for all shards. The words of one backend are read
+/// together, so they lie together; those of two backends never share a cache line.
 #[derive(Debug)]
 pub struct Turns {
     due: Box<[CachePadded<[AtomicU64; WORDS]>]>,
@@ -68,8 +69,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// Where its turn begins for this pick. A server that takes part is never a whole session behind,
-    /// so one that is was away, and begins level with the others.
+    /// Where its turn begins for this pick. A server that takes part is never a whole session
+    /// behind, so one that is was away, and begins level with the others.
     fn lifted(&self) -> i64 {
         // None is further ahead, unless the words have gone round.
         if self.start <= -self.stride { 0 } else { self.start.min(self.stride) }

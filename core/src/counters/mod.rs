@@ -1,4 +1,5 @@
-//! What happened: counters with one writer each, histograms, close codes, records for the access log.
+//! What happened: counters with one writer each, histograms, close codes, records for the access
+//! log.
 //!
 //! Not here: words that several shards write and decide by (`shared`). Next: `shard`, then `close`.
 

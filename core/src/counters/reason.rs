@@ -1,8 +1,8 @@
 //! What lies behind a close code: one word where two letters cover several causes.
 //!
-//! `KD` alone does not tell a drain from a failover, nor `PR` a limit from a malformed greeting. Not
-//! here: the codes themselves (`close`). Invariant: a session has at most one reason, and most have
-//! none, because their code says it all.
+//! `KD` alone does not tell a drain from a failover, nor `PR` a limit from a malformed greeting.
+//! Not here: the codes themselves (`close`). Invariant: a session has at most one reason, and most
+//! have none, because their code says it all.
 
 use std::fmt;
 

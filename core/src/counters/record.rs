@@ -1,8 +1,8 @@
 //! The account of a finished session: what the access log is printed from.
 //!
-//! A shard fills it once, at the end, and pushes it into a bounded queue. Of fixed size but for what
-//! the client asked for in its first message, which is bounded and there only where a log wants it.
-//! The root package's log thread turns it into text or JSON.
+//! A shard fills it once, at the end, and pushes it into a bounded queue. Of fixed size but for
+//! what the client asked for in its first message, which is bounded and there only where a log
+//! wants it. The root package's log thread turns it into text or JSON.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -86,7 +86,8 @@ pub struct SessionRecord {
     pub bytes_in: u64,
     /// Bytes to the client.
     pub bytes_out: u64,
-    /// From accept to the server's answer, microseconds; failed attempts included. 0 without server.
+    /// From accept to the server's answer, microseconds; failed attempts included. 0 without
+    /// server.
     pub connect_us: u64,
     /// Time spent in the backend's queue, microseconds.
     pub queue_us: u64,

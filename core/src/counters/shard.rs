@@ -29,8 +29,8 @@ impl Counter {
 
 /// The last address of a kind that a shard met, for a log line to name as an example.
 ///
-/// A sequence lock with one writer: the number is odd while the halves are written, so that a reader
-/// never takes halves of two addresses for one.
+/// A sequence lock with one writer: the number is odd while the halves are written, so that a
+/// reader never takes halves of two addresses for one.
 #[derive(Debug, Default)]
 pub struct LastAddress {
     sequence: AtomicU64,
@@ -141,7 +141,8 @@ pub struct FrontendCounters {
     pub clients_unknown: Counter,
     /// The client that was refused last for what it took.
     pub last_refused: LastAddress,
-    /// Connections that waited because `max_connections` of the frontend or the process was reached.
+    /// Connections that waited because `max_connections` of the frontend or the process was
+    /// reached.
     pub waited_full: Counter,
     /// Connections that waited because the frontend's `rate` was used up.
     pub waited_rate: Counter,
@@ -193,8 +194,8 @@ pub struct ServerCounters {
     pub races_won: Counter,
     /// Sessions that the server reset, or that failed on its side.
     pub sessions_failed: Counter,
-    /// Sessions that the server reset before its first byte, or left unanswered until their time was
-    /// over.
+    /// Sessions that the server reset before its first byte, or left unanswered until their time
+    /// was over.
     pub sessions_failed_early: Counter,
     /// Sessions of which too much had to be sent to the server again; counted where asked for.
     pub sessions_lossy: Counter,

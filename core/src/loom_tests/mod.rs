@@ -1,11 +1,12 @@
-//! What shards share, in every order that their threads may meet: run by loom, built by `--cfg loom`.
+//! What shards share, in every order that their threads may meet: run by loom, built by `--cfg
+//! loom`.
 //!
-//! A test here is a small play: two or three threads do what shards do, and loom repeats it for every
-//! order of their accesses, stale reads included. A thread that would sleep for ever is reported as a
-//! deadlock, which is how a missed wake-up shows. Two limits of the tool shape the code that it
-//! checks: loom takes `SeqCst` accesses for `AcqRel`, so arguments rest on the order of
-//! read-modify-writes of one word; and what it can't see inside of (queues, eventfds) is acted out
-//! by [`Bell`] and by the queue in `mailbox`. Run: `cargo xtask test`, or the command in
+//! A test here is a small play: two or three threads do what shards do, and loom repeats it for
+//! every order of their accesses, stale reads included. A thread that would sleep for ever is
+//! reported as a deadlock, which is how a missed wake-up shows. Two limits of the tool shape the
+//! code that it checks: loom takes `SeqCst` accesses for `AcqRel`, so arguments rest on the order
+//! of read-modify-writes of one word; and what it can't see inside of (queues, eventfds) is acted
+//! out by [`Bell`] and by the queue in `mailbox`. Run: `cargo xtask test`, or the command in
 //! docs/testing.md.
 
 mod affinity;

@@ -1,6 +1,7 @@
 //! Driver and executor of one shard: rings, sockets, buffers, tasks, timers.
 //!
-//! Not here: anything about load balancing. Next: `reactor`, then `sys`, the only room with `unsafe`.
+//! Not here: anything about load balancing. Next: `reactor`, then `sys`, the only room with
+//! `unsafe`.
 
 mod options;
 pub(crate) mod parking;

@@ -137,7 +137,8 @@ pub enum Priority {
 /// From whom a PROXY header is expected.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AcceptProxy {
-    /// Clients from these networks begin with a header, all others have none; empty: everybody does.
+    /// Clients from these networks begin with a header, all others have none; empty: everybody
+    /// does.
     pub trusted: Vec<IpNet>,
     /// How long a header may take to come.
     pub timeout: Duration,

@@ -6,10 +6,10 @@
 //! Generic Cell Rate Algorithm, ITU-T I.371). The state changes by compare-and-exchange alone, so
 //! that no limit is ever exceeded however many shards ask at once; an entry without sessions whose
 //! arrivals are paid for is free for another client and is taken over locked. Not here: who is
-//! allowed past the limits, reading a clock. Invariants: who holds a [`Permit`] is counted in exactly
-//! that entry; no client has two entries that can be entered. When all entries of a set are in use a
-//! further client is let in uncounted ([`Entry::Unknown`]): strangers in numbers must not lock out who
-//! comes next.
+//! allowed past the limits, reading a clock. Invariants: who holds a [`Permit`] is counted in
+//! exactly that entry; no client has two entries that can be entered. When all entries of a set are
+//! in use a further client is let in uncounted ([`Entry::Unknown`]): strangers in numbers must not
+//! lock out who comes next.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ use crate::sync::{AtomicU64, Ordering};
 /// Entries in a set: four cache lines.
 const WAYS: usize = 16;
 
-/// Times that a session looks for its client's entry, since another shard brought the same new client
-/// at the same moment; then it is let in uncounted.
+/// Times that a session looks for its client's entry, since another shard brought the same new
+/// client at the same moment; then it is let in uncounted.
 const ATTEMPTS: usize = 16;
 
 /// Ticks of an entry's clock in a second. It counts round after three days; arrivals are never paid

@@ -50,8 +50,8 @@ impl Eligibility {
         self.0 & BACKUP != 0
     }
 
-    /// The same for sessions that want this: for one that wants a replica rather than the primary, the
-    /// primary is a backup.
+    /// The same for sessions that want this: for one that wants a replica rather than the primary,
+    /// the primary is a backup.
     pub fn is_backup_for(self, role: RoleWanted) -> bool {
         self.is_backup()
             || (role == RoleWanted::ReplicaOrPrimary && !self.keeps_for(RoleWanted::Replica))
@@ -73,8 +73,8 @@ impl Eligibility {
         self.0 & DRAINS == 0 && (self.keeps_for(role) || stands_in)
     }
 
-    /// Whether sessions that want this may be sent there if their client belongs there. A primary that
-    /// stands in for its replicas keeps no client from them.
+    /// Whether sessions that want this may be sent there if their client belongs there. A primary
+    /// that stands in for its replicas keeps no client from them.
     pub fn keeps_for(self, role: RoleWanted) -> bool {
         let bit = match role {
             RoleWanted::Any => 0,

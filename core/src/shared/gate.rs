@@ -1,7 +1,7 @@
 //! A limit on how many of something there may be at once, over all shards.
 //!
-//! Invariant: a free place is never missed by a shard that waits for one; the protocol is at [`Gate`]
-//! and is proved by `loom_tests::gauges`.
+//! Invariant: a free place is never missed by a shard that waits for one; the protocol is at
+//! [`Gate`] and is proved by `loom_tests::gauges`.
 
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
@@ -9,9 +9,9 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 ///
 /// Protocol: `try_enter`; on `false`, `wait` and then `try_enter` once more before sleeping, since
 /// a place may have become free in between. `leave` returns whether all shards must be woken. Count
-/// and waiting are one word, so one of two things is true of each `wait`: a later `leave` sees it, or
-/// the `try_enter` after it sees every place that was given back before. A failed `try_enter` changes
-/// nothing: a count raised for a moment would turn others away from a place that is free.
+/// and waiting are one word, so one of two things is true of each `wait`: a later `leave` sees it,
+/// or the `try_enter` after it sees every place that was given back before. A failed `try_enter`
+/// changes nothing: a count raised for a moment would turn others away from a place that is free.
 #[derive(Debug)]
 pub struct Gate {
     max: AtomicU32,

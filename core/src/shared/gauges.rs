@@ -32,7 +32,8 @@ pub struct Gauges {
     shards: Vec<CachePadded<AtomicU32>>,
     /// Orders to end sessions that each shard has carried out.
     acknowledged: Vec<CachePadded<AtomicU64>>,
-    /// Microseconds that 95 of 100 connects take; 0 before the first. Written by the control thread.
+    /// Microseconds that 95 of 100 connects take; 0 before the first. Written by the control
+    /// thread.
     connect_p95_us: AtomicU64,
     affinities: Vec<Option<affinity::Table>>,
     /// Whose turn it is in each backend, for each role that sessions may want.

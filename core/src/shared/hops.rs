@@ -1,13 +1,14 @@
-//! Connections of this process to its own listeners, by which sessions that go round are recognised.
+//! Connections of this process to its own listeners, by which sessions that go round are
+//! recognised.
 //!
 //! A chain of own frontends meets each of them once at most. So a session behind which there are as
-//! many hops as there are frontends has come back to one: it goes round. A hop is known by the address
-//! from which it was made, which the next session meets as its client's. The table is small, of one
-//! word per place, and written only where a server's address is that of a listener: by name, or since
-//! an address came to this machine later (`config` refuses what a file shows). Asked before a session
-//! connects, so that a round ends there; and after it, since a hop may be read before it is written,
-//! or be overwritten by another one: both make a round longer, not endless. Not here: ways through
-//! other programs, which nothing shows.
+//! many hops as there are frontends has come back to one: it goes round. A hop is known by the
+//! address from which it was made, which the next session meets as its client's. The table is
+//! small, of one word per place, and written only where a server's address is that of a listener:
+//! by name, or since an address came to this machine later (`config` refuses what a file shows).
+//! Asked before a session connects, so that a round ends there; and after it, since a hop may be
+//! read before it is written, or be overwritten by another one: both make a round longer, not
+//! endless. Not here: ways through other programs, which nothing shows.
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -1,8 +1,8 @@
 //! So much per second for all shards together: a frontend's new connections, a backend's bytes.
 //!
-//! One word holds the time until which everything that came has been paid for (the Generic Cell Rate
-//! Algorithm, ITU-T I.371). Not here: waiting, and reading a clock. Invariant: over any time, no more
-//! than the rate times that time passes, plus the burst.
+//! One word holds the time until which everything that came has been paid for (the Generic Cell
+//! Rate Algorithm, ITU-T I.371). Not here: waiting, and reading a clock. Invariant: over any time,
+//! no more than the rate times that time passes, plus the burst.
 
 use std::time::Duration;
 

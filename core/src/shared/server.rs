@@ -24,7 +24,8 @@ pub struct ServerGauge {
     rate: AtomicU64,
     /// Sessions when the rate was measured.
     measured: AtomicU32,
-    /// As above: percentage of segments sent again with which a session counts as lossy; 0: none does.
+    /// As above: percentage of segments sent again with which a session counts as lossy; 0: none
+    /// does.
     loss_limit: AtomicU32,
     /// As above: milliseconds after which a session's first byte comes late; 0: it never does.
     first_byte_limit_ms: AtomicU64,
@@ -81,8 +82,8 @@ impl ServerGauge {
         (limit != 0).then(|| Duration::from_millis(limit))
     }
 
-    /// Asks for sessions whose first byte comes later to be counted, to the millisecond and at least
-    /// one. For the control thread.
+    /// Asks for sessions whose first byte comes later to be counted, to the millisecond and at
+    /// least one. For the control thread.
     pub fn limit_first_byte(&self, limit: Option<Duration>) {
         let millis = |limit: Duration| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX).max(1);
         self.first_byte_limit_ms.store(limit.map_or(0, millis), Ordering::Relaxed);

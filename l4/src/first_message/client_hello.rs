@@ -1,7 +1,7 @@
 //! The first message of a TLS client (RFC 8446, section 4.1.2): which name and protocols it wants.
 //!
-//! Not a TLS implementation: nothing is decrypted, answered or checked but the form. The message may
-//! be split over records (section 5.1) and packets. Names are those of RFC 6066, section 3, and
+//! Not a TLS implementation: nothing is decrypted, answered or checked but the form. The message
+//! may be split over records (section 5.1) and packets. Names are those of RFC 6066, section 3, and
 //! protocols those of RFC 7301, section 3.1.
 
 use ringlane_core::parsed::Parsed;

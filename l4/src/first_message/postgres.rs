@@ -1,7 +1,7 @@
 //! The first message of PostgreSQL clients (protocol 3, chapters "Message Flow" and "Formats").
 //!
-//! A request for encryption, a cancel, or a startup with user and database; and the errors that such
-//! clients understand. Not here: what follows in a session (`transactions::postgres`).
+//! A request for encryption, a cancel, or a startup with user and database; and the errors that
+//! such clients understand. Not here: what follows in a session (`transactions::postgres`).
 
 use std::ops::RangeInclusive;
 
@@ -53,8 +53,8 @@ pub enum First {
 pub struct Key(Vec<u8>);
 
 impl Key {
-    /// Bytes of the shortest and of the longest: the process and a secret of 4 (protocol 3.0) to 256
-    /// bytes (3.2).
+    /// Bytes of the shortest and of the longest: the process and a secret of 4 (protocol 3.0) to
+    /// 256 bytes (3.2).
     const LENGTHS: RangeInclusive<usize> = 8..=260;
 
     /// A key of these bytes, process first; `None` if it can be none.
@@ -149,7 +149,8 @@ pub fn farewell(why: Reason) -> String {
     format!("terminating connection: {what}")
 }
 
-/// What a client reads when no server was found for its session; nothing if it, or an order, ended it.
+/// What a client reads when no server was found for its session; nothing if it, or an order, ended
+/// it.
 pub fn unavailable(close: Close, reason: Option<Reason>, role: RoleWanted) -> Option<&'static str> {
     let is_one_open = reason != Some(Reason::NoServer);
     Some(match (close.cause, close.phase, role) {

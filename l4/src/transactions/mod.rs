@@ -1,8 +1,8 @@
 //! Whether sessions are idle: outside a transaction, with no answer outstanding.
 //!
-//! Plain machines that get the bytes of both sides, in any pieces: no I/O, no clock. Invariant: nothing
-//! that a peer sends makes one panic, or keep more than a few bytes. Next: `postgres`, `mysql`,
-//! `redis`.
+//! Plain machines that get the bytes of both sides, in any pieces: no I/O, no clock. Invariant:
+//! nothing that a peer sends makes one panic, or keep more than a few bytes. Next: `postgres`,
+//! `mysql`, `redis`.
 
 pub mod mysql;
 pub mod postgres;

@@ -2,10 +2,10 @@
 //! protocol" of MariaDB).
 //!
 //! [`Tracker`] follows a session in clear text from the server's first byte: which response is
-//! awaited, where it ends, and what the server's status flags said then. Not a client or a server of
-//! MySQL, and no way to route by user: the server speaks first, and the client's answer, with its
-//! user, depends on the challenge in what the server said. A balancer that made up the challenge
-//! could not prove the password to the server afterwards.
+//! awaited, where it ends, and what the server's status flags said then. Not a client or a server
+//! of MySQL, and no way to route by user: the server speaks first, and the client's answer, with
+//! its user, depends on the challenge in what the server said. A balancer that made up the
+//! challenge could not prove the password to the server afterwards.
 //!
 //! Invariants: it says idle only if it is certain. After an error of a statement the flags are
 //! unknown until the next statement succeeds; what it doesn't know (TLS, compression, commands of

@@ -1,8 +1,8 @@
 //! Follows a PostgreSQL session in clear text by the lengths of its messages (protocol 3).
 //!
 //! Invariants: a session is reported idle only if that is certain: it is outside a transaction and
-//! neither side waits for anything. Nothing is copied but the few bytes that must be read; the cost is
-//! by the message, not by the byte.
+//! neither side waits for anything. Nothing is copied but the few bytes that must be read; the cost
+//! is by the message, not by the byte.
 
 /// Splits one direction into messages: type, length, body.
 #[derive(Debug, Default)]

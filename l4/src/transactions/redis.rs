@@ -1,11 +1,11 @@
 //! Redis, beside its sessions (RESP2 and RESP3, "Redis serialization protocol specification").
 //!
-//! [`Tracker`] counts commands and replies of a session in clear text. It is idle when every command
-//! has its reply and no transaction is open (`MULTI`, or `WATCH` before it). Not a client or a server
-//! of Redis: arguments are skipped by their lengths, only the first two are looked at. Invariants: it
-//! says idle only if it is certain, and keeps no more than one word; who subscribes, monitors or
-//! replicates is never idle, as is the server's to speak then; where replies cannot be counted
-//! (TLS, `CLIENT REPLY`, quoted inline commands) it is opaque for good. Next: `mysql`.
+//! [`Tracker`] counts commands and replies of a session in clear text. It is idle when every
+//! command has its reply and no transaction is open (`MULTI`, or `WATCH` before it). Not a client
+//! or a server of Redis: arguments are skipped by their lengths, only the first two are looked at.
+//! Invariants: it says idle only if it is certain, and keeps no more than one word; who subscribes,
+//! monitors or replicates is never idle, as is the server's to speak then; where replies cannot be
+//! counted (TLS, `CLIENT REPLY`, quoted inline commands) it is opaque for good. Next: `mysql`.
 
 /// Bytes kept of a command's first two words; all that matter are shorter.
 const WORD_MAX: usize = 16;

@@ -2,8 +2,8 @@
 //!
 //! The echo returns every datagram. The sink counts those of each flow and says on [`Word::Ask`]
 //! what arrived. The source sends to whoever orders, at the rate of the order; it falls silent
-//! when the order is not renewed, so that nobody is flooded for longer than that. Flows are bounded;
-//! while all places are taken, new ones are ignored.
+//! when the order is not renewed, so that nobody is flooded for longer than that. Flows are
+//! bounded; while all places are taken, new ones are ignored.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

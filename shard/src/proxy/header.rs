@@ -1,8 +1,9 @@
 //! The PROXY protocol (HAProxy's proxy-protocol.txt, versions 1 and 2): headers read and written.
 //!
-//! Not here: who is trusted, and what a server is told (`crate::proxy`). Invariants: a header is read
-//! whole or not at all, and has at most [`HEADER_MAX`] bytes; one that breaks its specification is
-//! refused as soon as that can be seen; what it said besides addresses is kept as it was said.
+//! Not here: who is trusted, and what a server is told (`crate::proxy`). Invariants: a header is
+//! read whole or not at all, and has at most [`HEADER_MAX`] bytes; one that breaks its
+//! specification is refused as soon as that can be seen; what it said besides addresses is kept as
+//! it was said.
 
 mod v1;
 mod v2;
@@ -13,8 +14,9 @@ use proxy_header::{ProxiedAddress, ProxyHeader, Tlv};
 use ringlane_core::parsed::Parsed;
 use ringlane_core::settings::SendProxy;
 
-/// Bytes of the longest header that is read; HAProxy's fit into 536.
-pub const HEADER_MAX: usize = 4096;
+/// Bytes of the longest header that is read, as HAProxy's `tune.bufsize`: details about a client's
+/// certificate may need some.
+pub const HEADER_MAX: usize = 16 * 1024;
 
 /// The ends of a connection as its first proxy saw them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -1,8 +1,9 @@
 //! The PROXY protocol in a session: who the client really is.
 //!
-//! Read before a session's first byte, from clients that are trusted, within `accept_proxy.timeout`;
-//! sent before the first byte to a server. Not here: the headers themselves (`header`). Invariants:
-//! what came behind a header is kept for the carrier; what it told besides addresses is passed on.
+//! Read before a session's first byte, from clients that are trusted, within
+//! `accept_proxy.timeout`; sent before the first byte to a server. Not here: the headers themselves
+//! (`header`). Invariants: what came behind a header is kept for the carrier; what it told besides
+//! addresses is passed on.
 
 pub mod header;
 
@@ -10,7 +11,7 @@ use std::net::IpAddr;
 
 use proxy_header::Tlv;
 use ringlane_core::counters::{Cause, Close, Phase, Reason, UniqueId};
-use ringlane_core::machine::reactor::{Receiver, Stream};
+use ringlane_core::machine::reactor::{Elapsed, Receiver, Stream};
 use ringlane_core::machine::sys::Buffer;
 use ringlane_core::parsed::Parsed;
 use ringlane_core::settings::{AcceptProxy, ClientHints, ProxyDetails, SendProxy};
@@ -44,11 +45,15 @@ pub(crate) async fn receive(
     let reactor = receiver.stream().reactor();
     let deadline = reactor.now() + accept.timeout;
     let late = Close { cause: Cause::ClientTimeout, phase: Phase::Request };
-    reactor.timeout_at(deadline, read(receiver)).await.unwrap_or(Err((late, None)))
+    let mut header = Vec::new();
+    let read = reactor.timeout_at(deadline, read(receiver, &mut header)).await;
+    read.unwrap_or_else(|Elapsed| Err((late, header.is_empty().then_some(Reason::Empty))))
 }
 
-async fn read(receiver: &mut Receiver<'_>) -> Result<Header, (Close, Option<Reason>)> {
-    let mut header: Vec<u8> = Vec::new();
+async fn read(
+    receiver: &mut Receiver<'_>,
+    header: &mut Vec<u8>,
+) -> Result<Header, (Close, Option<Reason>)> {
     loop {
         let Ok(Some(mut buffer)) = receiver.next().await else {
             return Err((LEFT, header.is_empty().then_some(Reason::Empty)));
@@ -56,7 +61,7 @@ async fn read(receiver: &mut Receiver<'_>) -> Result<Header, (Close, Option<Reas
         let before = header.len();
         let room = HEADER_MAX - before;
         header.extend_from_slice(&buffer.bytes()[..buffer.len().min(room)]);
-        match header::read(&header) {
+        match header::read(header) {
             Parsed::Whole((len, proxied)) => {
                 buffer.consume(len - before);
                 let rest = Some(buffer).filter(|rest| !rest.is_empty());

@@ -53,7 +53,7 @@ impl Drop for Server {
 pub(crate) struct BlackHole {
     /// Where it does not answer.
     pub(crate) address: SocketAddr,
-    _listener: Socket,
+    listener: Socket,
     _queued: Vec<TcpStream>,
 }
 
@@ -67,7 +67,13 @@ impl BlackHole {
         let address = listener.local_addr().unwrap().as_socket().unwrap();
         // A queue of length 0 takes one; what does not fit into it stays unanswered.
         let queued = TcpStream::connect(address).unwrap();
-        Self { address, _listener: listener, _queued: vec![queued] }
+        Self { address, listener, _queued: vec![queued] }
+    }
+
+    /// Accepts what fills the queue, and then the first connection that waited for its turn.
+    pub(crate) fn accepts_one(&self) -> Socket {
+        let _filler = self.listener.accept().unwrap();
+        self.listener.accept().unwrap().0
     }
 }
 

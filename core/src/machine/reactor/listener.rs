@@ -1,8 +1,8 @@
 //! A listening socket on a shard.
 //!
 //! The accept is multishot: the kernel may have accepted a few connections that nobody has asked
-//! for yet. They wait here, in order, and are handed out first after a pause. Invariant: an accepted
-//! connection is either returned or closed, never forgotten.
+//! for yet. They wait here, in order, and are handed out first after a pause. Invariant: an
+//! accepted connection is either returned or closed, never forgotten.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -100,7 +100,8 @@ impl fmt::Debug for Reactor {
 }
 
 impl Reactor {
-    /// A loop over a driver for the calling thread, as shard `index` with the mailbox of that index.
+    /// A loop over a driver for the calling thread, as shard `index` with the mailbox of that
+    /// index.
     ///
     /// # Errors
     /// When the kernel refuses a ring; one sentence for the operator.
@@ -359,9 +360,9 @@ impl Reactor {
     /// Submits what the tasks started, sleeps if there is nothing to do, and wakes whoever got
     /// something: from the kernel, a timer, or the mailbox.
     ///
-    /// What the kernel has when a timer falls due is delivered before the timer fires. After a pause of
-    /// the whole process (a signal, a suspend, a machine that is moved) the visit that it interrupted
-    /// brings nothing, while the clock says that everybody was silent.
+    /// What the kernel has when a timer falls due is delivered before the timer fires. After a
+    /// pause of the whole process (a signal, a suspend, a machine that is moved) the visit that it
+    /// interrupted brings nothing, while the clock says that everybody was silent.
     fn visit_kernel(&self, wait: Wait) -> io::Result<()> {
         let ask =
             |wait| self.0.driver.borrow_mut().turn(wait, |task, news| self.wake_for(task, news));
@@ -392,8 +393,8 @@ impl Reactor {
         Ok(())
     }
 
-    /// Visits the kernel for as long as there is nothing to do. In silence after a burst it comes back
-    /// once, to give back what the burst has left.
+    /// Visits the kernel for as long as there is nothing to do. In silence after a burst it comes
+    /// back once, to give back what the burst has left.
     fn rest(&self) -> io::Result<()> {
         let wait = self.wait();
         let is_long = match wait {

@@ -1,10 +1,11 @@
 //! The progress rule of every loop of "would block, wait until ready, try again".
 //!
 //! Readiness is a hint. The kernel may say "readable" of a socket whose bytes the next call can't
-//! take (urgent data in front of a splice), and "writable" of one for which it has no memory. A loop
-//! that trusts the hint then turns at full speed for as long as the disagreement lasts. Invariant: with
-//! a [`Retry`] in it, a loop that moves no byte runs at most once per [`READINESS_PAUSE`]. Not here: what
-//! a loop does instead of trying again, which it decides by [`Retry::is_fruitless`].
+//! take (urgent data in front of a splice), and "writable" of one for which it has no memory. A
+//! loop that trusts the hint then turns at full speed for as long as the disagreement lasts.
+//! Invariant: with a [`Retry`] in it, a loop that moves no byte runs at most once per
+//! [`READINESS_PAUSE`]. Not here: what a loop does instead of trying again, which it decides by
+//! [`Retry::is_fruitless`].
 
 use std::io;
 
@@ -25,7 +26,8 @@ impl Retry {
         self.has_waited = false;
     }
 
-    /// Whether the last wait ended with a socket that was ready for nothing. Asked after "would block".
+    /// Whether the last wait ended with a socket that was ready for nothing. Asked after "would
+    /// block".
     pub fn is_fruitless(&self) -> bool {
         self.has_waited
     }

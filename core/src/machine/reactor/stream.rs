@@ -128,8 +128,9 @@ impl Stream {
         sys::presence(&self.fd)
     }
 
-    /// Moves up to `len` received bytes into a pipe. 0 says that there are none to be spliced, and not
-    /// that the stream has ended: in front of urgent data it comes as well. Only a receive tells an end.
+    /// Moves up to `len` received bytes into a pipe. 0 says that there are none to be spliced, and
+    /// not that the stream has ended: in front of urgent data it comes as well. Only a receive
+    /// tells an end.
     ///
     /// # Errors
     /// `WouldBlock` when there are none or the pipe is full, else the connection's error.
@@ -168,9 +169,10 @@ impl Stream {
         sys::since_last_bytes(&self.fd)
     }
 
-    /// Whether bytes that were sent may still be lost by a reset.
-    pub fn has_unacknowledged(&self) -> bool {
-        sys::has_unacknowledged(&self.fd)
+    /// Bytes that were sent and have not been acknowledged by the other side, or not even left,
+    /// roughly: 0 only if there are none, or the connection has gone.
+    pub fn unacknowledged(&self) -> u64 {
+        sys::unacknowledged(&self.fd)
     }
 
     /// The address of the other side; `None` for unix sockets and connections that are gone.
@@ -178,7 +180,8 @@ impl Stream {
         sys::peer_address(&self.fd)
     }
 
-    /// Segments of TCP that were sent, and how many of them were sent again; `None` for unix sockets.
+    /// Segments of TCP that were sent, and how many of them were sent again; `None` for unix
+    /// sockets.
     pub fn segments(&self) -> Option<(u32, u32)> {
         sys::segments(&self.fd)
     }

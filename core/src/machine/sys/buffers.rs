@@ -137,8 +137,8 @@ impl BufferPool {
         free.ids.len() - free.cold >= SLACK_MIN
     }
 
-    /// Gives the memory behind buffers that nobody uses back to the system. Offered ones keep theirs:
-    /// the kernel may be filling them at this moment.
+    /// Gives the memory behind buffers that nobody uses back to the system. Offered ones keep
+    /// theirs: the kernel may be filling them at this moment.
     pub(super) fn trim(&self) {
         let mut free = self.free.borrow_mut();
         free.ids.sort_unstable_by(|a, b| b.cmp(a));

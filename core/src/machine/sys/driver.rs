@@ -6,11 +6,12 @@
 //! under a queued entry), the buffer being sent, the address being connected to. That is the whole
 //! argument for memory safety: nothing lent can be freed, because the slot holds it.
 //!
-//! A send that does all it should wakes nobody, unless its owner has asked: most owners have nothing
-//! to do then, and a turn for nothing costs more than the send's own account.
+//! A send that does all it should wakes nobody, unless its owner has asked: most owners have
+//! nothing to do then, and a turn for nothing costs more than the send's own account.
 //!
 //! Invariants: a completion whose slot has gone is counted and dropped with what it carries; an
-//! owner that lets go of an armed operation cancels it; a dropped driver waits for what is in flight.
+//! owner that lets go of an armed operation cancels it; a dropped driver waits for what is in
+//! flight.
 
 use std::collections::VecDeque;
 use std::io;

@@ -196,6 +196,7 @@ impl Kernel {
     }
 
     /// The time.
+    #[expect(clippy::disallowed_methods, reason = "the one clock, read once per turn")]
     pub(super) fn now(&self) -> Instant {
         match self {
             Self::Uring(_) | Self::Epoll(_) => Instant::now(),
@@ -204,6 +205,7 @@ impl Kernel {
     }
 
     /// The time of day, microseconds since the Unix epoch; 0 for a clock before it.
+    #[expect(clippy::disallowed_methods, reason = "the one clock of the day")]
     pub(super) fn unix_micros(&self) -> u64 {
         match self {
             Self::Uring(_) | Self::Epoll(_) => SystemTime::now()

@@ -35,16 +35,16 @@ impl Mapping {
     pub(super) fn discard(&self, offset: usize, len: usize) {
         assert!(offset <= self.len && len <= self.len - offset, "pages inside of the mapping");
         let start = self.at(offset).as_ptr().cast();
-        // SAFETY: the pages lie inside of this private mapping, which stays mapped. A refusal changes
-        // nothing.
+        // SAFETY: the pages lie inside of this private mapping, which stays mapped. A refusal
+        // changes nothing.
         unsafe { libc::madvise(start, len, libc::MADV_DONTNEED) };
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: `new` mapped exactly this, and nothing refers to it any more: what its owners lend
-        // of it (buffers, rooms) holds them alive.
+        // SAFETY: `new` mapped exactly this, and nothing refers to it any more: what its owners
+        // lend of it (buffers, rooms) holds them alive.
         unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
     }
 }

@@ -15,6 +15,11 @@ mod options;
 mod pipe;
 mod rooms;
 mod setup;
+#[expect(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a simulated world is shared by the threads of a test"
+)]
 pub mod sim;
 mod socket;
 mod uring;
@@ -35,6 +40,6 @@ pub use socket::{
     reset_on_close, socket_towards,
 };
 pub(crate) use socket::{
-    accept_now, has_unacknowledged, is_readable, leave_pacing_on_a_short_path, segments, send_few,
-    shutdown_write, since_last_bytes,
+    accept_now, is_readable, leave_pacing_on_a_short_path, segments, send_few, shutdown_write,
+    since_last_bytes, unacknowledged,
 };

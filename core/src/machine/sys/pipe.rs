@@ -49,8 +49,8 @@ impl Pipe {
         self.held
     }
 
-    /// Moves up to `len` bytes from a socket into the pipe; 0 when none can be, be it at the end of the
-    /// stream or in front of urgent data.
+    /// Moves up to `len` bytes from a socket into the pipe; 0 when none can be, be it at the end of
+    /// the stream or in front of urgent data.
     ///
     /// # Errors
     /// `WouldBlock` when the socket has no bytes or the pipe no room, else the socket's error.

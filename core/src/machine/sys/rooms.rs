@@ -5,9 +5,10 @@
 //! what has gone, and none goes back to the system. Here short-lived futures share chunks by size,
 //! and a chunk goes back whole when the last future in it has ended.
 //!
-//! Not an allocator for everything: few sizes, one thread, and whatever does not fit is on the heap.
-//! Invariants: a room is owned by exactly one [`Brief`] or is free; a chunk is unmapped only when all
-//! its rooms are free; no borrow is held while a future is dropped, since it may own others.
+//! Not an allocator for everything: few sizes, one thread, and whatever does not fit is on the
+//! heap. Invariants: a room is owned by exactly one [`Brief`] or is free; a chunk is unmapped only
+//! when all its rooms are free; no borrow is held while a future is dropped, since it may own
+//! others.
 
 use std::alloc::Layout;
 use std::cell::RefCell;
@@ -74,8 +75,8 @@ impl Rooms {
             return Brief(Home::Heap(Box::pin(future)));
         };
         let room = memory.cast::<F>();
-        // SAFETY: the room is as large as the layout of `F` demands, aligned to `STEP` at least, and
-        // belongs to nobody else.
+        // SAFETY: the room is as large as the layout of `F` demands, aligned to `STEP` at least,
+        // and belongs to nobody else.
         unsafe { room.write(future) };
         Brief(Home::Room { future: room, place, rooms: Rc::clone(self) })
     }
@@ -203,8 +204,8 @@ impl<F: Future> Future for Brief<F> {
 impl<F> Drop for Brief<F> {
     fn drop(&mut self) {
         if let Home::Room { future, place, rooms, .. } = &self.0 {
-            // SAFETY: the future was written by `house`, is dropped only here, and its room is given
-            // back only after that.
+            // SAFETY: the future was written by `house`, is dropped only here, and its room is
+            // given back only after that.
             unsafe { future.drop_in_place() };
             rooms.give_back(place);
         }

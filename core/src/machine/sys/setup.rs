@@ -1,7 +1,7 @@
 //! Whether this host can run shards: found out once at start.
 //!
-//! Not here: what to do about an error (the caller knows how the process is deployed), what is better
-//! to have but not needed (`tuning`).
+//! Not here: what to do about an error (the caller knows how the process is deployed), what is
+//! better to have but not needed (`tuning`).
 
 use std::fmt;
 use std::io;

@@ -173,8 +173,8 @@ fn prepare(
 /// Tries these options on a socket towards `to`; nothing is connected.
 ///
 /// # Errors
-/// The setting that the kernel refuses. That a port is taken, or that no such socket can be made, is no
-/// error here: sessions meet it, or they don't.
+/// The setting that the kernel refuses. That a port is taken, or that no such socket can be made,
+/// is no error here: sessions meet it, or they don't.
 pub fn probe_connect(to: SocketAddr, options: &ConnectOptions<'_>) -> Result<(), Refused> {
     let Ok((socket, _)) = open(&Address::Inet(to)) else { return Ok(()) };
     match prepare(&socket, to, options) {
@@ -183,8 +183,8 @@ pub fn probe_connect(to: SocketAddr, options: &ConnectOptions<'_>) -> Result<(),
     }
 }
 
-/// A non-blocking socket towards `to` with these options, bound where they say and not connected yet,
-/// for programs that connect it on another runtime than a shard's.
+/// A non-blocking socket towards `to` with these options, bound where they say and not connected
+/// yet, for programs that connect it on another runtime than a shard's.
 ///
 /// # Errors
 /// Those of `socket` and `bind`, and what the kernel refuses: see [`super::is_refusal`].
@@ -237,7 +237,8 @@ pub(crate) fn leave_pacing_on_a_short_path(socket: &Socket) -> io::Result<bool> 
     Ok(true)
 }
 
-/// Segments that a TCP connection has sent, and how many of them were sent again; `None` for others.
+/// Segments that a TCP connection has sent, and how many of them were sent again; `None` for
+/// others.
 pub(crate) fn segments(socket: &Socket) -> Option<(u32, u32)> {
     if socket.simulated().is_some() {
         return None;
@@ -246,19 +247,23 @@ pub(crate) fn segments(socket: &Socket) -> Option<(u32, u32)> {
     Some((info.tcpi_segs_out, info.tcpi_total_retrans))
 }
 
-/// Whether bytes that were sent on a TCP connection have not been acknowledged by the other side's
-/// kernel; a reset now might lose them. `false` for other sockets and for connections that are gone.
-pub(crate) fn has_unacknowledged(socket: &Socket) -> bool {
+/// Bytes that were sent and not acknowledged, roughly; 0 only if there are none or the connection
+/// has gone.
+pub(crate) fn unacknowledged(socket: &Socket) -> u64 {
     if let Some(socket) = socket.simulated() {
-        return socket.has_unacknowledged();
+        return socket.unacknowledged();
     }
-    let Ok(fd) = socket.os() else { return false };
-    tcp_info(&SockRef::from(&fd)).is_ok_and(|info| {
-        info.tcpi_state != TCP_CLOSE && (info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0)
-    })
+    let Ok(fd) = socket.os() else { return 0 };
+    let Ok(info) = tcp_info(&SockRef::from(&fd)) else { return 0 };
+    if info.tcpi_state == TCP_CLOSE {
+        return 0;
+    }
+    let in_flight = u64::from(info.tcpi_unacked) * u64::from(info.tcpi_snd_mss.max(1));
+    in_flight + u64::from(info.tcpi_notsent_bytes)
 }
 
-/// How long ago a TCP connection last received bytes from the other side, read or not; `None` for others.
+/// How long ago a TCP connection last received bytes from the other side, read or not; `None` for
+/// others.
 pub(crate) fn since_last_bytes(socket: &Socket) -> Option<Duration> {
     if socket.simulated().is_some() {
         return None;
@@ -318,8 +323,8 @@ pub fn reset_on_close(socket: &Socket) {
     }
 }
 
-/// The address of the other side; `None` for unix sockets and for connections that are gone. An IPv4
-/// address is one whichever kind of socket it came in by.
+/// The address of the other side; `None` for unix sockets and for connections that are gone. An
+/// IPv4 address is one whichever kind of socket it came in by.
 pub fn peer_address(socket: &Socket) -> Option<SocketAddr> {
     match &socket.0 {
         Inner::Os { fd, .. } => SockRef::from(fd).peer_addr().ok()?.as_socket().map(canonical),

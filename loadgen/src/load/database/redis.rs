@@ -133,7 +133,8 @@ impl Talk {
         }
     }
 
-    /// Waits for one answer, to a GET of this key or to something without a value; returns its size.
+    /// Waits for one answer, to a GET of this key or to something without a value; returns its
+    /// size.
     async fn expect(&mut self, key: Option<u64>) -> io::Result<u64> {
         let (reply, size) = loop {
             let before = self.wire.input.len();

@@ -1,9 +1,9 @@
 //! Datagrams at a given rate, and what became of them on the way.
 //!
-//! Up: to a sink, which is asked at the end what arrived. Down: a source is told rate and size, once
-//! a second again, and says at the end how many it sent. Both: to an echo and back, with the time of
-//! the round trip. Words between the two sides are datagrams too, so they are repeated until
-//! answered.
+//! Up: to a sink, which is asked at the end what arrived. Down: a source is told rate and size,
+//! once a second again, and says at the end how many it sent. Both: to an echo and back, with the
+//! time of the round trip. Words between the two sides are datagrams too, so they are repeated
+//! until answered.
 
 use std::cell::RefCell;
 use std::io;

@@ -1,8 +1,8 @@
 //! A PROXY header of version 1: one line of text.
 //!
-//! As strict as its specification: one space between words, numbers without leading zeros, CR and LF
-//! at the end, 107 bytes at most. What can no longer become such a line is refused at once, not when
-//! its time is over.
+//! As strict as its specification: one space between words, numbers without leading zeros, CR and
+//! LF at the end, 107 bytes at most. What can no longer become such a line is refused at once, not
+//! when its time is over.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,8 +1,8 @@
 //! A PROXY header of version 2: bytes with a length, addresses and typed values.
 //!
 //! Everything that a receiver can check is checked: command, family, that values fit, the checksum.
-//! A header of a datagram is none of a TCP connection. Headers of a proxy's own connections (`LOCAL`)
-//! are stepped over whatever is in them, as their specification says.
+//! A header of a datagram is none of a TCP connection. Headers of a proxy's own connections
+//! (`LOCAL`) are stepped over whatever is in them, as their specification says.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -81,8 +81,8 @@ fn ends<const N: usize>(
     Some((Some(Ends::new(end(client, [*a, *b]), end(server, [*c, *d]))), rest))
 }
 
-/// What a header said besides addresses, but for what is about its own bytes; `None` if a value does
-/// not fit, or the checksum is wrong.
+/// What a header said besides addresses, but for what is about its own bytes; `None` if a value
+/// does not fit, or the checksum is wrong.
 fn tlvs(header: &[u8], mut values: &[u8]) -> Option<Vec<Tlv<'static>>> {
     let (mut kept, mut is_checked) = (Vec::new(), false);
     while !values.is_empty() {

@@ -60,8 +60,8 @@ impl SimSocket {
         self.net.lock().is_readable(self.id)
     }
 
-    pub(in crate::machine::sys) fn has_unacknowledged(&self) -> bool {
-        self.net.lock().has_under_way(self.id)
+    pub(in crate::machine::sys) fn unacknowledged(&self) -> u64 {
+        self.net.lock().under_way(self.id)
     }
 
     pub(in crate::machine::sys) fn accept_now(&self) -> io::Result<Option<Self>> {

@@ -1,8 +1,8 @@
 //! The world itself: clock, chance, events to come, and a trace of what happened.
 //!
 //! Everything that needs time is an event on one heap, ordered by time and then by birth. What an
-//! event changes is told to the owner of the socket: a shard's port looks at it in its next turn, an
-//! outside actor is woken.
+//! event changes is told to the owner of the socket: a shard's port looks at it in its next turn,
+//! an outside actor is woken.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
@@ -29,8 +29,8 @@ pub struct Weather {
     /// How often the kernel does what it may and seldom does: ends a multishot request, finds no
     /// buffer, fails a cancellation.
     pub mishaps: u64,
-    /// How often readiness is false: a shard is told that a socket is ready when it is not, or finds
-    /// no memory to send for a while though there is room.
+    /// How often readiness is false: a shard is told that a socket is ready when it is not, or
+    /// finds no memory to send for a while though there is room.
     pub squeezes: u64,
     /// Bytes that a pipe holds.
     pub pipe: usize,

@@ -137,7 +137,8 @@ impl Net {
         self.lock().write(id.0, bytes)
     }
 
-    /// Sends a byte of urgent data, which belongs to no stream of bytes: whoever reads steps over it.
+    /// Sends a byte of urgent data, which belongs to no stream of bytes: whoever reads steps over
+    /// it.
     ///
     /// # Errors
     /// The errno: `EAGAIN` when there is no room or one is under way, `ECONNRESET`, `EPIPE`.

@@ -1,7 +1,7 @@
 //! A shard's view of the world: requests filed, carried out piece by piece, completed in turns.
 //!
-//! Behaves as the ring does: a request goes on until its last completion, a multishot one may end at
-//! any time, a cancellation may come too late or fail, and what has completed may be reaped in
+//! Behaves as the ring does: a request goes on until its last completion, a multishot one may end
+//! at any time, a cancellation may come too late or fail, and what has completed may be reaped in
 //! several visits. Invariant: nothing is carried out but in `enter`.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -1,11 +1,11 @@
 //! Connections as TCP makes, fills, ends and breaks them.
 //!
 //! Each socket of a connection holds what is on its way to it (`flight`) and what has arrived
-//! (`inbox`); together they are bounded, and a full direction takes no more. What Linux does is done
-//! here too: received bytes can be read after a reset, an error is told once, closing with unread
-//! bytes resets, and bytes for a closed socket are answered with a reset. An urgent byte lies in the
-//! stream where it was sent: a read ends before it and the next one steps over it, a splice does not
-//! get past it.
+//! (`inbox`); together they are bounded, and a full direction takes no more. What Linux does is
+//! done here too: received bytes can be read after a reset, an error is told once, closing with
+//! unread bytes resets, and bytes for a closed socket are answered with a reset. An urgent byte
+//! lies in the stream where it was sent: a read ends before it and the next one steps over it, a
+//! splice does not get past it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -307,11 +307,11 @@ impl State {
         squeezed
     }
 
-    /// Whether something that was written has not arrived.
-    pub(super) fn has_under_way(&self, id: u32) -> bool {
+    /// How much of what was written has not arrived; 0 only if all of it has.
+    pub(super) fn under_way(&self, id: u32) -> u64 {
         let socket = &self.sockets[id as usize];
         let to = socket.other.map(|other| &self.sockets[other as usize]);
-        !socket.dead && to.is_some_and(|to| !to.flight.is_empty())
+        to.filter(|_| !socket.dead).map_or(0, |to| to.flight.len() as u64)
     }
 
     fn room(&self, to: u32) -> usize {
@@ -350,8 +350,8 @@ impl State {
         self.at(id).wants_room = true;
     }
 
-    /// Takes up to `max` received bytes to `take`; 0 at the end of the stream, and where a splice does
-    /// not get further before one.
+    /// Takes up to `max` received bytes to `take`; 0 at the end of the stream, and where a splice
+    /// does not get further before one.
     pub(super) fn read(
         &mut self,
         id: u32,
