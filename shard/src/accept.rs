@@ -11,7 +11,7 @@ use ringlane_core::machine::sys::Socket;
 use ringlane_core::shared::Arrival;
 
 use crate::generation::Generation;
-use crate::place::{begin, place};
+use crate::place::{Carrier, begin, place};
 use crate::{clients, waiting};
 
 /// The pause after an accept that failed for want of a descriptor or memory.
@@ -41,6 +41,7 @@ enum Admission {
 /// Accepts on one listener until the shard drains; then empties its queue and closes it.
 pub(crate) async fn accept(
     generation: Rc<Generation>,
+    carrier: Rc<Carrier>,
     frontend: FrontendId,
     mut listener: Listener,
 ) {
@@ -62,7 +63,7 @@ pub(crate) async fn accept(
                 match admit(&generation, frontend, &listener, &connection).await {
                     Admission::Granted { waited } => {
                         queued = if waited { QUEUED_MAX } else { queued };
-                        place(&generation, Arrival { connection, frontend, permit });
+                        place(&generation, &carrier, Arrival { connection, frontend, permit });
                     }
                     Admission::Left => {
                         queued = QUEUED_MAX;
@@ -91,7 +92,7 @@ pub(crate) async fn accept(
         let Ok(permit) = clients::admit(&generation, frontend, &connection) else { continue };
         if enter(&generation, frontend) {
             generation.gauges().enter_shard(generation.reactor().shard());
-            begin(&generation, Arrival { connection, frontend, permit });
+            begin(&generation, &carrier, Arrival { connection, frontend, permit });
         } else {
             clients::leave(&generation, frontend, permit);
         }

@@ -7,21 +7,19 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ringlane_core::balance::subscriber;
-use ringlane_core::counters::{Cause, Close, Phase, Reason, SessionRecord, TRIED_MAX};
+use ringlane_core::counters::{Reason, SessionRecord, TRIED_MAX};
 use ringlane_core::ids::FrontendId;
 use ringlane_core::machine::sys::{Socket, peer_address, reset_on_close};
 use ringlane_core::settings::Refusal;
 use ringlane_core::shared::clients::{Entry, Permit};
 
+use crate::ends::REFUSED;
 use crate::generation::Generation;
 use crate::proxy::is_trusted;
 
 /// The client is at a limit, and at which.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Refused(pub(crate) Reason);
-
-/// How a refused session ends.
-pub(crate) const REFUSED: Close = Close { cause: Cause::Refused, phase: Phase::Request };
 
 /// Takes a permit for a connection that was just accepted. `Err` if it is refused; it has been
 /// reset then if that is configured.

@@ -16,7 +16,7 @@ use ringlane_core::machine::reactor::Reactor;
 use ringlane_core::settings::{Backend, Frontend, RoleWanted, Snapshot};
 use ringlane_core::shared::{Gauges, ServerGauge};
 
-use crate::run::Shard;
+use crate::shard::Shard;
 
 /// What the control thread publishes to all shards at once.
 #[derive(Clone, Debug)]

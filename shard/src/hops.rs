@@ -5,31 +5,37 @@
 //! listeners pays one look at a flag and one at its listeners' ports per session, and no system
 //! call.
 
-use ringlane_core::counters::{Cause, Close, Phase, Reason};
-use ringlane_core::ids::ServerId;
+use ringlane_core::counters::{Close, Reason};
+use ringlane_core::ids::{FrontendId, ServerId};
 use ringlane_core::machine::Address;
 use ringlane_core::machine::reactor::Stream;
 
-use crate::session::Session;
+use crate::ends::REFUSED;
+use crate::trail::Seeker;
 
 /// Refuses a session that has come round.
-pub(crate) fn stop_before_connecting(session: &Session, client: &Stream) -> Result<(), Close> {
-    let generation = &session.generation;
+pub(crate) fn stop_before_connecting(
+    seeker: &Seeker<'_>,
+    frontend: FrontendId,
+    client: &Stream,
+) -> Result<(), Close> {
+    let generation = seeker.generation;
     let hops = &generation.gauges().hops;
     match hops.goes_round(|| client.peer_address(), generation.now_ms()) {
-        true => Err(refuse(session, client)),
+        true => Err(refuse(seeker, frontend, client)),
         false => Ok(()),
     }
 }
 
 /// Refuses a session that has come round, or remembers the hop that it has made.
 pub(crate) fn stop_after_connecting(
-    session: &Session,
+    seeker: &Seeker<'_>,
+    frontend: FrontendId,
     client: &Stream,
     server: &Stream,
     id: ServerId,
 ) -> Result<(), Close> {
-    let generation = &session.generation;
+    let generation = seeker.generation;
     let address = generation.shard.address(id);
     let Some(Address::Inet(to)) = address.as_deref() else { return Ok(()) };
     if !generation.gauges().hops.may_listen_at(*to) {
@@ -42,15 +48,14 @@ pub(crate) fn stop_after_connecting(
         return Ok(());
     }
     server.reset_on_close();
-    Err(refuse(session, client))
+    Err(refuse(seeker, frontend, client))
 }
 
 /// Ends a session that goes round. The reset runs through all hops, where an end would wait at each
 /// for that of the other direction.
-fn refuse(session: &Session, client: &Stream) -> Close {
-    let counters = session.generation.counters();
-    counters.frontend(session.frontend_id()).loops_suspected.add(1);
-    session.trail.because(Reason::Loop);
+fn refuse(seeker: &Seeker<'_>, frontend: FrontendId, client: &Stream) -> Close {
+    seeker.generation.counters().frontend(frontend).loops_suspected.add(1);
+    seeker.trail.because(Reason::Loop);
     client.reset_on_close();
-    Close { cause: Cause::Refused, phase: Phase::Request }
+    REFUSED
 }

@@ -7,6 +7,7 @@
 
 use std::rc::Rc;
 
+use ringlane_core::machine::sys::Socket;
 use ringlane_core::shared::{Arrival, Message};
 
 use crate::generation::Generation;
@@ -19,20 +20,23 @@ const HANDOVER_MARGIN: u32 = 3;
 /// Shards that are compared at each accept; with more, a different part each time.
 const SHARDS_COMPARED: usize = 8;
 
+/// Begins to carry an accepted session, in a task of its own.
+pub type Carrier = Box<dyn Fn(Session, Socket)>;
+
 /// Begins a session on this shard, which counts it already.
-pub(crate) fn begin(generation: &Rc<Generation>, arrival: Arrival) {
+pub(crate) fn begin(generation: &Rc<Generation>, carrier: &Carrier, arrival: Arrival) {
     let session = Session::open(Rc::clone(generation), &arrival);
-    (generation.shard.carrier)(session, arrival.connection);
+    carrier(session, arrival.connection);
 }
 
 /// Begins the session on a shard that has clearly fewer, or else here.
-pub(crate) fn place(generation: &Rc<Generation>, arrival: Arrival) {
+pub(crate) fn place(generation: &Rc<Generation>, carrier: &Carrier, arrival: Arrival) {
     let own = generation.reactor().shard();
     let other = least_loaded(generation, own);
     let kept = if other == own { Some(arrival) } else { hand_over(generation, other, arrival) };
     if let Some(arrival) = kept {
         generation.gauges().enter_shard(own);
-        begin(generation, arrival);
+        begin(generation, carrier, arrival);
     }
 }
 

@@ -7,8 +7,7 @@
 //! of a queue looks by itself every [`PATIENCE`], since a call may be lost and a server may have
 //! come up.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -16,13 +15,13 @@ use ringlane_core::counters::{Cause, Close, Phase, Reason};
 use ringlane_core::ids::BackendId;
 use ringlane_core::machine::reactor::{Signal, first};
 use ringlane_core::settings::RoleWanted;
-use ringlane_core::shared::{LINES, Queue, Ticket};
+use ringlane_core::shared::{Queue, Ticket};
 
 use crate::choose::take;
 use crate::generation::Generation;
 use crate::seat::Seat;
-use crate::session::micros;
-use crate::trail::{Seeker, Trail};
+use crate::trail::{Seeker, Trail, micros};
+use crate::wait_queues::{Number, Waiters};
 use crate::waiting::Waiting;
 
 /// How long the first of a queue sleeps before it looks again uncalled.
@@ -30,37 +29,6 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// What a session whose time is over waits for events that came while this process did not run.
 const LAST_TURN: Duration = Duration::from_millis(10);
-
-/// Sessions of one shard that wait, for each backend and role: by ticket and order of arrival.
-#[derive(Debug)]
-pub(crate) struct WaitQueues {
-    queues: Vec<RefCell<BTreeMap<Number, Rc<Signal>>>>,
-    arrivals: Cell<u64>,
-}
-
-/// A ticket, and what distinguishes it from others of the same shard and millisecond.
-type Number = (Ticket, u64);
-
-impl WaitQueues {
-    /// Empty queues for so many backends.
-    pub(crate) fn new(backends: usize) -> Self {
-        Self {
-            queues: (0..backends * LINES).map(|_| RefCell::default()).collect(),
-            arrivals: Cell::new(0),
-        }
-    }
-
-    /// Calls the first session that waits for a server of this role.
-    pub(crate) fn call(&self, backend: BackendId, role: RoleWanted) {
-        if let Some(signal) = self.of(backend, role).borrow().values().next() {
-            signal.raise();
-        }
-    }
-
-    fn of(&self, backend: BackendId, role: RoleWanted) -> &RefCell<BTreeMap<Number, Rc<Signal>>> {
-        &self.queues[backend.0 as usize * LINES + role as usize]
-    }
-}
 
 /// A session's place in a queue, given back on drop.
 struct WaitPlace<'a> {
@@ -85,10 +53,8 @@ impl<'a> WaitPlace<'a> {
         let queues = &generation.shard.wait_queues;
         let ticket =
             Ticket::new(seeker.priority, generation.now_ms(), generation.reactor().shard());
-        let arrival = queues.arrivals.get();
-        queues.arrivals.set(arrival + 1);
         let signal = Rc::new(Signal::new(generation.reactor()));
-        let number = (ticket, arrival);
+        let number = (ticket, queues.next_arrival());
         queues.of(backend, role).borrow_mut().insert(number, Rc::clone(&signal));
         let since = generation.now();
         let place = Self { generation, trail, queue, backend, role, number, since, signal };
@@ -96,7 +62,7 @@ impl<'a> WaitPlace<'a> {
         Some(place)
     }
 
-    fn waiting(&self) -> &RefCell<BTreeMap<Number, Rc<Signal>>> {
+    fn waiting(&self) -> &RefCell<Waiters> {
         self.generation.shard.wait_queues.of(self.backend, self.role)
     }
 

@@ -7,7 +7,7 @@ use ringlane_core::machine::reactor::{First, Stream, first};
 use ringlane_core::settings::RaceAfter;
 
 use crate::choose::{choose_beside, remember};
-use crate::connect::{Failure, attempt};
+use crate::dial::{Failure, attempt};
 use crate::seat::Seat;
 use crate::trail::Seeker;
 use crate::waiting::Waiting;

@@ -21,13 +21,14 @@ use ringlane_core::settings::{ClientHints, Frontend, RoleWanted, SendProxy};
 use ringlane_core::shared::Arrival;
 use ringlane_core::shared::clients::Permit;
 
-use crate::clients::{self, REFUSED, Refused};
+use crate::clients::{self, Refused};
 use crate::connect::connect;
+use crate::ends::REFUSED;
 use crate::generation::Generation;
 use crate::hops;
 use crate::proxy::{self, Header, Introduction, Proxied};
 use crate::seat::Seat;
-use crate::trail::{Seeker, Trail};
+use crate::trail::{Seeker, Trail, micros};
 use crate::waiting::Waiting;
 
 /// Bytes received from either side.
@@ -228,9 +229,10 @@ impl Session {
     /// How the session ends.
     pub async fn reach(&mut self, waiting: &Waiting<'_, '_>) -> Result<(Stream, Seat), Close> {
         let client = waiting.client();
-        hops::stop_before_connecting(self, client)?;
-        let (server, seat) = connect(&self.seeker(), waiting).await?;
-        hops::stop_after_connecting(self, client, &server, seat.server())?;
+        let seeker = self.seeker();
+        hops::stop_before_connecting(&seeker, self.frontend, client)?;
+        let (server, seat) = connect(&seeker, waiting).await?;
+        hops::stop_after_connecting(&seeker, self.frontend, client, &server, seat.server())?;
         if let Some(send) = self.generation.backend(self.backend).send_proxy {
             if matches!(send, SendProxy::V2(details) if details.unique_id) {
                 let id = UniqueId::new(self.generation.shard.random_u64());
@@ -369,8 +371,4 @@ impl Drop for Session {
         clients::leave(&self.generation, self.frontend, self.permit);
         self.generation.session_ended(self.frontend);
     }
-}
-
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

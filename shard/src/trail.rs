@@ -146,3 +146,7 @@ impl Trail {
         self.detours.get_mut().as_deref().copied().unwrap_or_default()
     }
 }
+
+pub(crate) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

@@ -12,7 +12,6 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use ringlane_core::counters::{Cause, Close, Phase};
 use ringlane_core::machine::reactor::{Elapsed, Reactor, Receiver, Stream};
 use ringlane_core::machine::sys::{Interest, Presence, Socket, presence};
 
@@ -21,9 +20,6 @@ const WATCH_AFTER: Duration = Duration::from_millis(10);
 
 /// How often a client that has ended its stream after bytes is looked at.
 const ENDED_LOOK: Duration = Duration::from_secs(1);
-
-/// How a client leaves before its first message is answered or passed on.
-pub const LEFT: Close = Close { cause: Cause::Client, phase: Phase::Request };
 
 /// The client has left.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

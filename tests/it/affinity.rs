@@ -129,8 +129,8 @@ fn clients_can_be_looked_up_and_forgotten() {
     ringlane.end();
 }
 
-/// The first server is slow to accept, the second is tried beside it and never does: the client belongs
-/// to the first.
+/// The first server is slow to accept, the second is tried beside it and never does: the client
+/// belongs to the first.
 #[test]
 fn a_race_moves_no_client_to_the_server_that_lost_it() {
     let holes = [BlackHole::new(), BlackHole::new()];
@@ -139,11 +139,12 @@ fn a_race_moves_no_client_to_the_server_that_lost_it() {
         .frontend("timeout = { connect = \"1m\" }")
         .backend("race_after = \"20ms\"\naffinity = { key = \"client_ip\" }")
         .start();
-    let _client = connect_from(Ipv4Addr::new(127, 0, 1, 1), ringlane.address()).unwrap();
+    let client = connect_from(Ipv4Addr::new(127, 0, 1, 1), ringlane.address()).unwrap();
     wait_until("both to be tried", || ringlane.servers("sessions_live") == [1, 1]);
-    let _session = holes[0].accepts_one();
+    let session = holes[0].accepts_one();
     wait_until("the race to be over", || ringlane.servers("sessions_live") == [1, 0]);
     let one = json(&ringlane.ask("GET", &format!("{PAGE}?key=127.0.1.1")));
     assert_eq!(one["server"], "s1", "{one}");
+    drop((client, session));
     ringlane.end();
 }

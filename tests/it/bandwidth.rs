@@ -1,6 +1,7 @@
 //! How fast sessions may go: each by itself, and all of a backend together.
 //!
-//! What is asserted is the least time that bytes must take at their rate. No machine is too slow for that.
+//! What is asserted is the least time that bytes must take at their rate. No machine is too slow
+//! for that.
 
 use std::net::{Shutdown, SocketAddr};
 use std::sync::Arc;
@@ -24,7 +25,8 @@ fn start(path: &str, limits: &str) -> (Echo, Ringlane) {
     (echo, ringlane)
 }
 
-/// Sends so many bytes to an echo, and expects them back, in each of some sessions; how long all took.
+/// Sends so many bytes to an echo, and expects them back, in each of some sessions; how long all
+/// took.
 fn carry(address: SocketAddr, sessions: u64, bytes: u64) -> Duration {
     let begin = Instant::now();
     thread::scope(|scope| {

@@ -13,7 +13,8 @@ use crate::harness::{heavy, wait_until};
 fn five_thousand_sessions_in_a_burst_cost_one_kibibyte_and_a_half_each() {
     let _alone = heavy();
     const SESSIONS: usize = 5000;
-    // 1.0 KiB without an access log and on one shard. On epoll every shard has a table by descriptor.
+    // 1.0 KiB without an access log and on one shard. On epoll every shard has a table by
+    // descriptor.
     let is_epoll = std::env::var("RINGLANE_IT_DRIVER").is_ok_and(|driver| driver == "epoll");
     let bytes_max = if is_epoll { 2048 } else { 1536 };
     let echo = Echo::start();

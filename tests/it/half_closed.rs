@@ -1,5 +1,5 @@
-//! Sessions of which one side has ended: a server that is done gives its place back, and what is left
-//! lives no longer than `timeout.fin`.
+//! Sessions of which one side has ended: a server that is done gives its place back, and what is
+//! left lives no longer than `timeout.fin`.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};

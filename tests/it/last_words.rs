@@ -1,5 +1,5 @@
-//! What a side said before its connection broke reaches the other side: an answer or an error that is
-//! followed by a reset, since more was sent than was read.
+//! What a side said before its connection broke reaches the other side: an answer or an error that
+//! is followed by a reset, since more was sent than was read.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener};

@@ -1,4 +1,5 @@
-//! Clients that leave before they are served: their places are free at once, and no server is blamed.
+//! Clients that leave before they are served: their places are free at once, and no server is
+//! blamed.
 //!
 //! A client leaves by a reset, or by ending its stream without a byte. One that ends its stream
 //! after bytes has only sent all of its request, and is served.

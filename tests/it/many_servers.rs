@@ -1,8 +1,9 @@
-//! Thousands of checked servers in one backend: what the control thread can do while it checks them.
+//! Thousands of checked servers in one backend: what the control thread can do while it checks
+//! them.
 //!
-//! Figures are printed; `docs/PERFORMANCE.md` says which ones to expect of a release build, and how to
-//! run this alone. That the work does not grow with the square of the servers is a test of steps in
-//! `health/src/tests.rs`.
+//! Figures are printed; `docs/PERFORMANCE.md` says which ones to expect of a release build, and how
+//! to run this alone. That the work does not grow with the square of the servers is a test of steps
+//! in `health/src/tests.rs`.
 
 use std::env;
 use std::fmt::Write;

@@ -12,8 +12,8 @@ use crate::harness::redis::{self, Redis};
 use crate::harness::server::{BlackHole, Nobody, Server};
 use crate::harness::{wait_for, wait_until};
 
-/// A server that tells what each session said, to its end; nothing for one that was reset. It answers
-/// all the time.
+/// A server that tells what each session said, to its end; nothing for one that was reset. It
+/// answers all the time.
 fn recorder() -> (Server, Receiver<Option<Vec<u8>>>) {
     let (tell, told) = mpsc::channel();
     let server = Server::each(move |mut stream| {

@@ -269,8 +269,8 @@ fn the_machines_own_files_are_followed() {
     ringlane.end();
 }
 
-/// A DNS server of the old kind: it answers with this code where there is more than a question, as EDNS
-/// has it, and else that every name is at 127.0.0.1.
+/// A DNS server of the old kind: it answers with this code where there is more than a question, as
+/// EDNS has it, and else that every name is at 127.0.0.1.
 fn without_edns(code: u8, question_too: bool) -> SocketAddr {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let address = socket.local_addr().unwrap();

@@ -28,8 +28,8 @@ fn wait_for_state(ringlane: &Ringlane, state: &str) {
     });
 }
 
-/// With a login each time or a kept one, the server falls when `fill` has taken all places, and rises
-/// when they are free again.
+/// With a login each time or a kept one, the server falls when `fill` has taken all places, and
+/// rises when they are free again.
 fn falls_when_full<T>(server: SocketAddr, keys: &str, why: &[&str], fill: impl Fn() -> T) {
     for login in ["each", "kept"] {
         let ringlane = watch(&[server], &format!("{keys}, login = \"{login}\""));

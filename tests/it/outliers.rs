@@ -110,7 +110,8 @@ fn who_is_out_gets_no_session_and_not_all_are_out() {
 fn who_loses_much_of_what_is_sent_is_out() {
     let good = ['a', 'b'].map(Echo::greeting);
     let lossy = Server::each(|mut stream| {
-        // Long enough for the kernel to send again three times (200 ms, and twice as long each time).
+        // Long enough for the kernel to send again three times (200 ms, and twice as long each
+        // time).
         SockRef::from(&stream).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).unwrap();
         stream.write_all(b"c").unwrap();
         pause(Duration::from_secs(2));

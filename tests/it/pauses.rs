@@ -1,5 +1,5 @@
-//! The whole process stands still (a signal, a suspend, a machine that is moved): what arrived meanwhile
-//! is no silence.
+//! The whole process stands still (a signal, a suspend, a machine that is moved): what arrived
+//! meanwhile is no silence.
 
 use std::io::{Read, Write};
 use std::sync::{Arc, Barrier};

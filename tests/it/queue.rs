@@ -1,4 +1,5 @@
-//! Servers with a limit, and the sessions that wait for them: never too many, in order, not for ever.
+//! Servers with a limit, and the sessions that wait for them: never too many, in order, not for
+//! ever.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

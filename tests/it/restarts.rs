@@ -1,4 +1,5 @@
-//! One process after the other, or beside it: restarts that overlap, and starts right after a crash.
+//! One process after the other, or beside it: restarts that overlap, and starts right after a
+//! crash.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,5 @@
-//! The shares that each balance policy promises, over the real binary, whatever shard takes a session.
+//! The shares that each balance policy promises, over the real binary, whatever shard takes a
+//! session.
 //!
 //! Sessions one after the other, and sessions that are all held: policies that count are within one
 //! session of the exact share, those that draw within four standard deviations.

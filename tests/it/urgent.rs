@@ -1,5 +1,5 @@
-//! Urgent data (`MSG_OOB`) in the middle of bulk: the byte itself is not relayed, everything before and
-//! behind it is, and no shard spins meanwhile.
+//! Urgent data (`MSG_OOB`) in the middle of bulk: the byte itself is not relayed, everything before
+//! and behind it is, and no shard spins meanwhile.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -19,7 +19,8 @@ const ROUND: u64 = 6 << 20;
 
 const ROUNDS: u64 = 3;
 
-/// How long a session that is idle is watched, and the processor time that the balancer may use then.
+/// How long a session that is idle is watched, and the processor time that the balancer may use
+/// then.
 const WATCHED: Duration = Duration::from_millis(1500);
 const IDLE_MAX: Duration = Duration::from_millis(300);
 

@@ -2,8 +2,8 @@
 //! and MariaDB in the same stories.
 //!
 //! Replication is asynchronous, so what the old primary acknowledged last may be lost with it: what
-//! a story claims is what the replica had before, and all that was acknowledged after. Not here: roles,
-//! lag and conflicts as `/status` shows them (`roles`).
+//! a story claims is what the replica had before, and all that was acknowledged after. Not here:
+//! roles, lag and conflicts as `/status` shows them (`roles`).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -178,8 +178,8 @@ fn read_around(clients: &Clients, ringlane: &Ringlane, primary: &Member, replica
     wait_until("reads from it", || is_read(back));
 }
 
-/// The primary is lost and a replica promoted: writes resume there, with all that it had, and nobody
-/// reads from the replica that is left behind.
+/// The primary is lost and a replica promoted: writes resume there, with all that it had, and
+/// nobody reads from the replica that is left behind.
 fn writes_follow(database: Database) {
     let _alone = heavy();
     let mut primary = Member::primary(database);

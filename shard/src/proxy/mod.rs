@@ -16,8 +16,7 @@ use ringlane_core::machine::sys::Buffer;
 use ringlane_core::parsed::Parsed;
 use ringlane_core::settings::{AcceptProxy, ClientHints, ProxyDetails, SendProxy};
 
-use crate::clients::REFUSED;
-use crate::waiting::LEFT;
+use crate::ends::{LEFT, REFUSED};
 pub(crate) use header::Proxied;
 use header::{Ends, HEADER_MAX};
 

@@ -1,7 +1,7 @@
 //! The threads of the shards: starts them together, sends them messages, waits for each to end.
 //!
-//! Not here: what a shard does (`ringlane_shard::run`). Invariant: no shard outlives this; dropping it
-//! stops the shards that still run and waits for them.
+//! Not here: what a shard does (`ringlane_shard::run`). Invariant: no shard outlives this; dropping
+//! it stops the shards that still run and waits for them.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;

@@ -1,9 +1,9 @@
 //! The real binary with a configuration of its own in a directory of its own.
 //!
-//! Every balancer of the suite is made by [`Setup::command`], so that one variable of the environment
-//! runs all stories on another driver: `RINGLANE_IT_DRIVER=epoll cargo test --test it`. Invariant: a
-//! balancer ends with its [`Ringlane`], and a story that ends well has seen it exit with 0 and
-//! without a panic.
+//! Every balancer of the suite is made by [`Setup::command`], so that one variable of the
+//! environment runs all stories on another driver: `RINGLANE_IT_DRIVER=epoll cargo test --test it`.
+//! Invariant: a balancer ends with its [`Ringlane`], and a story that ends well has seen it exit
+//! with 0 and without a panic.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;

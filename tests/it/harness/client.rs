@@ -28,7 +28,8 @@ pub(crate) fn connect_from(
     Ok(prepare(socket.into()))
 }
 
-/// Connects with these bytes in the first packet, where the server is known to take them (RFC 7413).
+/// Connects with these bytes in the first packet, where the server is known to take them (RFC
+/// 7413).
 pub(crate) fn connect_fast(address: SocketAddr, bytes: &[u8]) -> TcpStream {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     let sent = socket.send_to_with_flags(bytes, &address.into(), MSG_FASTOPEN).unwrap();

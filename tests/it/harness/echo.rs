@@ -1,4 +1,5 @@
-//! An echo server for thousands of sessions: one thread, or a process of its own that can be killed.
+//! An echo server for thousands of sessions: one thread, or a process of its own that can be
+//! killed.
 //!
 //! Says a letter first if it has one, so that clients know which of several servers they got. The
 //! process is this test binary itself, started with one test that serves instead of testing.

@@ -15,8 +15,8 @@ use super::program::{self, Beside, find, run};
 use super::server::free_port;
 use super::wait_for;
 
-/// A PostgreSQL server with a cluster of its own. It won't run as root, so root gives it the account
-/// that Debian's package makes.
+/// A PostgreSQL server with a cluster of its own. It won't run as root, so root gives it the
+/// account that Debian's package makes.
 pub(crate) struct Postgres {
     pub(crate) address: SocketAddr,
     process: Option<Beside>,

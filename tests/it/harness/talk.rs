@@ -1,7 +1,7 @@
 //! A session with a database of either kind: questions and answers, and when each answer came.
 //!
-//! Just as much of each protocol as the stories need: no password, one question after the other, one
-//! value in the answer. PostgreSQL's is in `session`, which shows a story every message.
+//! Just as much of each protocol as the stories need: no password, one question after the other,
+//! one value in the answer. PostgreSQL's is in `session`, which shows a story every message.
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::SocketAddr;
