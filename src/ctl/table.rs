@@ -116,7 +116,8 @@ impl From<String> for Cell {
     }
 }
 
-/// A text without characters that end a line, control the terminal or turn the direction of writing.
+/// A text without characters that end a line, control the terminal or turn the direction of
+/// writing.
 pub(super) fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     escape::push(&mut shown, text);

@@ -1,7 +1,7 @@
 //! Descriptors held back for admin clients of a process that has no others left.
 //!
-//! Sessions that use up all descriptors, or an operator who lowers the limit of a live process, must
-//! not keep the operator out who wants to see that. Not here: how many descriptors there are
+//! Sessions that use up all descriptors, or an operator who lowers the limit of a live process,
+//! must not keep the operator out who wants to see that. Not here: how many descriptors there are
 //! (`start::descriptors`). Invariant: a spare descriptor does nothing but keep its number; one that
 //! made room for a client comes back as soon as the client's is closed, before a shard takes it.
 
