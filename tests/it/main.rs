@@ -50,6 +50,7 @@ mod restarts;
 mod roles;
 mod serving;
 mod shares;
+mod shortages;
 mod sources;
 mod transactions;
 mod urgent;
