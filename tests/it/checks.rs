@@ -437,3 +437,38 @@ fn a_file_that_does_not_answer_holds_up_nothing_else() {
         ringlane.end();
     }
 }
+
+/// A server that answers every connection with these bytes and leaves it open.
+fn answers_and_stays(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut open = Vec::new();
+        for stream in listener.incoming() {
+            let sent =
+                stream.and_then(|mut stream| stream.write_all(answer.as_bytes()).map(|()| stream));
+            open.extend(sent);
+        }
+    });
+    address
+}
+
+#[test]
+fn a_body_without_length_is_searched_as_it_comes() {
+    let ready = answers_and_stays("HTTP/1.1 200 OK\r\n\r\nall is ready");
+    let failed = answers_and_stays("HTTP/1.1 503 No\r\n\r\nall is ready");
+    for (server, body, state, said) in [
+        (ready, "body = \"is ready\"", "up", "status 200"),
+        (ready, "body_regex = \"is r..dy\"", "up", "status 200"),
+        (failed, "body = \"is ready\"", "down", "status 503, expected"),
+    ] {
+        let (found, why) = verdict(server, &format!("kind = \"http\", {body}"));
+        assert!(found == state && why.contains(said), "{body}: {found}, {why}");
+    }
+    let check =
+        "check = { kind = \"http\", body = \"healthy\", interval = \"50ms\", timeout = \"200ms\" }";
+    let ringlane = Setup::to(&[ready]).shards(1).backend(check).start();
+    let said = "status 200, but \"healthy\" not found in the body, which did not end within 200ms";
+    ringlane.wait_for_word(said);
+    ringlane.end();
+}

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use tempfile::TempDir;
 
@@ -10,7 +10,7 @@ use crate::harness::balancer::{Ringlane, Setup, path_str};
 use crate::harness::certificates::{Authority, show};
 use crate::harness::echo::Echo;
 use crate::harness::mariadb::Mariadb;
-use crate::harness::program::run;
+use crate::harness::program::{find, run};
 use crate::harness::redis::Redis;
 use crate::harness::{wait_for, wait_until};
 
@@ -19,14 +19,18 @@ fn passing(server: SocketAddr, keys: &str, global: &str) -> Ringlane {
     let check = format!("check = {{ {keys}, interval = \"50ms\", timeout = \"10s\", fall = 1 }}");
     let global = format!("log = {{ level = \"debug\" }}\n{global}");
     let ringlane = Setup::to(&[server]).shards(1).global(&global).backend(&check).start();
-    wait_until("a check to pass", || ringlane.server_field(0, "/check/ok") == true);
+    wait_until("a check to pass", || ringlane.server_field(0, "/check")["ok"] == true);
     ringlane
 }
 
-/// Takes something away from a process, and gives it back.
+/// Takes something away from a process, and gives it back; as its user, who may do that.
 fn limit(ringlane: &Ringlane, limit: &str) {
     let process = ringlane.process().0.to_string();
-    run("prlimit", "util-linux", &["--pid", &process, limit]);
+    let owner = fs::metadata(format!("/proc/{process}")).unwrap();
+    let (user, group) = (format!("--reuid={}", owner.uid()), format!("--regid={}", owner.gid()));
+    let prlimit = find("prlimit", "util-linux");
+    let as_owner = [&user, &group, "--keep-groups", &prlimit, "--pid", &process, limit];
+    run("setpriv", "util-linux", &as_owner);
 }
 
 /// What a check makes of having nothing left of that: it says so, and leaves the server as it is.
@@ -40,7 +44,7 @@ fn assert_changes_no_state(ringlane: Ringlane, keys: &str, taken: &str, given: &
     });
     assert!(first.contains("server back/s1 cannot be checked"), "{keys}: {first}");
     limit(&ringlane, given);
-    wait_until("a check to pass again", || ringlane.server_field(0, "/check/ok") == true);
+    wait_until("a check to pass again", || ringlane.server_field(0, "/check")["ok"] == true);
     assert_eq!(ringlane.server_field(0, "/state"), "up", "{keys}");
     let lines = ringlane.end();
     assert!(!lines.iter().any(|line| line.contains("is down")), "{keys}: {lines:#?}");

@@ -3,19 +3,21 @@
 //! Invariants: at most one call per key is under way, and further callers wait for its result, so
 //! that a file that hangs holds one thread and no more; only regular files are read, since a pipe
 //! or a device may block for ever. A call whose caller has given up goes on by itself; the end of
-//! the process does not wait for it.
+//! the process does not wait for it. Each call has a thread of its own, since tokio's pool panics
+//! when no thread can be created.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::hash::Hash;
-use std::io::Read;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use nix::fcntl::OFlag;
 use tokio::sync::watch;
-use tokio::task::spawn_blocking;
+
+use crate::control::thread;
 
 /// Calls of one kind that may be under way at once.
 const UNDER_WAY_MAX: usize = 128;
@@ -34,71 +36,75 @@ impl<K: Clone + Eq + Hash + Send + 'static, T: Clone + Send + Sync + 'static> Bl
         Self { under_way: Arc::default() }
     }
 
-    /// What `work` gives, or the call for the same key that is under way already; nothing where too
-    /// many are.
+    /// The result of `work`, or of the call for the same key that is already under way. An error if
+    /// too many are, or if no thread can be created: of kind [`ErrorKind::QuotaExceeded`].
     pub(in crate::control) async fn run(
         &self,
         key: K,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
+    ) -> io::Result<T> {
         let mut answer = self.begin(key, work)?;
-        let answer = answer.wait_for(Option::is_some).await.ok()?;
-        answer.clone()
+        let found = answer.wait_for(Option::is_some).await.ok().and_then(|found| found.clone());
+        found.ok_or_else(|| io::Error::other("the read was abandoned"))
     }
 
     fn begin(
         &self,
         key: K,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<watch::Receiver<Option<T>>> {
+    ) -> io::Result<watch::Receiver<Option<T>>> {
         // What is inside is whole at any time.
         let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(answer) = under_way.get(&key) {
-            return Some(answer.clone());
+            return Ok(answer.clone());
         }
         if under_way.len() >= UNDER_WAY_MAX {
-            return None;
+            return Err(io::Error::new(
+                ErrorKind::QuotaExceeded,
+                "too many reads of other files hang",
+            ));
         }
         let (tell, answer) = watch::channel(None);
-        under_way.insert(key.clone(), answer.clone());
-        let calls = Arc::clone(&self.under_way);
-        spawn_blocking(move || {
+        let (calls, own) = (Arc::clone(&self.under_way), key.clone());
+        let call = move || {
             let found = work();
             // Before the result is published: later callers are to see the file as it is then.
-            calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&own);
             tell.send_replace(Some(found));
-        });
-        Some(answer)
+        };
+        thread::spawn("blocking", call).map_err(|error| {
+            let text = format!("cannot create a thread: {error}");
+            io::Error::new(ErrorKind::QuotaExceeded, text)
+        })?;
+        // The call can't have ended yet: its entry is removed under the lock that is held here.
+        under_way.insert(key, answer.clone());
+        Ok(answer)
     }
 }
 
 /// A file's bytes, or why it can't be read.
-type Bytes = Result<Arc<[u8]>, String>;
+type Bytes = Result<Arc<[u8]>, Arc<io::Error>>;
 
 static FILES: LazyLock<Blocking<PathBuf, Bytes>> = LazyLock::new(Blocking::new);
 
-/// What a regular file holds; an error is a phrase for operators.
+/// The content of a regular file.
 pub(in crate::control) async fn read_file(path: &Path) -> Bytes {
     let path = path.to_owned();
-    let bytes = FILES.run(path.clone(), move || read_regular(&path)).await;
-    bytes.unwrap_or_else(|| Err("too many reads of other files hang".to_owned()))
+    let bytes = FILES.run(path.clone(), move || read_regular(&path).map_err(Arc::new)).await;
+    bytes.map_err(Arc::new).flatten()
 }
 
-fn read_regular(path: &Path) -> Bytes {
-    let plain = |error: std::io::Error| {
-        let text = error.to_string();
-        text.split(" (os error").next().unwrap_or_default().to_lowercase()
-    };
+fn read_regular(path: &Path) -> io::Result<Arc<[u8]>> {
     // A pipe without a writer is opened at once and then refused.
     let flags = OFlag::O_NONBLOCK.bits();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(plain)?;
-    if !file.metadata().map_err(plain)?.is_file() {
-        return Err("not a regular file".to_owned());
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
     }
     let mut bytes = Vec::new();
-    file.take(FILE_MAX + 1).read_to_end(&mut bytes).map_err(plain)?;
+    file.take(FILE_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > FILE_MAX {
-        return Err(format!("larger than {} MiB", FILE_MAX >> 20));
+        return Err(io::Error::other(format!("larger than {} MiB", FILE_MAX >> 20)));
     }
     Ok(bytes.into())
 }
@@ -130,8 +136,9 @@ mod tests {
                 go.send(()).unwrap();
                 other
             });
-            assert_eq!((first, second, other), (Some(1), Some(1), Some(3)));
-            assert_eq!(calls.run(7, || 4).await, Some(4), "asked again once it is over");
+            let found = [first, second, other].map(Result::ok);
+            assert_eq!(found, [Some(1), Some(1), Some(3)]);
+            assert_eq!(calls.run(7, || 4).await.ok(), Some(4), "asked again once it is over");
         });
     }
 
@@ -141,8 +148,8 @@ mod tests {
         let read = |path: &str| runtime.block_on(read_file(Path::new(path)));
         let text = read("/etc/passwd").unwrap();
         assert!(!text.is_empty());
-        assert_eq!(read("/dev/zero").unwrap_err(), "not a regular file");
-        assert_eq!(read("/etc").unwrap_err(), "not a regular file");
-        assert_eq!(read("/nowhere").unwrap_err(), "no such file or directory");
+        assert_eq!(read("/dev/zero").unwrap_err().to_string(), "not a regular file");
+        assert_eq!(read("/etc").unwrap_err().to_string(), "not a regular file");
+        assert_eq!(read("/nowhere").unwrap_err().kind(), ErrorKind::NotFound);
     }
 }

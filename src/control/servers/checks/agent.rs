@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::destination::Destination;
-use super::{plain, printable};
+use super::printable;
 
 /// Bytes of the longest line.
 const LINE_MAX: usize = 1024;
@@ -27,7 +27,7 @@ pub(super) async fn check(
 ) -> Result<Seen, String> {
     let until = Instant::now() + time * LINE_SHARE / 100;
     let mut connection = destination.connect().await?;
-    let broken = |error| format!("{destination}: {}", plain(&error));
+    let broken = |error| format!("{destination}: {}", destination.text(&error));
     connection.write_all(send).await.map_err(broken)?;
     let mut line = Vec::new();
     while !line.iter().any(|byte| matches!(byte, b'\n' | b'\r')) && line.len() < LINE_MAX {

@@ -8,26 +8,31 @@
 //! With `transparent` a check has no client whose address it could use, so it comes from this
 //! machine.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use ringlane_core::limits::SOURCE_PORT_TRIES;
-use ringlane_core::machine::sys::{self, ConnectOptions, is_refusal};
+use ringlane_core::machine::sys::{self, ConnectOptions};
 use ringlane_core::machine::{Address, Congestion, Source, TcpOptions};
 use ringlane_core::settings::{Backend, SendProxy};
 use ringlane_shard::proxy::header as proxy;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
+use super::shortage::{self, is_shortage};
 use super::{Connection, plain};
 use crate::config::Check;
+
+/// The pause between two tries to connect to a unix socket whose queue is full.
+const QUEUE_PAUSE: Duration = Duration::from_millis(10);
 
 /// One check's place and way.
 pub(super) struct Destination {
@@ -38,9 +43,11 @@ pub(super) struct Destination {
     congestion: Congestion,
     proxy: Option<SendProxy>,
     /// This machine ran out of a resource, so the check proves nothing about the server.
-    exhausted: AtomicBool,
+    exhausted: Arc<AtomicBool>,
     /// The file that the check waits for.
     waits_for: Mutex<Option<PathBuf>>,
+    /// What is missing in an answer so far.
+    lacks: Mutex<Option<String>>,
 }
 
 /// A task that ends with its owner.
@@ -88,14 +95,37 @@ impl Destination {
             },
             congestion: if by_tcp { backend.congestion.clone() } else { Congestion::Host },
             proxy: backend.send_proxy.filter(|_| sends_proxy),
-            exhausted: AtomicBool::new(false),
+            exhausted: Arc::default(),
             waits_for: Mutex::default(),
+            lacks: Mutex::default(),
         }
     }
 
-    /// Whether the check failed because this machine ran out of descriptors, memory or ports.
+    /// Whether this machine ran out of descriptors, memory, ports or processes during the check.
     pub(super) fn is_exhausted(&self) -> bool {
         self.exhausted.load(Ordering::Relaxed)
+    }
+
+    /// Remembers whether an error of the check is a shortage of this machine. Every error of a
+    /// check passes through here.
+    pub(super) fn note(&self, error: &(dyn Error + 'static)) {
+        if is_shortage(error) {
+            self.exhausted.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The text of an error of the check; see [`Self::note`].
+    pub(super) fn text(&self, error: &io::Error) -> String {
+        self.note(error);
+        plain(error)
+    }
+
+    /// The text of an error on starting a program; see [`Self::note`].
+    pub(super) fn text_of_fork(&self, error: &io::Error) -> String {
+        if shortage::is_of_fork(error) {
+            self.exhausted.store(true, Ordering::Relaxed);
+        }
+        plain(error)
     }
 
     /// The check waits for a file, or for none any more.
@@ -103,11 +133,19 @@ impl Destination {
         *self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) = path.map(Path::to_owned);
     }
 
+    /// What is missing in an answer so far; the sentence is completed by "within" and a time.
+    pub(super) fn lacks(&self, what: String) {
+        *self.lacks.lock().unwrap_or_else(PoisonError::into_inner) = Some(what);
+    }
+
     /// Why a check is given up that has taken `time`.
     pub(super) fn gave_up(&self, time: Duration) -> String {
         match &*self.waits_for.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(path) => format!("reading {} took longer than {time:?}", path.display()),
-            None => format!("no answer within {time:?}"),
+            None => match &*self.lacks.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(what) => format!("{what} within {time:?}"),
+                None => format!("no answer within {time:?}"),
+            },
         }
     }
 
@@ -119,28 +157,27 @@ impl Destination {
 
     /// Connects, and sends the PROXY header where the server gets one.
     pub(super) async fn connect(&self) -> Result<Box<dyn Connection>, String> {
-        let mut stream = self.open().await.map_err(|error| {
-            self.exhausted.store(is_exhausted(&error), Ordering::Relaxed);
-            format!("cannot connect to {self}: {}", plain(&error))
-        })?;
+        let opened = self.open().await;
+        let mut stream =
+            opened.map_err(|error| format!("cannot connect to {self}: {}", self.text(&error)))?;
         if let Some(send) = self.proxy {
             let header = proxy::write(send, None, Vec::new());
             let sent = stream.write_all(&header).await;
-            sent.map_err(|error| format!("{self}: {}", plain(&error)))?;
+            sent.map_err(|error| format!("{self}: {}", self.text(&error)))?;
         }
         Ok(stream)
     }
 
     async fn open(&self) -> io::Result<Box<dyn Connection>> {
         let inet = match &self.address {
-            Address::Unix(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+            Address::Unix(path) => return Ok(Box::new(open_unix(path).await?)),
             Address::Inet(inet) => *inet,
         };
         let mut tries = if self.source.draws() { SOURCE_PORT_TRIES } else { 1 };
         loop {
             tries -= 1;
             match self.open_once(inet).await {
-                Err(error) if tries > 0 && is_taken(&error) => {}
+                Err(error) if tries > 0 && shortage::is_taken(&error) => {}
                 outcome => return Ok(Box::new(outcome?)),
             }
         }
@@ -157,16 +194,17 @@ impl Destination {
     /// client library that must connect by itself; for as long as the task lives.
     pub(super) async fn bridge(&self) -> Result<(SocketAddr, OwnedTask), String> {
         let far = self.connect().await?;
-        let broken = |error: io::Error| {
-            self.exhausted.store(is_exhausted(&error), Ordering::Relaxed);
-            format!("cannot listen on loopback: {}", plain(&error))
-        };
+        let broken = |error: io::Error| format!("cannot listen on loopback: {}", self.text(&error));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.map_err(broken)?;
         let near = listener.local_addr().map_err(broken)?;
+        let exhausted = Arc::clone(&self.exhausted);
         let task = tokio::spawn(async move {
             let mut far = far;
             // Only one connection is accepted: the port is closed then.
-            let Ok((mut client, _)) = listener.accept().await else { return };
+            let mut client = match listener.accept().await {
+                Ok((client, _)) => client,
+                Err(error) => return exhausted.store(is_shortage(&error), Ordering::Relaxed),
+            };
             drop(listener);
             let _ = client.set_nodelay(true);
             // How it ends is seen by both sides.
@@ -176,15 +214,13 @@ impl Destination {
     }
 }
 
-fn is_taken(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable)
-}
-
-/// Whether an error is this machine's own: no descriptor, memory or port is left.
-pub(super) fn is_exhausted(error: &io::Error) -> bool {
-    let ran_out = matches!(
-        Errno::from_raw(error.raw_os_error().unwrap_or_default()),
-        Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::ENOBUFS
-    );
-    ran_out || (is_taken(error) && !is_refusal(error))
+/// Connects to a unix socket. Where a TCP connect waits for room in the server's queue, the kernel
+/// answers `EAGAIN` here.
+async fn open_unix(path: &Path) -> io::Result<UnixStream> {
+    loop {
+        match UnixStream::connect(path).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => sleep(QUEUE_PAUSE).await,
+            connected => return connected,
+        }
+    }
 }

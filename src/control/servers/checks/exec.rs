@@ -2,8 +2,9 @@
 //!
 //! The program gets `RINGLANE_SERVER` (backend/server) and `RINGLANE_ADDRESS`. Its first line of
 //! output is the reason; output beyond [`OUTPUT_MAX`] is read and dropped. The end of the program
-//! ends the check, even if a child still holds its output open. Invariant: the program and its
-//! children do not outlive the check.
+//! ends the check, even if a child still holds its output open. Invariant: neither the program
+//! nor a child in its process group outlives the check. A child that has left the group
+//! (`setsid`) does.
 
 use std::io;
 use std::process::Stdio;
@@ -11,13 +12,13 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use ringlane_core::machine::Address;
 use ringlane_health::Seen;
 use tokio::net::unix::pipe::Receiver;
 use tokio::process::{ChildStdout, Command};
 use tokio::time::sleep;
 
-use super::{plain, printable};
+use super::destination::Destination;
+use super::printable;
 
 /// Bytes of its output that are looked at.
 const OUTPUT_MAX: usize = 4096;
@@ -43,7 +44,7 @@ impl Drop for Group {
 pub(super) async fn check(
     command: &[String],
     name: &str,
-    address: &Address,
+    destination: &Destination,
 ) -> Result<Seen, String> {
     let [program, arguments @ ..] = command else {
         return Err("no program is configured".to_owned());
@@ -51,14 +52,14 @@ pub(super) async fn check(
     let mut child = Command::new(program)
         .args(arguments)
         .env("RINGLANE_SERVER", name)
-        .env("RINGLANE_ADDRESS", address.to_string())
+        .env("RINGLANE_ADDRESS", destination.address.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
-        .map_err(|error| format!("cannot run {program}: {}", plain(&error)))?;
+        .map_err(|error| format!("cannot run {program}: {}", destination.text_of_fork(&error)))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok());
     let _group = Group(group.map(Pid::from_raw));
     let mut output = Output::of(child.stdout.take());
@@ -68,7 +69,7 @@ pub(super) async fn check(
         never = output.read() => match never {},
     };
     output.read_rest();
-    let status = status.map_err(|error| format!("{program}: {}", plain(&error)))?;
+    let status = status.map_err(|error| format!("{program}: {}", destination.text(&error)))?;
     let line = printable(&output.bytes);
     if status.success() {
         return Ok(Seen { detail: (!line.is_empty()).then_some(line), ..Seen::default() });

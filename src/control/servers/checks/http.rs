@@ -2,17 +2,20 @@
 //!
 //! HTTP/1.1 with `Host` and `Connection: close`, or HTTP/1.0 with `version = "1.0"`. Interim
 //! responses (1xx) are skipped. A response is complete with its header, or, if its body is checked,
-//! with its body: by its length, by its last chunk, or by the end of the connection. Whatever
-//! follows, even a reset, is ignored.
+//! with its body: by its length, by its last chunk, or by the end of the connection. A body
+//! without length is searched as it comes, since some connections stay open. Whatever follows, even
+//! a reset, is ignored.
 
 use std::io::ErrorKind;
+use std::time::Duration;
 
 use ringlane_core::machine::Address;
 use ringlane_health::Seen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
 
 use super::destination::Destination;
-use super::{ANSWER_MAX, Outcome, plain, printable, tls};
+use super::{ANSWER_MAX, Outcome, printable, tls};
 use crate::config::{Body, Http};
 
 /// Header fields that an answer may have.
@@ -20,6 +23,9 @@ const FIELDS_MAX: usize = 100;
 
 /// Number of bytes that are enough to see whether this is HTTP at all.
 const FIRST_LOOK: usize = 16;
+
+/// The shortest time between two searches of a body that is still coming, however it is cut up.
+const SEARCH_PAUSE: Duration = Duration::from_millis(20);
 
 pub(super) async fn check(http: &Http, destination: &Destination) -> Outcome {
     let mut outcome = Outcome::from(Ok(Seen::default()));
@@ -36,11 +42,27 @@ async fn ask(
     if let Some(over) = &http.tls {
         connection = tls::secure(connection, over, destination, days).await?;
     }
-    let broken = |error| format!("{destination}: {}", plain(&error));
+    let broken = |error| format!("{destination}: {}", destination.text(&error));
     connection.write_all(request(http, destination).as_bytes()).await.map_err(broken)?;
     let mut answer = Answer::new(http.method == "HEAD", http.body.is_some());
+    let mut search_at = Instant::now();
     loop {
-        let read = match connection.read_buf(&mut answer.bytes).await {
+        if answer.is_unsearched() && Instant::now() >= search_at {
+            if let Some(verdict) = answer.search(http, destination) {
+                return verdict;
+            }
+            search_at = Instant::now() + SEARCH_PAUSE;
+        }
+        let is_unsearched = answer.is_unsearched();
+        let reading = connection.read_buf(&mut answer.bytes);
+        let read = match is_unsearched {
+            false => reading.await,
+            true => match timeout_at(search_at, reading).await {
+                Ok(read) => read,
+                Err(_) => continue,
+            },
+        };
+        let read = match read {
             // Many servers close a TLS connection without close_notify.
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => 0,
             // One that does not read all of the request resets the connection behind its answer.
@@ -71,6 +93,8 @@ struct Answer {
     bytes: Vec<u8>,
     /// Up to here no header ends.
     searched: usize,
+    /// Up to here a body without length has been searched.
+    body_searched: usize,
     head: Option<Head>,
     /// The request was `HEAD`: there is no body, whatever the header announces.
     to_head: bool,
@@ -97,11 +121,31 @@ enum End {
 
 impl Answer {
     fn new(to_head: bool, wants_body: bool) -> Self {
-        Self { bytes: Vec::new(), searched: 0, head: None, to_head, wants_body }
+        Self { bytes: Vec::new(), searched: 0, body_searched: 0, head: None, to_head, wants_body }
     }
 
     fn has_header(&self) -> bool {
         self.head.is_some()
+    }
+
+    /// Whether bytes have come of a body of which only the end of the connection shows the end.
+    fn is_unsearched(&self) -> bool {
+        let is_endless = self.head.as_ref().is_some_and(|head| head.end == End::Connection);
+        self.wants_body && is_endless && self.body_searched < self.bytes.len()
+    }
+
+    /// Searches what has come of such a body; nothing is decided while the text may still come.
+    fn search(&mut self, http: &Http, destination: &Destination) -> Option<Result<Seen, String>> {
+        let Head { status, body_at, .. } = self.head.as_ref()?;
+        self.body_searched = self.bytes.len();
+        let verdict = judge(http, *status, &self.bytes[*body_at..]);
+        match verdict {
+            Err(why) if is_wanted(http, *status) => {
+                destination.lacks(format!("{why}, which did not end"));
+                None
+            }
+            verdict => Some(verdict),
+        }
     }
 
     /// Status and body once the response is complete; `is_over`: no more bytes will be read.
@@ -219,8 +263,12 @@ fn unchunked(mut bytes: &[u8]) -> Result<(Vec<u8>, bool), String> {
     }
 }
 
+fn is_wanted(http: &Http, status: u16) -> bool {
+    http.status.iter().any(|good| good.contains(&status))
+}
+
 fn judge(http: &Http, status: u16, body: &[u8]) -> Result<Seen, String> {
-    if !http.status.iter().any(|good| good.contains(&status)) {
+    if !is_wanted(http, status) {
         let good = http.status.iter().map(|range| match (range.start(), range.end()) {
             (first, last) if first == last => first.to_string(),
             (first, last) => format!("{first}-{last}"),

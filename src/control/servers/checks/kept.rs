@@ -30,7 +30,7 @@ pub(super) trait Session: Sized {
     async fn log_in(login: &Login, destination: &Destination) -> Result<Self, String>;
 
     /// Queries what the check needs.
-    async fn ask(&mut self) -> Result<Self::Answer, String>;
+    async fn ask(&mut self, destination: &Destination) -> Result<Self::Answer, String>;
 
     /// Ends it in order, beside the checks.
     fn leave(self);
@@ -84,7 +84,7 @@ impl<S: Session> Kept<S> {
         let old = match self.next() {
             // One that fails may have been closed for its silence: then a new client decides.
             Next::Ask(mut session) => {
-                if let Ok(answer) = session.ask().await {
+                if let Ok(answer) = session.ask(destination).await {
                     self.go_on(session);
                     return Ok(answer);
                 }
@@ -120,7 +120,7 @@ async fn log_in_and_ask<S: Session>(
     destination: &Destination,
 ) -> Result<(S, S::Answer), String> {
     let mut session = S::log_in(login, destination).await?;
-    let answer = session.ask().await?;
+    let answer = session.ask(destination).await?;
     Ok((session, answer))
 }
 

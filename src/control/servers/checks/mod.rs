@@ -16,6 +16,7 @@ mod kept;
 mod mysql;
 mod postgres;
 mod redis;
+mod shortage;
 mod tcp;
 mod tls;
 
@@ -124,7 +125,9 @@ async fn watch_one(
         servers.check_times(backend_id).record(begin.elapsed());
         if outcome.seen.is_err() && destination.is_exhausted() {
             // Nothing was learnt of the server.
-            servers.check_impossible(id, outcome.seen.err().unwrap_or_default());
+            let why = without_number(&outcome.seen.err().unwrap_or_default());
+            shortage::warn(&name, &why);
+            servers.check_impossible(id, why);
             sleep(check.interval).await;
             continue;
         }
@@ -212,7 +215,7 @@ impl<'a> Probe<'a> {
             Self::Tcp(steps) => tcp::check(steps, destination).await.into(),
             Self::Http(http) => http::check(http, destination).await,
             Self::Tls(tls, min_days) => tls::check(tls, *min_days, destination).await,
-            Self::Exec(command) => exec::check(command, name, &destination.address).await.into(),
+            Self::Exec(command) => exec::check(command, name, destination).await.into(),
             Self::Agent(send, time) => agent::check(send, destination, *time).await.into(),
             Self::Mysql(probe) => probe.check(destination).await.into(),
             Self::Postgres(probe) => probe.check(destination).await.into(),
@@ -264,7 +267,7 @@ async fn read_file(path: &Path, destination: &Destination) -> Result<Arc<[u8]>, 
     destination.waits_for(Some(path));
     let bytes = blocking::read_file(path).await;
     destination.waits_for(None);
-    bytes
+    bytes.map_err(|error| destination.text(&error))
 }
 
 #[cfg(test)]

@@ -87,14 +87,16 @@ impl kept::Session for Session {
             connected => connected,
         }
         .map_err(|failed| match failed {
-            Failed::Mysql(error) => format!("cannot log in to {destination}: {error}"),
+            Failed::Mysql(error) => {
+                format!("cannot log in to {destination}: {}", text(&error, destination))
+            }
             Failed::Way(why) => why,
         })
     }
 
-    async fn ask(&mut self) -> Result<Self::Answer, String> {
-        let mut known = self.named(VARIABLES).await?;
-        known.extend(self.named(STATUS).await?);
+    async fn ask(&mut self, destination: &Destination) -> Result<Self::Answer, String> {
+        let mut known = self.named(VARIABLES, destination).await?;
+        known.extend(self.named(STATUS, destination).await?);
         serves(&known)?;
         let Some(read_only) = known.get("read_only") else {
             return Err("server did not report read_only".to_owned());
@@ -102,7 +104,7 @@ impl kept::Session for Session {
         if is_off(read_only) {
             return Ok(Seen { role: Some(Role::Primary), ..Seen::default() });
         }
-        let lag = Lag { time: behind(&mut self.connection).await?, bytes: None };
+        let lag = Lag { time: behind(&mut self.connection, destination).await?, bytes: None };
         Ok(Seen { role: Some(Role::Replica), lag: Some(lag), ..Seen::default() })
     }
 
@@ -118,9 +120,13 @@ impl kept::Session for Session {
 
 impl Session {
     /// Names and values, the names in lower case.
-    async fn named(&mut self, question: &str) -> Result<HashMap<String, String>, String> {
+    async fn named(
+        &mut self,
+        question: &str,
+        destination: &Destination,
+    ) -> Result<HashMap<String, String>, String> {
         let rows: Vec<(String, String)> =
-            self.connection.query(question).await.map_err(|error| error.to_string())?;
+            self.connection.query(question).await.map_err(|error| text(&error, destination))?;
         Ok(rows.into_iter().map(|(name, value)| (name.to_lowercase(), value)).collect())
     }
 }
@@ -157,11 +163,14 @@ fn is_off(word: &str) -> bool {
 }
 
 /// How long the newest of what it has yet to apply has waited; `None` if replication does not run.
-async fn behind(connection: &mut Conn) -> Result<Option<Duration>, String> {
+async fn behind(
+    connection: &mut Conn,
+    destination: &Destination,
+) -> Result<Option<Duration>, String> {
     let rows: Vec<Row> = connection
         .query("SHOW REPLICA STATUS")
         .await
-        .map_err(|error| format!("SHOW REPLICA STATUS failed: {error}"))?;
+        .map_err(|error| format!("SHOW REPLICA STATUS failed: {}", text(&error, destination)))?;
     let Some(row) = rows.first() else { return Ok(None) };
     // Columns of MySQL, and of MariaDB.
     let field = |ours: &str, theirs: &str| -> Option<String> {
@@ -175,6 +184,12 @@ async fn behind(connection: &mut Conn) -> Result<Option<Duration>, String> {
     }
     let seconds = field("Seconds_Behind_Source", "Seconds_Behind_Master");
     Ok(seconds.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs))
+}
+
+/// The text of an error of the check.
+fn text(error: &Error, destination: &Destination) -> String {
+    destination.note(error);
+    error.to_string()
 }
 
 enum Failed {

@@ -17,7 +17,7 @@ use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::destination::{Destination, OwnedTask};
 use super::kept::{self, Kept};
-use super::{Connection, LEAVE_MAX, plain, reveal, tls};
+use super::{Connection, LEAVE_MAX, reveal, tls};
 use crate::config::{Login, Tls};
 
 /// `SSLRequest`: its length and its code (PostgreSQL documentation, "Message Formats").
@@ -118,7 +118,7 @@ impl kept::Session for Session {
             stream = ask_for_tls(stream, tls, destination).await?;
         }
         let (client, connection) =
-            config.connect_raw(stream, NoTls).await.map_err(|error| phrase(&error))?;
+            config.connect_raw(stream, NoTls).await.map_err(|error| phrase(&error, destination))?;
         // What breaks it is seen by the next question.
         let carrier = tokio::spawn(async move {
             let _ = connection.await;
@@ -126,8 +126,12 @@ impl kept::Session for Session {
         Ok(Self { client, carrier: OwnedTask(carrier) })
     }
 
-    async fn ask(&mut self) -> Result<Self::Answer, String> {
-        let answer = self.client.simple_query(QUESTION).await.map_err(|error| phrase(&error))?;
+    async fn ask(&mut self, destination: &Destination) -> Result<Self::Answer, String> {
+        let answer = self
+            .client
+            .simple_query(QUESTION)
+            .await
+            .map_err(|error| phrase(&error, destination))?;
         let row = answer.into_iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
@@ -151,7 +155,7 @@ async fn ask_for_tls(
     tls: &Tls,
     destination: &Destination,
 ) -> Result<Box<dyn Connection>, String> {
-    let broken = |error| format!("{destination}: {}", plain(&error));
+    let broken = |error| format!("{destination}: {}", destination.text(&error));
     stream.write_all(&SSL_REQUEST).await.map_err(broken)?;
     // Exactly one byte: anything else that arrived unencrypted would not be the server's.
     match stream.read_u8().await.map_err(broken)? {
@@ -165,7 +169,8 @@ async fn ask_for_tls(
 }
 
 /// The server's message, or else the error of the connection.
-fn phrase(error: &tokio_postgres::Error) -> String {
+fn phrase(error: &tokio_postgres::Error, destination: &Destination) -> String {
+    destination.note(error);
     match error.as_db_error() {
         Some(server) => format!("{}: {}", server.severity(), server.message()),
         None => {

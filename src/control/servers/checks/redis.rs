@@ -67,27 +67,33 @@ impl kept::Session for Session {
         // The check has its own timeout.
         let config = AsyncConnectionConfig::default().set_response_timeout(None);
         let connected = MultiplexedConnection::new_with_config(&settings, stream, config).await;
-        let (connection, driver) =
-            connected.map_err(|error| format!("cannot log in to {destination}: {error}"))?;
+        let (connection, driver) = connected.map_err(|error| {
+            destination.note(&error);
+            format!("cannot log in to {destination}: {error}")
+        })?;
         // What breaks it is seen by the next question.
         Ok(Self { connection, _carrier: OwnedTask(tokio::spawn(driver)) })
     }
 
-    async fn ask(&mut self) -> Result<Self::Answer, String> {
+    async fn ask(&mut self, destination: &Destination) -> Result<Self::Answer, String> {
         let mut questions = redis::pipe();
         questions.ignore_errors().cmd("PING");
         for section in ["persistence", "replication", "cluster"] {
             questions.cmd("INFO").arg(section);
         }
+        let text = |error: RedisError| {
+            destination.note(&error);
+            error.to_string()
+        };
         let answers: Vec<RedisResult<String>> =
-            questions.query_async(&mut self.connection).await.map_err(|error| error.to_string())?;
+            questions.query_async(&mut self.connection).await.map_err(text)?;
         let mut info = String::new();
         for (nth, answer) in answers.into_iter().enumerate() {
             match answer {
                 Ok(text) => info += &text,
                 // Forbidden to this user, or a warning that is about writes alone.
                 Err(error) if nth == 0 && !serves_no_client(&error) => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(text(error)),
             }
         }
         if field(&info, "cluster_enabled") == Some("1") {
@@ -96,7 +102,7 @@ impl kept::Session for Session {
             match asked {
                 Ok(text) => info += &text,
                 Err(error) if error.code() == Some("NOPERM") => {}
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(text(error)),
             }
         }
         read(&info)

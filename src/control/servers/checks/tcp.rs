@@ -4,7 +4,7 @@ use ringlane_health::Seen;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::destination::Destination;
-use super::{ANSWER_MAX, plain, printable};
+use super::{ANSWER_MAX, printable};
 use crate::config::Step;
 
 pub(super) async fn check(steps: &[Step], destination: &Destination) -> Result<Seen, String> {
@@ -13,17 +13,17 @@ pub(super) async fn check(steps: &[Step], destination: &Destination) -> Result<S
     let mut received: Vec<u8> = Vec::new();
     for step in steps {
         match step {
-            Step::Send(bytes) => connection
-                .write_all(bytes)
-                .await
-                .map_err(|error| format!("write to {destination} failed: {}", plain(&error)))?,
+            Step::Send(bytes) => connection.write_all(bytes).await.map_err(|error| {
+                format!("write to {destination} failed: {}", destination.text(&error))
+            })?,
             Step::Expect(bytes) => loop {
                 if let Some(at) = received.windows(bytes.len()).position(|part| part == bytes) {
                     received.drain(..at + bytes.len());
                     break;
                 }
                 let read = connection.read_buf(&mut received).await;
-                let read = read.map_err(|error| format!("{destination}: {}", plain(&error)))?;
+                let read =
+                    read.map_err(|error| format!("{destination}: {}", destination.text(&error)))?;
                 if read == 0 || received.len() > ANSWER_MAX {
                     let (expected, received) = (printable(bytes), printable(&received));
                     return Err(format!("received \"{received}\", expected \"{expected}\""));

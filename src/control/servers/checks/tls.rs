@@ -6,6 +6,7 @@
 //! server presents no certificate then. Files are read again each time: they may be replaced. Not
 //! here: MySQL, whose crate has its own handshake.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -26,7 +27,8 @@ use tokio_rustls::client::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::destination::Destination;
-use super::{Connection, Outcome, plain, read_file};
+use super::shortage::is_shortage;
+use super::{Connection, Outcome, read_file};
 use crate::config::{Tls, Trust};
 use crate::control::servers::blocking::Blocking;
 
@@ -41,7 +43,8 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
 
 /// The one reading of it.
-static READING: LazyLock<Blocking<(), Arc<RootCertStore>>> = LazyLock::new(Blocking::new);
+static READING: LazyLock<Blocking<(), Result<Arc<RootCertStore>, Arc<io::Error>>>> =
+    LazyLock::new(Blocking::new);
 
 pub(super) async fn check(tls: &Tls, min_days: Option<u32>, destination: &Destination) -> Outcome {
     let mut outcome = Outcome::from(Ok(Seen::default()));
@@ -118,10 +121,9 @@ async fn handshake<'a>(
         Address::Unix(_) => ServerName::from(std::net::IpAddr::from([127, 0, 0, 1])),
     });
     let connector = TlsConnector::from(Arc::new(config));
-    let stream = connector
-        .connect(name.clone(), connection)
-        .await
-        .map_err(|error| format!("TLS handshake with {destination} failed: {}", plain(&error)))?;
+    let stream = connector.connect(name.clone(), connection).await.map_err(|error| {
+        format!("TLS handshake with {destination} failed: {}", destination.text(&error))
+    })?;
     Ok(Secured { stream, tls, destination, name })
 }
 
@@ -145,7 +147,7 @@ impl Secured<'_> {
         }
         let roots = match &self.tls.ca {
             Some(path) => read(path, self.destination).await?,
-            None => system().await?,
+            None => system(self.destination).await?,
         };
         if roots.is_empty() {
             return Err("no trusted root certificates found on this system; set `ca`".to_owned());
@@ -207,18 +209,25 @@ fn is_about_name(why: &CertificateError) -> bool {
 }
 
 /// The system's root certificates.
-async fn system() -> Result<Arc<RootCertStore>, String> {
+async fn system(destination: &Destination) -> Result<Arc<RootCertStore>, String> {
     if let Some(roots) = SYSTEM.get() {
         return Ok(Arc::clone(roots));
     }
     let read = || {
         let mut roots = RootCertStore::empty();
+        let loaded = rustls_native_certs::load_native_certs();
+        // Not kept for ever, where only this machine lacked something.
+        if let Some(error) = loaded.errors.into_iter().find(|error| is_shortage(error)) {
+            return Err(Arc::new(io::Error::other(error)));
+        }
         // What can't be read or used is missing there: a certificate that needs it is refused.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        Arc::new(roots)
+        roots.add_parsable_certificates(loaded.certs);
+        Ok(Arc::new(roots))
     };
-    let roots = READING.run((), read).await;
-    let roots = roots.ok_or("cannot read the system's root certificates")?;
+    let roots = READING.run((), read).await.map_err(Arc::new).flatten();
+    let roots = roots.map_err(|error| {
+        format!("cannot read the system's root certificates: {}", destination.text(&error))
+    })?;
     Ok(Arc::clone(SYSTEM.get_or_init(|| roots)))
 }
 

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -158,16 +159,18 @@ impl Dns {
 
     /// Both families of a name, queried at once.
     async fn families(&self, name: &str) -> Families {
-        if let Some(families) = self.in_hosts(name).await {
-            return families;
-        }
+        let unread = match self.in_hosts(name).await {
+            Ok(Some(families)) => return families,
+            Ok(None) => None,
+            Err(why) => Some(why),
+        };
         let ips = |answer: Answered<RData>| {
             let (records, valid_for) = answer?;
             Ok((records.iter().filter_map(canonical).collect(), valid_for))
         };
         let (four, six) =
             tokio::join!(self.query(name, RecordType::A), self.query(name, RecordType::AAAA));
-        [ips(four), ips(six)]
+        [ips(four), ips(six)].map(|answer| uncertain(answer, unread.as_deref()))
     }
 
     /// Records of one type, of the first of a name's full forms that has some.
@@ -256,11 +259,16 @@ impl Dns {
         Ok(client)
     }
 
-    /// The entries of a name in `/etc/hosts`. If the file can't be read in time, there are none.
-    async fn in_hosts(&self, name: &str) -> Option<Families> {
-        let hosts = || Hosts::from_system().ok().map(Arc::new);
-        let hosts = self.read(&HOSTS, "/etc/hosts", hosts).await.ok()??;
-        in_hosts(&hosts, name)
+    /// The entries of a name in `/etc/hosts`. A missing file has none; one that can't be read now
+    /// is an error.
+    async fn in_hosts(&self, name: &str) -> Result<Option<Families>, String> {
+        let hosts = || match Hosts::from_system() {
+            Ok(hosts) => Ok(Some(Arc::new(hosts))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(format!("cannot read /etc/hosts: {error}")),
+        };
+        let hosts = self.read(&HOSTS, "/etc/hosts", hosts).await.flatten()?;
+        Ok(hosts.and_then(|hosts| in_hosts(&hosts, name)))
     }
 
     /// Reads a file off the control thread, in the time that a DNS server has to answer.
@@ -272,7 +280,8 @@ impl Dns {
     ) -> Result<T, String> {
         let time = self.configured.timeout;
         let found = timeout(time, files.run((), read)).await;
-        found.ok().flatten().ok_or_else(|| format!("reading {path} took longer than {time:?}"))
+        let found = found.map_err(|_| format!("reading {path} took longer than {time:?}"))?;
+        found.map_err(|error| format!("cannot read {path}: {error}"))
     }
 }
 
@@ -281,7 +290,7 @@ type Files<T> = LazyLock<Blocking<(), T>>;
 
 static STAMPS: Files<Option<SystemTime>> = LazyLock::new(Blocking::new);
 static CONFS: Files<Result<(ResolverConfig, ResolverOpts), String>> = LazyLock::new(Blocking::new);
-static HOSTS: Files<Option<Arc<Hosts>>> = LazyLock::new(Blocking::new);
+static HOSTS: Files<Result<Option<Arc<Hosts>>, String>> = LazyLock::new(Blocking::new);
 
 impl Client {
     fn new(
@@ -388,6 +397,14 @@ fn in_hosts(hosts: &Hosts, name: &str) -> Option<Families> {
     families.iter().any(Result::is_ok).then_some(families)
 }
 
+/// An answer of DNS while `/etc/hosts` is `unread`: a name that DNS does not have may be there.
+fn uncertain(answer: Answered<IpAddr>, unread: Option<&str>) -> Answered<IpAddr> {
+    match (answer, unread) {
+        (Err(Unresolved::Empty(_)), Some(why)) => Err(Unresolved::Failed(why.to_owned())),
+        (answer, _) => answer,
+    }
+}
+
 /// Keeps what is there, and puts it where a question has failed.
 fn remembered(name: &str, families: Families, memory: &mut Memory) -> Families {
     let mut family = 0;
@@ -453,6 +470,17 @@ mod tests {
 
     fn failed() -> Answered<IpAddr> {
         Err(Unresolved::Failed("no answer".to_owned()))
+    }
+
+    #[test]
+    fn while_the_hosts_file_cannot_be_read_no_name_is_known_not_to_exist() {
+        let why = Some("cannot read /etc/hosts: Too many open files");
+        assert!(
+            matches!(uncertain(empty(), why), Err(Unresolved::Failed(said)) if Some(&*said) == why)
+        );
+        assert_eq!(uncertain(empty(), None), empty());
+        assert_eq!(uncertain(failed(), why), failed());
+        assert_eq!(uncertain(ips(&["10.0.0.1"]), why), ips(&["10.0.0.1"]));
     }
 
     #[test]
