@@ -136,7 +136,7 @@ impl<L: Accepts> Bounded<L> {
         }
     }
 
-    /// Logs why nobody is accepted, unless that was logged a moment ago.
+    /// Logs why no client is accepted, unless that was logged a moment ago.
     fn complain(&mut self, error: &io::Error) {
         let now = Instant::now();
         if self.complained.is_some_and(|at| now < at + COMPLAINT_INTERVAL) {
