@@ -181,8 +181,9 @@ pub(super) const METRICS: &[Metric] = &[
          client that sent nothing.",
         FrontendCount(|f| f.sessions_failed.get())),
     counter("ringlane_frontend_sessions_empty_total",
-        "Sessions whose client left before any byte was exchanged, such as health checks and \
-         port scans.",
+        "Sessions whose client left before any byte was exchanged, or sent nothing until the time \
+         for its first message or PROXY header was over, such as health checks and port scans. A \
+         server that closes first does not count.",
         FrontendCount(|f| f.sessions_empty.get())),
     counter("ringlane_frontend_sessions_ended_by_order_total",
         "Sessions ended by an operator's drain, maintenance or stop.",
@@ -348,8 +349,9 @@ pub(super) const METRICS: &[Metric] = &[
         "Sessions that the server reset, or that failed on the server's side.",
         ServerCount(|s| s.sessions_failed.get())),
     counter("ringlane_server_sessions_failed_early_total",
-        "Sessions that the server reset before its first byte, or left unanswered until \
-         `timeout.server`.",
+        "Sessions that the server reset before its first byte, or left unanswered: the client had \
+         sent something, or a PostgreSQL client waited for the answer to its question for TLS, and \
+         a timeout of either side ended the session.",
         ServerCount(|s| s.sessions_failed_early.get())),
     counter("ringlane_server_sessions_lossy_total",
         "Sessions with too many retransmissions towards the server (`retransmits` of `outlier`).",
