@@ -43,8 +43,10 @@ static PROVIDER: LazyLock<Arc<CryptoProvider>> =
 static SYSTEM: OnceLock<Arc<RootCertStore>> = OnceLock::new();
 
 /// The one reading of it.
-static READING: LazyLock<Blocking<(), Result<Arc<RootCertStore>, Arc<io::Error>>>> =
-    LazyLock::new(Blocking::new);
+static READING: LazyLock<Blocking<(), Roots>> = LazyLock::new(Blocking::new);
+
+/// The certificates, or why they can't be read.
+type Roots = Result<Arc<RootCertStore>, Arc<io::Error>>;
 
 pub(super) async fn check(tls: &Tls, min_days: Option<u32>, destination: &Destination) -> Outcome {
     let mut outcome = Outcome::from(Ok(Seen::default()));
