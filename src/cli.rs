@@ -94,7 +94,8 @@ fn balance(file: &Path) -> ExitCode {
         }
     };
     for warning in config.warnings.lines() {
-        log::warning(format_args!("{warning}"));
+        // The line has its level already.
+        log::warning(format_args!("{}", warning.strip_prefix("warning: ").unwrap_or(&warning)));
     }
     match Supervisor::start(config) {
         Ok(supervisor) => supervisor.serve(),

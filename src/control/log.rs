@@ -53,7 +53,7 @@ struct Running {
 ///
 /// # Errors
 /// When the destination can't be opened, or the thread can't be started.
-pub(super) fn start(configured: &Log) -> io::Result<()> {
+pub(super) fn start(configured: &Log) -> Result<(), NotStarted> {
     if LOG.get().is_some() {
         return Ok(());
     }
@@ -65,14 +65,27 @@ pub(super) fn start(configured: &Log) -> io::Result<()> {
     };
     let style = Style { format: configured.format, frame };
     let queue = Arc::new(Queue::new(style, name));
-    if is_stderr {
-        writer::spawn_for_stderr(Arc::clone(&queue))?;
+    let own = Arc::clone(&queue);
+    let started = if is_stderr {
+        // Nothing is left to report that to.
+        writer::spawn(own, writer::stderr().map_err(NotStarted::Destination)?, |_| ())
     } else {
-        writer::spawn(Arc::clone(&queue), Sink::open(&configured.destination)?)?;
-    }
+        let sink = Sink::open(&configured.destination).map_err(NotStarted::Destination)?;
+        writer::spawn(own, sink, write_now)
+    };
+    started.map_err(NotStarted::Thread)?;
     // Two starts at once, as unit tests make them: the second thread sleeps for ever.
     let _ = LOG.set(Running { level: configured.level, is_stderr, queue });
     Ok(())
+}
+
+/// Why a log, or the access log, could not be started.
+#[derive(Debug)]
+pub(super) enum NotStarted {
+    /// Its destination can't be opened.
+    Destination(io::Error),
+    /// There is no room for another thread.
+    Thread(io::Error),
 }
 
 /// Logs an error without further fields.
@@ -129,8 +142,11 @@ pub fn lost() -> u64 {
 
 /// Waits until what was logged has been written, though not for long. For the end of the process.
 pub fn flush() {
-    if let Some(log) = LOG.get() {
-        log.queue.flush(FLUSH_MAX);
+    let Some(log) = LOG.get() else { return };
+    if let Some(lost) = log.queue.flush(FLUSH_MAX)
+        && !log.is_stderr
+    {
+        write_now(&lost);
     }
 }
 

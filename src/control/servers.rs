@@ -360,10 +360,13 @@ impl Servers {
         if changes.iter().any(|change| change.to.health == Health::Warming) {
             self.warming[backend.0 as usize].notify_one();
         }
-        for change in changes {
+        for mut change in changes {
             let id = ServerId(state.first.0 + change.server as u32);
+            for end in [&mut change.from, &mut change.to] {
+                end.health = known::health(end.health, state.checked, self.gauges.server(id));
+            }
             let server = &mut state.servers[change.server];
-            let text = sentence(&change, server.ejected_for);
+            let text = sentence(&change, server.ejected_for, server.checks[0]);
             self.log(id, level(&change.from, &change.to), "server_changed", &text);
             let (from, to) = (change.from.to_string(), change.to.to_string());
             server.record(from, to, change.reason);
@@ -461,10 +464,13 @@ fn fences_writers(ended: &Ended) -> bool {
     ended.how == Ending::Fence && ended.role != RoleWanted::Replica
 }
 
-/// A change of a server's state, to follow its name.
-fn sentence(change: &Change, ejected_for: Option<Duration>) -> String {
+/// A change of a server's state, to follow its name; it has been checked so many times.
+fn sentence(change: &Change, ejected_for: Option<Duration>, checks: u64) -> String {
     let Change { from, to, reason, .. } = change;
+    let is_down = (from.health, to.health) == (Health::Up, Health::Down);
     match (from.ejected, to.ejected, ejected_for) {
+        // Servers begin as up, which nobody has seen.
+        _ if is_down && checks == 1 => format!("is {to} at its first check: {reason}"),
         (false, true, Some(time)) => format!("ejected for {time:?} (was {from}): {reason}"),
         (true, false, _) => format!("is no longer ejected (now {to}): {reason}"),
         _ => format!("is {to} (was {from}): {reason}"),

@@ -124,6 +124,17 @@ fn systemd_is_told_of_every_stage() {
 }
 
 #[test]
+fn a_systemd_that_can_not_be_reached_is_logged_once() {
+    let echo = Echo::start();
+    let setup = Setup::to(&[echo.address]);
+    let path = setup.path("nobody.sock");
+    let ringlane = setup.environment("NOTIFY_SOCKET", path_str(&path)).start();
+    ringlane.wait_for_word("cannot notify systemd (NOTIFY_SOCKET)");
+    let said = ringlane.end();
+    assert_eq!(said.iter().filter(|line| line.contains("cannot notify")).count(), 1, "{said:#?}");
+}
+
+#[test]
 fn a_unit_with_hundreds_of_frontends_is_ready_and_says_so_in_one_short_line() {
     let frontend = |nth: u32| {
         let name = format!("customer-with-a-long-name-{nth:04}");
@@ -140,7 +151,7 @@ fn a_unit_with_hundreds_of_frontends_is_ready_and_says_so_in_one_short_line() {
     let length = systemd.recv(&mut buffer).unwrap();
     assert_eq!(&buffer[..length], b"READY=1\n");
     let ready = ringlane.wait_for_word(" ready: ");
-    assert!(ready.len() < 2000 && ready.contains(" more; max_connections "), "{ready}");
+    assert!(ready.len() < 2000 && ready.contains(" more frontends; max_connections "), "{ready}");
     ringlane.end();
 }
 

@@ -135,6 +135,11 @@ fn a_server_without_checks_that_is_lost_leaves_its_backend_without_any_until_it_
                 and 1 not accepting connections";
     ringlane.wait_for_word(none);
     ringlane.wait_for_word("backend back: 1 session in ");
+    // The same word for it as in the status and the metrics.
+    assert_eq!(ringlane.server_field(0, "/state"), "down");
+    ringlane.order("back/s1", "drain");
+    ringlane.wait_for_word("server back/s1 is down, drain (was down): ordered by an operator");
+    ringlane.order("back/s1", "ready");
     let _echo = Echo::at(address, None);
     wait_until("the server to be tried again", || {
         let mut client = connect(ringlane.address());

@@ -68,7 +68,10 @@ fn the_first_configuration_and_the_examples_start_as_they_stand() {
             });
             if name == "README.md" {
                 let (before, _) = said.split_once(" ready: ").unwrap();
-                assert!(before.contains("password") && before.contains("warning: "), "{said}");
+                assert!(
+                    before.contains("password") && before.contains(" warning ringlane: /"),
+                    "{said}"
+                );
             }
         }
     });

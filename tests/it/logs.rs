@@ -371,6 +371,26 @@ fn a_syslog_daemon_gets_the_log_with_severities() {
 }
 
 #[test]
+fn a_log_that_takes_no_lines_is_reported_on_stderr_once_and_counted_at_the_end() {
+    let echo = Echo::start();
+    let ringlane = Setup::to(&[echo.address]).global("log = { to = \"file:/dev/full\" }").start();
+    ringlane
+        .wait_for_word(" error ringlane: log: lines are lost: /dev/full: No space left on device");
+    for state in ["drain", "maint", "ready"] {
+        ringlane.order("back/s1", state);
+    }
+    wait_until("all of them to be lost", || {
+        ringlane.metrics()["ringlane_log_lines_lost_total"] >= 4.0
+    });
+    let said = ringlane.end();
+    assert_eq!(said.iter().filter(|line| line.contains("lines are lost")).count(), 1, "{said:#?}");
+    let last = said.last().unwrap();
+    let count = last.split_once(" warning ringlane: ").unwrap().1.split_once(' ').unwrap();
+    assert!(count.0.parse::<u32>().unwrap() >= 5, "{last}");
+    assert_eq!(count.1, "log lines lost: /dev/full was full or failed");
+}
+
+#[test]
 fn a_log_that_cannot_be_opened_refuses_the_start() {
     let echo = Echo::start();
     let setup = Setup::to(&[echo.address]);
@@ -378,7 +398,9 @@ fn a_log_that_cannot_be_opened_refuses_the_start() {
     let log = format!("log = {{ to = \"file:{}\" }}", path_str(&path));
     let said = setup.global(&log).refused();
     let why = format!("error ringlane: cannot open the log: {}: ", path.display());
-    assert!(said.contains(&why), "{said}");
+    assert!(said.contains(&why) && said.contains("create the directory"), "{said}");
+    let said = Setup::to(&[echo.address]).global("log = { to = \"file:/tmp\" }").refused();
+    assert!(said.contains("/tmp: Is a directory") && said.contains("name a file"), "{said}");
 }
 
 #[test]

@@ -89,6 +89,7 @@ fn the_status_in_a_pipe_fits_80_columns_and_has_no_colour() {
     );
     let ringlane = Setup::of(&body).start();
     wait_until("the second server to be down", || ringlane.server_field(1, "/state") == "down");
+    ringlane.wait_for_word(&format!("server back/{long} is down at its first check: "));
     let live = session(ringlane.address());
     // The reset may come while it connects.
     let refused = TcpStream::connect(ringlane.address());

@@ -34,6 +34,7 @@ fn a_new_process_serves_while_the_old_one_drains() {
         "the path of the old one's socket leads to the new one"
     );
     assert!(new.said().iter().any(|line| line.contains("admin.http: waiting for")));
+    new.wait_for_word(&format!(" and {http} (as soon as it is free)"));
     assert!(get_over_tcp(http, "/healthz").1.contains("draining"), "still the old one's");
     round_trip(&mut client, b"still served by the old one");
     round_trip(&mut session(address), b"served by the new one");

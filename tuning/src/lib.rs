@@ -16,7 +16,7 @@ mod tests;
 
 pub use explain::explain;
 pub use facts::Facts;
-pub use plan::{Change, How, plan};
+pub use plan::{Change, How, plan, sessions};
 
 /// Looks at this host and says what to change: the text of `ringlane tune`. Changes nothing.
 pub fn report() -> String {

@@ -110,12 +110,21 @@ fn open_files(facts: &Facts) -> Option<Change> {
     let max = facts.open_files_max.filter(|max| *max < OPEN_FILES_WANTED)?;
     Some(Change {
         key: "limit.open_files",
-        now: format!("{max}, about {} sessions", max.saturating_sub(512) / 2),
+        now: format!("{max}, about {} sessions", sessions(max, facts.cpus.max(1) as u64)),
         wanted: OPEN_FILES_WANTED.to_string(),
         why: "Each session takes two descriptors, and the hard limit bounds how many there can be.",
         cost: "None until they are used.",
         how: How::ByHand("LimitNOFILE= in the unit; `ulimit -Hn` for a shell."),
     })
+}
+
+/// About how many sessions fit under a limit of open files; the balancer subtracts its listeners,
+/// too.
+pub fn sessions(open_files: u64, shards: u64) -> u64 {
+    // Those of the process, and pipes for bulk: up to an eighth of what is left, two ends each.
+    let left = open_files.saturating_sub(64);
+    let pipes = (left / (8 * 2 * shards)).clamp(64, 1024);
+    (left.saturating_sub(2 * pipes * shards) / 2).max(1)
 }
 
 fn locked_memory(facts: &Facts) -> Option<Change> {

@@ -63,6 +63,8 @@ struct State {
     lost: u64,
     /// Lost lines that no line has reported yet.
     unreported: u64,
+    /// The destination failed at the last line.
+    fails: bool,
 }
 
 impl Queue {
@@ -95,15 +97,20 @@ impl Queue {
         self.lock().lost
     }
 
-    /// Waits until all that was pushed before has been written or lost, but no longer than `most`.
-    pub(super) fn flush(&self, most: Duration) {
+    /// Waits until all that was pushed before has been written or lost, but no longer than `most`;
+    /// what is lost and not reported then, as a line for elsewhere.
+    pub(super) fn flush(&self, most: Duration) -> Option<Notice> {
         let is_busy = |state: &mut State| state.writes || state.reopen || !state.lines.is_empty();
         // Whether it was in time is irrelevant: the process ends.
-        let _ = self.emptied.wait_timeout_while(self.lock(), most, is_busy);
+        let state = self.emptied.wait_timeout_while(self.lock(), most, is_busy);
+        let (state, _) = state.unwrap_or_else(PoisonError::into_inner);
+        let lost = state.unreported + state.lines.len() as u64;
+        (lost > 0).then(|| self.report(lost))
     }
 
-    /// Writes the next line to `out`, followed by the number of lost lines, if there are any.
-    fn write_next(&self, out: &mut impl Destination) {
+    /// Writes the next line to `out`, followed by the number of lost lines, if there are any. If
+    /// the destination has begun to fail, that is returned, for elsewhere.
+    fn write_next(&self, out: &mut impl Destination) -> Option<Notice> {
         let mut state = self.lock();
         while state.lines.is_empty() && !state.reopen {
             state.writes = false;
@@ -115,30 +122,35 @@ impl Queue {
             drop(state);
             let notice = out.reopen();
             let _ = out.write(&self.line(&notice));
-            return;
+            return None;
         }
-        let Some(line) = state.lines.pop_front() else { return };
+        let line = state.lines.pop_front()?;
         // A full queue loses the newest lines; they are reported when the queue is empty again.
         let reported = if state.lines.is_empty() { state.unreported } else { 0 };
         drop(state);
         let written = out.write(&line);
-        let report = written.is_ok() && reported > 0 && out.write(&self.report(reported)).is_ok();
+        let report = written.is_ok()
+            && reported > 0
+            && out.write(&self.line(&self.report(reported))).is_ok();
         let mut state = self.lock();
         if report {
             state.unreported -= reported;
         }
-        if written.is_err() {
-            state.lose();
-        }
+        let failed_before = std::mem::replace(&mut state.fails, written.is_err());
+        let error = written.err()?;
+        state.lose();
+        let text = format!("log: lines are lost: {error}");
+        (!failed_before).then(|| Notice::new(Level::Error, "log_lines_lost", text))
     }
 
     fn line(&self, notice: &Notice) -> Line {
         Line::new(self.style, notice, Timestamp::now())
     }
 
-    fn report(&self, lost: u64) -> Line {
-        let text = format!("{lost} log lines lost: {} was full or failed", self.name);
-        self.line(&Notice::new(Level::Warning, "log_lines_lost", text).count(lost))
+    fn report(&self, lost: u64) -> Notice {
+        let lines = if lost == 1 { "line" } else { "lines" };
+        let text = format!("{lost} log {lines} lost: {} was full or failed", self.name);
+        Notice::new(Level::Warning, "log_lines_lost", text).count(lost)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -154,21 +166,24 @@ impl State {
     }
 }
 
-/// Starts the thread that writes to stderr.
-pub(super) fn spawn_for_stderr(queue: Arc<Queue>) -> io::Result<()> {
+/// Stderr as a destination.
+pub(super) fn stderr() -> io::Result<impl Destination + Send + 'static> {
     // A descriptor of our own: while stderr is blocked, nothing may wait for std's lock of it.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
-    spawn(queue, Out { to: Stderr(stderr), torn: false })
+    Ok(Out { to: Stderr(stderr), torn: false })
 }
 
-/// Starts the thread.
+/// Starts the thread. That the destination begins to fail is reported to `elsewhere`.
 pub(super) fn spawn(
     queue: Arc<Queue>,
     mut out: impl Destination + Send + 'static,
+    elsewhere: fn(&Notice),
 ) -> io::Result<()> {
     let run = move || {
         loop {
-            queue.write_next(&mut out);
+            if let Some(notice) = queue.write_next(&mut out) {
+                elsewhere(&notice);
+            }
         }
     };
     thread::spawn("log", run).map(drop)
@@ -319,9 +334,9 @@ mod tests {
         let (queue, mut out) = (queue(), disk(usize::MAX));
         (0..LINES_MAX + 7).for_each(|number| queue.push(&notice(&number.to_string())));
         assert_eq!(queue.lost(), 7);
-        (0..LINES_MAX).for_each(|_| queue.write_next(&mut out));
+        (0..LINES_MAX).for_each(|_| drop(queue.write_next(&mut out)));
         queue.push(&notice("again"));
-        queue.write_next(&mut out);
+        assert_eq!(queue.write_next(&mut out), None);
         let lines = held(&out);
         let last = LINES_MAX - 1;
         assert_eq!((lines[0], lines[last]), ("0", last.to_string().as_str()));
@@ -333,22 +348,39 @@ mod tests {
         let (queue, mut out) = (queue(), disk(10));
         for line in ["one", "two", "three", "four"] {
             queue.push(&notice(line));
-            queue.write_next(&mut out);
+            drop(queue.write_next(&mut out));
         }
         assert_eq!(queue.lost(), 2, "one torn, one not begun");
         out.to.room = usize::MAX;
         queue.push(&notice("five"));
-        queue.write_next(&mut out);
+        assert_eq!(queue.write_next(&mut out), None);
         let report = "2 log lines lost: stderr was full or failed";
         assert_eq!(held(&out), ["one", "two", "th", "five", report]);
     }
 
     #[test]
+    fn a_destination_that_begins_to_fail_is_reported_elsewhere_once() {
+        let (queue, mut out) = (queue(), disk(0));
+        let next = |out: &mut Out<Disk>| {
+            queue.push(&notice("one"));
+            queue.write_next(out)
+        };
+        let first = next(&mut out).unwrap();
+        assert!(first.message.starts_with("log: lines are lost: "), "{first:?}");
+        assert_eq!((first.level, next(&mut out)), (Level::Error, None));
+        out.to.room = usize::MAX;
+        assert_eq!(next(&mut out), None);
+        out.to.room = 0;
+        assert!(next(&mut out).is_some(), "it fails again");
+    }
+
+    #[test]
     fn an_empty_queue_is_flushed_at_once_and_a_stuck_one_not_for_ever() {
         let queue = queue();
-        queue.flush(Duration::from_secs(3600));
+        assert_eq!(queue.flush(Duration::from_secs(3600)), None);
         queue.push(&notice("never written"));
-        queue.flush(Duration::from_millis(1));
+        let lost = queue.flush(Duration::from_millis(1)).unwrap();
+        assert_eq!(lost.message, "1 log line lost: stderr was full or failed");
         assert_eq!(queue.lock().lines.len(), 1);
     }
 }

@@ -22,8 +22,8 @@ use ringlane_core::counters::{Reason, SessionRecord};
 use ringlane_core::settings::Snapshot;
 
 use crate::config;
-use crate::control::log;
 use crate::control::log::sink::{Lost, RecordsLost, Sink};
+use crate::control::log::{self, NotStarted};
 use crate::control::log::{Level, Notice};
 use line::Shape;
 
@@ -63,8 +63,8 @@ pub(in crate::control) fn start(
     snapshot: Arc<Snapshot>,
     lost: RecordsLost,
     queues: Vec<Arc<ArrayQueue<SessionRecord>>>,
-) -> io::Result<AccessLogThread> {
-    let sink = Sink::open(&configured.destination)?;
+) -> Result<AccessLogThread, NotStarted> {
+    let sink = Sink::open(&configured.destination).map_err(NotStarted::Destination)?;
     let orders = Arc::new(Orders::default());
     let (living, alive) = mpsc::channel();
     let writer = Writer {
@@ -81,7 +81,8 @@ pub(in crate::control) fn start(
     let thread = crate::control::thread::spawn("access-log", move || {
         let _living = living;
         writer.run();
-    })?;
+    })
+    .map_err(NotStarted::Thread)?;
     Ok(AccessLogThread { orders, thread: Some(thread), alive })
 }
 

@@ -53,6 +53,8 @@ pub(in crate::control) struct Serving<'a> {
     log: Option<&'a AccessLogThread>,
     events: Events,
     broken: bool,
+    /// systemd could not be notified, which has been logged.
+    unheard: bool,
 }
 
 impl<'a> Serving<'a> {
@@ -75,6 +77,7 @@ impl<'a> Serving<'a> {
             drain_at: None,
             log,
             broken: false,
+            unheard: false,
         }
     }
 
@@ -82,8 +85,8 @@ impl<'a> Serving<'a> {
     pub(in crate::control) async fn run(mut self, ready: &str, admin: impl Future) -> ExitCode {
         log::announce(&Notice::new(Level::Info, "ready", ready.to_owned()));
         // By itself: systemd drops a datagram that is too long, and with it all that is in it.
-        notify(&[NotifyState::Ready]);
-        notify(&[NotifyState::Status(&self.summary())]);
+        self.notify(&[NotifyState::Ready]);
+        self.notify(&[NotifyState::Status(&self.summary())]);
         let mut admin = pin!(admin);
         let mut admin_ended = false;
         let mut looks = interval_at(tokio::time::Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
@@ -158,11 +161,19 @@ impl<'a> Serving<'a> {
         }
         self.life.enter(Stage::LameDuck);
         self.drain_at = Some(tokio::time::Instant::now() + delay);
-        notify(&[NotifyState::Stopping, NotifyState::Status("about to drain")]);
+        self.notify(&[NotifyState::Stopping, NotifyState::Status("about to drain")]);
         log::info(format_args!(
             "{why}: /healthz answers 503 from now on; listeners close in {} s, or at a second signal",
             delay.as_secs_f64(),
         ));
+    }
+
+    /// Notifies systemd, if there is one. Only the first failure is logged.
+    fn notify(&mut self, states: &[NotifyState<'_>]) {
+        let Err(error) = sd_notify::notify(states) else { return };
+        if !std::mem::replace(&mut self.unheard, true) {
+            log::warning(format_args!("cannot notify systemd (NOTIFY_SOCKET): {error}"));
+        }
     }
 
     /// Lets sessions finish, for a while. Does nothing when they are already at it.
@@ -172,7 +183,7 @@ impl<'a> Serving<'a> {
         }
         self.life.enter(Stage::Draining);
         self.drain_at = None;
-        notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+        self.notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
         let (timeout, live) = (self.shutdown.drain, self.traffic.gauges.process.live());
         log::info(format_args!(
             "{why}: draining, {live} live session{} may finish within {} s; a second signal ends them",
@@ -188,7 +199,7 @@ impl<'a> Serving<'a> {
             return;
         }
         self.life.enter(Stage::Stopping);
-        notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+        self.notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
         log::info(why);
         self.shards.tell_all(|| Message::Stop);
     }
@@ -224,12 +235,5 @@ async fn reached(time: Option<tokio::time::Instant>) {
     match time {
         Some(time) => sleep_until(time).await,
         None => pending().await,
-    }
-}
-
-/// Notifies systemd, if there is one.
-fn notify(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        log::warning(format_args!("cannot notify systemd (NOTIFY_SOCKET): {error}"));
     }
 }

@@ -87,7 +87,7 @@ impl Supervisor {
             identity.assume().map_err(StartError::Privileges)?;
         }
         let signals = Signals::catch().map_err(StartError::system("signal handlers"))?;
-        log::start(&global.log).map_err(StartError::Log)?;
+        log::start(&global.log).map_err(StartError::log)?;
         drop(inside);
 
         probe::check(&mut snapshot).map_err(StartError::Connect)?;
@@ -105,7 +105,8 @@ impl Supervisor {
         outliers::begin(&mut tasks, traffic, servers, &watches);
         begin_others(&mut tasks, &running);
         drop(inside);
-        let ready = ready_line(&running, room, &global.admin, admin.http());
+        let http = admin.http().map(|http| (http, admin.listens_on_http()));
+        let ready = ready_line(&running, room, &global.admin, http);
         Ok(Self {
             running,
             tasks,
@@ -184,7 +185,7 @@ fn start_log(
     let snapshot = Arc::clone(&running.traffic.snapshot);
     access_log::start(configured, snapshot, running.records_lost.clone(), queues.to_vec())
         .map(Some)
-        .map_err(StartError::AccessLog)
+        .map_err(StartError::access_log)
 }
 
 /// The line that announces to people and programs that sessions are accepted, and where.
@@ -192,7 +193,7 @@ fn ready_line(
     running: &Running,
     room: Room,
     admin: &config::Admin,
-    http: Option<SocketAddr>,
+    http: Option<(SocketAddr, bool)>,
 ) -> String {
     let shards = running.traffic.shards();
     let mut line = format!(
@@ -207,7 +208,10 @@ fn ready_line(
         let _ = write!(line, " (from the limit of {limit} open files)");
     }
     let socket = admin.socket.iter().map(|path| format!("unix:{}", path.display()));
-    let admin: Vec<_> = socket.chain(http.map(|http| http.to_string())).collect();
+    let http = http.map(|(http, listens)| {
+        format!("{http}{}", if listens { "" } else { " (as soon as it is free)" })
+    });
+    let admin: Vec<_> = socket.chain(http).collect();
     if !admin.is_empty() {
         let _ = write!(line, "; admin on {}", admin.join(" and "));
     }
@@ -220,13 +224,15 @@ fn listing(snapshot: &Snapshot, listening: &Listening) -> String {
     let mut text = String::new();
     for (nth, (frontend, addresses)) in snapshot.frontends.iter().zip(listening.all()).enumerate() {
         if text.len() > LISTING_MAX {
-            let _ = write!(text, " and {} more", snapshot.frontends.len() - nth);
+            let left = snapshot.frontends.len() - nth;
+            let _ = write!(text, "; {left} more frontend{}", if left == 1 { "" } else { "s" });
             break;
         }
         // Writing to a string can't fail.
         let _ = write!(text, "{}{} on ", if nth == 0 { "" } else { ", " }, frontend.name);
         for (nth, address) in addresses.iter().enumerate() {
-            if text.len() > LISTING_MAX {
+            // The first is always listed: a name alone would say nothing.
+            if nth > 0 && text.len() > LISTING_MAX {
                 let _ = write!(text, " and {} more", addresses.len() - nth);
                 break;
             }
@@ -263,7 +269,7 @@ mod tests {
         let admin = config::Admin { socket: Some("/run/a.sock".into()), http: None };
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
-            ready_line(&running, room, &admin, "127.0.0.1:9000".parse().ok()),
+            ready_line(&running, room, &admin, Some((([127, 0, 0, 1], 9000).into(), true))),
             format!(
                 "ringlane {version} ready: 2 shards on epoll, frontends a on 127.0.0.1:1 and [::1]:1, c on \
                  127.0.0.1:2; max_connections 350 (from the limit of 1024 open files); admin on \
@@ -293,7 +299,17 @@ mod tests {
         let cut = listing(&snapshot((1..=1000).map(frontend).collect()), &Listening::new(one_each));
         assert!(cut.len() < LISTING_MAX + 100, "{}", cut.len());
         let listed = cut.matches(" on ").count();
-        assert!(listed > 20 && cut.ends_with(&format!(" and {} more", 1000 - listed)), "{cut}");
+        let end = format!("; {} more frontends", 1000 - listed);
+        assert!(listed > 20 && cut.ends_with(&end), "{cut}");
+        // Whatever the length of a name, it is followed by an address.
+        for length in 1..200 {
+            let frontends = [frontend(1), frontend(2)].map(|frontend| {
+                let name = frontend.name.repeat(80) + &"x".repeat(length);
+                ringlane_core::settings::Frontend { name, ..frontend }
+            });
+            let cut = listing(&snapshot(frontends.into()), &Listening::new(vec![bound(1..9); 2]));
+            assert!(!cut.contains(" on  and ") && cut.matches(" more").count() <= 2, "{cut}");
+        }
         let all_in_one =
             listing(&snapshot(vec![frontend(1)]), &Listening::new(vec![bound(1..1001)]));
         let listed = all_in_one.matches("127.0.0.1:").count();

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use ringlane_core::ids::ServerId;
 use ringlane_core::machine::Address;
-use ringlane_core::shared::Eligibility;
+use ringlane_core::shared::{Eligibility, ServerGauge};
 use ringlane_health::{Health, Lag, State};
 
 use super::Servers;
@@ -59,6 +59,15 @@ pub struct History {
     pub changes: Vec<Recorded>,
 }
 
+/// The health of a server as it is shown: by checks or, without checks, by the last connects.
+pub(super) fn health(state: Health, checked: bool, gauge: &ServerGauge) -> Health {
+    match state {
+        Health::Absent => Health::Absent,
+        _ if !checked && gauge.is_down() => Health::Down,
+        health => health,
+    }
+}
+
 impl Servers {
     /// The present state of a server.
     pub fn known(&self, id: ServerId) -> Option<Known> {
@@ -67,13 +76,8 @@ impl Servers {
         let backend = &backends[backend.0 as usize];
         let server = &backend.servers[index];
         let (state, gauge) = (backend.health.state(index)?, self.gauges.server(id));
-        let is_unreachable = !backend.checked && gauge.is_down();
         Some(Known {
-            health: match state.health {
-                Health::Absent => Health::Absent,
-                _ if is_unreachable => Health::Down,
-                health => health,
-            },
+            health: health(state.health, backend.checked, gauge),
             state,
             checked: backend.checked,
             lag: backend.health.lag(index),

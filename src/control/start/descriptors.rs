@@ -15,6 +15,8 @@ const PER_SESSION: u64 = 2;
 const PROCESS: u64 = 64;
 /// A pipe's two ends.
 const PER_PIPE: u64 = 2;
+/// Sessions of the example in the sentence about a limit that is too low for any.
+const SESSIONS_FOR_EXAMPLE: u64 = 1000;
 /// The part of all descriptors that pipes get where no number of sessions is configured.
 const SHARE_OF_PIPES: u64 = 8;
 
@@ -32,7 +34,8 @@ pub(in crate::control) struct Room {
 /// RLIMIT_NOFILE is too small and may not be raised.
 #[derive(Debug, Eq, PartialEq)]
 pub struct TooFewDescriptors {
-    max_connections: u32,
+    /// As configured; nothing if not even one session fits.
+    max_connections: Option<u32>,
     found: u64,
     needed: u64,
 }
@@ -40,6 +43,17 @@ pub struct TooFewDescriptors {
 impl fmt::Display for TooFewDescriptors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { max_connections, found, needed } = self;
+        let Some(max_connections) = max_connections else {
+            let before = needed - PER_SESSION;
+            let enough = before + PER_SESSION * SESSIONS_FOR_EXAMPLE;
+            return write!(
+                f,
+                "the limit on open files is {found} (RLIMIT_NOFILE), but {before} are needed before \
+                 the first session, and {PER_SESSION} for each: raise it, for \
+                 {SESSIONS_FOR_EXAMPLE} sessions to {enough} (LimitNOFILE={enough} in the systemd \
+                 unit, or `ulimit -n {enough}` in the shell that starts ringlane)"
+            );
+        };
         write!(
             f,
             "the limit on open files is {found} (RLIMIT_NOFILE), but max_connections = \
@@ -87,7 +101,7 @@ fn room(
     let sessions = PER_SESSION * u64::from(max_connections);
     if u64::from(max_connections) > fit {
         let needed = fixed + PER_PIPE * reserved * shards + sessions;
-        return Err(TooFewDescriptors { max_connections, found: limit, needed });
+        return Err(TooFewDescriptors { max_connections: configured, found: limit, needed });
     }
     let pipes = (left.saturating_sub(sessions) / (PER_PIPE * shards)).clamp(idle, most);
     let pipes = usize::try_from(pipes).unwrap_or(limits::PIPES_MAX);
@@ -132,6 +146,19 @@ mod tests {
         let error = room(Some(10_000), 1024, 2, 68).unwrap_err().to_string();
         for part in ["is 1024", "max_connections = 10000", "LimitNOFILE=20324", "ulimit -n 20324"] {
             assert!(error.contains(part), "{error}");
+        }
+        let error = room(None, 64, 2, 68).unwrap_err().to_string();
+        for part in ["is 64 ", "but 324 are needed before", "and 2 for each", "LimitNOFILE=2324"] {
+            assert!(error.contains(part) && !error.contains("max_connections"), "{error}");
+        }
+    }
+
+    #[test]
+    fn tune_estimates_as_many_sessions() {
+        for (limit, shards) in [(1024, 2), (4096, 1), (20_000, 2), (65_536, 16), (500_000, 64)] {
+            let fits = room(None, limit, shards, PROCESS).unwrap().max_connections;
+            let estimate = ringlane_tuning::sessions(limit, shards);
+            assert_eq!(estimate, u64::from(fits), "{limit} {shards}");
         }
     }
 }

@@ -97,8 +97,8 @@ impl fmt::Display for Problem {
             ),
             Self::InUse => write!(
                 f,
-                "another program listens there: stop it (`ss -lpn` shows which) or choose \
-                 another address"
+                "another program listens there, perhaps a ringlane that has not begun to drain: \
+                 stop it (`ss -lpn` shows which) or choose another address"
             ),
             Self::NotASocket => write!(
                 f,

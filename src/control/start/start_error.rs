@@ -5,12 +5,13 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use nix::errno::Errno;
 use nix::sys::utsname::uname;
 use ringlane_core::machine::sys::SetupError;
 
+use crate::control::log::NotStarted;
 use crate::control::start::descriptors::TooFewDescriptors;
 use crate::control::start::privileges::PrivilegesError;
 use crate::control::start::probe::ConnectError;
@@ -60,6 +61,21 @@ impl StartError {
     pub(in crate::control) fn system(what: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::System { what, error }
     }
+
+    pub(in crate::control) fn log(failed: NotStarted) -> Self {
+        match failed {
+            NotStarted::Destination(error) => Self::Log(error),
+            NotStarted::Thread(error) => Self::System { what: "the thread of the log", error },
+        }
+    }
+
+    pub(in crate::control) fn access_log(failed: NotStarted) -> Self {
+        let what = "the thread of the access log";
+        match failed {
+            NotStarted::Destination(error) => Self::AccessLog(error),
+            NotStarted::Thread(error) => Self::System { what, error },
+        }
+    }
 }
 
 impl fmt::Display for StartError {
@@ -76,15 +92,13 @@ impl fmt::Display for StartError {
             Self::Connect(error) => error.fmt(f),
             Self::Admin(error) => f.write_str(error),
             Self::Privileges(error) => error.fmt(f),
-            Self::Log(error) => write!(
-                f,
-                "cannot open the log: {error}; the configured user must be able to write to the \
-                 destination of [global] log"
-            ),
+            Self::Log(error) => {
+                write!(f, "cannot open the log: {error}; {} ([global] log)", remedy(error))
+            }
             Self::AccessLog(error) => write!(
                 f,
-                "cannot open the access log: {error}; the configured user must be able to write \
-                 to the destination of [global] access_log"
+                "cannot open the access log: {error}; {} ([global] access_log)",
+                remedy(error)
             ),
             Self::System { what, error } => write!(
                 f,
@@ -104,6 +118,17 @@ impl fmt::Display for StartError {
 }
 
 impl std::error::Error for StartError {}
+
+/// What to do about a destination of a log that can't be opened.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => "the configured user must be able to write there",
+        ErrorKind::NotFound => "create the directory, or start the syslog daemon",
+        ErrorKind::IsADirectory => "this is a directory: name a file in it",
+        ErrorKind::ConnectionRefused => "no syslog daemon listens there: start it",
+        _ => "correct the destination",
+    }
+}
 
 /// 0: all may use io_uring; 1: one group; 2: nobody.
 const DISABLED_SYSCTL: &str = "/proc/sys/kernel/io_uring_disabled";
@@ -162,6 +187,26 @@ fn ring(error: &io::Error, kernel: &str, disabled: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_can_t_be_opened_and_a_thread_that_can_t_be_made_differ() {
+        for (kind, remedy) in [
+            (ErrorKind::PermissionDenied, "; the configured user must be able to write there"),
+            (ErrorKind::NotFound, "; create the directory, or start the syslog daemon"),
+            (ErrorKind::IsADirectory, "; this is a directory"),
+            (ErrorKind::ConnectionRefused, "; no syslog daemon listens there"),
+            (ErrorKind::Other, "; correct the destination ([global] log)"),
+        ] {
+            let text = StartError::log(NotStarted::Destination(kind.into())).to_string();
+            assert!(text.starts_with("cannot open the log: ") && text.contains(remedy), "{text}");
+        }
+        let full = || NotStarted::Thread(Errno::EAGAIN.into());
+        for error in [StartError::log(full()), StartError::access_log(full())] {
+            let text = error.to_string();
+            assert!(!text.contains("cannot open") && text.contains("TasksMax="), "{text}");
+            assert!(text.contains("the thread of the "), "{text}");
+        }
+    }
 
     #[test]
     fn every_refused_ring_has_a_remedy() {

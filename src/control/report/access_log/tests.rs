@@ -334,6 +334,7 @@ fn a_destination_that_cannot_be_opened_is_named() {
         };
         let error = start(&configured, Arc::new(snapshot()), RecordsLost::default(), Vec::new())
             .unwrap_err();
+        let NotStarted::Destination(error) = error else { panic!("{error:?}") };
         assert!(error.to_string().starts_with(missing.to_str().unwrap()), "{error}");
     }
 }

@@ -50,6 +50,11 @@ impl Bound {
         self.files.paths().try_for_each(|path| identity.own(path))
     }
 
+    /// Whether the TCP address listens already.
+    pub(in crate::control) fn listens_on_http(&self) -> bool {
+        matches!(self.http, Some(Http::Listening(_)))
+    }
+
     /// The TCP address with the port that the kernel chose, if there is one.
     pub fn http(&self) -> Option<SocketAddr> {
         match self.http.as_ref()? {

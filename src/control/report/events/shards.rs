@@ -25,9 +25,9 @@ impl Shard {
         let failed = counters.accepts_failed.get();
         if let Some(seen) = self.accepts_failed.observe(failed, look.now, &mut look.budget) {
             let text = format!(
-                "shard {index}: {} failed in {} for lack of descriptors or memory: raise \
-                 LimitNOFILE= or lower max_connections",
-                counted(seen.count, "accept"),
+                "shard {index}: cannot accept connections for lack of descriptors or memory (tried {} in \
+                 {}): raise LimitNOFILE= or lower max_connections",
+                counted(seen.count, "time"),
                 human(seen.within)
             );
             push(look, (Level::Error, "accepts_failed"), text, seen.count);
