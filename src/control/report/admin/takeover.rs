@@ -29,10 +29,10 @@ const ANSWER_MAX: usize = 4096;
 /// Whether a balancer that is about to end listens at a unix socket.
 pub(super) fn is_terminating_unix(path: &Path) -> bool {
     let connect = || {
-        // Where the queue is full a connect that blocks would wait without end.
-        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // Where the queue is full, a connect waits for as long as a write may (unix(7)).
+        socket.set_write_timeout(Some(ANSWER_WAIT))?;
         socket.connect(&SockAddr::unix(path)?)?;
-        socket.set_nonblocking(false)?;
         Ok(socket)
     };
     connect().and_then(is_terminating).unwrap_or(false)

@@ -19,6 +19,8 @@ pub(super) struct Backend {
     /// Roles that frontends and routes want of it.
     wanted: Vec<Role>,
     unserved: Tally,
+    /// Sessions that ended unserved, at the last look.
+    unserved_last: u64,
     /// Of sessions without a server, at the last look.
     unserved_before: u64,
     queue: Waits,
@@ -45,6 +47,7 @@ pub(super) fn all(snapshot: &Snapshot, now: Instant) -> Vec<Backend> {
     let backend = |_| Backend {
         wanted: Vec::new(),
         unserved: tally(),
+        unserved_last: 0,
         unserved_before: 0,
         queue: Waits::over_after(CALM),
         queue_full: tally(),
@@ -101,9 +104,13 @@ impl Backend {
         for role in &mut self.wanted {
             role.look(id, (refused, misses_some), look);
         }
+        // A late line must not read like a new outage.
+        let is_over = unserved == std::mem::replace(&mut self.unserved_last, unserved);
         if let Some(seen) = self.unserved.observe(unserved, look.now, &mut look.budget) {
+            let over = if is_over { "; none in the last second" } else { "" };
             let text = format!(
-                "{} in {} failed because no server was open, had room and accepted the connection",
+                "{} in {} failed because no server was open, had room and accepted the \
+                 connection{over}",
                 counted(seen.count, "session"),
                 human(seen.within)
             );

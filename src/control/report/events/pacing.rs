@@ -143,7 +143,7 @@ impl Episode {
             return Some(Turn::Begun { unreported: std::mem::take(&mut self.unreported) });
         }
         let (Some(begun), Some(seen)) = (self.begun, self.last_seen) else { return None };
-        if now < seen + self.calm {
+        if now < seen + self.calm && !budget.is_last {
             return None;
         }
         if !self.is_reported {
@@ -187,7 +187,9 @@ impl Waits {
         budget: &mut Budget,
     ) -> Option<(Turn, u64)> {
         let have_waited = total > std::mem::replace(&mut self.last, total);
-        let turn = self.episode.observe(is_on || have_waited, now, budget)?;
+        // At the last look it is over all the same, or nothing would say how many it was.
+        let ends_now = budget.is_last && self.episode.is_reported;
+        let turn = self.episode.observe(is_on || have_waited && !ends_now, now, budget)?;
         let count = total.saturating_sub(self.reported);
         if matches!(turn, Turn::Over { .. }) {
             self.reported = total;
@@ -277,6 +279,16 @@ mod tests {
         assert_eq!(tally.observe(3, now, &mut Budget::new()), None);
         let repeats = tally.observe(3, now, &mut Budget::last());
         assert_eq!(repeats.map(|repeats| repeats.count), Some(2));
+    }
+
+    #[test]
+    fn the_last_look_says_how_many_have_waited() {
+        let now = Instant::now();
+        let mut waits = Waits::over_after(3 * SECOND);
+        let begun = waits.observe(true, 2, now, &mut Budget::new());
+        assert_eq!(begun, Some((Turn::Begun { unreported: 0 }, 2)));
+        let over = waits.observe(false, 9, now + SECOND, &mut Budget::last());
+        assert_eq!(over, Some((Turn::Over { lasted: SECOND }, 9)));
     }
 
     #[test]

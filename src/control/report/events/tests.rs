@@ -93,6 +93,19 @@ fn a_backend_without_server_is_an_error_that_ends_with_the_sessions_it_cost() {
 }
 
 #[test]
+fn a_late_line_about_sessions_without_server_says_that_it_is_late() {
+    let mut story = Story::begin();
+    let unserved = |story: &Story| story.traffic.counters[0].backend(BackendId(0)).unserved.add(1);
+    unserved(&story);
+    let first = story.lines();
+    assert!(!first.concat().contains("none in the last second"), "{first:?}");
+    unserved(&story);
+    assert!((0..9).all(|_| story.lines().is_empty()), "too early");
+    let late = story.lines();
+    assert!(late[0].ends_with("; none in the last second"), "{late:?}");
+}
+
+#[test]
 fn a_lost_session_makes_a_moment_without_server_worth_a_line() {
     let mut story = Story::begin();
     for id in [0, 1] {
