@@ -3,7 +3,8 @@
 //!
 //! A frontend leads to another if that one listens at the address of one of its servers or mirrors.
 //! A chain that ends at other servers is fine. Fixed addresses and `localhost` are compared; a
-//! wildcard listener matches loopback addresses and those of the interfaces of this host. Not here:
+//! wildcard listener matches loopback addresses and those of the interfaces of this host; unix
+//! sockets are the same whatever the spelling of their paths. Not here:
 //! loops through other programs, which limits stop (docs/operations.md). Invariant: every error
 //! names all hops.
 
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use ringlane_core::machine::Address;
 
@@ -19,8 +21,9 @@ use super::read::frontend::FrontendTable;
 use super::text::report::Diagnostic;
 use super::text::schema::Section;
 use super::text::table::Table;
-use super::value::address::ServerAddress;
-use super::value::lookup::Name;
+
+/// Symbolic links from one socket to another that are followed, as many as the kernel follows.
+const LINKS_MAX: u32 = 40;
 
 /// A step from one frontend to the next.
 struct Hop {
@@ -41,12 +44,13 @@ struct Exit {
     called: String,
 }
 
-/// Records an error for every loop. `own` are the addresses of this host.
+/// Records an error for every loop. `own` are the addresses of this host, unless it is not to be
+/// looked at.
 pub(super) fn refuse(
     root: &Table<'_>,
     frontends: &[FrontendTable<'_>],
     backends: &[BackendTable<'_>],
-    own: &[IpAddr],
+    own: Option<&[IpAddr]>,
 ) {
     let listeners = ListenersByAddress::of(frontends, own);
     let mut by_name: HashMap<&str, Vec<Exit>> = HashMap::new();
@@ -70,14 +74,7 @@ fn destinations(
 ) -> impl Iterator<Item = (Vec<Address>, Range<usize>, String)> {
     let servers = backend.servers.iter().filter_map(|server| {
         let span = server.table.value("address")?.span;
-        let addresses = match server.place.as_ref()? {
-            ServerAddress::Fixed(address) => vec![address.clone()],
-            ServerAddress::Named(Name::Addresses { name, port }) if is_localhost(name) => {
-                let local = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
-                local.map(|ip| Address::Inet(SocketAddr::new(ip, *port))).into()
-            }
-            ServerAddress::Named(_) => return None,
-        };
+        let addresses = server.place.as_ref()?.known();
         Some((addresses, span, server.table.called()))
     });
     let mirror = backend.settings.mirror.as_ref().and_then(|mirror| {
@@ -86,11 +83,6 @@ fn destinations(
         Some((vec![mirror.server.clone()], inner.value("server")?.span, by))
     });
     servers.chain(mirror)
-}
-
-/// Whether a name always resolves to loopback addresses (RFC 6761, section 6.3).
-fn is_localhost(name: &str) -> bool {
-    name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
 }
 
 fn hops(frontend: &FrontendTable<'_>, exits: &HashMap<&str, Vec<Exit>>) -> Vec<Hop> {
@@ -113,13 +105,16 @@ fn hops(frontend: &FrontendTable<'_>, exits: &HashMap<&str, Vec<Exit>>) -> Vec<H
 /// The frontends by the addresses that they listen on.
 struct ListenersByAddress<'a> {
     by_address: HashMap<Address, usize>,
+    /// Unix sockets are compared as this host resolves their paths, else as they are spelt.
+    is_host: bool,
     /// Wildcard listeners, by port and whether they are IPv4.
     anywhere: HashMap<(u16, bool), usize>,
     own: &'a [IpAddr],
 }
 
 impl<'a> ListenersByAddress<'a> {
-    fn of(frontends: &[FrontendTable<'_>], own: &'a [IpAddr]) -> Self {
+    fn of(frontends: &[FrontendTable<'_>], own: Option<&'a [IpAddr]>) -> Self {
+        let is_host = own.is_some();
         let (mut by_address, mut anywhere) = (HashMap::new(), HashMap::new());
         for (index, frontend) in frontends.iter().enumerate() {
             for bind in &frontend.bind {
@@ -130,15 +125,15 @@ impl<'a> ListenersByAddress<'a> {
                     }
                     _ => {}
                 }
-                by_address.entry(bind.value.clone()).or_insert(index);
+                by_address.entry(resolved(&bind.value, is_host)).or_insert(index);
             }
         }
-        Self { by_address, anywhere, own }
+        Self { by_address, anywhere, own: own.unwrap_or_default(), is_host }
     }
 
     /// The frontend that takes connections to an address.
     fn at(&self, address: &Address) -> Option<usize> {
-        if let Some(index) = self.by_address.get(address) {
+        if let Some(index) = self.by_address.get(&resolved(address, self.is_host)) {
             return Some(*index);
         }
         let Address::Inet(inet) = address else { return None };
@@ -155,6 +150,25 @@ impl<'a> ListenersByAddress<'a> {
         let is_local = ip.is_loopback() || self.own.contains(&ip);
         let index = self.anywhere.get(&(inet.port(), ip.is_ipv4())).filter(|_| is_local);
         index.copied()
+    }
+}
+
+/// A unix socket by the one path that all its spellings lead to: without symbolic links and `..` if
+/// the host is looked at, otherwise without `.` and repeated slashes. A socket need not exist yet.
+fn resolved(address: &Address, is_host: bool) -> Address {
+    let Address::Unix(path) = address else { return address.clone() };
+    let plain: PathBuf = path.components().collect();
+    let found = is_host.then(|| followed(&plain, LINKS_MAX)).flatten();
+    Address::Unix(found.unwrap_or(plain))
+}
+
+/// Where a path leads whose directory exists, following symbolic links even to what does not exist.
+fn followed(path: &Path, links: u32) -> Option<PathBuf> {
+    let folder = fs::canonicalize(path.parent()?).ok()?;
+    let socket = folder.join(path.file_name()?);
+    match fs::read_link(&socket) {
+        Ok(to) if links > 0 => followed(&folder.join(to), links - 1),
+        _ => Some(socket),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::env;
 use std::fs::{self, Metadata};
+use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -16,6 +17,9 @@ use super::text::requirement::Requirement;
 
 /// Mode bit: readable by all users.
 const READ_BY_ALL: u32 = 0o004;
+
+/// Where programs are looked for without `PATH`, as libc does.
+const SEARCH_PATH: &str = "/bin:/usr/bin";
 
 /// Mode bits: executable by owner, group or others.
 const RUN_BY_SOMEBODY: u32 = 0o111;
@@ -31,82 +35,127 @@ pub(super) fn look(
         if matches!(wanted, Requirement::OwnSecret) && std::mem::replace(&mut is_told, true) {
             continue;
         }
-        if let Some((title, label, hint)) = missing(&owner, &wanted, file) {
-            sink.add(Diagnostic::at(span, title).label(label).hint(hint).warning());
+        match missing(&owner, &wanted, file) {
+            Some(Finding::Missing(title, label, hint)) => {
+                sink.add(Diagnostic::at(span, title).label(label).hint(hint).warning());
+            }
+            Some(Finding::Unseen(title, label)) => {
+                let hint = "run the check as the user of the balancer or as root to be sure; \
+                            --strict does not count this warning";
+                sink.add(Diagnostic::at(span, title).label(label).hint(hint).unverified());
+            }
+            None => {}
         }
     }
 }
 
-/// What is missing on the host: title, label and hint of a warning.
-type Finding = (String, String, String);
+/// What is wrong on the host.
+enum Finding {
+    /// Something is missing: title, label and hint of a warning.
+    Missing(String, String, String),
+    /// Something can't be looked at by this user, which proves nothing: title and label.
+    Unseen(String, String),
+}
 
 fn missing(owner: &str, wanted: &Requirement, file: &Path) -> Option<Finding> {
     match wanted {
         Requirement::Password(path) => password(owner, path),
         Requirement::Variable(name) => match env::var_os(name) {
             Some(value) if !value.is_empty() => None,
-            _ => Some((
+            _ => Some(Finding::Missing(
                 format!("the password of the {owner} is not set"),
                 format!("environment variable {} is not set", quoted(name)),
                 "set it where the balancer is started; until then, the check fails".to_owned(),
             )),
         },
         Requirement::OwnSecret => is_open(&fs::metadata(file).ok()?).then(|| {
-            (
+            Finding::Missing(
                 format!("all users of this host can read the password of the {owner}"),
                 format!("the configuration file has mode {}", mode(&fs::metadata(file).ok())),
                 "use password = { file = \"/etc/ringlane/check.pass\" }, or chmod o-r the file"
                     .to_owned(),
             )
         }),
-        Requirement::File(path) => lacking(path, |metadata| metadata.is_file()).map(|why| {
-            let hint = "create it; until then, the check fails";
-            (format!("the ca file of the {owner} can't be used"), why, hint.to_owned())
-        }),
-        Requirement::Program(path) => {
-            let runs = |metadata: &Metadata| {
-                metadata.is_file() && metadata.permissions().mode() & RUN_BY_SOMEBODY != 0
-            };
-            lacking(path, runs).map(|why| {
-                let hint = "install it and make it executable; until then, the check fails";
-                (format!("the program of the {owner} can't be run"), why, hint.to_owned())
-            })
+        Requirement::File(path) => lacking(path, |metadata| metadata.is_file())?.finding(
+            format!("the ca file of the {owner} can't be used"),
+            "create it; until then, the check fails",
+        ),
+        Requirement::Program(path) => program(path)?.finding(
+            format!("the program of the {owner} can't be run"),
+            "install it and make it executable; until then, the check fails",
+        ),
+        Requirement::SocketFolder(path) => directory(
+            path,
+            "it is created at the start if permissions allow; with systemd, set RuntimeDirectory",
+        ),
+        Requirement::LogFolder(path) => {
+            directory(path, "create it, owned by the user of the balancer")
         }
-        Requirement::SocketFolder(path) => folder(path).map(|(folder, why)| {
-            let hint = "it is created at the start if permissions allow; with systemd, set \
-                        RuntimeDirectory";
-            (format!("directory {folder} does not exist"), why, hint.to_owned())
-        }),
-        Requirement::LogFolder(path) => folder(path).map(|(folder, why)| {
-            let hint = "create it, owned by the user of the balancer";
-            (format!("directory {folder} does not exist"), why, hint.to_owned())
-        }),
-        Requirement::Socket(path) => lacking(path, |_| true).map(|why| {
-            let hint = "start the program that listens on it";
-            (format!("the socket of {owner} does not exist"), why, hint.to_owned())
-        }),
+        Requirement::Socket(path) => lacking(path, |_| true)?.finding(
+            format!("the socket of {owner} does not exist"),
+            "start the program that listens on it",
+        ),
+    }
+}
+
+/// Why something can't be used.
+struct Lack {
+    why: String,
+    /// This user may not look, which proves nothing.
+    is_denied: bool,
+}
+
+impl Lack {
+    fn finding(self, title: String, hint: &str) -> Option<Finding> {
+        if self.is_denied {
+            let title = format!("no permission to see whether {title}");
+            return Some(Finding::Unseen(title, self.why));
+        }
+        Some(Finding::Missing(title, self.why, hint.to_owned()))
     }
 }
 
 fn password(owner: &str, path: &Path) -> Option<Finding> {
     let Ok(metadata) = fs::metadata(path) else {
-        let why = lacking(path, |_| true)?;
         let hint = "create it with the password as its first line, readable only by the user of \
                     the balancer; until then, the check fails";
-        return Some((format!("the password of the {owner} is missing"), why, hint.to_owned()));
+        return lacking(path, |_| true)?
+            .finding(format!("the password of the {owner} is missing"), hint);
     };
     if !metadata.is_file() {
         let why = "not a regular file".to_owned();
         let hint = "use a file whose first line is the password".to_owned();
-        return Some((format!("the password of the {owner} can't be used"), why, hint));
+        let title = format!("the password of the {owner} can't be used");
+        return Some(Finding::Missing(title, why, hint));
     }
     is_open(&metadata).then(|| {
-        (
+        Finding::Missing(
             format!("all users of this host can read the password of the {owner}"),
             format!("its file has mode {}", mode(&Some(metadata))),
             format!("chmod 0640 {}", path.display()),
         )
     })
+}
+
+/// Why a program can't be run. One without a slash is looked for in the search path, as it is
+/// when it is run.
+fn program(path: &Path) -> Option<Lack> {
+    let runs = |metadata: &Metadata| {
+        metadata.is_file() && metadata.permissions().mode() & RUN_BY_SOMEBODY != 0
+    };
+    if path.components().count() > 1 || path.is_absolute() {
+        return lacking(path, runs);
+    }
+    let folders = env::var_os("PATH").unwrap_or_else(|| SEARCH_PATH.into());
+    let mut lacks = Vec::new();
+    for folder in env::split_paths(&folders) {
+        lacks.push(lacking(&folder.join(path), runs)?);
+    }
+    let denied = lacks.into_iter().find(|lack| lack.is_denied);
+    Some(denied.unwrap_or_else(|| Lack {
+        why: format!("{} is not in the search path", quoted(&path.display().to_string())),
+        is_denied: false,
+    }))
 }
 
 fn is_open(metadata: &Metadata) -> bool {
@@ -120,17 +169,37 @@ fn mode(metadata: &Option<Metadata>) -> String {
 }
 
 /// Why a path is missing or of the wrong type.
-fn lacking(path: &Path, is_good: impl Fn(&Metadata) -> bool) -> Option<String> {
+fn lacking(path: &Path, is_good: impl Fn(&Metadata) -> bool) -> Option<Lack> {
     match fs::metadata(path) {
         Ok(metadata) if is_good(&metadata) => None,
-        Ok(_) => Some("the path is of another type".to_owned()),
-        Err(error) => Some(format!("{}: {error}", quoted(&path.display().to_string()))),
+        Ok(_) => Some(Lack { why: "the path is of another type".to_owned(), is_denied: false }),
+        Err(error) => Some(Lack {
+            why: format!("{}: {error}", quoted(&path.display().to_string())),
+            is_denied: error.kind() == ErrorKind::PermissionDenied,
+        }),
     }
 }
 
-/// The directory of a path, if it is missing, and why.
-fn folder(path: &Path) -> Option<(String, String)> {
+/// Whether the directory of a path is missing.
+fn directory(path: &Path, hint: &str) -> Option<Finding> {
     let folder = path.parent()?;
-    let why = lacking(folder, Metadata::is_dir)?;
-    Some((quoted(&folder.display().to_string()), why))
+    let title = format!("directory {} does not exist", quoted(&folder.display().to_string()));
+    lacking(folder, Metadata::is_dir)?.finding(title, hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_not_be_looked_at_is_not_missing() {
+        let lack = |is_denied| Lack { why: "\"/x\": no".to_owned(), is_denied };
+        let finding = |is_denied| lack(is_denied).finding("x is missing".to_owned(), "make it");
+        assert!(
+            matches!(finding(true), Some(Finding::Unseen(title, _)) if title.starts_with("no permission"))
+        );
+        assert!(
+            matches!(finding(false), Some(Finding::Missing(title, ..)) if title == "x is missing")
+        );
+    }
 }

@@ -16,6 +16,7 @@ mod lower;
 mod machine;
 mod model;
 mod read;
+mod routes;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -107,13 +108,13 @@ fn read_text(name: &str, text: &str, file: Option<&Path>) -> Result<Config, Repo
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let sink = Diagnostics::default();
     let (document, errors) = DeTable::parse_recoverable(text);
-    if let Some(mistaken) = foreign::recognise(name, text).filter(|_| !errors.is_empty()) {
+    if let Some(mistaken) = foreign::recognise(name, text, errors.is_empty()) {
         return Err(Report::single(name, text, mistaken));
     }
     syntax::read(&sink, text, &errors);
     let root = Table::root(&sink, document.get_ref());
     let mut claims = BoundAddresses::default();
-    let own = file.map(|_| loops::own_addresses()).unwrap_or_default();
+    let own = file.map(|_| loops::own_addresses());
     let global = global::read(root.table("global", Section::Global), &mut claims);
     let frontends = root.tables("frontend", Section::Frontend);
     if root.lacks("frontend") {
@@ -130,7 +131,7 @@ fn read_text(name: &str, text: &str, file: Option<&Path>) -> Result<Config, Repo
     let mut slots_left = lookup::SLOTS_ALL_MAX;
     let mut backends: Vec<_> =
         backends.into_iter().map(|table| backend::read(table, &mut slots_left)).collect();
-    loops::refuse(&root, &frontends, &backends, &own);
+    loops::refuse(&root, &frontends, &backends, own.as_deref());
     root.refuse_unknown_keys();
     sink.suspect(|| warnings::look(&root, &global, &frontends, &backends));
     if let Some(file) = file {

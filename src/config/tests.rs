@@ -5,6 +5,7 @@ mod accepted;
 mod checks;
 mod documents;
 mod golden;
+mod mistakes;
 mod properties;
 mod sockets;
 

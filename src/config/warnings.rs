@@ -11,11 +11,11 @@ use ringlane_core::machine::Address;
 use ringlane_core::settings::{Protocol, RoleWanted};
 use ringlane_health::OnChange;
 
-use super::model::Global;
-use super::model::Kind;
+use super::model::{Global, Http, Kind};
 use super::read::backend::{BackendTable, ServerTable};
 use super::read::frontend::FrontendTable;
-use super::text::report::Diagnostic;
+use super::routes;
+use super::text::report::{Diagnostic, quoted};
 use super::text::schema::Section;
 use super::text::table::{At, Table};
 use super::value::address::ServerAddress;
@@ -32,11 +32,13 @@ pub(super) fn look(
     }
     for frontend in frontends {
         look_at_frontend(frontend, global);
+        routes::look(frontend);
     }
     for backend in backends {
         let users: Vec<User<'_, '_>> = users(frontends, backend).collect();
         look_at_backend(backend, &users);
         look_at_servers(backend);
+        look_at_mirror(backend);
         look_at_check(backend, &users);
     }
 }
@@ -230,6 +232,59 @@ fn look_at_servers(backend: &BackendTable<'_>) {
     }
 }
 
+fn look_at_mirror(backend: &BackendTable<'_>) {
+    let Some(mirror) = &backend.settings.mirror else { return };
+    let mirror_at = plain(&mirror.server);
+    let is_there = |server: &&ServerTable<'_>| {
+        let addresses = server.place.as_ref().map(ServerAddress::known).unwrap_or_default();
+        addresses.iter().any(|address| plain(address) == mirror_at)
+    };
+    if let Some(server) = backend.servers.iter().find(is_there)
+        && let Some(inner) = backend.table.table("mirror", Section::Mirror)
+        && let Some(value) = inner.value("server")
+    {
+        let title = format!("the mirror of {} is one of its servers", backend.table.called());
+        let label = format!("{} gets every mirrored session twice", server.table.called());
+        inner.report(
+            Diagnostic::at(value.span, title)
+                .label(label)
+                .hint("writes would be made twice: use the address of another server")
+                .warning(),
+        );
+    }
+}
+
+/// An address in one of its spellings.
+fn plain(address: &Address) -> Address {
+    match address {
+        Address::Inet(inet) => {
+            Address::Inet(SocketAddr::new(inet.ip().to_canonical(), inet.port()))
+        }
+        // Compared by their components, without `.` and repeated slashes.
+        Address::Unix(path) => Address::Unix(path.components().collect()),
+    }
+}
+
+fn look_at_http(table: &Table<'_>, http: &Http) {
+    let warn = |key: &'static str, why: &str, hint: &str| {
+        if let Some(value) = table.value(key) {
+            let title = format!("{} is most likely wrong", table.key_called(key));
+            table.report(Diagnostic::at(value.span, title).label(why).hint(hint).warning());
+        }
+    };
+    let is_absolute = ["/", "http://", "https://"].iter().any(|at| http.path.starts_with(at));
+    let is_asterisk = http.method == "OPTIONS" && http.path == "*";
+    if !is_absolute && !is_asterisk {
+        let hint = format!("write path = {}", quoted(&format!("/{}", http.path)));
+        warn("path", "it does not start with /, which most servers answer with 400", &hint);
+    }
+    let upper = http.method.to_ascii_uppercase();
+    if http.method != upper {
+        let hint = format!("write {}", quoted(&upper));
+        warn("method", "HTTP methods are case-sensitive", &hint);
+    }
+}
+
 fn look_at_check(backend: &BackendTable<'_>, users: &[User<'_, '_>]) {
     let Some(check) = &backend.watch.check else { return };
     let Some(table) = backend.table.table("check", Section::Check) else { return };
@@ -252,6 +307,9 @@ fn look_at_check(backend: &BackendTable<'_>, users: &[User<'_, '_>]) {
     if matches!(&check.address, Some(Address::Inet(inet)) if inet.port() != 0) {
         let hint = "remove one of the two";
         idle(&table, "port", "the address of the check already has a port", hint);
+    }
+    if let Kind::Http(http) = &check.kind {
+        look_at_http(&table, http);
     }
     let serves = |protocol| users.iter().any(|(f, _)| f.settings.protocol == protocol);
     let is_bare = matches!(&check.kind, Kind::Tcp(steps) if steps.is_empty());

@@ -108,15 +108,19 @@ fn parts_of_files_in_the_documentation_lack_things_and_have_no_other_error() {
 }
 
 #[test]
-fn examples_are_accepted() {
+fn examples_are_accepted_without_a_warning() {
     let mut count = 0;
     for entry in fs::read_dir(root().join("examples")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension() == Some("toml".as_ref()) {
             let text = fs::read_to_string(&path).unwrap();
             assert!(text.starts_with(WHOLE), "{}", path.display());
-            if let Err(report) = parse(&text) {
-                panic!("{} is refused:\n{report}", path.display());
+            match parse(&text) {
+                Err(report) => panic!("{} is refused:\n{report}", path.display()),
+                Ok(config) => {
+                    let warnings = config.warnings;
+                    assert_eq!(warnings.warnings(), 0, "{}: {warnings}", path.display());
+                }
             }
             count += 1;
         }

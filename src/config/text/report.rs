@@ -46,10 +46,12 @@ impl Report {
         self.diagnostics.len() - self.errors()
     }
 
-    /// The same report with every warning as an error.
+    /// The same report with every warning as an error, except those that this user can't verify.
     #[must_use]
     pub fn strict(mut self) -> Self {
-        self.diagnostics.iter_mut().for_each(|diagnostic| diagnostic.is_warning = false);
+        self.diagnostics.iter_mut().for_each(|diagnostic| {
+            diagnostic.is_warning &= diagnostic.is_unverified;
+        });
         self
     }
 
@@ -111,6 +113,8 @@ pub(in crate::config) struct Diagnostic {
     certainty: Certainty,
     /// Whether the configuration can still be used.
     is_warning: bool,
+    /// A warning about what this user may not look at.
+    is_unverified: bool,
 }
 
 /// What a diagnostic is worth if the file has syntax errors, after which the parser guesses.
@@ -139,6 +143,7 @@ impl Diagnostic {
             hints: Vec::new(),
             certainty: Certainty::Presence,
             is_warning: false,
+            is_unverified: false,
         }
     }
 
@@ -146,6 +151,12 @@ impl Diagnostic {
     pub(in crate::config) fn warning(mut self) -> Self {
         self.is_warning = true;
         self
+    }
+
+    /// Makes it a warning that stays one under `--strict`: this user could not look.
+    pub(in crate::config) fn unverified(mut self) -> Self {
+        self.is_unverified = true;
+        self.warning()
     }
 
     /// Sets the label at the caret.

@@ -3,7 +3,7 @@
 //! A listener needs an IP address or socket path; a server may be given by DNS name.
 //! Not here: resolving names, and whether an address can be bound or reached.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use ipnet::{IpNet, Ipv4Net};
@@ -35,6 +35,25 @@ pub(in crate::config) enum ServerAddress {
     Fixed(Address),
     /// A DNS name, resolved while the balancer runs.
     Named(Name),
+}
+
+impl ServerAddress {
+    /// The addresses that are known without DNS: a fixed one, or those of `localhost`.
+    pub(in crate::config) fn known(&self) -> Vec<Address> {
+        match self {
+            Self::Fixed(address) => vec![address.clone()],
+            Self::Named(Name::Addresses { name, port }) if is_localhost(name) => {
+                let local = [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()];
+                local.map(|ip| Address::Inet(SocketAddr::new(ip, *port))).into()
+            }
+            Self::Named(_) => Vec::new(),
+        }
+    }
+}
+
+/// Whether a name always resolves to loopback addresses (RFC 6761, section 6.3).
+fn is_localhost(name: &str) -> bool {
+    name.trim_end_matches('.').eq_ignore_ascii_case("localhost")
 }
 
 /// Why a text is not a valid address, and what to do about it.

@@ -14,6 +14,7 @@ use ringlane_core::machine::Address;
 use ringlane_health::{Ejection, LagLimit, OnChange, OnConflict, Rules};
 
 use crate::config::model::{Body, Check, Http, Kind, Login, Secret, Step, Watch, Way};
+use crate::config::text::report::quoted;
 use crate::config::text::requirement::Requirement;
 use crate::config::text::schema::Section;
 use crate::config::text::synonyms;
@@ -248,19 +249,27 @@ fn secret(table: &Table<'_>, key: &'static str) -> Option<Secret> {
 fn command(table: &Table<'_>) -> Vec<String> {
     table.require(&["command"]);
     let Some(value) = table.value("command") else { return Vec::new() };
-    let words = value.as_array().unwrap_or_default();
-    let words: Option<Vec<String>> =
-        words.iter().map(|word| Some(word.as_str()?.value.to_owned())).collect();
-    match words {
-        Some(words) if !words.is_empty() => {
-            table.want(value.span, Requirement::Program(words[0].clone().into()));
-            words
-        }
-        _ => {
-            table.wrong_type("command", &value, "an array of strings, the program first");
-            Vec::new()
+    let Some(entries) = value.as_array() else {
+        table.wrong_type("command", &value, "an array of strings, the program first");
+        return Vec::new();
+    };
+    let mut words = Vec::new();
+    for entry in entries {
+        match entry.as_str() {
+            Some(word) => words.push(word.value.to_owned()),
+            None => table.report(table.unusable("command", entry.span, "must be a string")),
         }
     }
+    match words.first() {
+        Some(program) if program.is_empty() => {
+            let why = "no program: the first string is empty";
+            table.report(table.unusable("command", value.span, why));
+        }
+        Some(program) => table.want(value.span, Requirement::Program(program.into())),
+        // An empty array was reported as a missing key.
+        None => {}
+    }
+    words
 }
 
 fn steps(table: &Table<'_>) -> Vec<Step> {
@@ -275,7 +284,8 @@ fn steps(table: &Table<'_>) -> Vec<Step> {
             match bytes {
                 Some(bytes) if key.starts_with("send") => steps.push(Step::Send(bytes)),
                 Some(bytes) if !bytes.is_empty() => steps.push(Step::Expect(bytes)),
-                _ => entry.report(entry.unusable(key, span, "must be pairs of hex digits")),
+                Some(_) => entry.report(entry.unusable(key, span, "must not be empty")),
+                None => entry.report(entry.unusable(key, span, "must be pairs of hex digits")),
             }
         }
         entry.refuse_unknown_keys();
@@ -312,15 +322,20 @@ fn http(table: &Table<'_>) -> Http {
         body,
         tls: tls::of_http(table),
     };
-    for (key, value) in [
-        ("method", &http.method),
-        ("path", &http.path),
-        ("host", http.host.as_ref().unwrap_or(&http.path)),
-    ] {
+    let host = http.host.as_ref().map(|host| ("host", host));
+    for (key, value) in [("method", &http.method), ("path", &http.path)].into_iter().chain(host) {
         if value.chars().any(|c| c.is_control() || c == ' ') || value.is_empty() {
             let span = table.value(key).map_or(0..0, |value| value.span);
             table.report(table.unusable(key, span, "must be printable characters without spaces"));
         }
+    }
+    if http.method == "HEAD"
+        && let Some(key) = ["body", "body_regex"].into_iter().find(|key| table.value(key).is_some())
+    {
+        let span = table.value(key).map_or(0..0, |value| value.span);
+        let why = "a response to HEAD has no body, so the check could never pass";
+        table
+            .report(table.unusable(key, span, why).hint("use method = \"GET\", or remove the key"));
     }
     http
 }
@@ -334,11 +349,20 @@ fn status(table: &Table<'_>) -> Vec<RangeInclusive<u16>> {
         (_, Some(text)) => Some(text.value.to_owned()),
         _ => None,
     };
-    let ranges = codes.and_then(|codes| codes.split(',').map(range_of_codes).collect());
-    ranges.unwrap_or_else(|| {
+    let Some(codes) = codes else {
         table.wrong_type("status", &value, "status codes such as \"200-399\", \"200, 204\" or 200");
-        otherwise
-    })
+        return otherwise;
+    };
+    let parts = codes.split(',').map(|part| range_of_codes(part).ok_or(part));
+    match parts.collect::<Result<Vec<_>, _>>() {
+        Ok(ranges) => ranges,
+        Err(part) => {
+            let why = format!("{} is not a status code or a range of them", quoted(part.trim()));
+            let hint = "codes are from 100 to 599, such as \"200-399\", \"200, 204\" or 200";
+            table.report(table.unusable("status", value.span, &why).hint(hint));
+            otherwise
+        }
+    }
 }
 
 fn range_of_codes(text: &str) -> Option<RangeInclusive<u16>> {
