@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use ringlane_core::counters::{SessionRecord, ShardCounters};
-use ringlane_core::ids::{FrontendId, ServerId};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 use ringlane_core::machine::reactor::{Reactor, Rest};
 use ringlane_core::machine::sys::sim::Net;
 use ringlane_core::settings::Snapshot;
@@ -198,12 +198,15 @@ impl Balancer {
         let live = [
             self.gauges.process.live(),
             self.gauges.frontend(FrontendId(0)).live(),
-            servers.map(|id| self.gauges.server(id).sessions()).sum(),
-            shards.map(|index| self.gauges.shard(index)).sum(),
+            servers.map(|id| self.gauges.server(id).sessions()).max().unwrap_or(0),
+            shards.map(|index| self.gauges.shard(index)).max().unwrap_or(0),
+            self.gauges.queue(BackendId(0)).map_or(0, |queue| queue.waiting()),
         ];
-        if live == [0; 4] {
+        if live == [0; 5] {
             return Ok(());
         }
-        Err(format!("gauges of process, frontend, servers and shards are {live:?} in the end"))
+        Err(format!(
+            "gauges of process, frontend, servers, shards and queue are {live:?} in the end"
+        ))
     }
 }

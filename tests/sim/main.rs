@@ -10,6 +10,7 @@ mod balancer;
 mod client;
 mod content;
 mod faults;
+mod queues;
 mod server;
 mod stories;
 mod story;

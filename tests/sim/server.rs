@@ -41,6 +41,8 @@ pub(crate) struct Server {
     pub(crate) behaviour: Behaviour,
     pub(crate) weight: u32,
     pub(crate) backup: bool,
+    /// Sessions at once that the balancer may give it.
+    pub(crate) max_connections: u32,
     /// Sends an urgent byte before the byte at this offset of each connection.
     pub(crate) urgent: Option<u64>,
     pub(crate) dies: Option<Duration>,
@@ -50,7 +52,15 @@ pub(crate) struct Server {
 impl Server {
     /// A server that is there all the time.
     pub(crate) fn that(behaviour: Behaviour) -> Self {
-        Self { behaviour, weight: 1, backup: false, urgent: None, dies: None, returns: None }
+        Self {
+            behaviour,
+            weight: 1,
+            backup: false,
+            max_connections: u32::MAX,
+            urgent: None,
+            dies: None,
+            returns: None,
+        }
     }
 
     pub(crate) fn weighing(mut self, weight: u32) -> Self {
@@ -60,6 +70,11 @@ impl Server {
 
     pub(crate) fn standing_by(mut self, backup: bool) -> Self {
         self.backup = backup;
+        self
+    }
+
+    pub(crate) fn with_at_most(mut self, max_connections: u32) -> Self {
+        self.max_connections = max_connections;
         self
     }
 
@@ -249,6 +264,12 @@ impl Machine {
 }
 
 impl Connection {
+    /// Whether its server has not ended its stream, and the balancer has not closed it either.
+    pub(crate) fn is_busy(&self, net: &Net) -> bool {
+        let closed = |other| net.facts(other).closed.is_some();
+        !self.done && !self.finished && !net.facts(self.socket).other.is_none_or(closed)
+    }
+
     fn read(&mut self, net: &Net, max: u64) -> bool {
         if self.done || self.at_end {
             return false;

@@ -199,3 +199,17 @@ fn servers_move_and_vanish_and_no_session_notices() {
         passes((0..20).fold(world, |world, n| world.client(client(n))));
     }
 }
+
+#[test]
+fn sessions_that_wait_are_served_in_order_on_every_shard() {
+    for seed in 0..10 {
+        let world = World::new(seed)
+            .on_shards(3)
+            .queueing(100, None)
+            .server(Server::that(Behaviour::Echoes).with_at_most(2));
+        let client = |n| {
+            Client::sending(100).in_chunks(50, secs(1)).coming_after(secs(n) / 10).talking(true)
+        };
+        passes((0..30).fold(world, |world, n| world.client(client(n))));
+    }
+}

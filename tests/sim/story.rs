@@ -34,9 +34,41 @@ impl Dice {
 /// Sets the dice apart that throw what was added later, so that older worlds stay as they are.
 const LATER: u64 = 0x6f64_6473;
 
+/// The same for worlds with limits, orders and whatever else shards learned since.
+const MODERN: u64 = 0x6d6f_646c;
+
 /// The world of this seed.
 pub(crate) fn world(seed: u64) -> World {
-    oddities(&mut Dice(Prng::new(seed ^ LATER)), ordinary(seed))
+    let mut world = oddities(&mut Dice(Prng::new(seed ^ LATER)), ordinary(seed));
+    if Dice(Prng::new(seed ^ MODERN)).one_in(3) {
+        // Dice of its own for each, so that one more changes none of the others.
+        for (salt, teach) in (1..).zip(LESSONS) {
+            world = teach(&mut Dice(Prng::new(seed ^ MODERN ^ salt << 32)), world);
+        }
+    }
+    world
+}
+
+/// What shards can do beyond relaying bytes to servers without limits.
+const LESSONS: [fn(&mut Dice, World) -> World; 1] = [limits];
+
+/// Servers with room for a few sessions, and a queue before them.
+fn limits(dice: &mut Dice, mut world: World) -> World {
+    if dice.one_in(3) {
+        return world;
+    }
+    for server in &mut world.servers {
+        if !dice.one_in(4) {
+            server.max_connections = dice.below(4) as u32 + 1;
+        }
+    }
+    if world.calm {
+        return world.queueing(1000, Some(Duration::from_secs(3600)));
+    }
+    let timeout = dice.of(&[None, Some(300), Some(2000), Some(10_000)]);
+    let size = dice.of(&[1, 3, 10, 1000]);
+    let queues = !dice.one_in(5);
+    if queues { world.queueing(size, timeout.map(Duration::from_millis)) } else { world }
 }
 
 /// What few connections meet: urgent data, and sockets that are not as ready as they are said to

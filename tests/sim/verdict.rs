@@ -7,17 +7,18 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ringlane_core::counters::{Cause, Close, Phase, SessionRecord};
+use ringlane_core::counters::{Cause, Close, Phase, Reason, SessionRecord};
 use ringlane_core::ids::ServerId;
 use ringlane_core::limits::LAST_WORDS;
 use ringlane_core::machine::sys::sim::Facts;
 
 use crate::client::{Ending, Visitor};
+use crate::queues;
 use crate::server::{Behaviour, Connection, Machine};
 use crate::world::Run;
 
 /// What news may come late by, and timers be rounded by.
-const SLACK: Duration = Duration::from_millis(50);
+pub(crate) const SLACK: Duration = Duration::from_millis(50);
 
 /// A world with fewer places has clients that wait for one.
 const FEW: u32 = 1000;
@@ -37,6 +38,7 @@ pub(crate) fn judge(run: &Run) -> Vec<String> {
         }
     }
     check_number(run, &mut failures);
+    queues::check_order(run, &mut failures);
     for (index, client) in run.clients.iter().enumerate() {
         let Some(socket) = client.socket else { continue };
         let facts = run.net.facts(socket);
@@ -104,7 +106,8 @@ impl Session<'_> {
         self.check_code(record)?;
         self.check_time(record)?;
         self.check_last_words(record)?;
-        let left = record.close == Close::connect(Cause::Client) && said_nothing(self.client);
+        let waited = matches!(record.close.phase, Phase::Connect | Phase::Queue);
+        let left = record.close.cause == Cause::Client && waited && said_nothing(self.client);
         if self.run.world.calm && record.close != Close::NORMAL && !left {
             return Err(format!("ended as {} in a calm world", record.close));
         }
@@ -161,12 +164,19 @@ impl Session<'_> {
         let world = &self.run.world;
         let held = match (record.close.cause, record.close.phase) {
             (Cause::Normal, _) => return self.check_complete(record),
-            (Cause::Client, Phase::Connect) => self.facts.sent_reset || said_nothing(self.client),
+            (Cause::Client, Phase::Connect | Phase::Queue) => {
+                self.facts.sent_reset || said_nothing(self.client)
+            }
             (Cause::Client, _) => self.facts.sent_reset,
+            (Cause::Server, Phase::Connect) if record.reason == Some(Reason::NoServer) => {
+                world.queue.is_none() && world.is_limited()
+            }
             (Cause::Server, Phase::Connect) => world
                 .servers
                 .iter()
                 .any(|server| server.is_mortal() || server.behaviour == Behaviour::Refuses),
+            (Cause::ServerTimeout, Phase::Queue) => queues::has_expired(world, record),
+            (Cause::Refused, Phase::Queue) => queues::was_full(self.run, record),
             (Cause::Server, _) => self.server_broke(record),
             (Cause::ServerTimeout, Phase::Connect) => world.servers.iter().any(|server| {
                 matches!(server.behaviour, Behaviour::Swallows | Behaviour::NeverAccepts)
@@ -249,8 +259,10 @@ impl Session<'_> {
     fn check_time(&self, record: &SessionRecord) -> Result<(), String> {
         let timeout = self.run.world.timeout;
         let duration = micros(record.duration_us);
-        if record.close.phase == Phase::Connect {
-            let most = timeout.connect * ATTEMPTS + PAUSES + SLACK;
+        queues::check_time(&self.run.world, record)?;
+        if matches!(record.close.phase, Phase::Connect | Phase::Queue) {
+            let waited = micros(record.queue_us);
+            let most = timeout.connect * ATTEMPTS + PAUSES + waited + SLACK;
             if duration > most {
                 return Err(format!("tried to connect for {duration:?}, at most {most:?}"));
             }
@@ -272,6 +284,6 @@ impl Session<'_> {
     }
 }
 
-fn micros(us: u64) -> Duration {
+pub(crate) fn micros(us: u64) -> Duration {
     Duration::from_micros(us)
 }

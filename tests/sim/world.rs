@@ -11,11 +11,12 @@ use ringlane_core::counters::SessionRecord;
 use ringlane_core::ids::{BackendId, ServerId};
 use ringlane_core::machine::sys::sim::{Net, Weather};
 use ringlane_core::machine::{Address, Congestion};
-use ringlane_core::settings::{Backend, BalanceKind, Frontend, Path, Snapshot, Timeout};
+use ringlane_core::settings::{Backend, BalanceKind, Frontend, Path, Queue, Snapshot, Timeout};
 use ringlane_core::shared::{Gauges, Message};
 
 use crate::balancer::Balancer;
 use crate::client::{Client, Visitor};
+use crate::queues::{self, IdleRoom};
 use crate::server::{Machine, Server};
 use crate::verdict;
 
@@ -55,6 +56,8 @@ pub(crate) struct World {
     pub(crate) balance: BalanceKind,
     pub(crate) timeout: Timeout,
     pub(crate) max_connections: u32,
+    /// Whether sessions wait while all servers are full.
+    pub(crate) queue: Option<Queue>,
     pub(crate) order: Option<(Duration, Order)>,
     /// When the balancer's process stands still, and for how long.
     pub(crate) pause: Option<(Duration, Duration)>,
@@ -104,6 +107,7 @@ impl World {
                 fin: None,
             },
             max_connections: 10_000,
+            queue: None,
             order: None,
             pause: None,
             clients: Vec::new(),
@@ -144,6 +148,11 @@ impl World {
         self
     }
 
+    pub(crate) fn queueing(mut self, size: u32, timeout: Option<Duration>) -> Self {
+        self.queue = Some(Queue { size, timeout });
+        self
+    }
+
     pub(crate) fn ordered_at(mut self, at: Duration, order: Order) -> Self {
         self.order = Some((at, order));
         self
@@ -175,6 +184,11 @@ impl World {
         self.weather.descriptors < 1000
     }
 
+    /// Whether a server may be full.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.servers.iter().any(|server| server.max_connections < u32::MAX)
+    }
+
     fn snapshot(&self) -> Snapshot {
         let server = |(index, server): (usize, &Server)| ringlane_core::settings::Server {
             name: format!("server-{index}"),
@@ -182,7 +196,7 @@ impl World {
             address: Some(Address::Inet(server_address(index))),
             weight: server.weight,
             backup: server.backup,
-            max_connections: u32::MAX,
+            max_connections: server.max_connections,
         };
         Snapshot {
             generation: 1,
@@ -201,6 +215,7 @@ impl World {
             backends: vec![Backend {
                 name: "backend".into(),
                 balance: self.balance,
+                queue: self.queue,
                 congestion: Congestion::Host,
                 server_count: u32::try_from(self.servers.len()).unwrap(),
                 ..Backend::default()
@@ -246,6 +261,7 @@ pub(crate) struct Run {
     pub(crate) records: Vec<SessionRecord>,
     /// Whether an order was given that may cost sessions.
     pub(crate) ordered: bool,
+    idle_room: IdleRoom,
     /// Turns and events at the beginning of this second.
     second: (u64, u64, u64),
     turns: u64,
@@ -280,6 +296,7 @@ impl Run {
             servers,
             records: Vec::new(),
             ordered: false,
+            idle_room: IdleRoom::default(),
             second: (0, 0, 0),
             turns: 0,
             world,
@@ -338,7 +355,8 @@ impl Run {
         if live > self.world.max_connections {
             return Err(format!("{live} sessions at once are above the limit"));
         }
-        Ok(())
+        queues::check_now(self)?;
+        self.idle_room.check(&self.world, &self.balancer.gauges, self.net.now())
     }
 
     /// Until when the balancer's process stands still, if it does.
