@@ -188,8 +188,22 @@ impl Balancer {
         }
         if self.lost_in_mail == 0 {
             self.check_gauges()?;
+            self.check_permits(net.now())?;
         }
         Ok(())
+    }
+
+    /// No client has a session any more.
+    fn check_permits(&self, now: Duration) -> Result<(), String> {
+        // Where they are paced, clients are remembered for a while longer.
+        let limits = self.published.snapshot.frontends[0].per_client.as_ref();
+        let is_paced = limits.is_some_and(|limits| limits.rate.is_some());
+        match self.gauges.clients(FrontendId(0)).map(|table| table.clients(now)) {
+            Some(clients) if clients > 0 && !is_paced => {
+                Err(format!("{clients} clients have permits in the end"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_gauges(&self) -> Result<(), String> {

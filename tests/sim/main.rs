@@ -10,6 +10,8 @@ mod balancer;
 mod client;
 mod content;
 mod faults;
+mod orders;
+mod permits;
 mod queues;
 mod server;
 mod stories;

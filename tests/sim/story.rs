@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use ringlane_core::counters::{Ending, Reason};
 use ringlane_core::machine::sys::sim::Weather;
 use ringlane_core::prng::Prng;
-use ringlane_core::settings::{BalanceKind, Path};
+use ringlane_core::settings::{BalanceKind, ClientLimits, ClientRate, Path, Refusal, RoleWanted};
 
-use crate::client::{Client, Ending};
+use crate::client::{self, Client};
+use crate::orders::EndOrder;
 use crate::server::{Behaviour, Server};
 use crate::world::{Order, World};
 
@@ -50,7 +52,7 @@ pub(crate) fn world(seed: u64) -> World {
 }
 
 /// What shards can do beyond relaying bytes to servers without limits.
-const LESSONS: [fn(&mut Dice, World) -> World; 1] = [limits];
+const LESSONS: [fn(&mut Dice, World) -> World; 3] = [limits, orders, permits];
 
 /// Servers with room for a few sessions, and a queue before them.
 fn limits(dice: &mut Dice, mut world: World) -> World {
@@ -69,6 +71,44 @@ fn limits(dice: &mut Dice, mut world: World) -> World {
     let size = dice.of(&[1, 3, 10, 1000]);
     let queues = !dice.one_in(5);
     if queues { world.queueing(size, timeout.map(Duration::from_millis)) } else { world }
+}
+
+/// Orders to end sessions, of this role or another one, each with a reason of its own.
+fn orders(dice: &mut Dice, mut world: World) -> World {
+    if dice.one_in(2) {
+        return world;
+    }
+    let roles = [RoleWanted::Any, RoleWanted::Primary, RoleWanted::Replica];
+    world = world.wanting(dice.of(&roles));
+    let reasons = [Reason::Drained, Reason::Down, Reason::Demoted, Reason::Lag, Reason::Conflict];
+    let most = dice.of(&[500, 3000, 20_000]);
+    for why in reasons.into_iter().take(dice.below(5) as usize + 1) {
+        let order = EndOrder {
+            at: dice.millis(most),
+            server: dice.below(world.servers.len() as u64) as u32,
+            role: dice.of(&roles),
+            how: dice.of(&[Ending::Fence, Ending::Drain]),
+            why,
+        };
+        world = world.ending(order);
+    }
+    world
+}
+
+/// Clients that may have a few sessions, or may come now and then.
+fn permits(dice: &mut Dice, world: World) -> World {
+    if !dice.one_in(3) {
+        return world;
+    }
+    let rate = ClientRate { per_100_seconds: dice.of(&[100, 1000, 5000]) };
+    world.with_per_client(ClientLimits {
+        max_connections: dice.of(&[1, 2, 4, u32::MAX]),
+        rate: dice.one_in(3).then_some(rate),
+        burst: dice.below(3) as u32 + 1,
+        allow: Vec::new(),
+        size: 64,
+        refusal: dice.of(&[Refusal::Reset, Refusal::Close]),
+    })
 }
 
 /// What few connections meet: urgent data, and sockets that are not as ready as they are said to
@@ -204,10 +244,10 @@ fn client(dice: &mut Dice, calm: bool, may_talk: bool) -> Client {
     if !calm && dice.one_in(3) {
         let part = dice.below(sends + 1);
         client = client.that(dice.of(&[
-            Ending::ResetsAfter(part),
-            Ending::ResetsAfter(part),
-            Ending::VanishesAfter(part),
-            Ending::ClosesUnread,
+            client::Ending::ResetsAfter(part),
+            client::Ending::ResetsAfter(part),
+            client::Ending::VanishesAfter(part),
+            client::Ending::ClosesUnread,
         ]));
     }
     client

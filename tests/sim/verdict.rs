@@ -13,6 +13,8 @@ use ringlane_core::limits::LAST_WORDS;
 use ringlane_core::machine::sys::sim::Facts;
 
 use crate::client::{Ending, Visitor};
+use crate::orders;
+use crate::permits;
 use crate::queues;
 use crate::server::{Behaviour, Connection, Machine};
 use crate::world::Run;
@@ -39,6 +41,7 @@ pub(crate) fn judge(run: &Run) -> Vec<String> {
     }
     check_number(run, &mut failures);
     queues::check_order(run, &mut failures);
+    permits::check(run, &mut failures);
     for (index, client) in run.clients.iter().enumerate() {
         let Some(socket) = client.socket else { continue };
         let facts = run.net.facts(socket);
@@ -106,9 +109,11 @@ impl Session<'_> {
         self.check_code(record)?;
         self.check_time(record)?;
         self.check_last_words(record)?;
+        orders::check_obeyed(self.run, record, &self.facts)?;
         let waited = matches!(record.close.phase, Phase::Connect | Phase::Queue);
         let left = record.close.cause == Cause::Client && waited && said_nothing(self.client);
-        if self.run.world.calm && record.close != Close::NORMAL && !left {
+        let killed = matches!(record.close.cause, Cause::Killed | Cause::Refused);
+        if self.run.world.calm && record.close != Close::NORMAL && !left && !killed {
             return Err(format!("ended as {} in a calm world", record.close));
         }
         Ok(())
@@ -184,7 +189,8 @@ impl Session<'_> {
             (Cause::ClientTimeout, _) => micros(record.duration_us) >= world.timeout.client,
             (Cause::ServerTimeout, _) => micros(record.duration_us) >= world.timeout.server,
             (Cause::Resource, _) => world.is_short_of_descriptors(),
-            (Cause::Killed, _) => self.run.ordered,
+            (Cause::Killed, _) => orders::explain(self.run, record),
+            (Cause::Refused, Phase::Request) => permits::explain(self.run, record),
             (Cause::Internal | Cause::Refused, _) => false,
         };
         if held { Ok(()) } else { Err(format!("ended as {}, for no reason", record.close)) }
@@ -277,11 +283,19 @@ impl Session<'_> {
         let relaying_since = closed.saturating_sub(duration) + micros(record.connect_us);
         let still = closed.saturating_sub(accepted.moved.max(relaying_since));
         // A send that begins counts as a sign of life once, before its bytes are taken.
-        if still > timeout.client.max(timeout.server) * 2 + SLACK {
+        let most = timeout.client.max(timeout.server) * 2;
+        // What a side had sent before its connection broke is passed on.
+        let most = if has_last_words(record) { most.max(LAST_WORDS) } else { most };
+        if still > most + SLACK {
             return Err(format!("its client was still for {still:?}"));
         }
         Ok(())
     }
+}
+
+/// Whether a session ended by a broken connection: the other side had time to take what had come.
+pub(crate) fn has_last_words(record: &SessionRecord) -> bool {
+    record.close.phase == Phase::Data && matches!(record.close.cause, Cause::Client | Cause::Server)
 }
 
 pub(crate) fn micros(us: u64) -> Duration {

@@ -9,13 +9,16 @@ use std::time::Duration;
 
 use ringlane_core::counters::SessionRecord;
 use ringlane_core::ids::{BackendId, ServerId};
-use ringlane_core::machine::sys::sim::{Net, Weather};
+use ringlane_core::machine::sys::sim::{Net, Wake, Weather};
 use ringlane_core::machine::{Address, Congestion};
-use ringlane_core::settings::{Backend, BalanceKind, Frontend, Path, Queue, Snapshot, Timeout};
+use ringlane_core::settings::{
+    Backend, BalanceKind, ClientLimits, Frontend, Path, Queue, RoleWanted, Snapshot, Timeout,
+};
 use ringlane_core::shared::{Gauges, Message};
 
 use crate::balancer::Balancer;
 use crate::client::{Client, Visitor};
+use crate::orders::{self, EndOrder};
 use crate::queues::{self, IdleRoom};
 use crate::server::{Machine, Server};
 use crate::verdict;
@@ -32,6 +35,9 @@ const TURNS_PER_EVENT: u64 = 20;
 
 /// No world may last longer.
 const LAST_DAY: Duration = Duration::from_secs(4 * 3600);
+
+/// The alarm of a world's order; those of orders to end sessions come after it.
+const ORDER: u32 = 0;
 
 /// What happens to the balancer from outside.
 #[derive(Clone, Copy, Debug)]
@@ -59,6 +65,12 @@ pub(crate) struct World {
     /// Whether sessions wait while all servers are full.
     pub(crate) queue: Option<Queue>,
     pub(crate) order: Option<(Duration, Order)>,
+    /// Which servers the frontend wants. All of them are of every role.
+    pub(crate) role: RoleWanted,
+    /// What one client may take.
+    pub(crate) per_client: Option<ClientLimits>,
+    /// Orders to end sessions.
+    pub(crate) ends: Vec<EndOrder>,
     /// When the balancer's process stands still, and for how long.
     pub(crate) pause: Option<(Duration, Duration)>,
     pub(crate) clients: Vec<Client>,
@@ -109,6 +121,9 @@ impl World {
             max_connections: 10_000,
             queue: None,
             order: None,
+            role: RoleWanted::Any,
+            per_client: None,
+            ends: Vec::new(),
             pause: None,
             clients: Vec::new(),
             servers: Vec::new(),
@@ -155,6 +170,21 @@ impl World {
 
     pub(crate) fn ordered_at(mut self, at: Duration, order: Order) -> Self {
         self.order = Some((at, order));
+        self
+    }
+
+    pub(crate) fn wanting(mut self, role: RoleWanted) -> Self {
+        self.role = role;
+        self
+    }
+
+    pub(crate) fn with_per_client(mut self, limits: ClientLimits) -> Self {
+        self.per_client = Some(limits);
+        self
+    }
+
+    pub(crate) fn ending(mut self, order: EndOrder) -> Self {
+        self.ends.push(order);
         self
     }
 
@@ -210,6 +240,8 @@ impl World {
                 timeout: self.timeout,
                 congestion: Congestion::Host,
                 path: self.path,
+                role: self.role,
+                per_client: self.per_client.clone(),
                 ..Frontend::default()
             }],
             backends: vec![Backend {
@@ -275,6 +307,7 @@ impl Run {
         }
         let snapshot = Arc::new(world.snapshot());
         let gauges = Arc::new(Gauges::new(&snapshot, world.shards, net.origin()));
+        orders::open_for_every_role(&gauges, &snapshot);
         let balancer = Balancer::start(&net, world.shards, snapshot, gauges, FRONTEND.into())?;
         let machine = |(index, server): (usize, &Server)| {
             Machine::new(&net, index as u32, server.clone(), server_address(index))
@@ -287,7 +320,10 @@ impl Run {
         };
         let clients = world.clients.iter().enumerate().map(visitor).collect();
         if let Some((at, _)) = world.order {
-            net.alarm(u32::MAX, at, 0);
+            net.alarm(u32::MAX, at, ORDER);
+        }
+        for (token, order) in (ORDER + 1..).zip(&world.ends) {
+            net.alarm(u32::MAX, order.at, token);
         }
         Ok(Self {
             net,
@@ -333,7 +369,13 @@ impl Run {
             while let Some((actor, wake)) = self.net.next_woken() {
                 moved = true;
                 if actor == u32::MAX {
-                    self.give_order();
+                    match wake {
+                        Wake::Alarm(token) if token > ORDER => {
+                            let order = self.world.ends[(token - ORDER - 1) as usize];
+                            self.balancer.tell(|| order.message());
+                        }
+                        _ => self.give_order(),
+                    }
                 } else if let Some(server) = self.servers.get_mut(actor as usize) {
                     server.wake(&self.net, wake);
                 } else {
