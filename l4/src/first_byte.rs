@@ -15,7 +15,7 @@ use ringlane_shard::Session;
 
 use crate::relay::{End, Relay};
 
-/// A relay whose server is to answer in time. Ends as the relay does; `true` if it did not.
+/// A relay whose server is to answer in time. Ends as the relay does.
 pub(crate) struct Timed<'a> {
     relay: Relay<'a>,
     session: &'a Session,
@@ -70,7 +70,7 @@ impl<'a> Timed<'a> {
 }
 
 impl Future for Timed<'_> {
-    type Output = (Result<(), End>, bool);
+    type Output = Result<(), End>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let ended = Pin::new(&mut self.relay).poll(cx);
@@ -86,7 +86,10 @@ impl Future for Timed<'_> {
         } else {
             self.answer = answer;
         }
-        ended.map(|ended| (ended, self.answer.is_late(self.limit, now)))
+        if ended.is_ready() && self.answer.is_late(self.limit, now) {
+            self.session.note_late();
+        }
+        ended
     }
 }
 

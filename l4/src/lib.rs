@@ -36,5 +36,6 @@ mod throttle;
 mod traffic;
 pub mod transactions;
 
-pub use carrier::{begin, tcp_alone};
+pub use carrier::tcp_alone;
+pub use session::begin;
 pub use tcp::Tcp;

@@ -193,8 +193,8 @@ impl<'a> Pump<'a> {
     }
 
     fn begin_to_splice(&mut self) {
-        let Traffic { pipes, reactor, .. } = self.way.traffic;
-        match pipes.lease(|| reactor.pipe()) {
+        let traffic = self.way.traffic;
+        match traffic.pipes.lease(|| traffic.reactor().pipe()) {
             // Boxed: a session that never carries bulk should not hold room for it.
             Some(pipe) => {
                 self.advance(|way, halves| Stage::Splicing(Box::pin(splice(way, halves, pipe))))

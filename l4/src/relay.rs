@@ -68,7 +68,7 @@ impl<'a> Relay<'a> {
         Self {
             down: Pump::new(Side::Server, answers, stream, traffic, path),
             up: Pump::new(Side::Client, client, server, traffic, path),
-            timer: traffic.reactor.sleep_until(traffic.deadline().0),
+            timer: traffic.reactor().sleep_until(traffic.deadline().0),
             traffic,
             broken: None,
             looked: false,
@@ -78,7 +78,7 @@ impl<'a> Relay<'a> {
     /// Runs both directions to their ends, unless one breaks or a side is silent for too long. The
     /// deadline moves with every byte; the timer does not: it is looked at when it fires.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        let reactor = self.traffic.reactor;
+        let reactor = self.traffic.reactor();
         let disposition = self.traffic.disposition();
         if let Some(Disposition::Fenced(why)) = disposition {
             // Before anything more passes.
@@ -144,7 +144,7 @@ impl<'a> Relay<'a> {
 
     /// Polls the directions that have news.
     fn poll_ways(&mut self, cx: &mut Context<'_>) -> Result<(), Broken> {
-        let reactor = self.traffic.reactor;
+        let reactor = self.traffic.reactor();
         if let Some(Poll::Ready(ended)) = reactor.poll_part(UP, || self.up.poll(cx)) {
             ended?;
         }
@@ -166,7 +166,7 @@ impl<'a> Relay<'a> {
         if way.poll_last_words(cx).is_pending() {
             while Pin::new(&mut self.timer).poll(cx).is_ready() {
                 let until = self.traffic.alive(side.other()) + LAST_WORDS;
-                if until <= self.traffic.reactor.now() {
+                if until <= self.traffic.reactor().now() {
                     return Poll::Ready(Err(End::Broken(Broken(side))));
                 }
                 Pin::new(&mut self.timer).postpone(until);

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ringlane_core::counters::{Cause, Close, Ending, Phase, Reason};
 use ringlane_core::limits::LAST_WORDS;
-use ringlane_core::machine::reactor::{Reactor, Receiver, Stream};
-use ringlane_core::machine::sys::Buffer;
+use ringlane_core::machine::reactor::{Receiver, Stream};
+use ringlane_core::machine::sys::{Buffer, Socket};
 use ringlane_shard::{Seat, Session, Waiting};
 
 use crate::cancel;
@@ -43,67 +43,74 @@ struct Opened<'a> {
     taps: Option<Box<Taps>>,
 }
 
-/// Connects and relays, to the end.
-pub(crate) async fn serve(tcp: &Rc<Tcp>, client: &Stream, session: &mut Session) -> Close {
-    // Apart, since this needs more room than all that follows, and is over soon: on the heap a
-    // burst of openings would leave its holes between what the sessions keep.
-    let opened = match client.reactor().brief(open(tcp, client, session)).await {
-        Ok(opened) => opened,
-        Err(close) => return close,
-    };
-    let session = &*session;
-    let Opened { client: source, server, seat, passed_on, taps } = opened;
-    session.trail.enter(Phase::Data);
-    let traffic = Traffic::new(&tcp.pipes, session, &seat, taps);
-    if passed_on > 0 {
-        traffic.received(Side::Client, passed_on);
-    }
-    let (ended, late) = match session.generation.server(seat.server()).first_byte_limit() {
-        None => (Relay::new(source, &server, &traffic).await, false),
-        Some(limit) => {
-            let relay = Relay::new(source, &server, &traffic);
-            Box::pin(Timed::new(relay, session, &server, limit)).await
+/// Begins to carry an accepted session, in a task of its own: connects and relays, to the end.
+pub fn begin(tcp: &Rc<Tcp>, mut session: Session, connection: Socket) {
+    let reactor = session.generation.reactor().clone();
+    let client = Stream::new(&reactor, connection);
+    let tcp = Rc::clone(tcp);
+    // One block, since the arguments of an async function would take up their room in the task twice.
+    reactor.spawn(async move {
+        // Apart, since this needs more room than all that follows, and is over soon: on the heap a
+        // burst of openings would leave its holes between what the sessions keep.
+        let opened = match client.reactor().brief(open(&tcp, &client, &mut session)).await {
+            Ok(opened) => opened,
+            Err(close) => return session.end(close),
+        };
+        let Opened { client: source, server, seat, passed_on, taps } = opened;
+        session.trail.enter(Phase::Data);
+        let traffic = Traffic::new(&tcp.pipes, &session, seat, taps);
+        if passed_on > 0 {
+            traffic.received(Side::Client, passed_on);
         }
-    };
-    if late {
-        session.note_late();
-    }
-    count_loss(session, &seat, &server);
-    match ended {
-        Ok(()) => Close::NORMAL,
-        Err(End::Broken(Broken(side))) => {
-            let other = match side {
-                Side::Client => &server,
-                Side::Server => client,
-            };
+        let ended = match traffic.first_byte_limit() {
+            None => Relay::new(source, &server, &traffic).await,
+            Some(limit) => {
+                let relay = Relay::new(source, &server, &traffic);
+                Box::pin(Timed::new(relay, &session, &server, limit)).await
+            }
+        };
+        if let Err(End::Broken(Broken(side))) = &ended {
+            let other = if *side == Side::Client { &server } else { &client };
             if other.unacknowledged() > 0 {
-                Box::pin(let_arrive(client.reactor(), other)).await;
+                Box::pin(let_arrive(other)).await;
             }
             other.reset_on_close();
-            Close::data(side.cause())
         }
+        let close = close(ended, &client, &server, &traffic);
+        drop(traffic);
+        session.end(close);
+    });
+}
+
+/// Ends both sides as it should be after what ended the relay; how the session is to be logged.
+fn close(ended: Result<(), End>, client: &Stream, server: &Stream, traffic: &Traffic<'_>) -> Close {
+    count_loss(traffic, server);
+    match ended {
+        Ok(()) => Close::NORMAL,
+        Err(End::Broken(Broken(side))) => Close::data(side.cause()),
         Err(End::Silent(cause)) => Close::data(cause),
-        Err(End::Drained(why)) => ended_by_order(session, &seat, Ending::Drain, why),
+        Err(End::Drained(why)) => ended_by_order(traffic, Ending::Drain, why),
         Err(End::Fenced { explained, why }) => {
             // A reset each way: neither side must take what was sent for all of it.
             if !explained {
                 client.reset_on_close();
             }
             server.reset_on_close();
-            ended_by_order(session, &seat, Ending::Fence, why)
+            ended_by_order(traffic, Ending::Fence, why)
         }
     }
 }
 
-fn ended_by_order(session: &Session, seat: &Seat, how: Ending, why: Reason) -> Close {
-    session.generation.counters().server(seat.server()).ended.count(how, why);
-    session.trail.because(why);
+fn ended_by_order(traffic: &Traffic<'_>, how: Ending, why: Reason) -> Close {
+    traffic.server.ended.count(how, why);
+    traffic.session.trail.because(why);
     Close::data(Cause::Killed)
 }
 
 /// Waits until what was sent has arrived, or none of it does any more: the reset that follows would
 /// overtake it.
-async fn let_arrive(reactor: &Reactor, stream: &Stream) {
+async fn let_arrive(stream: &Stream) {
+    let reactor = stream.reactor();
     let (mut left, mut until) = (u64::MAX, reactor.now() + LAST_WORDS);
     loop {
         let now_left = stream.unacknowledged();
@@ -118,14 +125,13 @@ async fn let_arrive(reactor: &Reactor, stream: &Stream) {
 }
 
 /// Looks once, at the end, whether much had to be sent to the server again, where that is watched.
-fn count_loss(session: &Session, seat: &Seat, server: &Stream) {
-    let generation = &session.generation;
-    if let Some(limit) = generation.server(seat.server()).loss_limit()
+fn count_loss(traffic: &Traffic<'_>, server: &Stream) {
+    if let Some(limit) = traffic.loss_limit()
         && let Some((sent, again)) = server.segments()
         && again >= RESENT_MIN
         && u64::from(again) * 100 > u64::from(sent) * u64::from(limit)
     {
-        generation.counters().server(seat.server()).sessions_lossy.add(1);
+        traffic.server.sessions_lossy.add(1);
     }
 }
 

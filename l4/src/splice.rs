@@ -95,7 +95,7 @@ async fn splice_through(
         empty(way, pipe, to).await?;
         way.traffic.hold(way.source, false);
         if budget == 0 {
-            way.traffic.reactor.yield_now().await;
+            way.traffic.reactor().yield_now().await;
             budget = SPLICE_BUDGET;
         }
     }
@@ -105,7 +105,7 @@ async fn splice_through(
 async fn wait_for_bytes(way: &Way<'_>, from: &Stream, retry: &mut Retry) -> Result<bool, Broken> {
     let ready = retry.wait(from, Interest::Readable);
     let waited = if way.path.may_copy() {
-        first(ready, way.traffic.reactor.sleep(SPLICE_LINGER)).await
+        first(ready, way.traffic.reactor().sleep(SPLICE_LINGER)).await
     } else {
         First::Left(ready.await)
     };

@@ -28,12 +28,12 @@ const SAME_EXCHANGE: Duration = Duration::from_millis(10);
 pub(crate) struct Traffic<'a> {
     pub(crate) pipes: &'a Pipes,
     pub(crate) session: &'a Session,
-    pub(crate) reactor: &'a Reactor,
-    seat: &'a Seat,
+    seat: Seat,
     pub(crate) taps: Option<Box<Taps>>,
     frontend: &'a FrontendCounters,
-    server: &'a ServerCounters,
-    alive: [Cell<Instant>; 2],
+    pub(crate) server: &'a ServerCounters,
+    /// Nanoseconds after accept of each side's last sign of life: half of what an `Instant` takes.
+    alive: [Cell<u64>; 2],
     ended: [Cell<bool>; 2],
     /// Whether a pipe holds bytes of the client.
     held: Cell<bool>,
@@ -50,19 +50,19 @@ impl<'a> Traffic<'a> {
     pub(crate) fn new(
         pipes: &'a Pipes,
         session: &'a Session,
-        seat: &'a Seat,
+        seat: Seat,
         taps: Option<Box<Taps>>,
     ) -> Self {
-        let (reactor, counters) = (session.generation.reactor(), session.generation.counters());
-        let now = reactor.now();
+        let counters = session.generation.counters();
+        let now = since_accept(session);
+        let server = counters.server(seat.server());
         Self {
             pipes,
             session,
-            reactor,
             seat,
             taps,
+            server,
             frontend: counters.frontend(session.frontend_id()),
-            server: counters.server(seat.server()),
             alive: [Cell::new(now), Cell::new(now)],
             ended: [Cell::new(false), Cell::new(false)],
             held: Cell::new(false),
@@ -80,7 +80,7 @@ impl<'a> Traffic<'a> {
         total.set(total.get() + bytes);
         frontend.add(bytes);
         server.add(bytes);
-        self.alive[side as usize].set(self.reactor.now());
+        self.alive[side as usize].set(since_accept(self.session));
         if let Some(taps) = &self.taps {
             taps.received(&self.session.generation, side, bytes);
         }
@@ -123,12 +123,12 @@ impl<'a> Traffic<'a> {
 
     /// When a side last showed a sign of life.
     pub(crate) fn alive(&self, side: Side) -> Instant {
-        self.alive[side as usize].get()
+        self.session.accepted() + Duration::from_nanos(self.alive[side as usize].get())
     }
 
     /// A side took bytes.
     pub(crate) fn sent(&self, side: Side) {
-        self.alive[side as usize].set(self.reactor.now());
+        self.alive[side as usize].set(since_accept(self.session));
     }
 
     /// A side has ended its stream, which the other one learns now; whether that had ended before.
@@ -163,6 +163,21 @@ impl<'a> Traffic<'a> {
         side == Side::Server || self.held.get()
     }
 
+    /// The executor.
+    pub(crate) fn reactor(&self) -> &'a Reactor {
+        self.session.generation.reactor()
+    }
+
+    /// How long its server's first byte may take, where that is watched.
+    pub(crate) fn first_byte_limit(&self) -> Option<Duration> {
+        self.session.generation.server(self.seat.server()).first_byte_limit()
+    }
+
+    /// The percentage of segments sent again above which it is lossy, where that is watched.
+    pub(crate) fn loss_limit(&self) -> Option<u32> {
+        self.session.generation.server(self.seat.server()).loss_limit()
+    }
+
     /// The server has nothing more to do for this session: gives its place back.
     pub(crate) fn leave_server(&self) {
         self.seat.leave();
@@ -172,7 +187,7 @@ impl<'a> Traffic<'a> {
     /// silent after the same exchange the client's timeout goes first, as in HAProxy.
     pub(crate) fn deadline(&self) -> (Instant, Cause) {
         let idle = self.idle_deadline();
-        let alive = self.alive[0].get().max(self.alive[1].get());
+        let alive = self.alive(Side::Client).max(self.alive(Side::Server));
         let Some(Disposition::Drained(at, _)) = self.disposition() else { return idle };
         let drained = match self.tracker() {
             Some(tracker) if !tracker.is_opaque() => tracker.is_idle().then_some(at),
@@ -198,7 +213,7 @@ impl<'a> Traffic<'a> {
         let throttle = self.taps.as_ref().and_then(|taps| taps.throttle.as_ref());
         let waits = throttle.map(Throttle::waits_until);
         let alive = |side: Side| {
-            let alive = self.alive[side as usize].get();
+            let alive = self.alive(side);
             waits.map_or(alive, |until| until.max(alive))
         };
         let client = alive(Side::Client) + timeout.client;
@@ -212,4 +227,10 @@ impl<'a> Traffic<'a> {
             (server, Cause::ServerTimeout)
         }
     }
+}
+
+/// Nanoseconds from accept until now: enough for 584 years.
+fn since_accept(session: &Session) -> u64 {
+    let elapsed = session.generation.now().saturating_duration_since(session.accepted());
+    elapsed.as_secs() * 1_000_000_000 + u64::from(elapsed.subsec_nanos())
 }

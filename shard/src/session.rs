@@ -66,7 +66,6 @@ pub struct Session {
     /// Fields that most sessions don't need.
     rare: Option<Box<RareFields>>,
     accepted: Instant,
-    accepted_unix_us: u64,
 }
 
 /// Fields that most sessions don't need.
@@ -99,7 +98,6 @@ impl Session {
         Self {
             client: wants_address.then(|| peer_address(connection)).flatten().map(Box::new),
             accepted: generation.now(),
-            accepted_unix_us: if logged { generation.reactor().unix_micros() } else { 0 },
             mark: generation.shard.next_mark(),
             generation,
             bytes: ByteCounts::default(),
@@ -113,6 +111,11 @@ impl Session {
             permit,
             rare: None,
         }
+    }
+
+    /// When it was accepted.
+    pub fn accepted(&self) -> Instant {
+        self.accepted
     }
 
     /// Where it came in.
@@ -321,10 +324,12 @@ impl Session {
     fn record(&mut self, close: Close, duration: Duration) -> SessionRecord {
         let detours = self.trail.detours();
         let rare = self.rare.as_mut();
+        let unix_now = self.generation.reactor().unix_micros();
         let unique_id = rare.as_ref().and_then(|rare| rare.unique_id);
         SessionRecord {
             names: rare.and_then(|rare| rare.names.take()),
-            accepted_unix_us: self.accepted_unix_us,
+            // By today's clock of the day: one that was set meanwhile was wrong before.
+            accepted_unix_us: unix_now.saturating_sub(micros(duration)),
             unique_id,
             client: self.client(),
             generation: self.generation.snapshot().generation,
