@@ -48,7 +48,8 @@ pub fn begin(tcp: &Rc<Tcp>, mut session: Session, connection: Socket) {
     let reactor = session.generation.reactor().clone();
     let client = Stream::new(&reactor, connection);
     let tcp = Rc::clone(tcp);
-    // One block, since the arguments of an async function would take up their room in the task twice.
+    // One block, since the arguments of an async function would take up their room in the task
+    // twice.
     reactor.spawn(async move {
         // Apart, since this needs more room than all that follows, and is over soon: on the heap a
         // burst of openings would leave its holes between what the sessions keep.

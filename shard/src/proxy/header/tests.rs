@@ -121,7 +121,7 @@ fn headers_of_version_2_that_break_the_protocol_are_refused() {
         ("command 2", v2(0x22, 0x11, &body(&IPV4, b""))),
         ("version 1", v2(0x11, 0x11, &body(&IPV4, b""))),
         ("version 3", v2(0x31, 0x11, &body(&IPV4, b""))),
-        ("more than is read", good(0x11, &body(&IPV4, &tlv(4, &[0; 4096])))),
+        ("more than is read", good(0x11, &body(&IPV4, &tlv(4, &[0; HEADER_MAX])))),
     ] {
         assert_eq!(read(&header), Parsed::Invalid, "{what}");
         // As soon as it can be seen: the wrong version does not wait for the rest.
