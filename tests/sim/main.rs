@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+mod affinity;
 mod balancer;
 mod client;
 mod content;

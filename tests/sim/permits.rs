@@ -65,7 +65,7 @@ pub(crate) fn explain(run: &Run, record: &SessionRecord) -> bool {
     });
     match record.reason {
         Some(Reason::TooMany) => {
-            let there = others.filter(|(_, ended)| *ended + ROUNDING >= at).count();
+            let there = others.filter(|(_, ended)| ended.saturating_add(ROUNDING) >= at).count();
             there >= limits.max_connections as usize
         }
         Some(Reason::TooFast) => interval(limits).is_some_and(|interval| {

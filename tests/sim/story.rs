@@ -52,7 +52,7 @@ pub(crate) fn world(seed: u64) -> World {
 }
 
 /// What shards can do beyond relaying bytes to servers without limits.
-const LESSONS: [fn(&mut Dice, World) -> World; 3] = [limits, orders, permits];
+const LESSONS: [fn(&mut Dice, World) -> World; 5] = [limits, orders, permits, races, memory];
 
 /// Servers with room for a few sessions, and a queue before them.
 fn limits(dice: &mut Dice, mut world: World) -> World {
@@ -109,6 +109,22 @@ fn permits(dice: &mut Dice, world: World) -> World {
         size: 64,
         refusal: dice.of(&[Refusal::Reset, Refusal::Close]),
     })
+}
+
+/// A second server that is tried beside a slow one.
+fn races(dice: &mut Dice, world: World) -> World {
+    if !dice.one_in(3) {
+        return world;
+    }
+    // At once, before an answer can come, in the midst of them, and when none comes any more.
+    let after = Duration::from_micros(dice.of(&[1, 100, 3000, 30_000, 200_000]));
+    world.racing_after(after)
+}
+
+/// Clients that return to the server that they had.
+fn memory(dice: &mut Dice, world: World) -> World {
+    let ttl = Duration::from_millis(dice.of(&[1, 500, 60_000]));
+    if dice.one_in(3) { world.remembering_for(ttl) } else { world }
 }
 
 /// What few connections meet: urgent data, and sockets that are not as ready as they are said to

@@ -12,12 +12,13 @@ use ringlane_core::ids::ServerId;
 use ringlane_core::limits::LAST_WORDS;
 use ringlane_core::machine::sys::sim::Facts;
 
+use crate::affinity;
 use crate::client::{Ending, Visitor};
 use crate::orders;
 use crate::permits;
 use crate::queues;
 use crate::server::{Behaviour, Connection, Machine};
-use crate::world::Run;
+use crate::world::{Order, Run};
 
 /// What news may come late by, and timers be rounded by.
 pub(crate) const SLACK: Duration = Duration::from_millis(50);
@@ -42,6 +43,7 @@ pub(crate) fn judge(run: &Run) -> Vec<String> {
     check_number(run, &mut failures);
     queues::check_order(run, &mut failures);
     permits::check(run, &mut failures);
+    affinity::check(run, &mut failures);
     for (index, client) in run.clients.iter().enumerate() {
         let Some(socket) = client.socket else { continue };
         let facts = run.net.facts(socket);
@@ -157,7 +159,14 @@ impl Session<'_> {
         if record.bytes_out < self.client.reading.got {
             return Err(format!("{} bytes went out unrecorded", self.client.reading.got));
         }
-        let Some((_, connection)) = self.served_by else { return Ok(()) };
+        let Some((machine, connection)) = self.served_by else { return Ok(()) };
+        let is_it =
+            |id: ServerId| std::ptr::eq(&raw const self.run.servers[id.0 as usize], machine);
+        // One that moved is where another one is.
+        let moves = matches!(self.run.world.order, Some((_, Order::Move(..))));
+        if !record.server.is_some_and(is_it) && !moves {
+            return Err(format!("recorded at {:?}, which did not serve it", record.server));
+        }
         if record.bytes_out > connection.sent || record.bytes_in < connection.reading.got {
             return Err("the server's bytes are not the recorded ones".into());
         }
@@ -268,7 +277,8 @@ impl Session<'_> {
         queues::check_time(&self.run.world, record)?;
         if matches!(record.close.phase, Phase::Connect | Phase::Queue) {
             let waited = micros(record.queue_us);
-            let most = timeout.connect * ATTEMPTS + PAUSES + waited + SLACK;
+            let attempt = timeout.connect + self.run.world.race_after.unwrap_or_default();
+            let most = attempt * ATTEMPTS + PAUSES + waited + SLACK;
             if duration > most {
                 return Err(format!("tried to connect for {duration:?}, at most {most:?}"));
             }

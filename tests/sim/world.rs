@@ -12,7 +12,8 @@ use ringlane_core::ids::{BackendId, ServerId};
 use ringlane_core::machine::sys::sim::{Net, Wake, Weather};
 use ringlane_core::machine::{Address, Congestion};
 use ringlane_core::settings::{
-    Backend, BalanceKind, ClientLimits, Frontend, Path, Queue, RoleWanted, Snapshot, Timeout,
+    Affinity, Backend, BalanceKind, ClientLimits, Frontend, HashKey, Path, Queue, RaceAfter,
+    RoleWanted, Snapshot, Timeout,
 };
 use ringlane_core::shared::{Gauges, Message};
 
@@ -69,6 +70,10 @@ pub(crate) struct World {
     pub(crate) role: RoleWanted,
     /// What one client may take.
     pub(crate) per_client: Option<ClientLimits>,
+    /// When a second server is tried beside a slow one.
+    pub(crate) race_after: Option<Duration>,
+    /// Whether clients return to the server that they had.
+    pub(crate) affinity: Option<Affinity>,
     /// Orders to end sessions.
     pub(crate) ends: Vec<EndOrder>,
     /// When the balancer's process stands still, and for how long.
@@ -123,6 +128,8 @@ impl World {
             order: None,
             role: RoleWanted::Any,
             per_client: None,
+            race_after: None,
+            affinity: None,
             ends: Vec::new(),
             pause: None,
             clients: Vec::new(),
@@ -180,6 +187,16 @@ impl World {
 
     pub(crate) fn with_per_client(mut self, limits: ClientLimits) -> Self {
         self.per_client = Some(limits);
+        self
+    }
+
+    pub(crate) fn racing_after(mut self, time: Duration) -> Self {
+        self.race_after = Some(time);
+        self
+    }
+
+    pub(crate) fn remembering_for(mut self, ttl: Duration) -> Self {
+        self.affinity = Some(Affinity { key: HashKey::ClientIp, ttl, size: 1000 });
         self
     }
 
@@ -248,6 +265,8 @@ impl World {
                 name: "backend".into(),
                 balance: self.balance,
                 queue: self.queue,
+                race_after: self.race_after.map(RaceAfter::Time),
+                affinity: self.affinity,
                 congestion: Congestion::Host,
                 server_count: u32::try_from(self.servers.len()).unwrap(),
                 ..Backend::default()
