@@ -126,8 +126,8 @@ impl Supervisor {
         self.running.clone()
     }
 
-    /// Turns the calling thread into the control thread, until a signal or [`Life::drain`] has
-    /// ended every shard. The code is 0 after an orderly end and 1 after a shard broke.
+    /// Turns the calling thread into the control thread, until a signal or `Life::drain` has ended
+    /// every shard. The code is 0 after an orderly end and 1 after a shard broke.
     pub fn serve(self) -> ExitCode {
         let Self { running, tasks, shards, admin, log, files, shutdown, ready, signals, runtime } =
             self;
