@@ -52,7 +52,8 @@ pub(crate) fn world(seed: u64) -> World {
 }
 
 /// What shards can do beyond relaying bytes to servers without limits.
-const LESSONS: [fn(&mut Dice, World) -> World; 5] = [limits, orders, permits, races, memory];
+const LESSONS: [fn(&mut Dice, World) -> World; 6] =
+    [limits, orders, permits, races, memory, throttle];
 
 /// Servers with room for a few sessions, and a queue before them.
 fn limits(dice: &mut Dice, mut world: World) -> World {
@@ -125,6 +126,12 @@ fn races(dice: &mut Dice, world: World) -> World {
 fn memory(dice: &mut Dice, world: World) -> World {
     let ttl = Duration::from_millis(dice.of(&[1, 500, 60_000]));
     if dice.one_in(3) { world.remembering_for(ttl) } else { world }
+}
+
+/// Sessions that may pass only so much.
+fn throttle(dice: &mut Dice, world: World) -> World {
+    let rate = dice.of(&[500_000, 1_000_000]);
+    if dice.one_in(3) { world.throttled_to(rate) } else { world }
 }
 
 /// What few connections meet: urgent data, and sockets that are not as ready as they are said to

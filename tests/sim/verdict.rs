@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ringlane_core::counters::{Cause, Close, Phase, Reason, SessionRecord};
 use ringlane_core::ids::ServerId;
-use ringlane_core::limits::LAST_WORDS;
+use ringlane_core::limits::{BUFFER_SIZE, LAST_WORDS};
 use ringlane_core::machine::sys::sim::Facts;
 
 use crate::affinity;
@@ -159,6 +159,10 @@ impl Session<'_> {
         if record.bytes_out < self.client.reading.got {
             return Err(format!("{} bytes went out unrecorded", self.client.reading.got));
         }
+        let (most, bytes) = (self.most_bytes(record), record.bytes_in.max(record.bytes_out));
+        if bytes > most {
+            return Err(format!("{bytes} bytes passed in one direction, {most} may"));
+        }
         let Some((machine, connection)) = self.served_by else { return Ok(()) };
         let is_it =
             |id: ServerId| std::ptr::eq(&raw const self.run.servers[id.0 as usize], machine);
@@ -171,6 +175,14 @@ impl Session<'_> {
             return Err("the server's bytes are not the recorded ones".into());
         }
         Ok(())
+    }
+
+    /// What a session's bandwidth allows in its time, and what it may have beyond that: a burst,
+    /// and what came with the last receive.
+    fn most_bytes(&self, record: &SessionRecord) -> u64 {
+        let time = micros(record.duration_us).as_secs_f64();
+        let at_rate = |rate: u64| (time * rate as f64) as u64 + 5 * BUFFER_SIZE as u64;
+        self.run.world.rate.map_or(u64::MAX, at_rate)
     }
 
     /// The code must name somebody who did what it says.

@@ -12,8 +12,8 @@ use ringlane_core::ids::{BackendId, ServerId};
 use ringlane_core::machine::sys::sim::{Net, Wake, Weather};
 use ringlane_core::machine::{Address, Congestion};
 use ringlane_core::settings::{
-    Affinity, Backend, BalanceKind, ClientLimits, Frontend, HashKey, Path, Queue, RaceAfter,
-    RoleWanted, Snapshot, Timeout,
+    Affinity, Backend, BalanceKind, Bandwidth, ClientLimits, Frontend, HashKey, Path, Queue,
+    RaceAfter, RoleWanted, Snapshot, Timeout,
 };
 use ringlane_core::shared::{Gauges, Message};
 
@@ -74,6 +74,8 @@ pub(crate) struct World {
     pub(crate) race_after: Option<Duration>,
     /// Whether clients return to the server that they had.
     pub(crate) affinity: Option<Affinity>,
+    /// Bytes per second of one session, in either direction.
+    pub(crate) rate: Option<u64>,
     /// Orders to end sessions.
     pub(crate) ends: Vec<EndOrder>,
     /// When the balancer's process stands still, and for how long.
@@ -130,6 +132,7 @@ impl World {
             per_client: None,
             race_after: None,
             affinity: None,
+            rate: None,
             ends: Vec::new(),
             pause: None,
             clients: Vec::new(),
@@ -200,6 +203,11 @@ impl World {
         self
     }
 
+    pub(crate) fn throttled_to(mut self, rate: u64) -> Self {
+        self.rate = Some(rate);
+        self
+    }
+
     pub(crate) fn ending(mut self, order: EndOrder) -> Self {
         self.ends.push(order);
         self
@@ -267,6 +275,7 @@ impl World {
                 queue: self.queue,
                 race_after: self.race_after.map(RaceAfter::Time),
                 affinity: self.affinity,
+                bandwidth: Bandwidth { per_session: self.rate, per_backend: None },
                 congestion: Congestion::Host,
                 server_count: u32::try_from(self.servers.len()).unwrap(),
                 ..Backend::default()
