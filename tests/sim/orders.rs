@@ -110,8 +110,8 @@ pub(crate) fn check_obeyed(run: &Run, record: &SessionRecord, facts: &Facts) -> 
     // The last one counts of those that are alike.
     let is_replaced = |order: &EndOrder| {
         let alike = |other: &EndOrder| (other.server, other.role) == (order.server, order.role);
-        let later = |other: &&EndOrder| alike(other) && other.at > order.at;
-        order.how == Ending::Drain && run.world.ends.iter().find(later).is_some()
+        let later = |other: &EndOrder| alike(other) && other.at > order.at;
+        order.how == Ending::Drain && run.world.ends.iter().any(later)
     };
     for order in run.world.ends.iter().filter(was_connected) {
         if is_replaced(order) {
