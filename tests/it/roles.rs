@@ -207,7 +207,7 @@ fn a_check_that_may_not_log_in_says_so() {
         ("password = \"wrong\", ", "authentication failed"),
         ("", "NOAUTH"),
         ("password = { file = \"/nowhere/pass\" }, ", "cannot read the password in /nowhere/pass"),
-        ("password = { env = \"NO_SUCH\" }, ", "the variable NO_SUCH"),
+        ("password = { env = \"NO_SUCH\" }, ", "environment variable NO_SUCH"),
     ] {
         let check = format!("kind = \"redis\", {password}{CHECK}");
         let servers = [("r1", redis.address.to_string())];
