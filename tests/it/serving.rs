@@ -57,7 +57,7 @@ fn a_redis_that_copies_all_of_its_primary_is_down_until_it_has_it() {
     let ringlane = watched(replica.address, "kind = \"redis\"");
     wait_until("the rise", || ringlane.server_field(0, "/role") == "primary");
     replica.follow(primary.address);
-    falls_for(&ringlane, 0, "full synchronisation");
+    falls_for(&ringlane, 0, "full synchronization");
     primary.ask(&["CONFIG", "SET", "rdb-key-save-delay", "0"]);
     replica.ask(&["REPLICAOF", "NO", "ONE"]);
     wait_until("the rise", || ringlane.server_field(0, "/state") == "up");
