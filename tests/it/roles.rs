@@ -206,7 +206,10 @@ fn a_check_that_may_not_log_in_says_so() {
     for (password, said) in [
         ("password = \"wrong\", ", "authentication failed"),
         ("", "NOAUTH"),
-        ("password = { file = \"/nowhere/pass\" }, ", "cannot read the password from /nowhere/pass"),
+        (
+            "password = { file = \"/nowhere/pass\" }, ",
+            "cannot read the password from /nowhere/pass",
+        ),
         ("password = { env = \"NO_SUCH\" }, ", "environment variable NO_SUCH"),
     ] {
         let check = format!("kind = \"redis\", {password}{CHECK}");
