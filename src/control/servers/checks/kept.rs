@@ -9,16 +9,11 @@ use crate::config::Login;
 /// Number of checks on one connection after which a check with `login = "kept"` logs in again.
 const LOGIN_EVERY: u32 = 10;
 
-/// What is kept of a login, and how often it was used.
-pub(super) struct Kept<C> {
+/// A login, what is kept of it, and how often that was used.
+pub(super) struct Kept<'a, C> {
+    login: &'a Login,
     connection: Option<C>,
     used: u32,
-}
-
-impl<C> Default for Kept<C> {
-    fn default() -> Self {
-        Self { connection: None, used: 0 }
-    }
 }
 
 /// A database session that can be queried repeatedly.
@@ -47,7 +42,11 @@ enum Next<C> {
     LogIn,
 }
 
-impl<C> Kept<C> {
+impl<'a, C> Kept<'a, C> {
+    pub(super) fn new(login: &'a Login) -> Self {
+        Self { login, connection: None, used: 0 }
+    }
+
     /// The connection of the last check, for the next one.
     fn next(&mut self) -> Next<C> {
         match self.connection.take() {
@@ -59,28 +58,24 @@ impl<C> Kept<C> {
 
     /// Keeps a connection that has just logged in and was queried once.
     fn begin(&mut self, connection: C) {
-        *self = Self { connection: Some(connection), used: 1 };
+        (self.connection, self.used) = (Some(connection), 1);
     }
 
     /// Keeps the connection after a failed login: if it were closed, its slot would go to the next
     /// login, and the server would count as up again although it is full.
     fn hold(&mut self, connection: C) {
-        *self = Self { connection: Some(connection), used: LOGIN_EVERY };
+        (self.connection, self.used) = (Some(connection), LOGIN_EVERY);
     }
 
     /// Keeps a connection that was queried again.
     fn go_on(&mut self, connection: C) {
-        *self = Self { connection: Some(connection), used: self.used + 1 };
+        (self.connection, self.used) = (Some(connection), self.used + 1);
     }
 }
 
-impl<S: Session> Kept<S> {
+impl<S: Session> Kept<'_, S> {
     /// One check: on the kept session where there is one, else with a login.
-    pub(super) async fn check(
-        &mut self,
-        login: &Login,
-        destination: &Destination,
-    ) -> Result<S::Answer, String> {
+    pub(super) async fn check(&mut self, destination: &Destination) -> Result<S::Answer, String> {
         let old = match self.next() {
             // One that fails may have been closed for its silence: then a new client decides.
             Next::Ask(mut session) => {
@@ -93,7 +88,7 @@ impl<S: Session> Kept<S> {
             Next::LogInBeside(session) => Some(session),
             Next::LogIn => None,
         };
-        let (session, answer) = match log_in_and_ask::<S>(login, destination).await {
+        let (session, answer) = match log_in_and_ask::<S>(self.login, destination).await {
             Ok(found) => found,
             Err(why) => {
                 if let Some(old) = old {
@@ -105,7 +100,7 @@ impl<S: Session> Kept<S> {
         if let Some(old) = old {
             old.leave();
         }
-        if login.kept {
+        if self.login.kept {
             self.begin(session);
         } else {
             session.leave();
@@ -130,7 +125,8 @@ mod tests {
 
     #[test]
     fn every_tenth_check_logs_in() {
-        let mut kept = Kept::default();
+        let login = Login::default();
+        let mut kept = Kept::new(&login);
         let logins = (0..3 * LOGIN_EVERY).filter(|_| match kept.next() {
             Next::Ask(()) => {
                 kept.go_on(());

@@ -37,6 +37,7 @@ use self::destination::Destination;
 use super::tasks::{Task, Tasks};
 use super::{Servers, blocking};
 use crate::config::{Check, Kind, Secret, Watch};
+use kept::Kept;
 
 /// The first checks of a backend's servers are spread over this time at most.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
@@ -191,9 +192,9 @@ enum Probe<'a> {
     Tls(&'a crate::config::Tls, Option<u32>),
     Exec(&'a [String]),
     Agent(&'a [u8], Duration),
-    Mysql(mysql::Probe<'a>),
+    Mysql(Kept<'a, mysql::Session>),
     Postgres(postgres::Probe<'a>),
-    Redis(redis::Probe<'a>),
+    Redis(Kept<'a, redis::Session>),
 }
 
 impl<'a> Probe<'a> {
@@ -204,9 +205,9 @@ impl<'a> Probe<'a> {
             Kind::Tls(tls, min_days) => Self::Tls(tls, *min_days),
             Kind::Exec(command) => Self::Exec(command),
             Kind::Agent(send) => Self::Agent(send, check.timeout),
-            Kind::Mysql(login) => Self::Mysql(mysql::Probe::new(login)),
+            Kind::Mysql(login) => Self::Mysql(Kept::new(login)),
             Kind::Postgres(login) => Self::Postgres(postgres::Probe::new(login)),
-            Kind::Redis(login) => Self::Redis(redis::Probe::new(login)),
+            Kind::Redis(login) => Self::Redis(Kept::new(login)),
         }
     }
 

@@ -16,7 +16,7 @@ use ringlane_health::{Lag, Role, Seen};
 use tokio::time::timeout;
 
 use super::destination::{Destination, OwnedTask};
-use super::kept::{self, Kept};
+use super::kept;
 use super::{LEAVE_MAX, read_file, reveal};
 use crate::config::{Login, Tls, Trust};
 
@@ -38,27 +38,11 @@ const WAIT_TIMEOUT: usize = 28_800;
 /// `wsrep_local_state` of a node that has all that its cluster has.
 const SYNCED: &str = "4";
 
-/// What is kept from one check to the next.
-pub(super) struct Probe<'a> {
-    login: &'a Login,
-    kept: Kept<Session>,
-}
-
 /// A session with a server.
-struct Session {
+pub(super) struct Session {
     connection: Conn,
     /// What leads there, where the way is not a plain one.
     bridge: Option<OwnedTask>,
-}
-
-impl<'a> Probe<'a> {
-    pub(super) fn new(login: &'a Login) -> Self {
-        Self { login, kept: Kept::default() }
-    }
-
-    pub(super) async fn check(&mut self, destination: &Destination) -> Result<Seen, String> {
-        self.kept.check(self.login, destination).await
-    }
 }
 
 impl kept::Session for Session {

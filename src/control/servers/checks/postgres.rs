@@ -45,8 +45,7 @@ const QUESTION: &str = "\
 
 /// What is kept from one check to the next.
 pub(super) struct Probe<'a> {
-    login: &'a Login,
-    kept: Kept<Session>,
+    kept: Kept<'a, Session>,
     /// When a replica had last replayed all that it had received.
     up_to_date: Option<Instant>,
     /// The timeline that a replica received last, while it receives nothing.
@@ -55,11 +54,11 @@ pub(super) struct Probe<'a> {
 
 impl<'a> Probe<'a> {
     pub(super) fn new(login: &'a Login) -> Self {
-        Self { login, kept: Kept::default(), up_to_date: None, timeline: None }
+        Self { kept: Kept::new(login), up_to_date: None, timeline: None }
     }
 
     pub(super) async fn check(&mut self, destination: &Destination) -> Result<Seen, String> {
-        let row = self.kept.check(self.login, destination).await?;
+        let row = self.kept.check(destination).await?;
         self.read(&row)
     }
 

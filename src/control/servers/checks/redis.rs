@@ -14,7 +14,7 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, RedisResult}
 use ringlane_health::{Lag, Role, Seen};
 
 use super::destination::{Destination, OwnedTask};
-use super::kept::{self, Kept};
+use super::kept;
 use super::{reveal, tls};
 use crate::config::Login;
 
@@ -26,27 +26,11 @@ const SILENT: u64 = 12;
 /// stale data while its primary is gone, or a script blocks it.
 const SERVES_NO_CLIENT: [&str; 3] = ["LOADING", "MASTERDOWN", "BUSY"];
 
-/// What is kept from one check to the next.
-pub(super) struct Probe<'a> {
-    login: &'a Login,
-    kept: Kept<Session>,
-}
-
 /// A session with a server.
-struct Session {
+pub(super) struct Session {
     connection: MultiplexedConnection,
     /// What carries its bytes.
     _carrier: OwnedTask,
-}
-
-impl<'a> Probe<'a> {
-    pub(super) fn new(login: &'a Login) -> Self {
-        Self { login, kept: Kept::default() }
-    }
-
-    pub(super) async fn check(&mut self, destination: &Destination) -> Result<Seen, String> {
-        self.kept.check(self.login, destination).await
-    }
 }
 
 impl kept::Session for Session {
