@@ -7,8 +7,8 @@ use ringlane_l4::Tcp;
 use ringlane_shard::MakeCarrier;
 
 /// What carries the sessions of a shard, with so many pipes for splicing.
-pub(crate) fn all(pipes: usize) -> MakeCarrier {
-    Box::new(move |_| {
+pub fn all(pipes: usize) -> MakeCarrier {
+    Box::new(move || {
         let tcp = Tcp::new(pipes);
         Box::new(move |session, connection| match session.frontend().mode {
             Mode::Tcp => ringlane_l4::begin(&tcp, session, connection),

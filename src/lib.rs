@@ -6,7 +6,7 @@
 
 #![forbid(unsafe_code)]
 
-mod carriers;
+pub mod carriers;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -14,7 +14,7 @@ use ringlane_core::machine::reactor::{Elapsed, Receiver, Stream};
 use ringlane_core::machine::sys::Buffer;
 use ringlane_core::parsed::Parsed;
 use ringlane_core::settings::{ClientHints, Frontend, Protocol, RoleWanted, Unrouted};
-use ringlane_shard::{LEFT, Left, Session, Waiting};
+use ringlane_shard::{LEFT, Left, REFUSED, Session, Waiting};
 
 use crate::first_message::GREETING_MAX;
 use crate::first_message::client_hello::{self, ClientHello};
@@ -22,9 +22,6 @@ use crate::first_message::postgres::{self, First, Key};
 
 /// A fatal alert, `unrecognized_name` (RFC 6066, section 3), in a record of its own.
 const UNRECOGNIZED_NAME: &[u8] = &[21, 3, 3, 0, 2, 2, 112];
-
-/// How a session ends whose first message is none, or fits no route.
-const REFUSED: Close = Close { cause: Cause::Refused, phase: Phase::Request };
 
 /// What comes next for a session.
 pub(crate) enum Step {

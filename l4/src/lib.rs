@@ -17,7 +17,6 @@
 )]
 
 mod cancel;
-mod carrier;
 mod copy;
 mod first_byte;
 pub mod first_message;
@@ -36,6 +35,5 @@ mod throttle;
 mod traffic;
 pub mod transactions;
 
-pub use carrier::tcp_alone;
 pub use session::begin;
 pub use tcp::Tcp;

@@ -214,7 +214,7 @@ async fn open_by_greeting<'a>(
     let (server, seat) = match kept {
         Some(reached) => reached,
         None => {
-            session.trail.stood_up();
+            session.trail.give_up_seat();
             let reached = session.reach(&waiting).await;
             reached.inspect_err(|close| {
                 if greeting.is_clear_postgres {

@@ -105,7 +105,7 @@ fn is_local(error: &io::Error) -> bool {
 }
 
 /// Whether this machine ran out of descriptors or memory.
-pub fn is_exhausted(error: &io::Error) -> bool {
+fn is_exhausted(error: &io::Error) -> bool {
     // EMFILE, ENFILE, ENOMEM, ENOBUFS of Linux.
     matches!(error.raw_os_error(), Some(24 | 23 | 12 | 105))
 }

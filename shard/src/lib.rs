@@ -38,7 +38,7 @@ mod wait_queues;
 mod waiting;
 
 pub use connect::connect;
-pub use dial::{dial, is_exhausted};
+pub use dial::dial;
 pub use ends::{LEFT, REFUSED};
 pub use generation::{Generation, Published};
 pub use place::Carrier;

@@ -22,7 +22,7 @@ use crate::shard::Shard;
 use crate::shutdowns::ShutdownOrder;
 
 /// Makes the carrier of a shard, on its thread.
-pub type MakeCarrier = Box<dyn FnOnce(&Reactor) -> Carrier + Send>;
+pub type MakeCarrier = Box<dyn FnOnce() -> Carrier + Send>;
 
 /// What a shard is given when its thread starts.
 pub struct Setup {
@@ -90,7 +90,7 @@ pub fn start(reactor: &Reactor, setup: Setup) -> std::io::Result<()> {
 /// Spawns the shard's listeners, and gives what ends when the shard does.
 fn open(reactor: &Reactor, setup: Setup) -> impl Future<Output = ()> + use<> {
     let Setup { published, listeners, carrier, log, seed, .. } = setup;
-    let carrier = Rc::new(carrier(reactor));
+    let carrier = Rc::new(carrier());
     let shard = Rc::new(Shard::new(reactor, &published.snapshot, log, seed));
     shard.listeners.set(listeners.len());
     let generation = Rc::new(Generation::new(shard, published));

@@ -98,7 +98,7 @@ impl Trail {
     }
 
     /// It has given its seat up and searches anew.
-    pub fn stood_up(&self) {
+    pub fn give_up_seat(&self) {
         self.server.set(None);
     }
 
@@ -123,7 +123,7 @@ impl Trail {
 
     /// A connect to this server failed.
     pub(crate) fn failed(&self, id: ServerId) {
-        self.stood_up();
+        self.give_up_seat();
         self.change(|detours| {
             if let Some(free) = detours.tried.iter_mut().find(|tried| tried.is_none()) {
                 *free = Some(id);

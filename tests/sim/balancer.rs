@@ -94,7 +94,7 @@ impl Balancer {
             mailboxes: Arc::clone(&self.mailboxes),
             listeners: vec![(FrontendId(0), net.listener(index, frontend))],
             log: Arc::clone(&log),
-            carrier: ringlane_l4::tcp_alone(net.below(8) as usize + 1),
+            carrier: ringlane::carriers::all(net.below(8) as usize + 1),
             seed: net.below(u64::MAX),
         };
         ringlane_shard::start(&reactor, setup)?;

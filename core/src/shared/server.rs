@@ -174,6 +174,9 @@ mod tests {
     fn a_failed_server_gets_one_trial_per_interval_and_a_full_one_no_session() {
         let server = ServerGauge { max: 1.into(), ..ServerGauge::default() };
         assert!(server.try_enter() && server.is_full() && !server.try_enter());
+        server.set_max(2);
+        assert!(!server.is_full() && server.try_enter() && !server.try_enter());
+        server.leave();
         server.leave();
         assert!(!server.is_full());
         assert!(server.is_usable(0) && server.claim(0));

@@ -119,7 +119,7 @@ impl Machine {
             published,
             mailboxes: Arc::clone(&mailboxes),
             listeners: vec![(FrontendId(0), net.listener(0, FRONTEND.into()))],
-            carrier: ringlane_l4::tcp_alone(input.below(3)),
+            carrier: ringlane::carriers::all(input.below(3)),
             log: Arc::clone(&log),
             seed: 1,
         };
