@@ -101,7 +101,7 @@ fn round_trips(address: SocketAddr, done: impl Fn(usize) -> bool) -> Vec<Duratio
 }
 
 #[test]
-fn ten_thousand_refused_clients_do_not_disturb_who_behaves() {
+fn ten_thousand_refused_clients_end_no_session_of_others() {
     let _alone = heavy();
     let (_echo, ringlane) = start("{ max_connections = 1 }");
     let address = ringlane.address();

@@ -209,6 +209,8 @@ fn a_server_that_does_not_answer_costs_at_most_the_connect_timeout() {
     for record in &log {
         let (retries, connect) = (record["retries"].as_u64(), record["connect_us"].as_u64());
         assert!(retries == Some(0) || connect >= Some(300_000), "{record}");
+        // Ten times of what is expected, for a machine that is busy.
+        assert!(connect < Some(3_000_000), "{record}");
         assert!(retries <= Some(1) && record["close"] == "--", "{record}");
     }
     let failed = ringlane.servers("connects_timed_out");
