@@ -9,6 +9,7 @@ use std::process::Stdio;
 use std::thread;
 
 use nix::sys::signal::Signal;
+use socket2::{Domain, SockAddr, Socket, Type};
 use tempfile::TempDir;
 
 use crate::harness::balancer::{Setup, path_str};
@@ -80,6 +81,41 @@ fn every_kind_of_address_reaches_every_kind_of_server() {
     assert!(log.iter().all(|record| record["close"] == "--"), "{log:#?}");
     ringlane.end();
     assert!(!front.exists(), "the socket file is removed");
+}
+
+/// The kernel refuses such a connect for the moment, where one over TCP would wait.
+#[test]
+fn a_connect_to_a_unix_socket_whose_queue_is_full_waits() {
+    let dir = TempDir::with_prefix("ringlane-it-").unwrap();
+    let path = dir.path().join("server.sock");
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let address = SockAddr::unix(&path).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let mut fillers = Vec::new();
+    loop {
+        let filler = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        filler.set_nonblocking(true).unwrap();
+        if filler.connect(&address).is_err() {
+            break;
+        }
+        fillers.push(filler);
+    }
+    let mut setup = Setup::to(&[]);
+    setup.server(&format!("name = \"s1\", address = \"unix:{}\"", path_str(&path)));
+    let ringlane = setup.start();
+    let mut client = connect(ringlane.address());
+    wait_for("the connect to begin", || (ringlane.servers("sessions_live") == [1]).then_some(()));
+    assert_eq!(ringlane.servers("connects_failed"), [0]);
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            thread::spawn(move || echo(stream));
+        }
+    });
+    round_trip(&mut client, b"patience");
+    assert_eq!(ringlane.servers("connects_failed"), [0]);
+    drop((client, fillers));
+    ringlane.end();
 }
 
 #[test]

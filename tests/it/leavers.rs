@@ -187,6 +187,23 @@ fn who_leaves_while_a_server_is_asked_for_tls_or_told_of_a_cancel_is_let_go() {
 }
 
 #[test]
+fn a_client_that_is_silent_until_its_time_is_over_is_no_failure() {
+    let echo = Echo::start();
+    for lines in [
+        "protocol = \"tls\"\ntimeout = { greeting = \"100ms\" }",
+        "accept_proxy = { trusted = [\"127.0.0.0/8\"], timeout = \"100ms\" }",
+    ] {
+        let ringlane = Setup::to(&[echo.address]).frontend(lines).start();
+        let _silent = connect(ringlane.address());
+        let record = &ringlane.log(1)[0];
+        assert_eq!((&record["close"], &record["reason"]), (&"cR".into(), &"empty".into()));
+        let counts = ["sessions_empty", "sessions_failed"].map(|field| ringlane.frontend(field));
+        assert_eq!(counts, [1, 0], "{lines}");
+        ringlane.end();
+    }
+}
+
+#[test]
 fn who_says_nothing_is_no_failure_and_may_be_left_out_of_the_log() {
     let echo = Echo::start();
     let log = |setup: &Setup| format!("file:{}", setup.path("log").display());

@@ -145,18 +145,48 @@ fn who_leaves_sessions_unanswered_is_out() {
     });
     let servers = [good[0].address, good[1].address, silent.address];
     let rules = "outlier = { failures = 2, interval = \"10m\", base = \"10m\", max = \"10m\" }";
-    let timeout = "timeout = { connect = \"10s\", client = \"1m\", server = \"300ms\" }";
-    let ringlane = Setup::to(&servers).frontend(timeout).backend(rules).start();
+    // By its own timeout, or by that of the client, which goes first where both are the same.
+    for times in ["client = \"1m\", server = \"300ms\"", "idle = \"300ms\""] {
+        let timeout = format!("timeout = {{ connect = \"10s\", {times} }}");
+        let ringlane = Setup::to(&servers).frontend(&timeout).backend(rules).start();
+        wait_until("the ejection", || {
+            let mut client = TcpStream::connect(ringlane.address()).unwrap();
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.write_all(b"anybody?").unwrap();
+            // A letter, or the end.
+            let _ = greeting(&mut client);
+            ringlane.server_field(2, "/ejected") == true
+        });
+        let said = &reasons(&ringlane)[0];
+        assert!(said.contains("sessions ended unanswered"), "{said}");
+        ringlane.end();
+    }
+}
+
+/// As a stopped postmaster does: the kernel accepts, and the question for TLS stays unanswered.
+#[test]
+fn a_postgresql_server_that_does_not_answer_the_question_for_tls_is_ejected() {
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+    let silent = Server::each(|mut stream| {
+        let _ = io::copy(&mut stream, &mut io::sink());
+    });
+    let other = Echo::start();
+    let rules = "outlier = { failures = 2, interval = \"10m\", base = \"10m\", max = \"10m\" }";
+    let ringlane = Setup::to(&[silent.address, other.address])
+        .frontend("protocol = \"postgres\"\ntimeout = { connect = \"300ms\" }")
+        .backend(rules)
+        .start();
+    let mut explained = false;
     wait_until("the ejection", || {
         let mut client = TcpStream::connect(ringlane.address()).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.write_all(b"anybody?").unwrap();
-        // A letter, or the end.
-        let _ = greeting(&mut client);
-        ringlane.server_field(2, "/ejected") == true
+        client.write_all(&SSL_REQUEST).unwrap();
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer);
+        explained |= answer.windows(5).any(|code| code == b"57P03");
+        ringlane.server_field(0, "/ejected") == true
     });
-    let said = &reasons(&ringlane)[0];
-    assert!(said.contains("sessions ended unanswered"), "{said}");
+    assert!(explained, "clients learn why");
     ringlane.end();
 }
 

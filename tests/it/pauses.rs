@@ -8,7 +8,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::harness::balancer::Setup;
-use crate::harness::client::{connect, read_to_end, round_trip};
+use crate::harness::client::{connect, read_to_end, round_trip, session};
 use crate::harness::echo::Echo;
 use crate::harness::server::Server;
 use crate::harness::{heavy, pause, wait_until};
@@ -97,6 +97,32 @@ fn a_greeting_that_waits_in_its_socket_survives_a_pause() {
     }
     drop(clients);
     ringlane.wait_until_idle();
+    ringlane.end();
+}
+
+/// The place became free during the pause, which was longer than the queue's timeout.
+#[test]
+fn a_session_in_a_queue_gets_the_place_that_became_free_in_a_pause() {
+    let _alone = heavy();
+    let echo = Echo::start();
+    let mut setup = Setup::to(&[]).backend("queue = { size = 9, timeout = \"4s\" }");
+    setup.server(&format!("address = \"{}\", max_connections = 1", echo.address));
+    let ringlane = setup.start();
+    let holder = session(ringlane.address());
+    let mut waiting = connect(ringlane.address());
+    waiting.write_all(b"x").unwrap();
+    wait_until("the second to wait", || {
+        ringlane.status()["backends"][0]["queue"]["sessions_live"] == 1
+    });
+    ringlane.signal(Signal::SIGSTOP);
+    wait_until("the balancer to stand still", || ringlane.process().is_stopped());
+    drop(holder);
+    pause(PAUSE);
+    ringlane.signal(Signal::SIGCONT);
+    let mut answer = [0];
+    waiting.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"x");
+    drop(waiting);
     ringlane.end();
 }
 
