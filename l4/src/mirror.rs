@@ -67,13 +67,13 @@ impl Mirror {
         if generation.shard.random_below(1_000_000) >= mirror.as_ref()?.per_million as usize {
             return None;
         }
-        let header = send_proxy.map(|send| session.proxy_header(send, client));
         let counters = generation.counters().backend(id);
         if mirrors.live.get() >= MIRRORS_MAX {
             counters.mirror_failed.add(1);
             return None;
         }
         counters.mirrored.add(1);
+        let header = send_proxy.map(|send| session.proxy_header(send, client));
         mirrors.live.set(mirrors.live.get() + 1);
         let reactor = generation.reactor().clone();
         let copied = Rc::new(Copied {
@@ -88,7 +88,9 @@ impl Mirror {
             generation,
         });
         let mirror = Self(Rc::clone(&copied));
-        mirror.push(&header.unwrap_or_default());
+        if let Some(header) = header {
+            mirror.push(&header);
+        }
         mirror.push(greeting);
         let (client, timeout) = (session.client(), session.frontend().timeout.connect);
         reactor.spawn(async move { copied.run(client, timeout).await });
