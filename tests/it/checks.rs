@@ -303,6 +303,7 @@ fn a_slow_answer_is_an_answer_while_there_is_time() {
     let trickles = |answer: &'static str| {
         Server::each(move |mut stream| {
             for byte in answer.as_bytes().chunks(1) {
+                // PAUSE: an answer that comes slowly, byte by byte, is the subject.
                 pause(Duration::from_millis(5));
                 let _ = stream.write_all(byte);
             }

@@ -132,6 +132,7 @@ fn crowd(address: SocketAddr, per_second: u32) {
     let (begin, each) = (Instant::now(), Duration::from_secs(1) / per_second);
     for number in 1..=REFUSED as u32 {
         assert!(refused(address), "nobody of the crowd gets in");
+        // PAUSE: paces the crowd at its rate.
         pause((each * number).saturating_sub(begin.elapsed()));
     }
 }

@@ -143,6 +143,7 @@ fn no_timeout_fires_while_bytes_flow() {
             if answers {
                 client.read_exact(&mut [0]).unwrap();
             }
+            // PAUSE: activity in intervals much shorter than `timeout.idle`, for longer than it.
             pause(idle / 20);
         }
         assert_eq!(ringlane.live(), 1);
@@ -155,6 +156,7 @@ fn no_timeout_fires_while_bytes_flow() {
         let begin = Instant::now();
         while begin.elapsed() < idle * 4 {
             stream.write_all(b".").unwrap();
+            // PAUSE: as above, by the server.
             pause(idle / 20);
         }
     });

@@ -91,6 +91,7 @@ fn what_is_left_of_a_session_lives_no_longer_than_its_fin() {
         read_to_end(&mut stream);
         // Reads the end and holds the connection until it is ended for it.
         let _ = stream.read(&mut [0]);
+        // PAUSE: holds the connection for longer than any timeout of the story.
         std::thread::park_timeout(crate::harness::PATIENCE);
     });
     for (server, code) in [(leaves.address, "cD"), (stays.address, "sD")] {
@@ -124,6 +125,7 @@ fn bytes_keep_what_is_left_of_a_session_alive() {
     for sent in 1..=20 {
         client.write_all(b".").unwrap();
         wait_until("the byte to pass", || ringlane.frontend("bytes_in") == sent);
+        // PAUSE: activity must stretch over more time than `timeout.fin`.
         crate::harness::pause(std::time::Duration::from_millis(200));
     }
     drop(client);

@@ -158,6 +158,7 @@ fn run_out_of_descriptors(around: impl Fn(&Ringlane, &dyn Fn())) -> Shortage {
     let mut clients: Vec<TcpStream> = (0..CLIENTS).map(|_| connect(address)).collect();
     wait_until("the descriptors to run out", || process.descriptors() + 2 >= limit);
     let before = process.cpu_time();
+    // PAUSE: CPU time is measured over this time.
     pause(WATCHED);
     let used = process.cpu_time().saturating_sub(before);
     println!("without descriptors: {used:?} of CPU in {WATCHED:?}");

@@ -52,8 +52,8 @@ fn a_json_line_has_every_field() {
     let ringlane = Setup::to(&[echo.address]).start();
     let client = one_session(ringlane.address(), 12_345);
     expect_fields(&ringlane.log(1)[0], &client, 12_345);
-    // Long enough for a duration that can be told from nothing.
     let slow = session(ringlane.address());
+    // PAUSE: the session needs a duration that differs from zero.
     pause(Duration::from_millis(50));
     drop(slow);
     assert!(ringlane.log(2)[1]["duration_us"].as_u64() >= Some(50_000));

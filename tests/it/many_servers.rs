@@ -23,6 +23,7 @@ fn accept(listener: TcpListener, stop: &AtomicBool) {
     listener.set_nonblocking(true).unwrap();
     while !stop.load(Ordering::Relaxed) {
         if listener.accept().is_err() {
+            // PAUSE: polls a listener that does not block, for as long as the story lasts.
             pause(Duration::from_millis(1));
         }
     }
@@ -53,6 +54,7 @@ fn a_thousand_servers_are_checked_and_their_failure_is_seen() {
 
         let mut figures = String::new();
         let (cpu, span) = (ringlane.process().cpu_time(), Duration::from_secs(3));
+        // PAUSE: CPU time is measured over this time.
         pause(span);
         let share = (ringlane.process().cpu_time() - cpu).as_secs_f64() / span.as_secs_f64();
         let _ = write!(figures, "{servers} servers: {:.0} % of a core", share * 100.0);

@@ -227,6 +227,7 @@ fn a_pause_of_the_balancer_is_no_failure_of_the_servers() {
         // Most of the time a check is under way.
         for _ in 0..5 {
             ringlane.signal(Signal::SIGSTOP);
+            // PAUSE: a stop of the process must outlast the timeout of a check.
             pause(Duration::from_millis(600));
             ringlane.signal(Signal::SIGCONT);
             let before = ringlane.server_field(0, "/check/at");

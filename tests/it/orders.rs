@@ -209,7 +209,7 @@ fn a_drained_session_ends_when_it_was_silent_for_as_long_as_configured() {
     let mut client = session(ringlane.address());
     ringlane.order("back/s1", "drain");
     wait_until("the session to end", || {
-        // Longer than configured, and shorter than what counts where nothing is said.
+        // PAUSE: the session must be idle for longer than `drain_idle`, shorter than its default.
         pause(Duration::from_millis(200));
         try_round_trip(&mut client, b"hello").is_err()
     });

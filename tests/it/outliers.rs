@@ -110,10 +110,9 @@ fn who_is_out_gets_no_session_and_not_all_are_out() {
 fn who_loses_much_of_what_is_sent_is_out() {
     let good = ['a', 'b'].map(Echo::greeting);
     let lossy = Server::each(|mut stream| {
-        // Long enough for the kernel to send again three times (200 ms, and twice as long each
-        // time).
         SockRef::from(&stream).attach_filter(&[SockFilter::new(RETURN, 0, 0, 0)]).unwrap();
         stream.write_all(b"c").unwrap();
+        // PAUSE: time for the kernel to retransmit three times (after 200 ms, then twice as long).
         pause(Duration::from_secs(2));
         SockRef::from(&stream).detach_filter().unwrap();
         let mut back = stream.try_clone().unwrap();
@@ -195,6 +194,7 @@ fn who_answers_late_is_out() {
     let good = ['a', 'b'].map(|_| Echo::start());
     let slow = Server::each(|mut stream| {
         let _ = stream.read_exact(&mut [0]);
+        // PAUSE: the server answers later than `first_byte`.
         pause(Duration::from_secs(1));
         let _ = stream.write_all(b"x");
         let _ = io::copy(&mut stream, &mut io::sink());
@@ -205,6 +205,7 @@ fn who_answers_late_is_out() {
     let ringlane = Setup::to(&servers).shards(1).backend(rules).start();
     // Silence before the client has said anything is nobody's fault.
     let patient = [(); 3].map(|()| connect(ringlane.address()));
+    // PAUSE: the silence must outlast `first_byte`.
     pause(Duration::from_millis(600));
     drop(patient);
     wait_until("the ejection", || {

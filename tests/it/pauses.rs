@@ -55,6 +55,7 @@ fn sessions_whose_bytes_wait_in_their_sockets_survive_a_pause() {
         client.write_all(b"from the client").unwrap();
     }
     spoken.wait();
+    // PAUSE: the stop must outlast `timeout.idle`.
     pause(PAUSE);
     ringlane.signal(Signal::SIGCONT);
     for (number, client) in clients.iter_mut().enumerate() {
@@ -88,6 +89,7 @@ fn a_greeting_that_waits_in_its_socket_survives_a_pause() {
     for client in &mut clients {
         client.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 2000\r\nhello").unwrap();
     }
+    // PAUSE: the stop must outlast the timeout of a first message.
     pause(PAUSE);
     ringlane.signal(Signal::SIGCONT);
     for client in &mut clients {
@@ -117,6 +119,7 @@ fn a_session_in_a_queue_gets_the_place_that_became_free_in_a_pause() {
     ringlane.signal(Signal::SIGSTOP);
     wait_until("the balancer to stand still", || ringlane.process().is_stopped());
     drop(holder);
+    // PAUSE: the stop must outlast the timeout of the queue.
     pause(PAUSE);
     ringlane.signal(Signal::SIGCONT);
     let mut answer = [0];
@@ -149,6 +152,7 @@ fn an_answer_that_waits_during_a_pause_does_not_count_as_late() {
     ringlane.signal(Signal::SIGSTOP);
     wait_until("the balancer to stand still", || ringlane.process().is_stopped());
     goes.wait();
+    // PAUSE: the stop must outlast `first_byte`.
     pause(PAUSE);
     ringlane.signal(Signal::SIGCONT);
     clients.iter_mut().for_each(|client| client.read_exact(&mut [0]).unwrap());

@@ -302,7 +302,7 @@ fn transactions(address: SocketAddr, over: &AtomicBool) -> usize {
         assert_eq!(session.query("insert into kept values (1)"), b'T');
         assert_eq!(session.query("commit"), b'I');
         committed += 1;
-        // What a client does between its transactions, most of its time.
+        // PAUSE: a client spends most of its time between transactions.
         pause(THINKING);
     }
     committed

@@ -66,6 +66,7 @@ fn rounds(path: &str) {
     SockRef::from(&client).send_out_of_band(b"!").unwrap();
     client.write_all(b"bye").unwrap();
     let (before, begin) = (ringlane.process().cpu_time(), Instant::now());
+    // PAUSE: the CPU time of a silent session is measured over this time.
     pause(WATCHED);
     let used = ringlane.process().cpu_time() - before;
     println!("{path}: {used:?} of processor time in {:?} of silence", begin.elapsed());

@@ -110,6 +110,7 @@ impl Clients {
                 if self.over.load(Ordering::Relaxed) {
                     return;
                 }
+                // PAUSE: the client thinks between two writes; the load is the same at any speed.
                 pause(THINKING);
             }
         }
@@ -129,6 +130,7 @@ impl Clients {
             let by = port.map(|port| port.parse().unwrap());
             left = if by.is_some() { left - 1 } else { 0 };
             self.read.lock().unwrap().push(Read { begun, ended: Instant::now(), by });
+            // PAUSE: the client thinks between two reads.
             pause(THINKING);
         }
     }

@@ -60,14 +60,17 @@ pub(crate) fn wait_at_most<T>(
             return found;
         }
         assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
+        // PAUSE: between two looks at the condition.
         pause(PACE);
     }
 }
 
-/// Lets time pass, where time is what a story is about. Never a substitute for a condition.
+/// Lets time pass, where time is the subject of a story; never a substitute for a condition.
+/// Each call has its reason in a comment `// PAUSE: …`, which `cargo xtask tidy` checks.
 pub(crate) fn pause(time: Duration) {
     let until = Instant::now() + time;
     while let Some(left) = until.checked_duration_since(Instant::now()).filter(|t| !t.is_zero()) {
+        // PAUSE: the one place where a story waits; its callers give the reason.
         thread::park_timeout(left);
     }
 }

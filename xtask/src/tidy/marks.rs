@@ -6,6 +6,12 @@ use super::{Offence, offence};
 /// Calls and attributes that never leave a workbench.
 const UNFINISHED: &[&str] = &["todo!", "unimplemented!", "dbg!", "#[ignore"];
 
+/// Functions that let time pass.
+const PAUSES: &[&str] = &["pause", "sleep", "sleep_until", "sleep_ms", "park_timeout"];
+
+/// The comment with which a test may call one of them.
+const REASON: &str = "// PAUSE: ";
+
 /// Marks in any text. In pieces, or this file would find itself.
 const TEXT: &[(&str, &str)] = &[
     (concat!("FIX", "ME"), "unfinished: do it, or write it down where work is planned"),
@@ -44,13 +50,27 @@ pub(super) fn check_source(source: &Source<'_>) -> Vec<Offence> {
         for mark in UNFINISHED.iter().filter(|mark| code.contains(**mark)) {
             offences.push(offence(source.path, number + 1, format!("`{mark}` is unfinished work")));
         }
-        let sleeps = ["thread::sleep", "time::sleep"].iter().any(|call| code.contains(call));
-        if sleeps && source.is_test(number) {
-            let message = "a test that sleeps: wait for a condition, with a deadline";
+        if source.is_test(number) && pauses(source, number) && !source.is_argued(number, &[REASON])
+        {
+            let message = "a test that lets time pass: wait for a condition with a deadline, or \
+                           say in a comment `// PAUSE: …` why time is its subject";
             offences.push(offence(source.path, number + 1, message));
         }
     }
     offences
+}
+
+/// Whether a function that lets time pass is called on this line. Methods are timers of a reactor
+/// or of a simulated world, whose tests move the clock themselves.
+fn pauses(source: &Source<'_>, line: usize) -> bool {
+    let code = &source.code[line];
+    source.words(line).any(|(column, word)| {
+        let before = code[..column].trim_end();
+        PAUSES.contains(&word)
+            && code[column + word.len()..].starts_with('(')
+            && !before.ends_with('.')
+            && before.split_whitespace().next_back() != Some("fn")
+    })
 }
 
 #[cfg(test)]
@@ -76,10 +96,21 @@ mod tests {
     }
 
     #[test]
-    fn a_sleeping_test_is_found() {
-        let text = "fn f() { thread::sleep(x) }\n#[cfg(test)]\nmod tests {\nthread::sleep(x)\n}\n";
-        let found = check_source(&Source::new("a.rs", text));
-        assert_eq!(found.len(), 1);
-        assert_eq!(found[0].line, 4);
+    fn a_pause_in_a_test_needs_a_reason() {
+        let lines = |call: &str| -> Vec<usize> {
+            let text = format!("fn f() {{ {call} }}\n#[cfg(test)]\nmod tests {{\n{call}\n}}\n");
+            check_source(&Source::new("a.rs", &text)).iter().map(|found| found.line).collect()
+        };
+        for call in ["thread::sleep(x);", "sleep_until(x).await;", "thread::park_timeout(x);"] {
+            assert_eq!(lines(call), [4], "{call}");
+        }
+        for call in ["a.pause(x);", "reactor.sleep(x).await;", "fn pause(x: X) {}", "asleep(x);"] {
+            assert!(lines(call).is_empty(), "{call}");
+        }
+        let story = |text: &str| check_source(&Source::new("tests/it/a.rs", text)).len();
+        assert_eq!(story("pause(A);\n"), 1);
+        assert_eq!(story("// PAUSE: time is the subject.\npause(A);\n"), 0);
+        assert_eq!(story("// PAUSE: not of the second.\npause(A);\npause(B);\n"), 1);
+        assert_eq!(story("// Waits.\npause(A);\n"), 1, "a comment of another kind");
     }
 }

@@ -33,8 +33,30 @@ impl<'a> Source<'a> {
     pub(super) fn is_test(&self, line: usize) -> bool {
         let file = self.path.ends_with("/tests.rs")
             || self.path.starts_with("tests/")
-            || self.path.contains("/tests/");
+            || self.path.contains("/tests/")
+            || self.path.contains("/loom_tests/");
         file || self.tests.iter().any(|range| range.contains(&line))
+    }
+
+    /// Whether a comment with one of these marks stands on the line, or above the statement that
+    /// the line belongs to.
+    pub(super) fn is_argued(&self, line: usize, marks: &[&str]) -> bool {
+        let argues = |text: &str| marks.iter().any(|mark| text.contains(mark));
+        if argues(self.text[line]) {
+            return true;
+        }
+        for above in (0..line).rev() {
+            let (text, code) = (self.text[above].trim(), self.code[above].trim());
+            let is_comment = code.is_empty() && !text.is_empty();
+            let ends_another = code.ends_with([';', '{', '}']);
+            if !is_comment && (code.is_empty() || ends_another) {
+                return false;
+            }
+            if argues(text) {
+                return true;
+            }
+        }
+        false
     }
 
     /// The words of a line of code (letters, digits and underscores) with their columns.

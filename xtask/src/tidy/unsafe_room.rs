@@ -15,7 +15,7 @@ pub(super) fn check(source: &Source<'_>) -> Vec<Offence> {
         if !source.path.starts_with(ROOM) {
             let message = format!("`unsafe` outside {ROOM}: wrap it there and give it a safe face");
             offences.push(offence(source.path, line + 1, message));
-        } else if !is_argued(source, line) {
+        } else if !source.is_argued(line, &["// SAFETY:", "/// # Safety"]) {
             let message = "`unsafe` without a `// SAFETY:` comment above it: say why it holds";
             offences.push(offence(source.path, line + 1, message));
         }
@@ -25,27 +25,6 @@ pub(super) fn check(source: &Source<'_>) -> Vec<Offence> {
         offences.push(offence(source.path, 1, message));
     }
     offences
-}
-
-/// Whether a SAFETY comment (or the Safety section of an `unsafe fn`) stands on the line, or above
-/// the statement that it belongs to.
-fn is_argued(source: &Source<'_>, line: usize) -> bool {
-    let argues = |text: &str| text.contains("// SAFETY:") || text.contains("/// # Safety");
-    if argues(source.text[line]) {
-        return true;
-    }
-    for above in (0..line).rev() {
-        let (text, code) = (source.text[above].trim(), source.code[above].trim());
-        if argues(text) {
-            return true;
-        }
-        let is_comment = code.is_empty() && !text.is_empty();
-        let ends_another = code.ends_with([';', '{', '}']);
-        if !is_comment && (code.is_empty() || ends_another) {
-            return false;
-        }
-    }
-    false
 }
 
 fn is_crate_root(path: &str) -> bool {

@@ -77,7 +77,9 @@ mod tests {
         let away = async {
             let (_open, silent) = mpsc::channel::<()>();
             assert!(silent.recv_timeout(3 * LATE_MAX).is_err());
+            // PAUSE: one turn of the loop.
             sleep_until(Instant::now() + Duration::from_millis(1)).await;
+            // PAUSE: another turn.
             sleep_until(Instant::now() + Duration::from_millis(1)).await;
         };
         let ended = run(within(LATE_MAX, away));
