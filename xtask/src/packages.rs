@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[(&str, &str)] = &[
     ("curl", "tests of the admin API on its unix socket"),
     ("iproute2", "network namespaces for tests and the comparison"),
     ("util-linux", "`unshare` and `setpriv`: tests in namespaces and as another user"),
+    ("git", "`cargo xtask tidy` reads the subjects of commits"),
     ("patch", "the simulation's planted faults are patches"),
     ("gcc", "compiles what blocks io_uring for a test"),
     ("libc6-dev", "as above"),

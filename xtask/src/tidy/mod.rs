@@ -13,6 +13,7 @@ mod marks;
 mod names;
 mod size;
 mod source;
+mod subjects;
 mod unsafe_room;
 
 use std::fmt;
@@ -47,6 +48,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Offence>, String> {
     let mut exceptions = Exceptions::listed();
     let mut offences = check_files(&files, &mut exceptions);
     offences.extend(exceptions.unused());
+    offences.extend(subjects::check(root));
     offences.sort_by(|a, b| (&a.file, a.line).cmp(&(&b.file, b.line)));
     Ok(offences)
 }
@@ -118,6 +120,12 @@ mod tests {
             offence("l4/src/lib.rs", 7, "too long").to_string(),
             "l4/src/lib.rs:7: too long"
         );
+    }
+
+    #[test]
+    fn this_tree_passes() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        assert_eq!(check(root).unwrap(), []);
     }
 
     #[test]
