@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use crate::config;
 use crate::control::{Supervisor, log};
-use servers::Servers;
+use servers::DemoServers;
 
 /// Runs the demo, for a time or until Ctrl-C. The code is 0 if no new session failed.
 pub fn run(time: Option<Duration>) -> ExitCode {
@@ -28,8 +28,8 @@ pub fn run(time: Option<Duration>) -> ExitCode {
     }
 }
 
-fn start() -> Result<(Supervisor, Servers), String> {
-    let servers = Servers::bind()
+fn start() -> Result<(Supervisor, DemoServers), String> {
+    let servers = DemoServers::bind()
         .map_err(|error| format!("cannot listen on a free port of 127.0.0.1: {error}"))?;
     let text = configuration(servers.addresses());
     let config = config::parse("demo.toml", &text).map_err(|report| report.to_string())?;
@@ -37,7 +37,7 @@ fn start() -> Result<(Supervisor, Servers), String> {
     Ok((supervisor, servers))
 }
 
-fn show(supervisor: Supervisor, servers: Servers, time: Option<Duration>) -> ExitCode {
+fn show(supervisor: Supervisor, servers: DemoServers, time: Option<Duration>) -> ExitCode {
     let running = supervisor.shared();
     let Some(frontend) = running.listening.first_inet() else {
         log::error(format_args!("demo: the frontend has no TCP address"));

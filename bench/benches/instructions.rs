@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use ringlane_core::balance::{Chooser, Turns, View};
-use ringlane_core::bench::{Slab, Wheel};
+use ringlane_core::bench::{BenchSlab, BenchWheel};
 use ringlane_core::ids::BackendId;
 use ringlane_core::machine::Address;
 use ringlane_core::prng::Prng;
@@ -84,8 +84,8 @@ fn choose((mut chooser, views): (Chooser, Vec<View>)) -> (Chooser, Vec<View>) {
     (chooser, views)
 }
 
-fn wheel(timers: u64) -> Wheel {
-    let mut wheel = Wheel::new();
+fn wheel(timers: u64) -> BenchWheel {
+    let mut wheel = BenchWheel::new();
     let mut prng = Prng::new(1);
     for _ in 0..timers {
         wheel.arm(3_600_000 + prng.next_u64() % 3_600_000);
@@ -95,7 +95,7 @@ fn wheel(timers: u64) -> Wheel {
 
 #[library_benchmark]
 #[bench::timers_1024(wheel(1024))]
-fn wheel_arm_and_disarm(mut wheel: Wheel) -> Wheel {
+fn wheel_arm_and_disarm(mut wheel: BenchWheel) -> BenchWheel {
     for n in 0..TIMES {
         let timer = wheel.arm(black_box(n * 37 % 60_000));
         wheel.disarm(timer);
@@ -105,7 +105,7 @@ fn wheel_arm_and_disarm(mut wheel: Wheel) -> Wheel {
 
 #[library_benchmark]
 #[bench::timers_1(wheel(0))]
-fn wheel_arm_and_expire(mut wheel: Wheel) -> Wheel {
+fn wheel_arm_and_expire(mut wheel: BenchWheel) -> BenchWheel {
     for now in 1..=TIMES {
         wheel.arm(black_box(now + 1));
         black_box(wheel.expire(now));
@@ -113,8 +113,8 @@ fn wheel_arm_and_expire(mut wheel: Wheel) -> Wheel {
     wheel
 }
 
-fn slab(entries: u64) -> Slab {
-    let mut slab = Slab::new();
+fn slab(entries: u64) -> BenchSlab {
+    let mut slab = BenchSlab::new();
     for n in 0..entries {
         slab.insert(n);
     }
@@ -123,7 +123,7 @@ fn slab(entries: u64) -> Slab {
 
 #[library_benchmark]
 #[bench::entries_1024(slab(1024))]
-fn slab_insert_and_remove(mut slab: Slab) -> Slab {
+fn slab_insert_and_remove(mut slab: BenchSlab) -> BenchSlab {
     for n in 0..TIMES {
         let key = slab.insert(black_box(n));
         black_box(slab.remove(key));

@@ -6,7 +6,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use ringlane_core::bench::{Slab, Wheel};
+use ringlane_core::bench::{BenchSlab, BenchWheel};
 use ringlane_core::prng::Prng;
 use ringlane_core::shared::{Mailbox, Message};
 
@@ -16,7 +16,7 @@ const LOADS: [u64; 3] = [16, 1024, 65_536];
 fn wheel(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("wheel");
     for load in LOADS {
-        let mut wheel = Wheel::new();
+        let mut wheel = BenchWheel::new();
         let mut prng = Prng::new(1);
         for _ in 0..load {
             wheel.arm(3_600_000 + prng.next_u64() % 3_600_000);
@@ -28,7 +28,7 @@ fn wheel(criterion: &mut Criterion) {
             });
         });
     }
-    let mut wheel = Wheel::new();
+    let mut wheel = BenchWheel::new();
     let mut now = 0;
     group.bench_function("arm and expire", |bencher| {
         bencher.iter(|| {
@@ -43,7 +43,7 @@ fn wheel(criterion: &mut Criterion) {
 fn slab(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("slab");
     for load in LOADS {
-        let mut slab = Slab::new();
+        let mut slab = BenchSlab::new();
         let keys: Vec<_> = (0..load).map(|n| slab.insert(n)).collect();
         let mut prng = Prng::new(1);
         group.bench_function(BenchmarkId::new("insert and remove", load), |bencher| {

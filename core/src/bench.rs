@@ -5,17 +5,17 @@
 use crate::machine::{slab, wheel};
 
 /// The timer wheel of a shard.
-pub struct Wheel(wheel::Wheel);
+pub struct BenchWheel(wheel::Wheel);
 
-/// Names an armed timer or an entry of a [`Slab`].
+/// Names an armed timer or an entry of a [`BenchSlab`].
 #[derive(Clone, Copy, Debug)]
-pub struct Key(slab::Key);
+pub struct BenchKey(slab::Key);
 
 /// The slab that names operations, tasks and timers.
 #[derive(Debug)]
-pub struct Slab(slab::Slab<u64>);
+pub struct BenchSlab(slab::Slab<u64>);
 
-impl Wheel {
+impl BenchWheel {
     /// Without timers, at time 0.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "as the wheel itself")]
@@ -25,13 +25,13 @@ impl Wheel {
 
     /// Arms a timer.
     #[inline]
-    pub fn arm(&mut self, deadline: u64) -> Key {
-        Key(self.0.arm(deadline, slab::Key::NOBODY))
+    pub fn arm(&mut self, deadline: u64) -> BenchKey {
+        BenchKey(self.0.arm(deadline, slab::Key::NOBODY))
     }
 
     /// Disarms it.
     #[inline]
-    pub fn disarm(&mut self, key: Key) {
+    pub fn disarm(&mut self, key: BenchKey) {
         self.0.disarm(key.0);
     }
 
@@ -44,7 +44,7 @@ impl Wheel {
     }
 }
 
-impl Slab {
+impl BenchSlab {
     /// Without entries.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "as the slab itself")]
@@ -54,19 +54,19 @@ impl Slab {
 
     /// Inserts an entry.
     #[inline]
-    pub fn insert(&mut self, value: u64) -> Key {
-        Key(self.0.insert(value))
+    pub fn insert(&mut self, value: u64) -> BenchKey {
+        BenchKey(self.0.insert(value))
     }
 
     /// Finds an entry.
     #[inline]
-    pub fn get(&mut self, key: Key) -> Option<u64> {
+    pub fn get(&mut self, key: BenchKey) -> Option<u64> {
         self.0.get_mut(key.0).copied()
     }
 
     /// Removes an entry.
     #[inline]
-    pub fn remove(&mut self, key: Key) -> Option<u64> {
+    pub fn remove(&mut self, key: BenchKey) -> Option<u64> {
         self.0.remove(key.0)
     }
 }

@@ -32,7 +32,7 @@ use toml::de::DeTable;
 
 pub use model::{
     AccessLog, Admin, Body, Check, Driver, Global, Http, Kind, Log, LogDestination, LogField,
-    LogFormat, LogLevel, Login, Secret, Shards, Step, Tls, Trust, Watch, Way,
+    LogFormat, LogLevel, Login, Secret, ShardCount, Step, Tls, Trust, Watch, Way,
 };
 pub use text::report::Report;
 pub(crate) use value::duration::parse as parse_duration;

@@ -25,10 +25,10 @@ use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, poll};
 
 use crate::config::{Log, LogDestination, LogFormat};
-use format::{Frame, Style};
+use format::{Frame, LineStyle};
 pub use notice::{Level, Notice};
 use sink::Sink;
-use writer::{Line, Queue};
+use writer::{Line, LineQueue};
 
 /// How long a line waits for stderr where there is no thread that could wait, in milliseconds.
 const PATIENCE_MS: u8 = 100;
@@ -37,14 +37,14 @@ const PATIENCE_MS: u8 = 100;
 const FLUSH_MAX: Duration = Duration::from_millis(500);
 
 /// The running log, once there is one.
-static LOG: OnceLock<Running> = OnceLock::new();
+static LOG: OnceLock<RunningLog> = OnceLock::new();
 
 /// What is configured, and the queue of the thread that writes.
-struct Running {
+struct RunningLog {
     level: Level,
     /// Whether lines go to stderr anyway.
     is_stderr: bool,
-    queue: Arc<Queue>,
+    queue: Arc<LineQueue>,
 }
 
 /// Opens the destination and starts the thread that writes. Without it (before a start, in a
@@ -63,8 +63,8 @@ pub(super) fn start(configured: &Log) -> Result<(), NotStarted> {
         LogDestination::File(path) => (Frame::Plain, path.display().to_string()),
         LogDestination::Syslog(path) => (Frame::Syslog, path.display().to_string()),
     };
-    let style = Style { format: configured.format, frame };
-    let queue = Arc::new(Queue::new(style, name));
+    let style = LineStyle { format: configured.format, frame };
+    let queue = Arc::new(LineQueue::new(style, name));
     let own = Arc::clone(&queue);
     let started = if is_stderr {
         // Nothing is left to report that to.
@@ -75,7 +75,7 @@ pub(super) fn start(configured: &Log) -> Result<(), NotStarted> {
     };
     started.map_err(NotStarted::Thread)?;
     // Two starts at once, as unit tests make them: the second thread sleeps for ever.
-    let _ = LOG.set(Running { level: configured.level, is_stderr, queue });
+    let _ = LOG.set(RunningLog { level: configured.level, is_stderr, queue });
     Ok(())
 }
 
@@ -170,7 +170,7 @@ fn is_journal_stream(variable: &str, device: u64, inode: u64) -> bool {
 
 /// Writes a line to stderr from here, or loses it when stderr takes nothing for a moment.
 fn write_now(notice: &Notice) {
-    let style = Style { format: LogFormat::Text, frame: stderr_frame() };
+    let style = LineStyle { format: LogFormat::Text, frame: stderr_frame() };
     let Line { text, .. } = Line::new(style, notice, Timestamp::now());
     let stderr = io::stderr();
     let mut writable = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];

@@ -11,17 +11,17 @@ use tokio::sync::watch;
 pub(super) const NAMES: [&str; 3] = ["red", "green", "blue"];
 
 /// The servers, bound and not serving yet.
-pub(super) struct Servers {
+pub(super) struct DemoServers {
     bound: Vec<std::net::TcpListener>,
     addresses: Vec<SocketAddr>,
 }
 
 /// One server at work. Dropping it takes the server away, with its connections.
-pub(super) struct Server {
+pub(super) struct DemoServer {
     _alive: watch::Sender<()>,
 }
 
-impl Servers {
+impl DemoServers {
     pub(super) fn bind() -> io::Result<Self> {
         let bind = |_| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let bound = NAMES.iter().map(bind).collect::<io::Result<Vec<_>>>()?;
@@ -34,17 +34,17 @@ impl Servers {
     }
 
     /// Begins to serve, inside a tokio runtime; where each server can be started again.
-    pub(super) fn start(self) -> io::Result<(Vec<Option<Server>>, Vec<SocketAddr>)> {
+    pub(super) fn start(self) -> io::Result<(Vec<Option<DemoServer>>, Vec<SocketAddr>)> {
         let server = |listener: std::net::TcpListener| {
             listener.set_nonblocking(true)?;
-            Ok(Some(Server::start(TcpListener::from_std(listener)?)))
+            Ok(Some(DemoServer::start(TcpListener::from_std(listener)?)))
         };
         let servers = self.bound.into_iter().map(server).collect::<io::Result<_>>()?;
         Ok((servers, self.addresses))
     }
 }
 
-impl Server {
+impl DemoServer {
     /// Serves at the address where it was before.
     pub(super) async fn restart(address: SocketAddr) -> io::Result<Self> {
         Ok(Self::start(TcpListener::bind(address).await?))

@@ -10,7 +10,7 @@ use tokio::task::LocalSet;
 
 use super::clients::{CLIENTS, Seen, client};
 use super::report::{Second, accepted, header};
-use super::servers::{NAMES, Server, Servers};
+use super::servers::{DemoServer, DemoServers, NAMES};
 use crate::control::traffic::Traffic;
 use crate::control::{Life, Running, Stage};
 
@@ -29,7 +29,7 @@ pub(super) struct Total {
 /// Plays until the time is over or the balancer drains, then lets the balancer drain.
 pub(super) fn run(
     running: &Running,
-    servers: Servers,
+    servers: DemoServers,
     frontend: SocketAddr,
     time: Option<Duration>,
 ) -> Result<Total, String> {
@@ -53,7 +53,7 @@ pub(super) fn run(
 async fn play(
     life: &Life,
     traffic: &Traffic,
-    servers: Servers,
+    servers: DemoServers,
     frontend: SocketAddr,
     time: Option<Duration>,
 ) -> Result<Total, String> {
@@ -78,7 +78,7 @@ async fn play(
                 print(&format!("      server {} goes away", NAMES[VICTIM]));
             }
             BACK_AT => {
-                let server = Server::restart(addresses[VICTIM]).await.map_err(|error| {
+                let server = DemoServer::restart(addresses[VICTIM]).await.map_err(|error| {
                     format!("cannot start server {} again: {error}", NAMES[VICTIM])
                 })?;
                 servers[VICTIM] = Some(server);

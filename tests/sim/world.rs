@@ -12,8 +12,8 @@ use ringlane_core::ids::{BackendId, ServerId};
 use ringlane_core::machine::sys::sim::{Net, Wake, Weather};
 use ringlane_core::machine::{Address, Congestion};
 use ringlane_core::settings::{
-    Affinity, Backend, BalanceKind, Bandwidth, ClientLimits, Frontend, HashKey, Path, Queue,
-    RaceAfter, RoleWanted, Snapshot, Timeout,
+    Affinity, Backend, BalanceKind, Bandwidth, ClientLimits, Frontend, HashKey, Path,
+    QueueSettings, RaceAfter, RoleWanted, Snapshot, Timeout,
 };
 use ringlane_core::shared::{Gauges, Message};
 
@@ -64,7 +64,7 @@ pub(crate) struct World {
     pub(crate) timeout: Timeout,
     pub(crate) max_connections: u32,
     /// Whether sessions wait while all servers are full.
-    pub(crate) queue: Option<Queue>,
+    pub(crate) queue: Option<QueueSettings>,
     pub(crate) order: Option<(Duration, Order)>,
     /// Which servers the frontend wants. All of them are of every role.
     pub(crate) role: RoleWanted,
@@ -174,7 +174,7 @@ impl World {
     }
 
     pub(crate) fn queueing(mut self, size: u32, timeout: Option<Duration>) -> Self {
-        self.queue = Some(Queue { size, timeout });
+        self.queue = Some(QueueSettings { size, timeout });
         self
     }
 

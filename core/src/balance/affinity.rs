@@ -65,7 +65,7 @@ pub struct Assigned {
 
 /// A client that is remembered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Entry {
+pub struct AffinityEntry {
     /// The entry's place in the table. What a client is recognised by is not kept.
     pub place: usize,
     /// The index of its server in the backend.
@@ -175,11 +175,11 @@ impl Table {
     }
 
     /// Those who are remembered.
-    pub fn entries(&self, now_ms: u64) -> impl Iterator<Item = Entry> {
+    pub fn entries(&self, now_ms: u64) -> impl Iterator<Item = AffinityEntry> {
         self.entries.iter().enumerate().filter_map(move |(place, entry)| {
             let word = entry.load(Ordering::Relaxed);
             let left = Duration::from_millis(self.left(word, now_ms)? * self.step_ms);
-            Some(Entry { place, server: server(word), left })
+            Some(AffinityEntry { place, server: server(word), left })
         })
     }
 

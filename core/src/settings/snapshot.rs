@@ -187,7 +187,7 @@ pub struct Backend {
     /// When a second server is tried beside one that has not answered yet.
     pub race_after: Option<RaceAfter>,
     /// Whether sessions wait while no server has room; otherwise they are refused.
-    pub queue: Option<Queue>,
+    pub queue: Option<QueueSettings>,
     /// How long a session must have been silent to be idle, when it is drained and its transactions
     /// can't be seen.
     pub drain_idle: Duration,
@@ -230,7 +230,7 @@ pub struct Mirror {
 
 /// How sessions wait for a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Queue {
+pub struct QueueSettings {
     /// Sessions that wait at once, over all shards; more are refused.
     pub size: u32,
     /// How long one waits; `None`: as long as its frontend gives a server to accept.

@@ -1,7 +1,7 @@
 //! The data structures of a shard beside models that are too simple to be wrong.
 
 use ringlane_core::balance::{Chooser, Turns, View};
-use ringlane_core::bench::{Key, Slab, Wheel};
+use ringlane_core::bench::{BenchKey, BenchSlab, BenchWheel};
 use ringlane_core::counters::Histogram;
 use ringlane_core::ids::BackendId;
 use ringlane_core::machine::Address;
@@ -13,8 +13,8 @@ use super::Input;
 /// Operations on a timer wheel beside a sorted map.
 pub fn wheel(bytes: &[u8]) {
     let mut input = Input(bytes);
-    let mut wheel = Wheel::new();
-    let mut armed: Vec<(u64, Key)> = Vec::new();
+    let mut wheel = BenchWheel::new();
+    let mut armed: Vec<(u64, BenchKey)> = Vec::new();
     let mut now = 0;
     while !input.is_over() {
         match input.byte() % 4 {
@@ -46,9 +46,9 @@ fn ahead(input: &mut Input<'_>) -> u64 {
 /// Operations on a slab beside a map.
 pub fn slab(bytes: &[u8]) {
     let mut input = Input(bytes);
-    let mut slab = Slab::new();
-    let mut live: Vec<(Key, u64)> = Vec::new();
-    let mut dead: Vec<Key> = Vec::new();
+    let mut slab = BenchSlab::new();
+    let mut live: Vec<(BenchKey, u64)> = Vec::new();
+    let mut dead: Vec<BenchKey> = Vec::new();
     while !input.is_over() {
         match input.byte() % 3 {
             0 if !live.is_empty() => {

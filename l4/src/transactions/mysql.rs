@@ -64,7 +64,7 @@ const BULK_EXECUTE: u8 = 0xfa;
 
 /// One direction, split into packets. A packet of 16 MiB and those that continue it are one.
 #[derive(Debug, Default)]
-struct Splitter {
+struct PacketSplitter {
     /// Length (three bytes, little-endian) and sequence number, as far as they have come.
     head: [u8; 4],
     had: u8,
@@ -84,7 +84,7 @@ struct Body {
     is_long: bool,
 }
 
-impl Splitter {
+impl PacketSplitter {
     /// Takes bytes up to the end of a packet: that packet, if it ended, and what follows.
     fn split<'a>(&mut self, mut bytes: &'a [u8]) -> (Option<Body>, &'a [u8]) {
         while !bytes.is_empty() {
@@ -227,8 +227,8 @@ enum Cursor {
 /// Follows a session from the server's greeting on.
 #[derive(Debug)]
 pub struct Tracker {
-    client: Splitter,
-    server: Splitter,
+    client: PacketSplitter,
+    server: PacketSplitter,
     phase: Phase,
     /// The command that is being answered.
     command: u8,
@@ -247,8 +247,8 @@ pub struct Tracker {
 impl Default for Tracker {
     fn default() -> Self {
         Self {
-            client: Splitter::default(),
-            server: Splitter::default(),
+            client: PacketSplitter::default(),
+            server: PacketSplitter::default(),
             phase: Phase::Hello,
             command: 0,
             ahead: [0; AHEAD_MAX],

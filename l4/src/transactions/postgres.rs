@@ -6,7 +6,7 @@
 
 /// Splits one direction into messages: type, length, body.
 #[derive(Debug, Default)]
-struct Splitter {
+struct MessageSplitter {
     /// Type and length of the message that has begun, as far as they have come.
     head: [u8; 5],
     had: u8,
@@ -14,9 +14,9 @@ struct Splitter {
     left: u32,
 }
 
-impl Splitter {
+impl MessageSplitter {
     /// Goes through bytes and tells what is in them.
-    fn split(&mut self, mut bytes: &[u8], mut each: impl FnMut(Part<'_>)) {
+    fn split(&mut self, mut bytes: &[u8], mut each: impl FnMut(MessagePart<'_>)) {
         while !bytes.is_empty() {
             if usize::from(self.had) < self.head.len() {
                 self.head[usize::from(self.had)] = bytes[0];
@@ -28,14 +28,14 @@ impl Splitter {
                 let [kind, len @ ..] = self.head;
                 // A length counts itself; one that does not is treated as empty.
                 self.left = u32::from_be_bytes(len).saturating_sub(4);
-                each(Part::Begin(kind));
+                each(MessagePart::Begin(kind));
             }
             let len = bytes.len().min(self.left as usize);
             let (part, rest) = bytes.split_at(len);
             self.left -= len as u32;
             bytes = rest;
             if len > 0 {
-                each(Part::Body(self.head[0], part));
+                each(MessagePart::Body(self.head[0], part));
             }
             if self.left == 0 {
                 self.had = 0;
@@ -50,7 +50,7 @@ impl Splitter {
 }
 
 /// Something of a message of this type.
-enum Part<'a> {
+enum MessagePart<'a> {
     /// Its type and length have come.
     Begin(u8),
     /// A part of its body.
@@ -60,8 +60,8 @@ enum Part<'a> {
 /// Follows a session from its startup packet on, which it is not shown.
 #[derive(Debug)]
 pub struct Tracker {
-    client: Splitter,
-    server: Splitter,
+    client: MessageSplitter,
+    server: MessageSplitter,
     /// Requests that the server has yet to end with `ReadyForQuery`; the startup is one.
     open: u32,
     /// Whether the last of them was a `Sync`, which a `COPY` swallows.
@@ -75,8 +75,8 @@ pub struct Tracker {
 impl Default for Tracker {
     fn default() -> Self {
         Self {
-            client: Splitter::default(),
-            server: Splitter::default(),
+            client: MessageSplitter::default(),
+            server: MessageSplitter::default(),
             open: 1,
             synced: false,
             unsynced: false,
@@ -90,7 +90,7 @@ impl Tracker {
     pub fn client(&mut self, bytes: &[u8]) {
         let Self { client, open, synced, unsynced, status, .. } = self;
         client.split(bytes, |part| {
-            let Part::Begin(kind) = part else { return };
+            let MessagePart::Begin(kind) = part else { return };
             match kind {
                 // Before the first ReadyForQuery only a password is said.
                 b'p' | b'X' | b'd' | b'c' | b'f' => {}
@@ -110,12 +110,12 @@ impl Tracker {
     pub fn server(&mut self, bytes: &[u8]) {
         let Self { server, open, synced, status, .. } = self;
         server.split(bytes, |part| match part {
-            Part::Begin(b'Z') => *open = open.saturating_sub(1),
+            MessagePart::Begin(b'Z') => *open = open.saturating_sub(1),
             // A Sync that was sent before the server began to take a COPY is swallowed by it.
-            Part::Begin(b'G' | b'W') if *synced => {
+            MessagePart::Begin(b'G' | b'W') if *synced => {
                 (*open, *synced) = (open.saturating_sub(1), false);
             }
-            Part::Body(b'Z', body) => *status = body[body.len() - 1],
+            MessagePart::Body(b'Z', body) => *status = body[body.len() - 1],
             _ => {}
         });
     }

@@ -36,7 +36,7 @@ const STATEFUL: [&[u8]; 7] =
 
 /// Where a value of the protocol stands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Step {
+enum ValueStep {
     /// Before its type.
     #[default]
     Kind,
@@ -49,7 +49,7 @@ enum Step {
 }
 
 /// Something of a value.
-enum Part<'a> {
+enum ValuePart<'a> {
     /// A type and its number; texts have none.
     Begin(u8, Option<u32>),
     /// Bytes of a text.
@@ -60,8 +60,8 @@ enum Part<'a> {
 
 /// Splits one direction into values.
 #[derive(Debug, Default)]
-struct Splitter {
-    step: Step,
+struct ValueSplitter {
+    step: ValueStep,
     /// The type of the outermost value and of the one that is being read.
     outer: u8,
     kind: u8,
@@ -71,41 +71,41 @@ struct Splitter {
     open: u64,
 }
 
-impl Splitter {
+impl ValueSplitter {
     /// Goes through bytes and tells what is in them; `None` if they are something else.
-    fn split(&mut self, mut bytes: &[u8], mut each: impl FnMut(Part<'_>)) -> Option<()> {
+    fn split(&mut self, mut bytes: &[u8], mut each: impl FnMut(ValuePart<'_>)) -> Option<()> {
         while let Some((&first, rest)) = bytes.split_first() {
             match self.step {
-                Step::Kind => {
+                ValueStep::Kind => {
                     self.begin(first);
                     bytes = rest;
-                    if self.step == Step::Line {
-                        each(Part::Begin(first, None));
+                    if self.step == ValueStep::Line {
+                        each(ValuePart::Begin(first, None));
                         if first.is_ascii_alphabetic() {
-                            each(Part::Text(&[first]));
+                            each(ValuePart::Text(&[first]));
                         }
                     }
                 }
-                Step::Number { negative, digits } => {
+                ValueStep::Number { negative, digits } => {
                     bytes = rest;
                     self.number(first, negative, digits, &mut each)?;
                 }
-                Step::Line => {
+                ValueStep::Line => {
                     let end = bytes.iter().position(|byte| *byte == b'\n');
                     let (text, rest) = bytes.split_at(end.unwrap_or(bytes.len()));
-                    each(Part::Text(text));
+                    each(ValuePart::Text(text));
                     bytes = rest.get(1..).unwrap_or_default();
                     if end.is_some() {
                         self.end(&mut each);
                     }
                 }
-                Step::Body => {
+                ValueStep::Body => {
                     let len = bytes.len().min(usize::try_from(self.number).unwrap_or(usize::MAX));
                     let (body, rest) = bytes.split_at(len);
                     // The end of line is no part of the text.
                     let text = len.min(usize::try_from(self.number.saturating_sub(2)).ok()?);
                     if text > 0 {
-                        each(Part::Text(&body[..text]));
+                        each(ValuePart::Text(&body[..text]));
                     }
                     self.number -= len as u64;
                     bytes = rest;
@@ -126,9 +126,9 @@ impl Splitter {
         self.number = 0;
         self.step = match kind {
             b'*' | b'%' | b'~' | b'>' | b'$' | b'!' | b'=' => {
-                Step::Number { negative: false, digits: 0 }
+                ValueStep::Number { negative: false, digits: 0 }
             }
-            _ => Step::Line,
+            _ => ValueStep::Line,
         };
     }
 
@@ -138,27 +138,27 @@ impl Splitter {
         byte: u8,
         negative: bool,
         digits: u8,
-        each: &mut impl FnMut(Part<'_>),
+        each: &mut impl FnMut(ValuePart<'_>),
     ) -> Option<()> {
         match byte {
             b'-' if digits == 0 && !negative => {
-                self.step = Step::Number { negative: true, digits };
+                self.step = ValueStep::Number { negative: true, digits };
             }
             b'0'..=b'9' if digits < DIGITS_MAX => {
                 self.number = self.number * 10 + u64::from(byte - b'0');
-                self.step = Step::Number { negative, digits: digits + 1 };
+                self.step = ValueStep::Number { negative, digits: digits + 1 };
             }
             b'\r' if (1..ENDED).contains(&digits) => {
-                self.step = Step::Number { negative, digits: ENDED };
+                self.step = ValueStep::Number { negative, digits: ENDED };
             }
             b'\n' if digits == ENDED => {
                 // A negative length is that of nothing.
                 let number = if negative { 0 } else { u32::try_from(self.number).ok()? };
-                each(Part::Begin(self.kind, Some(number)));
+                each(ValuePart::Begin(self.kind, Some(number)));
                 match self.kind {
                     b'$' | b'!' | b'=' if !negative => {
                         self.number = u64::from(number) + 2;
-                        self.step = Step::Body;
+                        self.step = ValueStep::Body;
                         return Some(());
                     }
                     b'%' => self.open = self.open.checked_add(2 * u64::from(number))?,
@@ -173,11 +173,11 @@ impl Splitter {
     }
 
     /// A value has ended, apart from those in it.
-    fn end(&mut self, each: &mut impl FnMut(Part<'_>)) {
-        self.step = Step::Kind;
+    fn end(&mut self, each: &mut impl FnMut(ValuePart<'_>)) {
+        self.step = ValueStep::Kind;
         self.open -= 1;
         if self.open == 0 {
-            each(Part::End(self.outer));
+            each(ValuePart::End(self.outer));
         }
     }
 
@@ -225,8 +225,8 @@ impl Command {
 /// Follows a session from its first byte on.
 #[derive(Debug, Default)]
 pub struct Tracker {
-    client: Splitter,
-    server: Splitter,
+    client: ValueSplitter,
+    server: ValueSplitter,
     command: Command,
     /// Commands that have no reply yet.
     open: u32,
@@ -259,38 +259,40 @@ impl Tracker {
         let Self { server, open, opaque, .. } = self;
         let outcome = server.split(bytes, |part| match part {
             // What was not asked for.
-            Part::End(b'>') => {}
-            Part::End(_) => match open.checked_sub(1) {
+            ValuePart::End(b'>') => {}
+            ValuePart::End(_) => match open.checked_sub(1) {
                 Some(left) => *open = left,
                 None => *opaque = true,
             },
-            Part::Begin(kind, _) => *opaque |= !b"*%~>$!=+-:_,#(".contains(&kind),
-            Part::Text(_) => {}
+            ValuePart::Begin(kind, _) => *opaque |= !b"*%~>$!=+-:_,#(".contains(&kind),
+            ValuePart::Text(_) => {}
         });
         *opaque |= outcome.is_none();
     }
 
-    fn asked(&mut self, part: Part<'_>) {
+    fn asked(&mut self, part: ValuePart<'_>) {
         if self.opaque || self.uncounted {
             return;
         }
         let command = &mut self.command;
         match part {
-            Part::Begin(b'*', Some(arguments)) if command.arguments == 0 => {
+            ValuePart::Begin(b'*', Some(arguments)) if command.arguments == 0 => {
                 *command = Command { arguments, ..Command::default() };
             }
-            Part::Begin(b'$', Some(_)) if command.arguments > 0 => {
+            ValuePart::Begin(b'$', Some(_)) if command.arguments > 0 => {
                 command.argument += 1;
                 if command.argument == 2 {
                     command.second = command.had;
                 }
             }
-            Part::Begin(letter, None) if command.arguments == 0 && letter.is_ascii_alphabetic() => {
+            ValuePart::Begin(letter, None)
+                if command.arguments == 0 && letter.is_ascii_alphabetic() =>
+            {
                 *command = Command { inline: true, arguments: 1, ..Command::default() };
             }
-            Part::Begin(..) => self.opaque = true,
-            Part::Text(text) => command.text(text),
-            Part::End(_) => self.asked_all(),
+            ValuePart::Begin(..) => self.opaque = true,
+            ValuePart::Text(text) => command.text(text),
+            ValuePart::End(_) => self.asked_all(),
         }
     }
 

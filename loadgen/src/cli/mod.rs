@@ -48,7 +48,7 @@ pub(crate) enum Work {
     /// Make traffic again and again, until the highest rate is known.
     FindMax(Question, Plan, Output),
     /// Answer it.
-    Serve(serve::Plan),
+    Serve(serve::ServePlan),
     /// Read two results.
     Compare(PathBuf, PathBuf),
 }
@@ -85,7 +85,7 @@ impl Cli {
             }
             (Some(Command::Serve { role, listen, cores }), _) => {
                 let threads = cores.threads.clamp(1, 1024);
-                Ok(Work::Serve(serve::Plan { role, listen, threads, cpus: cores.cpu }))
+                Ok(Work::Serve(serve::ServePlan { role, listen, threads, cpus: cores.cpu }))
             }
             (None, Some([a, b])) => Ok(Work::Compare(a.clone(), b.clone())),
             (None, _) => Err("what to do? See --help".to_owned()),

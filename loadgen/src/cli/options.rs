@@ -179,8 +179,8 @@ pub(super) enum Load {
 
 #[derive(Args, Debug)]
 pub(super) struct Pipelines {
-    #[arg(long, value_enum, default_value_t = load::Command::Mixed)]
-    pub(super) command: load::Command,
+    #[arg(long, value_enum, default_value_t = load::CommandMix::Mixed)]
+    pub(super) command: load::CommandMix,
     /// Commands that are sent before their answers are waited for; a pipeline counts as one request
     #[arg(long, default_value_t = 1, value_parser = value_parser!(u32).range(1..=100_000))]
     pub(super) pipeline: u32,

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 
 pub(crate) use self::database::pgsql::Login;
-pub(crate) use self::database::redis::{Command, Setting as RedisSetting};
+pub(crate) use self::database::redis::{CommandMix, Setting as RedisSetting};
 pub(crate) use self::udp::BUFFER as DATAGRAM_BUFFER;
 use crate::latency::Latencies;
 use crate::machine;

@@ -31,7 +31,7 @@ pub(crate) enum Role {
 
 /// What to serve, where.
 #[derive(Debug)]
-pub(crate) struct Plan {
+pub(crate) struct ServePlan {
     pub(crate) role: Role,
     pub(crate) listen: SocketAddr,
     pub(crate) threads: usize,
@@ -42,7 +42,7 @@ pub(crate) struct Plan {
 type Sockets = (TcpListener, UdpSocket);
 
 /// Serves until the process is ended.
-pub(crate) fn run(plan: &Plan) -> Result<(), String> {
+pub(crate) fn run(plan: &ServePlan) -> Result<(), String> {
     let cannot = |error| format!("cannot listen on {}: {error}", plan.listen);
     let shared = plan.threads > 1;
     let first = bind(plan.listen, shared).map_err(cannot)?;

@@ -16,7 +16,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Global {
     /// Number of shards.
-    pub shards: Shards,
+    pub shards: ShardCount,
     /// The driver of the shards.
     pub driver: Driver,
     /// Whether each shard is pinned to a core.
@@ -45,7 +45,7 @@ pub struct Global {
 impl Default for Global {
     fn default() -> Self {
         Self {
-            shards: Shards::Auto,
+            shards: ShardCount::Auto,
             driver: Driver::Auto,
             pin: true,
             admin: Admin::default(),
@@ -63,7 +63,7 @@ impl Default for Global {
 
 /// Number of shards.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Shards {
+pub enum ShardCount {
     /// One per core that this process may use.
     #[default]
     Auto,

@@ -7,5 +7,5 @@ pub(super) mod global;
 pub(super) mod logs;
 
 pub use check::{Body, Check, Http, Kind, Login, Secret, Step, Tls, Trust, Watch, Way};
-pub use global::{Admin, Driver, Global, Shards};
+pub use global::{Admin, Driver, Global, ShardCount};
 pub use logs::{AccessLog, Log, LogDestination, LogField, LogFormat, LogLevel};

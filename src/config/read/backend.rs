@@ -7,7 +7,9 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ringlane_core::machine::Address;
-use ringlane_core::settings::{self, Affinity, BalanceKind, HashKey, LoadBound, Queue, RaceAfter};
+use ringlane_core::settings::{
+    self, Affinity, BalanceKind, HashKey, LoadBound, QueueSettings, RaceAfter,
+};
 
 use super::check;
 use super::forwarding;
@@ -206,13 +208,13 @@ fn race_after(table: &Table<'_>) -> Option<RaceAfter> {
 }
 
 /// Without `queue`, sessions still wait if a server has a limit.
-fn queue(table: &Table<'_>, servers: &[ServerTable<'_>]) -> Option<Queue> {
-    let default = Queue { size: QUEUE_SIZE, timeout: None };
+fn queue(table: &Table<'_>, servers: &[ServerTable<'_>]) -> Option<QueueSettings> {
+    let default = QueueSettings { size: QUEUE_SIZE, timeout: None };
     let Some(inner) = table.table("queue", Section::Queue) else {
         let limited = servers.iter().any(|server| server.max_connections < u32::MAX);
         return limited.then_some(default);
     };
-    let queue = Queue {
+    let queue = QueueSettings {
         size: inner.integer("size", 0..=QUEUE_SIZE_MAX).unwrap_or(QUEUE_SIZE),
         timeout: inner.duration("timeout"),
     };

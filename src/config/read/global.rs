@@ -8,7 +8,8 @@ use ringlane_core::machine::Address;
 use super::claims::BoundAddresses;
 use super::names;
 use crate::config::model::{
-    AccessLog, Admin, Driver, Global, Log, LogDestination, LogField, LogFormat, LogLevel, Shards,
+    AccessLog, Admin, Driver, Global, Log, LogDestination, LogField, LogFormat, LogLevel,
+    ShardCount,
 };
 use crate::config::text::report::{Diagnostic, quoted};
 use crate::config::text::requirement::Requirement;
@@ -49,20 +50,20 @@ fn driver(table: &Table<'_>) -> Driver {
     table.choice("driver", &drivers, &foreign).unwrap_or_default()
 }
 
-fn shards(table: &Table<'_>) -> Shards {
-    let Some(value) = table.value("shards") else { return Shards::Auto };
+fn shards(table: &Table<'_>) -> ShardCount {
+    let Some(value) = table.value("shards") else { return ShardCount::Auto };
     let expected = format!("\"auto\" or a whole number from 1 to {}", limits::SHARDS_MAX);
     if let Some(number) = value.as_integer() {
         let count = number.and_then(|number| usize::try_from(number).ok());
         if let Some(count) = count.filter(|count| (1..=limits::SHARDS_MAX).contains(count)) {
-            return Shards::Count(count);
+            return ShardCount::Count(count);
         }
         let why = format!("must be {expected}");
         table.report(table.unusable("shards", value.span, &why));
     } else if value.as_str().is_none_or(|word| word.value != "auto") {
         table.wrong_type("shards", &value, &expected);
     }
-    Shards::Auto
+    ShardCount::Auto
 }
 
 fn read_admin(table: &Table<'_>, claims: &mut BoundAddresses) -> Admin {

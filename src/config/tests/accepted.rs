@@ -10,7 +10,7 @@ use ringlane_core::settings::{self, Affinity, BalanceKind, HashKey, LoadBound, T
 
 use super::super::{
     AccessLog, Admin, Config, Global, Log, LogDestination, LogField, LogFormat, LogLevel, Lookup,
-    Name, Resolver, Shards, load,
+    Name, Resolver, ShardCount, load,
 };
 use super::{backend, frontend, parse};
 
@@ -75,7 +75,7 @@ server = [
 fn every_setting_is_read() {
     let config = parse(EVERYTHING).unwrap();
     let global = Global {
-        shards: Shards::Count(4),
+        shards: ShardCount::Count(4),
         pin: false,
         admin: Admin {
             socket: Some("/run/ringlane/admin.sock".into()),
@@ -215,13 +215,13 @@ fn log_levels_and_destinations() {
 #[test]
 fn shards_and_access_logs() {
     for (lines, shards, access_log) in [
-        ("", Shards::Auto, None),
-        ("shards = \"auto\"", Shards::Auto, None),
-        ("shards = 256", Shards::Count(256), None),
-        ("access_log = {}", Shards::Auto, Some((LogFormat::Text, LogDestination::Stderr))),
+        ("", ShardCount::Auto, None),
+        ("shards = \"auto\"", ShardCount::Auto, None),
+        ("shards = 256", ShardCount::Count(256), None),
+        ("access_log = {}", ShardCount::Auto, Some((LogFormat::Text, LogDestination::Stderr))),
         (
             "access_log = { to = \"syslog:/dev/log\" }",
-            Shards::Auto,
+            ShardCount::Auto,
             Some((LogFormat::Text, LogDestination::Syslog("/dev/log".into()))),
         ),
     ] {

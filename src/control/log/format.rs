@@ -27,7 +27,7 @@ const TIME: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
 
 /// The shape of lines.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Style {
+pub(super) struct LineStyle {
     /// Text or JSON.
     pub(super) format: LogFormat,
     /// What is added around a line.
@@ -63,7 +63,7 @@ struct Object<'a> {
     count: Option<u64>,
 }
 
-impl Style {
+impl LineStyle {
     /// The line, with its end.
     pub(super) fn line(self, notice: &Notice, now: Timestamp) -> String {
         let time = TIME.timestamp_to_string(&now);
@@ -143,13 +143,13 @@ mod tests {
     use super::*;
     use crate::control::log::Level;
 
-    const STYLES: [Style; 6] = [
-        Style { format: LogFormat::Text, frame: Frame::Plain },
-        Style { format: LogFormat::Text, frame: Frame::Journal },
-        Style { format: LogFormat::Text, frame: Frame::Syslog },
-        Style { format: LogFormat::Json, frame: Frame::Plain },
-        Style { format: LogFormat::Json, frame: Frame::Journal },
-        Style { format: LogFormat::Json, frame: Frame::Syslog },
+    const STYLES: [LineStyle; 6] = [
+        LineStyle { format: LogFormat::Text, frame: Frame::Plain },
+        LineStyle { format: LogFormat::Text, frame: Frame::Journal },
+        LineStyle { format: LogFormat::Text, frame: Frame::Syslog },
+        LineStyle { format: LogFormat::Json, frame: Frame::Plain },
+        LineStyle { format: LogFormat::Json, frame: Frame::Journal },
+        LineStyle { format: LogFormat::Json, frame: Frame::Syslog },
     ];
 
     fn full() -> Notice {

@@ -1,7 +1,7 @@
 //! The bounded queue between those that log and the one thread that writes.
 //!
 //! Not here: what a line looks like (`format`), files and syslog sockets (`sink`). Invariants:
-//! [`Queue::push`] holds the lock for a few instructions and never waits for the destination; the
+//! [`LineQueue::push`] holds the lock for a few instructions and never waits for the destination;
 //! order of lines is kept; every line is written or counted as lost, and losses are reported in the
 //! place where the lines would have been. The thread is never joined: a destination that takes
 //! nothing must not keep the process from ending.
@@ -16,7 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::format::Style;
+use super::format::LineStyle;
 use crate::control::log::sink::Sink;
 use crate::control::log::{Level, Notice};
 use crate::control::thread;
@@ -35,18 +35,18 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(style: Style, notice: &Notice, now: Timestamp) -> Self {
+    pub(super) fn new(style: LineStyle, notice: &Notice, now: Timestamp) -> Self {
         Self { level: notice.level, text: style.line(notice, now) }
     }
 }
 
 /// Lines that have yet to be written.
 #[derive(Debug)]
-pub(super) struct Queue {
-    style: Style,
+pub(super) struct LineQueue {
+    style: LineStyle,
     /// The destination, for sentences.
     name: String,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     /// There is a line, or the destination is to be reopened.
     filled: Condvar,
     /// Everything has been written or lost.
@@ -54,7 +54,7 @@ pub(super) struct Queue {
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct QueueState {
     lines: VecDeque<Line>,
     reopen: bool,
     /// The thread is at a line that is no longer in `lines`.
@@ -67,9 +67,9 @@ struct State {
     fails: bool,
 }
 
-impl Queue {
+impl LineQueue {
     /// An empty queue of lines in this style, for a destination of this name.
-    pub(super) fn new(style: Style, name: String) -> Self {
+    pub(super) fn new(style: LineStyle, name: String) -> Self {
         let (filled, emptied) = (Condvar::new(), Condvar::new());
         Self { style, name, state: Mutex::default(), filled, emptied }
     }
@@ -100,7 +100,8 @@ impl Queue {
     /// Waits until all that was pushed before has been written or lost, but no longer than `most`;
     /// what is lost and not reported then, as a line for elsewhere.
     pub(super) fn flush(&self, most: Duration) -> Option<Notice> {
-        let is_busy = |state: &mut State| state.writes || state.reopen || !state.lines.is_empty();
+        let is_busy =
+            |state: &mut QueueState| state.writes || state.reopen || !state.lines.is_empty();
         // Whether it was in time is irrelevant: the process ends.
         let state = self.emptied.wait_timeout_while(self.lock(), most, is_busy);
         let (state, _) = state.unwrap_or_else(PoisonError::into_inner);
@@ -110,7 +111,7 @@ impl Queue {
 
     /// Writes the next line to `out`, followed by the number of lost lines, if there are any. If
     /// the destination has begun to fail, that is returned, for elsewhere.
-    fn write_next(&self, out: &mut impl Destination) -> Option<Notice> {
+    fn write_next(&self, out: &mut impl LineOutput) -> Option<Notice> {
         let mut state = self.lock();
         while state.lines.is_empty() && !state.reopen {
             state.writes = false;
@@ -153,13 +154,13 @@ impl Queue {
         Notice::new(Level::Warning, "log_lines_lost", text).count(lost)
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
         // Nothing that panics is called with it held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl QueueState {
     fn lose(&mut self) {
         self.lost += 1;
         self.unreported += 1;
@@ -167,7 +168,7 @@ impl State {
 }
 
 /// Stderr as a destination.
-pub(super) fn stderr() -> io::Result<impl Destination + Send + 'static> {
+pub(super) fn stderr() -> io::Result<impl LineOutput + Send + 'static> {
     // A descriptor of our own: while stderr is blocked, nothing may wait for std's lock of it.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     Ok(Out { to: Stderr(stderr), torn: false })
@@ -175,8 +176,8 @@ pub(super) fn stderr() -> io::Result<impl Destination + Send + 'static> {
 
 /// Starts the thread. That the destination begins to fail is reported to `elsewhere`.
 pub(super) fn spawn(
-    queue: Arc<Queue>,
-    mut out: impl Destination + Send + 'static,
+    queue: Arc<LineQueue>,
+    mut out: impl LineOutput + Send + 'static,
     elsewhere: fn(&Notice),
 ) -> io::Result<()> {
     let run = move || {
@@ -190,7 +191,7 @@ pub(super) fn spawn(
 }
 
 /// Where lines go.
-pub(super) trait Destination {
+pub(super) trait LineOutput {
     /// Writes one line, or loses it.
     fn write(&mut self, line: &Line) -> io::Result<()>;
 
@@ -198,7 +199,7 @@ pub(super) trait Destination {
     fn reopen(&mut self) -> Notice;
 }
 
-impl Destination for Sink {
+impl LineOutput for Sink {
     fn write(&mut self, line: &Line) -> io::Result<()> {
         let priority = SYSLOG_FACILITY | line.level.priority();
         self.write(priority, line.text.as_bytes()).map_err(|lost| lost.error)
@@ -225,7 +226,7 @@ struct Out<W> {
     torn: bool,
 }
 
-impl<W: Write> Destination for Out<W> {
+impl<W: Write> LineOutput for Out<W> {
     /// Writes one line. One that fails half-way is ended before the next.
     fn write(&mut self, line: &Line) -> io::Result<()> {
         if self.torn {
@@ -290,9 +291,9 @@ mod tests {
     use crate::control::log::format::Frame;
 
     /// A queue whose lines are the bare messages.
-    fn queue() -> Queue {
-        let style = Style { format: LogFormat::Text, frame: Frame::Syslog };
-        Queue::new(style, "stderr".to_owned())
+    fn queue() -> LineQueue {
+        let style = LineStyle { format: LogFormat::Text, frame: Frame::Syslog };
+        LineQueue::new(style, "stderr".to_owned())
     }
 
     fn notice(text: &str) -> Notice {

@@ -36,8 +36,8 @@ use crate::control::report::status;
 use crate::control::servers::Servers;
 use crate::control::traffic::Traffic;
 use crate::control::{Life, Stage, thread};
-use bound::Http;
-pub use bound::{BindError, Bound, bind};
+use bound::AdminHttp;
+pub use bound::{AdminBindError, Bound, bind};
 use connection::{Accepts, Bounded};
 
 const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before, after and during \
@@ -67,8 +67,10 @@ pub async fn serve(bound: Bound, running: Running) {
     let tcp = async {
         let listener = match http {
             None => None,
-            Some(Http::Listening(listener)) => Some(tokio::net::TcpListener::from_std(listener)),
-            Some(Http::Held(address)) => Some(takeover::bind_later(address).await),
+            Some(AdminHttp::Listening(listener)) => {
+                Some(tokio::net::TcpListener::from_std(listener))
+            }
+            Some(AdminHttp::Held(address)) => Some(takeover::bind_later(address).await),
         };
         listen("http", listener, read_only.with_state(running)).await;
     };

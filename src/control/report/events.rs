@@ -26,10 +26,10 @@ pub(in crate::control) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// All that is remembered from look to look.
 pub(in crate::control) struct Events {
     process: frontends::Process,
-    frontends: Vec<frontends::Frontend>,
-    backends: Vec<backends::Backend>,
-    servers: Vec<servers::Server>,
-    shards: Vec<shards::Shard>,
+    frontends: Vec<frontends::FrontendEvents>,
+    backends: Vec<backends::BackendEvents>,
+    servers: Vec<servers::ServerEvents>,
+    shards: Vec<shards::ShardEvents>,
 }
 
 impl Events {
@@ -38,10 +38,14 @@ impl Events {
         let snapshot = &traffic.snapshot;
         Self {
             process: frontends::Process::new(),
-            frontends: snapshot.frontends.iter().map(|_| frontends::Frontend::new(now)).collect(),
+            frontends: snapshot
+                .frontends
+                .iter()
+                .map(|_| frontends::FrontendEvents::new(now))
+                .collect(),
             backends: backends::all(snapshot, now),
-            servers: snapshot.servers.iter().map(|_| servers::Server::new(now)).collect(),
-            shards: (0..traffic.shards()).map(|_| shards::Shard::new(now)).collect(),
+            servers: snapshot.servers.iter().map(|_| servers::ServerEvents::new(now)).collect(),
+            shards: (0..traffic.shards()).map(|_| shards::ShardEvents::new(now)).collect(),
         }
     }
 

@@ -8,10 +8,10 @@ use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
 use ringlane_core::limits;
 
-use crate::config::Shards;
+use crate::config::ShardCount;
 
 /// The core of each shard, in the order of the shards; `None` for a shard that is not pinned.
-pub(in crate::control) fn plan(shards: Shards, pin: bool) -> nix::Result<Vec<Option<usize>>> {
+pub(in crate::control) fn plan(shards: ShardCount, pin: bool) -> nix::Result<Vec<Option<usize>>> {
     let cores = affinity()?;
     // The number of these cores, or the CPU quota of the control groups where that is less.
     let share = available_parallelism().map_or(cores.len(), usize::from);
@@ -30,10 +30,10 @@ fn affinity() -> nix::Result<Vec<usize>> {
 /// Shards are left to the scheduler when there are more of them than cores, and when a quota made
 /// their number smaller than that of the cores: the cores are then shared with others, and every
 /// container of the machine would crowd on the first ones.
-fn place(shards: Shards, pin: bool, cores: &[usize], share: usize) -> Vec<Option<usize>> {
+fn place(shards: ShardCount, pin: bool, cores: &[usize], share: usize) -> Vec<Option<usize>> {
     let (count, are_ours) = match shards {
-        Shards::Count(count) => (count, true),
-        Shards::Auto => (share.min(cores.len()), share >= cores.len()),
+        ShardCount::Count(count) => (count, true),
+        ShardCount::Auto => (share.min(cores.len()), share >= cores.len()),
     };
     let count = count.clamp(1, limits::SHARDS_MAX);
     if pin && are_ours && count <= cores.len() {
@@ -52,19 +52,19 @@ mod tests {
         let check = |shards, pin, share, expected: &[Option<usize>]| {
             assert_eq!(place(shards, pin, &[2, 3, 6], share), expected);
         };
-        check(Shards::Auto, true, 3, &[Some(2), Some(3), Some(6)]);
-        check(Shards::Auto, false, 3, &[None; 3]);
-        check(Shards::Auto, true, 8, &[Some(2), Some(3), Some(6)]);
-        check(Shards::Auto, true, 2, &[None; 2]);
-        check(Shards::Count(2), true, 1, &[Some(2), Some(3)]);
-        check(Shards::Count(4), true, 3, &[None; 4]);
-        check(Shards::Count(0), true, 3, &[Some(2)]);
+        check(ShardCount::Auto, true, 3, &[Some(2), Some(3), Some(6)]);
+        check(ShardCount::Auto, false, 3, &[None; 3]);
+        check(ShardCount::Auto, true, 8, &[Some(2), Some(3), Some(6)]);
+        check(ShardCount::Auto, true, 2, &[None; 2]);
+        check(ShardCount::Count(2), true, 1, &[Some(2), Some(3)]);
+        check(ShardCount::Count(4), true, 3, &[None; 4]);
+        check(ShardCount::Count(0), true, 3, &[Some(2)]);
     }
 
     #[test]
     fn without_a_configured_number_there_is_a_shard_for_each_core_at_most() {
         let cores = affinity().unwrap();
-        let shards = plan(Shards::Auto, true).unwrap();
+        let shards = plan(ShardCount::Auto, true).unwrap();
         assert!((1..=cores.len()).contains(&shards.len()), "{shards:?} on {cores:?}");
         assert!(shards.iter().flatten().all(|core| cores.contains(core)), "{shards:?}");
     }

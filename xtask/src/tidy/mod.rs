@@ -14,6 +14,7 @@ mod names;
 mod size;
 mod source;
 mod subjects;
+mod types;
 mod unsafe_room;
 
 use std::fmt;
@@ -58,6 +59,7 @@ fn check_files(files: &[(String, String)], exceptions: &mut Exceptions) -> Vec<O
     let mut offences = manifests::check(files);
     offences.extend(markdown::check(files));
     let mut imports = circles::Imports::default();
+    let mut types = types::Types::default();
     for (path, text) in files {
         offences.extend(marks::check_text(path, text));
         if path.ends_with(".rs") {
@@ -67,9 +69,11 @@ fn check_files(files: &[(String, String)], exceptions: &mut Exceptions) -> Vec<O
             offences.extend(unsafe_room::check(&source));
             offences.extend(marks::check_source(&source));
             imports.add(&source);
+            types.add(&source);
         }
     }
     offences.extend(imports.circles());
+    offences.extend(types.check(exceptions));
     offences
 }
 

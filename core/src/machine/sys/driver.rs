@@ -69,7 +69,7 @@ enum Work {
     Sent,
 }
 
-struct Slot {
+struct InFlight {
     work: Work,
     socket: Rc<Socket>,
     /// The task to wake; `None` when nobody waits for this operation any more.
@@ -82,11 +82,11 @@ struct Slot {
     awaited: bool,
     first: Option<Outcome>,
     /// What came after it; boxed, since almost every operation is looked at before more comes.
-    rest: Option<Box<Rest>>,
+    rest: Option<Box<LaterOutcomes>>,
 }
 
 #[derive(Default)]
-struct Rest(VecDeque<Outcome>);
+struct LaterOutcomes(VecDeque<Outcome>);
 
 /// What a task is told that it was woken for: a bit for each of its parts that may have news.
 pub(crate) type Label = u8;
@@ -102,7 +102,7 @@ pub(crate) struct Owner {
 pub(crate) struct Driver {
     // Dropped first: the kernel must be done before what it was lent goes.
     kernel: Kernel,
-    slots: Slab<Slot>,
+    slots: Slab<InFlight>,
     pool: Rc<BufferPool>,
     completions: Vec<Completion>,
     /// Tasks that wait for a buffer to come back.
@@ -215,7 +215,7 @@ impl Driver {
     }
 
     fn start(&mut self, work: Work, socket: &Rc<Socket>, owner: Owner) -> io::Result<Key> {
-        let key = self.slots.insert(Slot::new(work, Rc::clone(socket), owner));
+        let key = self.slots.insert(InFlight::new(work, Rc::clone(socket), owner));
         let Some(request) = self.slots.get_mut(key).and_then(|slot| slot.request()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
@@ -450,7 +450,7 @@ impl Driver {
     }
 }
 
-impl Slot {
+impl InFlight {
     fn new(work: Work, socket: Rc<Socket>, owner: Owner) -> Self {
         let Owner { task, label } = owner;
         Self {

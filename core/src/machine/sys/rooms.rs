@@ -49,7 +49,7 @@ struct Chunk {
 }
 
 /// Where a room is.
-struct Place {
+struct Room {
     class: usize,
     chunk: usize,
     room: u16,
@@ -61,7 +61,7 @@ pub struct Brief<F>(Home<F>);
 enum Home<F> {
     Room {
         future: NonNull<F>,
-        place: Place,
+        place: Room,
         rooms: Rc<Rooms>,
     },
     /// There was no room for it.
@@ -82,7 +82,7 @@ impl Rooms {
     }
 
     /// A free room for such a value, if rooms are for values like it and there is memory.
-    fn take(&self, layout: Layout) -> Option<(Place, NonNull<u8>)> {
+    fn take(&self, layout: Layout) -> Option<(Room, NonNull<u8>)> {
         let size = layout.size().next_multiple_of(STEP);
         if layout.align() > STEP || size == 0 || size > ROOM_CHUNK {
             return None;
@@ -97,10 +97,10 @@ impl Rooms {
             }
         };
         let (chunk, room, memory) = classes[class].take()?;
-        Some((Place { class, chunk, room }, memory))
+        Some((Room { class, chunk, room }, memory))
     }
 
-    fn give_back(&self, place: &Place) {
+    fn give_back(&self, place: &Room) {
         self.0.borrow_mut()[place.class].give_back(place.chunk, place.room);
     }
 

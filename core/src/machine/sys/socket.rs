@@ -19,10 +19,10 @@ use crate::machine::{Address, Congestion, TcpOptions};
 
 /// A socket of a shard, closed on drop.
 #[derive(Debug)]
-pub struct Socket(Inner);
+pub struct Socket(Descriptor);
 
 #[derive(Debug)]
-enum Inner {
+enum Descriptor {
     /// The kernel's; `watched`: whether the epoll driver has been told of it.
     Os { fd: OwnedFd, watched: Cell<bool> },
     /// One of a simulated world. Boxed, since it is larger than what all others need.
@@ -32,7 +32,7 @@ enum Inner {
 impl<F: Into<OwnedFd>> From<F> for Socket {
     /// Takes over a non-blocking socket.
     fn from(socket: F) -> Self {
-        Self(Inner::Os { fd: socket.into(), watched: Cell::new(false) })
+        Self(Descriptor::Os { fd: socket.into(), watched: Cell::new(false) })
     }
 }
 
@@ -44,30 +44,30 @@ pub(super) fn wrong_world() -> io::Error {
 impl Socket {
     /// A socket of a simulated world.
     pub(super) fn from_sim(socket: SimSocket) -> Self {
-        Self(Inner::Sim(Box::new(socket)))
+        Self(Descriptor::Sim(Box::new(socket)))
     }
 
     /// The number that the driver knows it by; one that the kernel refuses if it is simulated.
     pub(super) fn fd(&self) -> RawFd {
         match &self.0 {
-            Inner::Os { fd, .. } => fd.as_raw_fd(),
-            Inner::Sim(_) => -1,
+            Descriptor::Os { fd, .. } => fd.as_raw_fd(),
+            Descriptor::Sim(_) => -1,
         }
     }
 
     /// The kernel's descriptor.
     pub(super) fn os(&self) -> io::Result<BorrowedFd<'_>> {
         match &self.0 {
-            Inner::Os { fd, .. } => Ok(fd.as_fd()),
-            Inner::Sim(_) => Err(wrong_world()),
+            Descriptor::Os { fd, .. } => Ok(fd.as_fd()),
+            Descriptor::Sim(_) => Err(wrong_world()),
         }
     }
 
     /// The socket of the simulated world that it is, if it is one.
     pub(super) fn simulated(&self) -> Option<&SimSocket> {
         match &self.0 {
-            Inner::Os { .. } => None,
-            Inner::Sim(socket) => Some(socket),
+            Descriptor::Os { .. } => None,
+            Descriptor::Sim(socket) => Some(socket),
         }
     }
 
@@ -75,16 +75,16 @@ impl Socket {
     pub(super) fn accepted(&self, fd: RawFd) -> Self {
         match &self.0 {
             // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
-            Inner::Os { .. } => Self::from(unsafe { OwnedFd::from_raw_fd(fd) }),
-            Inner::Sim(listener) => Self::from_sim(listener.accepted(fd)),
+            Descriptor::Os { .. } => Self::from(unsafe { OwnedFd::from_raw_fd(fd) }),
+            Descriptor::Sim(listener) => Self::from_sim(listener.accepted(fd)),
         }
     }
 
     /// Whether this is the first request on this socket, which the epoll driver must be told of.
     pub(super) fn begin_watch(&self) -> bool {
         match &self.0 {
-            Inner::Os { watched, .. } => !watched.replace(true),
-            Inner::Sim(_) => false,
+            Descriptor::Os { watched, .. } => !watched.replace(true),
+            Descriptor::Sim(_) => false,
         }
     }
 }
@@ -307,8 +307,8 @@ fn tcp_info(socket: &SockRef<'_>) -> io::Result<libc::tcp_info> {
 /// `ENOTCONN` when the connection is gone already.
 pub(crate) fn shutdown_write(socket: &Socket) -> io::Result<()> {
     match &socket.0 {
-        Inner::Os { fd, .. } => SockRef::from(fd).shutdown(Shutdown::Write),
-        Inner::Sim(socket) => socket.shutdown_write(),
+        Descriptor::Os { fd, .. } => SockRef::from(fd).shutdown(Shutdown::Write),
+        Descriptor::Sim(socket) => socket.shutdown_write(),
     }
 }
 
@@ -316,10 +316,10 @@ pub(crate) fn shutdown_write(socket: &Socket) -> io::Result<()> {
 pub fn reset_on_close(socket: &Socket) {
     match &socket.0 {
         // Fails only for sockets that know no linger, and those have no reset either.
-        Inner::Os { fd, .. } => {
+        Descriptor::Os { fd, .. } => {
             let _ = SockRef::from(fd).set_linger(Some(Duration::ZERO));
         }
-        Inner::Sim(socket) => socket.reset_on_close(),
+        Descriptor::Sim(socket) => socket.reset_on_close(),
     }
 }
 
@@ -327,8 +327,8 @@ pub fn reset_on_close(socket: &Socket) {
 /// IPv4 address is one whichever kind of socket it came in by.
 pub fn peer_address(socket: &Socket) -> Option<SocketAddr> {
     match &socket.0 {
-        Inner::Os { fd, .. } => SockRef::from(fd).peer_addr().ok()?.as_socket().map(canonical),
-        Inner::Sim(socket) => socket.peer_address(),
+        Descriptor::Os { fd, .. } => SockRef::from(fd).peer_addr().ok()?.as_socket().map(canonical),
+        Descriptor::Sim(socket) => socket.peer_address(),
     }
 }
 
@@ -345,10 +345,10 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 /// Those of `send`.
 pub(crate) fn send_few(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
     match &socket.0 {
-        Inner::Os { fd, .. } => {
+        Descriptor::Os { fd, .. } => {
             SockRef::from(fd).send_with_flags(bytes, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
         }
-        Inner::Sim(socket) => socket.send(bytes),
+        Descriptor::Sim(socket) => socket.send(bytes),
     }
 }
 
@@ -358,8 +358,8 @@ pub(crate) fn send_few(socket: &Socket, bytes: &[u8]) -> io::Result<usize> {
 /// Those of `getsockname`.
 pub fn local_address(socket: &Socket) -> io::Result<Option<SocketAddr>> {
     match &socket.0 {
-        Inner::Os { fd, .. } => Ok(SockRef::from(fd).local_addr()?.as_socket().map(canonical)),
-        Inner::Sim(socket) => Ok(Some(socket.local_address())),
+        Descriptor::Os { fd, .. } => Ok(SockRef::from(fd).local_addr()?.as_socket().map(canonical)),
+        Descriptor::Sim(socket) => Ok(Some(socket.local_address())),
     }
 }
 
@@ -369,11 +369,11 @@ pub fn local_address(socket: &Socket) -> io::Result<Option<SocketAddr>> {
 /// Those of `accept4`.
 pub(crate) fn accept_now(listener: &Socket) -> io::Result<Option<Socket>> {
     match &listener.0 {
-        Inner::Os { fd, .. } => {
+        Descriptor::Os { fd, .. } => {
             let accepted = accept_fd(fd)?;
             Ok(accepted.map(Socket::from))
         }
-        Inner::Sim(listener) => Ok(listener.accept_now()?.map(Socket::from_sim)),
+        Descriptor::Sim(listener) => Ok(listener.accept_now()?.map(Socket::from_sim)),
     }
 }
 
@@ -421,8 +421,8 @@ fn poll_now(socket: &impl AsFd, events: i16) -> io::Result<i16> {
 /// What the other side of a connection has done with it. Reads nothing.
 pub fn presence(socket: &Socket) -> Presence {
     match &socket.0 {
-        Inner::Os { fd, .. } => os_presence(fd),
-        Inner::Sim(socket) => socket.presence(),
+        Descriptor::Os { fd, .. } => os_presence(fd),
+        Descriptor::Sim(socket) => socket.presence(),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::random::Random;
 
 /// Which commands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(crate) enum Command {
+pub(crate) enum CommandMix {
     /// Only SET.
     Set,
     /// Only GET.
@@ -27,7 +27,7 @@ pub(crate) enum Command {
 /// What is asked for.
 #[derive(Clone)]
 pub(crate) struct Setting {
-    pub(crate) command: Command,
+    pub(crate) command: CommandMix,
     /// Commands that are sent before their answers are waited for.
     pub(crate) pipeline: usize,
     /// Different keys.
@@ -119,9 +119,9 @@ impl Talk {
             let key = self.random.below(self.setting.keys);
             let name = format!("loadgen:{key}");
             let sets = match self.setting.command {
-                Command::Set => true,
-                Command::Get => false,
-                Command::Mixed => self.random.below(10) == 0,
+                CommandMix::Set => true,
+                CommandMix::Get => false,
+                CommandMix::Mixed => self.random.below(10) == 0,
             };
             if sets {
                 let value = value(key, self.setting.size);

@@ -27,7 +27,7 @@ pub(super) struct Shape {
 }
 
 /// The value of a field.
-enum Value<'a> {
+enum FieldValue<'a> {
     Unknown,
     Number(u64),
     /// Text of ours, which needs no care.
@@ -83,7 +83,7 @@ impl Shape {
 }
 
 /// What a record has in a field.
-fn value<'a>(field: LogField, record: &'a SessionRecord, snapshot: &'a Snapshot) -> Value<'a> {
+fn value<'a>(field: LogField, record: &'a SessionRecord, snapshot: &'a Snapshot) -> FieldValue<'a> {
     // Ids mean nothing in another generation.
     let is_known = record.generation == snapshot.generation;
     let server = |id: ServerId| {
@@ -91,38 +91,38 @@ fn value<'a>(field: LogField, record: &'a SessionRecord, snapshot: &'a Snapshot)
     };
     let names = record.names.as_deref();
     match field {
-        LogField::Time => Value::Plain(time(record.accepted_unix_us)),
-        LogField::Client => Value::plain(record.client),
+        LogField::Time => FieldValue::Plain(time(record.accepted_unix_us)),
+        LogField::Client => FieldValue::plain(record.client),
         LogField::Frontend => {
             let frontend = snapshot.frontends.get(record.frontend.0 as usize);
-            Value::name(frontend.filter(|_| is_known).map(|frontend| &*frontend.name))
+            FieldValue::name(frontend.filter(|_| is_known).map(|frontend| &*frontend.name))
         }
         LogField::Backend => {
             let backend = snapshot.backends.get(record.backend.0 as usize);
-            Value::name(backend.filter(|_| is_known).map(|backend| &*backend.name))
+            FieldValue::name(backend.filter(|_| is_known).map(|backend| &*backend.name))
         }
-        LogField::Server => Value::name(record.server.and_then(server)),
-        LogField::BytesIn => Value::Number(record.bytes_in),
-        LogField::BytesOut => Value::Number(record.bytes_out),
-        LogField::ConnectUs => Value::Number(record.connect_us),
-        LogField::DurationUs => Value::Number(record.duration_us),
-        LogField::Retries => Value::Number(record.retries.into()),
-        LogField::Close => Value::Plain(record.close.to_string()),
-        LogField::Shard => Value::Number(record.shard.into()),
-        LogField::UniqueId => Value::plain(record.unique_id),
-        LogField::Reason => Value::plain(record.reason),
-        LogField::QueueUs => Value::Number(record.queue_us),
+        LogField::Server => FieldValue::name(record.server.and_then(server)),
+        LogField::BytesIn => FieldValue::Number(record.bytes_in),
+        LogField::BytesOut => FieldValue::Number(record.bytes_out),
+        LogField::ConnectUs => FieldValue::Number(record.connect_us),
+        LogField::DurationUs => FieldValue::Number(record.duration_us),
+        LogField::Retries => FieldValue::Number(record.retries.into()),
+        LogField::Close => FieldValue::Plain(record.close.to_string()),
+        LogField::Shard => FieldValue::Number(record.shard.into()),
+        LogField::UniqueId => FieldValue::plain(record.unique_id),
+        LogField::Reason => FieldValue::plain(record.reason),
+        LogField::QueueUs => FieldValue::Number(record.queue_us),
         LogField::Tried => {
             let tried: Vec<&str> = record.tried.into_iter().flatten().filter_map(server).collect();
-            if tried.is_empty() { Value::Unknown } else { Value::Names(tried) }
+            if tried.is_empty() { FieldValue::Unknown } else { FieldValue::Names(tried) }
         }
-        LogField::Sni => Value::name(names.and_then(|names| names.sni.as_deref())),
-        LogField::User => Value::name(names.and_then(|names| names.user.as_deref())),
-        LogField::Database => Value::name(names.and_then(|names| names.database.as_deref())),
+        LogField::Sni => FieldValue::name(names.and_then(|names| names.sni.as_deref())),
+        LogField::User => FieldValue::name(names.and_then(|names| names.user.as_deref())),
+        LogField::Database => FieldValue::name(names.and_then(|names| names.database.as_deref())),
     }
 }
 
-impl<'a> Value<'a> {
+impl<'a> FieldValue<'a> {
     fn plain(value: Option<impl ToString>) -> Self {
         value.map_or(Self::Unknown, |value| Self::Plain(value.to_string()))
     }

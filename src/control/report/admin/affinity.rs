@@ -11,7 +11,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use ringlane_core::balance::affinity::{Entry, Table};
+use ringlane_core::balance::affinity::{AffinityEntry, Table};
 use ringlane_core::balance::key_of;
 use ringlane_core::ids::BackendId;
 use ringlane_core::settings::HashKey;
@@ -100,7 +100,7 @@ fn client(traffic: &Traffic, backend: &str, text: &str) -> Result<Value, Refusal
 fn list(traffic: &Traffic, backend: &str, entries: usize) -> Result<Value, Refusal> {
     let (id, table) = find(traffic, backend)?;
     let servers = traffic.snapshot.servers_of(id);
-    let entry = |entry: Entry| {
+    let entry = |entry: AffinityEntry| {
         json!({
             "place": entry.place,
             "server": servers.get(entry.server).map(|server| &server.name),

@@ -32,13 +32,13 @@ pub(super) const SOCKET_MODE: u32 = 0o660;
 #[derive(Debug, Default)]
 pub struct Bound {
     pub(super) socket: Option<UnixListener>,
-    pub(super) http: Option<Http>,
+    pub(super) http: Option<AdminHttp>,
     pub(super) files: SocketFiles,
 }
 
 /// The TCP side of the admin API.
 #[derive(Debug)]
-pub(super) enum Http {
+pub(super) enum AdminHttp {
     Listening(TcpListener),
     /// A process that is about to end still listens there.
     Held(SocketAddr),
@@ -52,57 +52,57 @@ impl Bound {
 
     /// Whether the TCP address listens already.
     pub(in crate::control) fn listens_on_http(&self) -> bool {
-        matches!(self.http, Some(Http::Listening(_)))
+        matches!(self.http, Some(AdminHttp::Listening(_)))
     }
 
     /// The TCP address with the port that the kernel chose, if there is one.
     pub fn http(&self) -> Option<SocketAddr> {
         match self.http.as_ref()? {
-            Http::Listening(listener) => listener.local_addr().ok(),
-            Http::Held(address) => Some(*address),
+            AdminHttp::Listening(listener) => listener.local_addr().ok(),
+            AdminHttp::Held(address) => Some(*address),
         }
     }
 }
 
 /// The admin API can't listen where it should.
 #[derive(Debug)]
-pub struct BindError {
-    place: AdminAddress,
+pub struct AdminBindError {
+    place: BindAddress,
     problem: Problem,
 }
 
 #[derive(Debug)]
-enum AdminAddress {
+enum BindAddress {
     Socket(PathBuf),
     Http(SocketAddr),
 }
 
-impl fmt::Display for BindError {
+impl fmt::Display for AdminBindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let problem = &self.problem;
         match &self.place {
-            AdminAddress::Socket(path) => {
+            BindAddress::Socket(path) => {
                 write!(f, "[global] admin.socket cannot listen on {}: {problem}", path.display())
             }
-            AdminAddress::Http(address) => {
+            BindAddress::Http(address) => {
                 write!(f, "[global] admin.http cannot listen on {address}: {problem}")
             }
         }
     }
 }
 
-impl std::error::Error for BindError {}
+impl std::error::Error for AdminBindError {}
 
 /// Makes the sockets listen. A stale socket file is removed first; that of a terminating balancer
 /// is replaced, and its TCP address is taken over later.
 ///
 /// # Errors
 /// When an address is in use, not ours or not permitted, in a sentence for the operator.
-pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
+pub fn bind(admin: &config::Admin) -> Result<Bound, AdminBindError> {
     let mut bound = Bound::default();
     let until = Instant::now() + FREE_WAIT;
     if let Some(path) = &admin.socket {
-        let error = |problem| BindError { place: AdminAddress::Socket(path.clone()), problem };
+        let error = |problem| AdminBindError { place: BindAddress::Socket(path.clone()), problem };
         let is_free = || match prepare_path(path) {
             Err(Problem::InUse) if takeover::is_terminating_unix(path) => Ok(false),
             outcome => outcome.map(|()| true),
@@ -114,10 +114,12 @@ pub fn bind(admin: &config::Admin) -> Result<Bound, BindError> {
     }
     if let Some(address) = admin.http {
         let listen = || match bind_http(address).map_err(problem) {
-            Err(Problem::InUse) if takeover::is_terminating_tcp(address) => Ok(Http::Held(address)),
-            outcome => outcome.map(Http::Listening),
+            Err(Problem::InUse) if takeover::is_terminating_tcp(address) => {
+                Ok(AdminHttp::Held(address))
+            }
+            outcome => outcome.map(AdminHttp::Listening),
         };
-        let error = |problem| BindError { place: AdminAddress::Http(address), problem };
+        let error = |problem| AdminBindError { place: BindAddress::Http(address), problem };
         bound.http = Some(when_free(until, listen).map_err(error)?);
     }
     Ok(bound)

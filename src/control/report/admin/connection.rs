@@ -94,11 +94,11 @@ pub(super) struct Bounded<L> {
     complained: Option<Instant>,
     slots: Arc<Semaphore>,
     /// Clients with a slot, oldest first; some have disconnected.
-    clients: VecDeque<Weak<Client>>,
+    clients: VecDeque<Weak<AdminClient>>,
 }
 
 /// The state of a client that its connection shares with the listener.
-struct Client {
+struct AdminClient {
     accepted: Instant,
     /// It has got a part of its answer.
     answered: AtomicBool,
@@ -180,7 +180,7 @@ impl<L: Accepts> Bounded<L> {
     }
 }
 
-impl Client {
+impl AdminClient {
     fn evict(&self) {
         self.evicted.store(true, Ordering::Relaxed);
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -199,7 +199,7 @@ impl Client {
 }
 
 impl<L: Accepts> Listener for Bounded<L> {
-    type Io = Connection<L::Io>;
+    type Io = AdminConnection<L::Io>;
     type Addr = L::Addr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
@@ -209,7 +209,7 @@ impl<L: Accepts> Listener for Bounded<L> {
             // Only a closed semaphore has no more slots, and this one is never closed.
             return future::pending().await;
         };
-        let client = Arc::new(Client {
+        let client = Arc::new(AdminClient {
             accepted: Instant::now(),
             answered: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
@@ -219,7 +219,7 @@ impl<L: Accepts> Listener for Bounded<L> {
         self.clients.push_back(Arc::downgrade(&client));
         let deadline = Box::pin(sleep(REQUEST_MAX));
         let refill = self.spares.refill();
-        (Connection { io, _refill: refill, deadline, client, _slot: slot }, address)
+        (AdminConnection { io, _refill: refill, deadline, client, _slot: slot }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -228,16 +228,16 @@ impl<L: Accepts> Listener for Bounded<L> {
 }
 
 /// A client, its slot, and the time when it is cut off.
-pub(super) struct Connection<Io> {
+pub(super) struct AdminConnection<Io> {
     io: Io,
     /// Comes behind the socket, which is closed first.
     _refill: Refill,
     deadline: Pin<Box<Sleep>>,
-    client: Arc<Client>,
+    client: Arc<AdminClient>,
     _slot: OwnedSemaphorePermit,
 }
 
-impl<Io> Connection<Io> {
+impl<Io> AdminConnection<Io> {
     /// Whether the connection is to end now.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.client.watch(cx);
@@ -249,7 +249,7 @@ impl<Io> Connection<Io> {
     }
 }
 
-impl<Io: AsyncRead + Unpin> AsyncRead for Connection<Io> {
+impl<Io: AsyncRead + Unpin> AsyncRead for AdminConnection<Io> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -260,7 +260,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Connection<Io> {
     }
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Connection<Io> {
+impl<Io: AsyncWrite + Unpin> AsyncWrite for AdminConnection<Io> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -15,7 +15,7 @@ const CALM: Duration = Duration::from_secs(3);
 
 /// What is remembered of a backend.
 #[derive(Debug)]
-pub(super) struct Backend {
+pub(super) struct BackendEvents {
     /// Roles that frontends and routes want of it.
     wanted: Vec<Role>,
     unserved: Tally,
@@ -42,9 +42,9 @@ struct Role {
 }
 
 /// What is remembered of all backends.
-pub(super) fn all(snapshot: &Snapshot, now: Instant) -> Vec<Backend> {
+pub(super) fn all(snapshot: &Snapshot, now: Instant) -> Vec<BackendEvents> {
     let tally = || Tally::new(now);
-    let backend = |_| Backend {
+    let backend = |_| BackendEvents {
         wanted: Vec::new(),
         unserved: tally(),
         unserved_last: 0,
@@ -55,7 +55,7 @@ pub(super) fn all(snapshot: &Snapshot, now: Instant) -> Vec<Backend> {
         forgotten: tally(),
         mirror_failed: tally(),
     };
-    let mut backends: Vec<Backend> = snapshot.backends.iter().map(backend).collect();
+    let mut backends: Vec<BackendEvents> = snapshot.backends.iter().map(backend).collect();
     for frontend in &snapshot.frontends {
         let routes = frontend.routes.iter().map(|route| (route.backend, route.role));
         for (id, role) in routes.chain([(frontend.backend, frontend.role)]) {
@@ -71,7 +71,7 @@ pub(super) fn all(snapshot: &Snapshot, now: Instant) -> Vec<Backend> {
 
 /// Servers of a backend by what sessions of one role can do with them.
 #[derive(Clone, Copy, Debug, Default)]
-struct Servers {
+struct ServerCounts {
     usable: usize,
     /// Closed to sessions by checks, an order or their role.
     closed: usize,
@@ -79,8 +79,8 @@ struct Servers {
     unreachable: usize,
 }
 
-fn servers(look: &Look<'_>, id: BackendId, role: RoleWanted) -> Servers {
-    look.traffic.snapshot.ids_of(id).fold(Servers::default(), |mut servers, id| {
+fn servers(look: &Look<'_>, id: BackendId, role: RoleWanted) -> ServerCounts {
+    look.traffic.snapshot.ids_of(id).fold(ServerCounts::default(), |mut servers, id| {
         let gauge = look.traffic.gauges.server(id);
         let orders = gauge.eligibility();
         let count = match (orders.is_open_for(role) && orders.weight() > 0, gauge.is_down()) {
@@ -93,7 +93,7 @@ fn servers(look: &Look<'_>, id: BackendId, role: RoleWanted) -> Servers {
     })
 }
 
-impl Backend {
+impl BackendEvents {
     pub(super) fn look(&mut self, id: u32, look: &mut Look<'_>) {
         let id = BackendId(id);
         let unserved = look.traffic.backend_total(id, |backend| backend.unserved.get());

@@ -23,7 +23,7 @@ pub(super) struct Process {
 
 /// What is remembered of a frontend.
 #[derive(Debug)]
-pub(super) struct Frontend {
+pub(super) struct FrontendEvents {
     full: Waits,
     /// Connections that have waited for its own limit.
     waited: u64,
@@ -40,7 +40,7 @@ pub(super) struct Frontend {
 /// frontend's limit if that is still reached, or if there is no sign that the process's was.
 pub(super) fn attribute_waits(
     process: &mut Process,
-    frontends: &mut [Frontend],
+    frontends: &mut [FrontendEvents],
     traffic: &Traffic,
 ) {
     let ids = (0..).map(FrontendId);
@@ -115,7 +115,7 @@ impl Process {
     }
 }
 
-impl Frontend {
+impl FrontendEvents {
     pub(super) fn new(now: Instant) -> Self {
         let tally = || Tally::new(now);
         Self {

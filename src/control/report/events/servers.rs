@@ -18,7 +18,7 @@ const CALM: Duration = Duration::from_secs(3);
 
 /// What is remembered of a server.
 #[derive(Debug)]
-pub(super) struct Server {
+pub(super) struct ServerEvents {
     unreachable: Episode,
     /// Connects that had failed, and sessions that it had had, before that began.
     before: (u64, u64),
@@ -31,7 +31,7 @@ pub(super) struct Server {
     ended_before: [[u64; Reason::ENDINGS]; 2],
 }
 
-impl Server {
+impl ServerEvents {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             unreachable: Episode::over_after(Duration::ZERO),
@@ -118,7 +118,7 @@ impl Server {
 /// How sessions are ended, for log lines.
 const HOW: [(Ending, &str); 2] = [(Ending::Fence, "fenced"), (Ending::Drain, "drained")];
 
-impl Server {
+impl ServerEvents {
     /// Sessions that were ended because of what became of the server; those that a stop ends are in
     /// the line about the stop.
     fn look_at_ended(&mut self, id: ServerId, look: &mut Look<'_>) {

@@ -8,13 +8,13 @@ use crate::control::log::{Level, Notice};
 
 /// What is remembered of a shard.
 #[derive(Debug)]
-pub(super) struct Shard {
+pub(super) struct ShardEvents {
     accepts_failed: Tally,
     buffers: Tally,
     dropped: Tally,
 }
 
-impl Shard {
+impl ShardEvents {
     pub(super) fn new(now: Instant) -> Self {
         let tally = || Tally::new(now);
         Self { accepts_failed: tally(), buffers: tally(), dropped: tally() }

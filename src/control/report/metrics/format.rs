@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::Kind;
+use super::MetricKind;
 use super::registry::METRICS;
 
 /// A text format.
@@ -66,7 +66,7 @@ impl Format {
 }
 
 fn plain(openmetrics: &str) -> String {
-    let counters = METRICS.iter().filter(|metric| metric.kind == Kind::Counter);
+    let counters = METRICS.iter().filter(|metric| metric.kind == MetricKind::Counter);
     let counters: HashSet<&str> = counters.map(|metric| metric.family()).collect();
     let mut out = String::with_capacity(openmetrics.len() + 6 * 2 * counters.len());
     for line in openmetrics.split_inclusive('\n') {

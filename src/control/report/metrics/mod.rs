@@ -60,14 +60,14 @@ impl Collector for Scrape {
 
 /// What a metric's values are.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Kind {
+enum MetricKind {
     /// Only grows.
     Counter,
     Gauge,
     Histogram,
 }
 
-impl Kind {
+impl MetricKind {
     fn metric_type(self) -> MetricType {
         match self {
             Self::Counter => MetricType::Counter,
@@ -86,7 +86,12 @@ enum Value {
 }
 
 impl Value {
-    fn encode(&self, kind: Kind, out: &mut MetricEncoder<'_>, labels: Labels<'_>) -> fmt::Result {
+    fn encode(
+        &self,
+        kind: MetricKind,
+        out: &mut MetricEncoder<'_>,
+        labels: Labels<'_>,
+    ) -> fmt::Result {
         // An empty family would be printed as `{}`.
         if labels.is_empty() {
             self.sample(kind, out)
@@ -95,10 +100,14 @@ impl Value {
         }
     }
 
-    fn sample(&self, kind: Kind, out: &mut MetricEncoder<'_>) -> fmt::Result {
+    fn sample(&self, kind: MetricKind, out: &mut MetricEncoder<'_>) -> fmt::Result {
         match (kind, self) {
-            (Kind::Counter, Self::Whole(n)) => out.encode_counter::<NoLabelSet, _, u64>(n, None),
-            (Kind::Counter, Self::Real(n)) => out.encode_counter::<NoLabelSet, _, u64>(n, None),
+            (MetricKind::Counter, Self::Whole(n)) => {
+                out.encode_counter::<NoLabelSet, _, u64>(n, None)
+            }
+            (MetricKind::Counter, Self::Real(n)) => {
+                out.encode_counter::<NoLabelSet, _, u64>(n, None)
+            }
             (_, Self::Whole(n)) => out.encode_gauge(n),
             (_, Self::Real(n)) => out.encode_gauge(n),
             (_, Self::Times(times)) => {

@@ -16,7 +16,7 @@ use super::read::Read::{
     FrontendCount, Name, Process, QueueCount, Server, ServerAdmin, ServerCount, Shard, ShardCount,
     ShardCpu, SourcePorts, Times,
 };
-use super::{Kind, process};
+use super::{MetricKind, process};
 use crate::control::servers::Known;
 use crate::control::traffic::buckets::{LONG, SHORT};
 use crate::control::traffic::totals::shut_down;
@@ -26,7 +26,7 @@ use crate::control::{Stage, log};
 pub(super) struct Metric {
     /// Its whole name; that of a histogram without suffix.
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: MetricKind,
     /// What it means, in one sentence.
     pub(super) help: &'static str,
     /// The source of its values.
@@ -37,22 +37,22 @@ impl Metric {
     /// Its name without what the encoder adds.
     pub(super) fn family(&self) -> &'static str {
         match self.kind {
-            Kind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
-            Kind::Gauge | Kind::Histogram => self.name,
+            MetricKind::Counter => self.name.strip_suffix("_total").unwrap_or(self.name),
+            MetricKind::Gauge | MetricKind::Histogram => self.name,
         }
     }
 }
 
 const fn counter(name: &'static str, help: &'static str, read: Read) -> Metric {
-    Metric { name, kind: Kind::Counter, help, read }
+    Metric { name, kind: MetricKind::Counter, help, read }
 }
 
 const fn gauge(name: &'static str, help: &'static str, read: Read) -> Metric {
-    Metric { name, kind: Kind::Gauge, help, read }
+    Metric { name, kind: MetricKind::Gauge, help, read }
 }
 
 const fn histogram(name: &'static str, help: &'static str, read: Read) -> Metric {
-    Metric { name, kind: Kind::Histogram, help, read }
+    Metric { name, kind: MetricKind::Histogram, help, read }
 }
 
 /// Whether checks, or without checks the last connect, find the server there.

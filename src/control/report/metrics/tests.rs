@@ -42,7 +42,7 @@ fn names_follow_the_rules() {
         assert!(families.insert(family), "{family} twice, which the format forbids");
         let ours = family.starts_with("ringlane_");
         assert!(ours || PROCESS.contains(&metric.name), "{family}");
-        assert_eq!(metric.name.ends_with("_total"), metric.kind == Kind::Counter, "{family}");
+        assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{family}");
         assert!(family.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{family}");
         assert!(metric.help.ends_with('.') && !metric.help.contains(['\n', '|', '\\', '"']));
     }
@@ -80,7 +80,7 @@ fn bounds(metric: &Metric) -> String {
 #[test]
 fn the_documentation_lists_the_bounds_of_every_histogram() {
     let page = include_str!("../../../../docs/metrics.md");
-    for metric in METRICS.iter().filter(|metric| metric.kind == Kind::Histogram) {
+    for metric in METRICS.iter().filter(|metric| metric.kind == MetricKind::Histogram) {
         let row = format!("- `{}`: {}\n", metric.name, bounds(metric));
         assert!(page.contains(&row), "docs/metrics.md must have\n{row}");
     }

@@ -55,13 +55,13 @@ pub(super) struct Server<'a> {
     /// Of the certificate that the last check met; negative once it has expired.
     certificate_days: Option<i64>,
     /// The last check; nothing without checks, or before the first.
-    check: Option<Check>,
+    check: Option<CheckResult>,
     /// The newest first.
     changes: Vec<Change>,
 }
 
 #[derive(Debug, Serialize)]
-struct Check {
+struct CheckResult {
     at: String,
     ok: bool,
     said: String,
@@ -118,7 +118,7 @@ impl<'a> Server<'a> {
             bytes_out: total(|s| s.bytes_out.get()),
             bytes_per_second: gauge.rate(),
             certificate_days: known.certificate_days,
-            check: history.last_check.map(|(at, said)| Check {
+            check: history.last_check.map(|(at, said)| CheckResult {
                 at: time(at),
                 ok: said.is_ok(),
                 said: said.unwrap_or_else(|why| why),

@@ -6,7 +6,7 @@ use ringlane_core::balance::{Known, key};
 use ringlane_core::ids::ServerId;
 use ringlane_core::machine::Address;
 use ringlane_core::settings::{
-    Affinity, Backend as Group, Bandwidth, Frontend as Side, HashKey, Mirror, Queue,
+    Affinity, Backend as Group, Bandwidth, Frontend as Side, HashKey, Mirror, QueueSettings,
     Server as Member, Snapshot, Timeout,
 };
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ pub(in crate::control) fn snapshot() -> Snapshot {
             name: "postgres".to_owned(),
             balance: BalanceKind::LeastConn,
             affinity: Some(Affinity { key: HashKey::ClientIp, ttl: hour, size: 100 }),
-            queue: Some(Queue { size: 9, timeout: None }),
+            queue: Some(QueueSettings { size: 9, timeout: None }),
             bandwidth: Bandwidth { per_session: Some(1_250_000), per_backend: None },
             mirror: Some(Mirror {
                 server: Address::Inet(([192, 0, 2, 9], 5432).into()),

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-use super::net::{Net, Owner};
-use super::queue::Queue;
+use super::net::{Net, SocketOwner};
+use super::queue::ByteQueue;
 use super::tcp::By;
 use crate::machine::sys::kernel::Presence;
 
@@ -85,7 +85,11 @@ impl SimSocket {
 
 impl super::net::State {
     /// Accepts for a shard, if it has a descriptor left.
-    pub(super) fn accept_for(&mut self, listener: u32, owner: Owner) -> Result<Option<u32>, i32> {
+    pub(super) fn accept_for(
+        &mut self,
+        listener: u32,
+        owner: SocketOwner,
+    ) -> Result<Option<u32>, i32> {
         if self.at(listener).waiting.is_empty() {
             return Ok(None);
         }
@@ -110,7 +114,7 @@ impl Drop for SimSocket {
 /// A pipe of a shard.
 pub(in crate::machine::sys) struct SimPipe {
     net: Net,
-    bytes: Queue,
+    bytes: ByteQueue,
 }
 
 impl fmt::Debug for SimPipe {
@@ -129,7 +133,7 @@ impl SimPipe {
         state.descriptors += 2;
         state.pipes += 1;
         drop(state);
-        Ok(Self { net, bytes: Queue::default() })
+        Ok(Self { net, bytes: ByteQueue::default() })
     }
 
     /// Moves received bytes into the pipe; 0 at the end of the stream, or in front of urgent data.

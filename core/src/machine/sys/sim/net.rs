@@ -56,7 +56,7 @@ impl fmt::Debug for Net {
 
 /// Who hears of a socket's news.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Owner {
+pub(super) enum SocketOwner {
     /// A shard.
     Port(usize),
     /// Somebody outside.
@@ -241,7 +241,7 @@ impl State {
 
     /// Makes the owner of a socket look at it soon, at once most of the time.
     pub(super) fn touch(&mut self, id: u32) {
-        if matches!(self.sockets[id as usize].owner, Owner::Port(_))
+        if matches!(self.sockets[id as usize].owner, SocketOwner::Port(_))
             && self.chance(self.weather.lateness)
         {
             let late = Duration::from_micros(self.below(2000));
@@ -254,9 +254,9 @@ impl State {
     /// Makes the owner of a socket look at it now.
     pub(super) fn tell(&mut self, id: u32) {
         match self.sockets[id as usize].owner {
-            Owner::Port(port) if !self.news[port].contains(&id) => self.news[port].push(id),
-            Owner::Actor(actor) => self.woken.push_back((actor, Wake::Socket(id.into()))),
-            Owner::Port(_) | Owner::Nobody => {}
+            SocketOwner::Port(port) if !self.news[port].contains(&id) => self.news[port].push(id),
+            SocketOwner::Actor(actor) => self.woken.push_back((actor, Wake::Socket(id.into()))),
+            SocketOwner::Port(_) | SocketOwner::Nobody => {}
         }
     }
 

@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::held::SimSocket;
-use super::net::{Event, Net, Owner};
+use super::net::{Event, Net, SocketOwner};
 use super::port::Place;
-use super::tcp::{By, Phase};
+use super::tcp::{By, TcpState};
 use crate::machine::sys::Socket;
 
 /// Names one socket of the network, for ever.
@@ -74,7 +74,7 @@ impl Net {
     /// A listening socket for a shard.
     pub fn listener(&self, shard: usize, address: SocketAddr) -> Socket {
         let mut state = self.lock();
-        let id = state.socket(Owner::Port(shard), address);
+        let id = state.socket(SocketOwner::Port(shard), address);
         state.listen(id);
         state.descriptors += 1;
         drop(state);
@@ -84,14 +84,14 @@ impl Net {
     /// A listening socket of an actor.
     pub fn listen(&self, actor: u32, address: SocketAddr) -> SocketId {
         let mut state = self.lock();
-        let id = state.socket(Owner::Actor(actor), address);
+        let id = state.socket(SocketOwner::Actor(actor), address);
         state.listen(id);
         SocketId(id)
     }
 
     /// Takes a connection that waits on a listener.
     pub fn accept(&self, actor: u32, listener: SocketId) -> Option<SocketId> {
-        self.lock().accept(listener.0, Owner::Actor(actor)).map(SocketId)
+        self.lock().accept(listener.0, SocketOwner::Actor(actor)).map(SocketId)
     }
 
     /// Makes an address swallow connection attempts, or answer them again.
@@ -107,7 +107,7 @@ impl Net {
     /// Begins to connect.
     pub fn connect(&self, actor: u32, from: SocketAddr, to: SocketAddr) -> SocketId {
         let mut state = self.lock();
-        let id = state.socket(Owner::Actor(actor), from);
+        let id = state.socket(SocketOwner::Actor(actor), from);
         state.connect(id, to);
         SocketId(id)
     }
@@ -115,7 +115,7 @@ impl Net {
     /// How far a connection attempt is.
     pub fn progress(&self, id: SocketId) -> Connecting {
         match self.lock().at(id.0) {
-            socket if socket.phase == Phase::Connected => Connecting::Done,
+            socket if socket.phase == TcpState::Connected => Connecting::Done,
             socket if socket.error.is_some() => Connecting::Failed,
             _ => Connecting::Pending,
         }
@@ -184,7 +184,7 @@ impl Net {
             own: socket.own,
             far: socket.far,
             other: socket.other.map(SocketId),
-            of_shard: matches!(socket.owner, Owner::Port(_)),
+            of_shard: matches!(socket.owner, SocketOwner::Port(_)),
             sent_reset: socket.sent_reset,
             moved: socket.moved,
             closed: socket.closed,

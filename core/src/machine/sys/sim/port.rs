@@ -14,7 +14,7 @@ use std::time::Instant;
 use socket2::SockAddr;
 
 use super::held::{SimPipe, SimSocket};
-use super::net::{Net, Owner, State};
+use super::net::{Net, SocketOwner, State};
 use super::tcp::By;
 use crate::limits::{BUFFER_SIZE, RECEIVE_WINDOW};
 use crate::machine::Address;
@@ -120,7 +120,7 @@ impl Port {
         }
         self.requests.insert((id, user_data), pending);
         // Another shard may have accepted it.
-        state.at(id).owner = Owner::Port(self.index);
+        state.at(id).owner = SocketOwner::Port(self.index);
         state.tell(id);
         Ok(())
     }
@@ -198,7 +198,7 @@ impl Port {
                 let socket = state.at(key.0);
                 if let Some(errno) = socket.error.take() {
                     self.end(key, -errno);
-                } else if socket.phase == super::tcp::Phase::Connected {
+                } else if socket.phase == super::tcp::TcpState::Connected {
                     self.end(key, 0);
                 }
             }
@@ -219,7 +219,7 @@ impl Port {
 
     fn accept(&mut self, state: &mut State, key: (u32, u64)) {
         loop {
-            match state.accept_for(key.0, Owner::Port(self.index)) {
+            match state.accept_for(key.0, SocketOwner::Port(self.index)) {
                 Ok(None) => return,
                 Ok(Some(id)) => {
                     let more = !state.chance(state.weather.mishaps);
@@ -363,7 +363,7 @@ impl Port {
         state.descriptors += 1;
         state.last_port = (state.last_port + 1) % 64_000;
         let port = u16::try_from(state.last_port).unwrap_or(0) + 1024;
-        let id = state.socket(Owner::Port(self.index), SocketAddr::from((SOURCE, port)));
+        let id = state.socket(SocketOwner::Port(self.index), SocketAddr::from((SOURCE, port)));
         drop(state);
         let socket = SimSocket::new(self.net.clone(), id);
         Ok((Socket::from_sim(socket), SockAddr::from(*to)))

@@ -2,12 +2,12 @@
 
 /// The bytes.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
+pub(super) struct ByteQueue {
     bytes: Vec<u8>,
     start: usize,
 }
 
-impl Queue {
+impl ByteQueue {
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.start
     }
@@ -52,13 +52,13 @@ mod tests {
 
     #[test]
     fn bytes_come_out_in_the_order_in_which_they_went_in() {
-        let mut queue = Queue::default();
+        let mut queue = ByteQueue::default();
         queue.push(b"abcdef");
         queue.drop_front(4);
         queue.push(b"gh");
         assert_eq!((queue.front(3), queue.len()), (&b"efg"[..], 4));
         queue.truncate(3);
-        let mut other = Queue::default();
+        let mut other = ByteQueue::default();
         queue.move_to(&mut other, 9);
         assert_eq!((queue.is_empty(), other.front(9)), (true, &b"efg"[..]));
     }

@@ -10,8 +10,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::net::{Event, Owner, State};
-use super::queue::Queue;
+use super::net::{Event, SocketOwner, State};
+use super::queue::ByteQueue;
 use crate::machine::sys::kernel::Presence;
 
 /// Connections that wait to be accepted on one socket; more are put off.
@@ -35,7 +35,7 @@ pub(super) enum By {
 
 /// What a socket is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Phase {
+pub(super) enum TcpState {
     Fresh,
     Listening,
     Connecting,
@@ -43,8 +43,8 @@ pub(super) enum Phase {
 }
 
 pub(super) struct Sock {
-    pub(super) owner: Owner,
-    pub(super) phase: Phase,
+    pub(super) owner: SocketOwner,
+    pub(super) phase: TcpState,
     pub(super) own: SocketAddr,
     pub(super) far: SocketAddr,
     /// The other end of the connection.
@@ -59,8 +59,8 @@ pub(super) struct Sock {
     pub(super) error: Option<i32>,
     pub(super) finished: bool,
     pub(super) far_finished: bool,
-    pub(super) inbox: Queue,
-    flight: Queue,
+    pub(super) inbox: ByteQueue,
+    flight: ByteQueue,
     /// Bytes that have left the inbox.
     passed: u64,
     /// Where in the stream the urgent byte is, until it is stepped over.
@@ -81,11 +81,11 @@ pub(super) struct Sock {
 }
 
 impl State {
-    pub(super) fn socket(&mut self, owner: Owner, own: SocketAddr) -> u32 {
+    pub(super) fn socket(&mut self, owner: SocketOwner, own: SocketAddr) -> u32 {
         let id = u32::try_from(self.sockets.len()).unwrap_or(u32::MAX);
         self.sockets.push(Sock {
             owner,
-            phase: Phase::Fresh,
+            phase: TcpState::Fresh,
             own,
             far: own,
             other: None,
@@ -96,8 +96,8 @@ impl State {
             error: None,
             finished: false,
             far_finished: false,
-            inbox: Queue::default(),
-            flight: Queue::default(),
+            inbox: ByteQueue::default(),
+            flight: ByteQueue::default(),
             passed: 0,
             mark: None,
             squeezed_until: Duration::ZERO,
@@ -118,7 +118,7 @@ impl State {
 
     pub(super) fn listen(&mut self, id: u32) {
         let own = self.at(id).own;
-        self.at(id).phase = Phase::Listening;
+        self.at(id).phase = TcpState::Listening;
         self.listening.entry(own).or_default().push(id);
     }
 
@@ -127,7 +127,7 @@ impl State {
         let spread = most.saturating_sub(least).as_nanos() as u64;
         let latency = least + Duration::from_nanos(self.below(spread + 1));
         let socket = self.at(id);
-        (socket.phase, socket.far, socket.latency) = (Phase::Connecting, to, latency);
+        (socket.phase, socket.far, socket.latency) = (TcpState::Connecting, to, latency);
         self.schedule(self.now + latency, Event::Syn(id));
     }
 
@@ -180,10 +180,10 @@ impl State {
             self.schedule(self.now + SYN_AGAIN, Event::Syn(id));
             return;
         }
-        let made = self.socket(Owner::Nobody, far);
+        let made = self.socket(SocketOwner::Nobody, far);
         let back = self.now + latency;
         let socket = self.at(made);
-        (socket.phase, socket.far, socket.other) = (Phase::Connected, own, Some(id));
+        (socket.phase, socket.far, socket.other) = (TcpState::Connected, own, Some(id));
         (socket.latency, socket.last_arrival) = (latency, back + latency);
         let socket = self.at(id);
         (socket.other, socket.last_arrival) = (Some(made), back);
@@ -196,7 +196,7 @@ impl State {
         self.note("connected", id.into(), 0);
         let now = self.now;
         let socket = self.at(id);
-        (socket.phase, socket.moved) = (Phase::Connected, now);
+        (socket.phase, socket.moved) = (TcpState::Connected, now);
         if socket.open {
             self.touch(id);
         } else {
@@ -253,7 +253,7 @@ impl State {
         if socket.dead || socket.finished {
             return Err(libc::EPIPE);
         }
-        let Some(other) = socket.other.filter(|_| socket.phase == Phase::Connected) else {
+        let Some(other) = socket.other.filter(|_| socket.phase == TcpState::Connected) else {
             return Err(libc::ENOTCONN);
         };
         if self.is_squeezed(id) {
@@ -297,7 +297,8 @@ impl State {
         if socket.squeezed_until > now {
             return true;
         }
-        let squeezed = matches!(socket.owner, Owner::Port(_)) && self.chance(self.weather.squeezes);
+        let squeezed =
+            matches!(socket.owner, SocketOwner::Port(_)) && self.chance(self.weather.squeezes);
         if squeezed {
             let until = now + Duration::from_micros(self.below(SQUEEZE_MAX_US) + 1);
             self.at(id).squeezed_until = until;
@@ -324,7 +325,8 @@ impl State {
         let socket = &self.sockets[id as usize];
         socket.dead
             || socket.error.is_some()
-            || (socket.phase == Phase::Connected && socket.other.is_some_and(|o| self.room(o) > 0))
+            || (socket.phase == TcpState::Connected
+                && socket.other.is_some_and(|o| self.room(o) > 0))
     }
 
     pub(super) fn is_readable(&self, id: u32) -> bool {
@@ -415,7 +417,7 @@ impl State {
         socket.unread = socket.inbox.len();
         let waiting = std::mem::take(&mut socket.waiting);
         match socket.phase {
-            Phase::Listening => {
+            TcpState::Listening => {
                 let own = socket.own;
                 if let Some(all) = self.listening.get_mut(&own) {
                     all.retain(|listener| *listener != id);
@@ -426,7 +428,7 @@ impl State {
                     self.break_off(connection);
                 }
             }
-            Phase::Connected if !socket.dead => {
+            TcpState::Connected if !socket.dead => {
                 if socket.resets_on_close || !socket.inbox.is_empty() {
                     self.break_off(id);
                 } else {
@@ -434,12 +436,12 @@ impl State {
                     let _ = self.finish(id);
                 }
             }
-            Phase::Fresh | Phase::Connecting | Phase::Connected => {}
+            TcpState::Fresh | TcpState::Connecting | TcpState::Connected => {}
         }
     }
 
     /// Takes a connection that waits on a listener.
-    pub(super) fn accept(&mut self, listener: u32, owner: Owner) -> Option<u32> {
+    pub(super) fn accept(&mut self, listener: u32, owner: SocketOwner) -> Option<u32> {
         let waiting = &mut self.at(listener).waiting;
         if waiting.is_empty() {
             return None;
