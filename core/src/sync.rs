@@ -10,3 +10,11 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 #[cfg(all(loom, test))]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Between a `SeqCst` store and `SeqCst` loads whose total order counts: loom takes such accesses
+/// for `AcqRel`, and knows that order of fences alone.
+#[inline(always)]
+pub(crate) fn total_order() {
+    #[cfg(all(loom, test))]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}

@@ -10,8 +10,11 @@
 //! docs/testing.md.
 
 mod affinity;
+mod clients;
 mod gauges;
 mod mailbox;
+mod pace;
+mod queue;
 mod turns;
 
 use loom::model::Builder;

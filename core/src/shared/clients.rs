@@ -14,10 +14,10 @@
 use std::time::Duration;
 
 use crate::settings::ClientLimits;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering, total_order};
 
-/// Entries in a set: four cache lines.
-const WAYS: usize = 16;
+/// Entries in a set: four cache lines. Under loom, as few as can be fought for.
+const WAYS: usize = if cfg!(all(loom, test)) { 3 } else { 16 };
 
 /// Times that a session looks for its client's entry, since another shard brought the same new
 /// client at the same moment; then it is let in uncounted.
@@ -92,11 +92,11 @@ impl Table {
             if let Some(known) = set.clone().find_map(|at| self.enter_own(at, client, now)) {
                 return known;
             }
-            let Some(at) = set.clone().find(|&at| self.lock(at, now)) else {
-                return Entry::Unknown;
-            };
+            let locked = set.clone().find_map(|at| self.lock(at, now).map(|paid| (at, paid)));
+            let Some((at, paid)) = locked else { return Entry::Unknown };
             let (owner, state) = &self.entries[at];
             owner.store(client, Ordering::SeqCst);
+            total_order();
             // Another shard may do the same elsewhere in the set. Of two that have both said so
             // before they look, one sees the other; who does begins anew.
             let is_twin = |other: usize| {
@@ -105,7 +105,10 @@ impl Table {
             if set.clone().any(is_twin) {
                 owner.store(0, Ordering::SeqCst);
             }
-            state.store(now.into(), Ordering::SeqCst);
+            // Never the state that it had: a shard that saw the former client there must not take
+            // this one for it.
+            let new = if paid == now { now.wrapping_sub(1) } else { now };
+            state.store(new.into(), Ordering::SeqCst);
         }
         Entry::Unknown
     }
@@ -153,13 +156,14 @@ impl Table {
         }
     }
 
-    /// Locks an entry if it is free.
-    fn lock(&self, at: usize, now: u32) -> bool {
+    /// Locks an entry if it is free; until when its arrivals were paid for.
+    fn lock(&self, at: usize, now: u32) -> Option<u32> {
         let state = &self.entries[at].1;
         let old = state.load(Ordering::SeqCst);
-        old != LOCKED
+        let is_locked = old != LOCKED
             && self.is_free(old, now)
-            && state.compare_exchange(old, LOCKED, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+            && state.compare_exchange(old, LOCKED, Ordering::SeqCst, Ordering::SeqCst).is_ok();
+        is_locked.then_some(old as u32)
     }
 
     fn is_free(&self, state: u64, now: u32) -> bool {
