@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use crate::config;
 use crate::control::servers::WEIGHT_MAX;
-use request::{AdminAddress, ask};
+use request::{AdminAddress, Request, ask};
 use table::{Style, printable};
 
 /// The admin socket that is used by default.
@@ -85,7 +85,7 @@ pub fn run(ctl: Ctl, colour: bool) -> Result<String, String> {
     let place = place(&ctl)?;
     match ctl.command {
         CtlCommand::Status { json, wide } => {
-            let text = ask(&place, "GET", "/status", "")?;
+            let text = ask(&place, Request::get("/status"))?;
             let page = parsed(&place, &text)?;
             if json {
                 return Ok(text);
@@ -103,12 +103,12 @@ pub fn run(ctl: Ctl, colour: bool) -> Result<String, String> {
                 [(backend, server)] => (backend, server),
                 // Names may contain slashes: the status shows which split is meant.
                 ref splits => {
-                    let page = ask(&place, "GET", "/status", "")?;
+                    let page = ask(&place, Request::get("/status"))?;
                     choose(&name, splits, &parsed(&place, &page)?)?
                 }
             };
             let path = format!("/v1/backends/{}/servers/{}", escaped(backend), escaped(server));
-            let reply = ask(&place, "POST", &path, &body.to_string())?;
+            let reply = ask(&place, Request::post(&path, &body.to_string()))?;
             let reply: Value = serde_json::from_str(&reply).unwrap_or_default();
             if reply["ok"] != true {
                 return Err(format!("{place} did not confirm the order: check the admin address"));

@@ -181,7 +181,8 @@ impl Wiring {
     fn fill(
         &self,
         template: &str,
-        (relay, setting): (Relay, Setting),
+        relay: Relay,
+        setting: Setting,
         listen: Listen,
         folder: &Path,
     ) -> String {
@@ -227,7 +228,7 @@ impl Running {
         let config = folder.path().join("config");
         let listen = Listen { echo: wiring.ports.next()?, source: wiring.ports.next()? };
         if let Some(template) = relay.template() {
-            let text = wiring.fill(template, (relay, setting), listen, folder.path());
+            let text = wiring.fill(template, relay, setting, listen, folder.path());
             fs::write(&config, text).map_err(cannot)?;
         }
         let command = relay.command(wiring, listen, &config, folder.path())?;
@@ -359,8 +360,7 @@ mod tests {
         };
         for relay in Relay::value_variants() {
             let Some(template) = relay.template() else { continue };
-            let text =
-                wiring.fill(template, (*relay, Setting::Guide), listen, Path::new("/nowhere"));
+            let text = wiring.fill(template, *relay, Setting::Guide, listen, Path::new("/nowhere"));
             assert!(!text.contains('@'), "{text}");
             for address in ["127.0.0.1:7001", "127.0.0.1:7002", "127.0.0.1:8001", "127.0.0.1:8002"]
             {

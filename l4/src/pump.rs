@@ -196,9 +196,8 @@ impl<'a> Pump<'a> {
         let traffic = self.way.traffic;
         match traffic.pipes.lease(|| traffic.reactor().pipe()) {
             // Boxed: a session that never carries bulk should not hold room for it.
-            Some(pipe) => {
-                self.advance(|way, halves| Stage::Splicing(Box::pin(splice(way, halves, pipe))))
-            }
+            Some((pipe, lease)) => self
+                .advance(|way, halves| Stage::Splicing(Box::pin(splice(way, halves, pipe, lease)))),
             // No pipe to be had: what insists on splicing is copied rather than cut.
             None => self.way.path.refused(),
         }

@@ -34,7 +34,8 @@ pub(crate) struct Spliced<'a> {
 pub(crate) async fn splice<'a>(
     mut way: Way<'a>,
     mut halves: Halves<'a>,
-    (mut pipe, lease): (Pipe, Lease<'a>),
+    mut pipe: Pipe,
+    lease: Lease<'a>,
 ) -> Result<Spliced<'a>, Broken> {
     let ended = halves.run_dry(&mut way).await?;
     way.path.switched();

@@ -8,12 +8,11 @@
 use std::env;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
-use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use super::text::report::{Diagnostic, Diagnostics, quoted};
-use super::text::requirement::Requirement;
+use super::text::requirement::{Need, Requirement};
 
 /// Mode bit: readable by all users.
 const READ_BY_ALL: u32 = 0o004;
@@ -25,17 +24,14 @@ const SEARCH_PATH: &str = "/bin:/usr/bin";
 const RUN_BY_SOMEBODY: u32 = 0o111;
 
 /// Records a warning for everything that the host lacks. `file` is the configuration file.
-pub(super) fn look(
-    sink: &Diagnostics,
-    wanted: Vec<(Range<usize>, String, Requirement)>,
-    file: &Path,
-) {
-    let mut is_told = false;
-    for (span, owner, wanted) in wanted {
-        if matches!(wanted, Requirement::OwnSecret) && std::mem::replace(&mut is_told, true) {
+pub(super) fn look(sink: &Diagnostics, wanted: Vec<Need>, file: &Path) {
+    let mut is_reported = false;
+    for Need { span, owner, requirement } in wanted {
+        let is_own = matches!(requirement, Requirement::OwnSecret);
+        if is_own && std::mem::replace(&mut is_reported, true) {
             continue;
         }
-        match missing(&owner, &wanted, file) {
+        match missing(&owner, &requirement, file) {
             Some(Finding::Missing(title, label, hint)) => {
                 sink.add(Diagnostic::at(span, title).label(label).hint(hint).warning());
             }

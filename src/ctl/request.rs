@@ -42,17 +42,30 @@ impl fmt::Display for AdminAddress {
     }
 }
 
+/// A request to the admin API.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Request<'a> {
+    method: &'static str,
+    path: &'a str,
+    /// Empty for a GET.
+    body: &'a str,
+}
+
+impl<'a> Request<'a> {
+    pub(super) const fn get(path: &'a str) -> Self {
+        Self { method: "GET", path, body: "" }
+    }
+
+    pub(super) const fn post(path: &'a str, body: &'a str) -> Self {
+        Self { method: "POST", path, body }
+    }
+}
+
 /// The body of the reply; the cause in a sentence unless the status is 200.
-pub(super) fn ask(
-    place: &AdminAddress,
-    method: &str,
-    path: &str,
-    body: &str,
-) -> Result<String, String> {
+pub(super) fn ask(place: &AdminAddress, request: Request<'_>) -> Result<String, String> {
     let until = Instant::now() + PATIENCE;
     let mut stream = connect(place, until).map_err(|error| no_connection(place, &error))?;
-    let answer =
-        talk(&mut stream, (method, path, body), until).map_err(|error| no_answer(place, &error))?;
+    let answer = talk(&mut stream, request, until).map_err(|error| no_answer(place, &error))?;
     read(place, &answer)
 }
 
@@ -116,11 +129,8 @@ fn connect(place: &AdminAddress, until: Instant) -> io::Result<Socket> {
 }
 
 /// Uses HTTP/1.0, so the reply ends with the connection and is not chunked.
-fn talk(
-    stream: &mut Socket,
-    (method, path, body): (&str, &str, &str),
-    until: Instant,
-) -> io::Result<Vec<u8>> {
+fn talk(stream: &mut Socket, request: Request<'_>, until: Instant) -> io::Result<Vec<u8>> {
+    let Request { method, path, body } = request;
     let length = body.len();
     let head = format!("{method} {path} HTTP/1.0\r\nHost: ringlane\r\nContent-Length: {length}");
     stream.set_write_timeout(Some(left(until)?))?;
@@ -276,7 +286,7 @@ mod tests {
         let (mut ours, mut theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
         let endless = thread::spawn(move || while theirs.write_all(b"H").is_ok() {});
         let until = Instant::now() + Duration::from_millis(100);
-        let error = talk(&mut ours, ("GET", "/status", ""), until).unwrap_err();
+        let error = talk(&mut ours, Request::get("/status"), until).unwrap_err();
         assert!(timed_out(&error), "{error}");
         drop(ours);
         endless.join().unwrap();

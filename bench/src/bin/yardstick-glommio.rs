@@ -34,8 +34,10 @@ fn start() -> Result<(), String> {
         .make()
         .map_err(|error| format!("cannot start glommio: {error}"))?;
     executor.run(async {
-        let listeners: Vec<_> =
-            pairs.into_iter().map(|p| glommio::spawn_local(listen(p))).collect();
+        let listeners: Vec<_> = pairs
+            .into_iter()
+            .map(|(address, server)| glommio::spawn_local(listen(address, server)))
+            .collect();
         for listener in listeners {
             listener.await?;
         }
@@ -50,7 +52,7 @@ fn read_pair(pair: &str) -> Result<(SocketAddr, SocketAddr), String> {
     parsed.ok_or_else(|| format!("{pair}: say LISTEN=SERVER"))
 }
 
-async fn listen((address, server): (SocketAddr, SocketAddr)) -> Result<(), String> {
+async fn listen(address: SocketAddr, server: SocketAddr) -> Result<(), String> {
     let listener = TcpListener::bind(address)
         .map_err(|error| format!("cannot listen on {address}: {error}"))?;
     loop {

@@ -38,7 +38,10 @@ fn start() -> Result<(), String> {
         .build()
         .map_err(|error| format!("cannot start monoio: {error}"))?;
     runtime.block_on(async {
-        let listeners: Vec<_> = pairs.into_iter().map(|p| monoio::spawn(listen(p))).collect();
+        let listeners: Vec<_> = pairs
+            .into_iter()
+            .map(|(address, server)| monoio::spawn(listen(address, server)))
+            .collect();
         for listener in listeners {
             listener.await?;
         }
@@ -53,7 +56,7 @@ fn read_pair(pair: &str) -> Result<(SocketAddr, SocketAddr), String> {
     parsed.ok_or_else(|| format!("{pair}: say LISTEN=SERVER"))
 }
 
-async fn listen((address, server): (SocketAddr, SocketAddr)) -> Result<(), String> {
+async fn listen(address: SocketAddr, server: SocketAddr) -> Result<(), String> {
     let options = ListenerOpts::new().backlog(4096);
     let listener = TcpListener::bind_with_config(address, &options)
         .map_err(|error| format!("cannot listen on {address}: {error}"))?;

@@ -58,14 +58,14 @@ impl Cli {
     pub(crate) fn into_work(self) -> Result<Work, String> {
         match (self.command, self.compare.as_deref()) {
             (Some(Command::Load(load)), _) => {
-                let (plan, output, _) = plan(load)?;
+                let Asked { plan, output, .. } = asked(load)?;
                 if plan.for_.is_none() && !plan.kind.is_counted() {
                     return Err("how long? Give --for TIME, such as --for 5s".to_owned());
                 }
                 Ok(Work::Load(plan, output))
             }
             (Some(Command::FindMax(find)), _) => {
-                let (mut plan, output, pace) = plan(find.load)?;
+                let Asked { mut plan, output, pace } = asked(find.load)?;
                 if !paced(&plan.kind) {
                     return Err(format!("find-max: {} has no arrivals", plan.kind.name()));
                 }
@@ -105,7 +105,14 @@ fn paced(kind: &Kind) -> bool {
     )
 }
 
-fn plan(load: Load) -> Result<(Plan, Output, Pace), String> {
+/// What the options of a kind of load ask for.
+struct Asked {
+    plan: Plan,
+    output: Output,
+    pace: Pace,
+}
+
+fn asked(load: Load) -> Result<Asked, String> {
     let (common, pace, kind, sessions) = match load {
         Load::TcpRr { common, pace, sessions, size, watch } => {
             let size = message("--size", size)?;
@@ -163,12 +170,7 @@ fn plan(load: Load) -> Result<(Plan, Output, Pace), String> {
     assemble(common, pace, kind, sessions)
 }
 
-fn assemble(
-    common: Common,
-    pace: Pace,
-    kind: Kind,
-    sessions: u32,
-) -> Result<(Plan, Output, Pace), String> {
+fn assemble(common: Common, pace: Pace, kind: Kind, sessions: u32) -> Result<Asked, String> {
     let sessions = sessions as usize;
     let open = pace.rate.map(|rate| Open { rate, arrivals: pace.arrivals, seed: pace.seed });
     let output = Output { json: common.json, svg: common.svg, hgrm: common.hgrm };
@@ -185,7 +187,7 @@ fn assemble(
         marks: common.marks,
         progress: !common.marks && io::stderr().is_terminal(),
     };
-    Ok((plan, output, pace))
+    Ok(Asked { plan, output, pace })
 }
 
 fn resolve(address: &str) -> Result<SocketAddr, String> {

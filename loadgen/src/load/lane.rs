@@ -139,6 +139,13 @@ pub(super) fn run(
     Ok(report)
 }
 
+/// The CPU time of this thread at one moment.
+#[derive(Clone, Copy, Debug)]
+struct CpuMark {
+    at: Instant,
+    cpu: Option<Duration>,
+}
+
 async fn life(
     lane: &Rc<Lane>,
     schedule: Option<Schedule>,
@@ -152,12 +159,12 @@ async fn life(
     while !lane.control.has_come_to(RUNNING) {
         monoio::time::sleep(Duration::from_millis(1)).await;
     }
-    let cpu = (Instant::now(), machine::cpu_of_thread());
+    let begin = CpuMark { at: Instant::now(), cpu: machine::cpu_of_thread() };
     lane.start(opened);
     if let Some(schedule) = schedule {
         lane.keep(timer, schedule);
     }
-    lane.watch(tell, cpu).await;
+    lane.watch(tell, begin).await;
     let end = lane.end().map_or(u64::MAX, |end| nanos(lane.begin(), end));
     lane.turns.drain().filter(|at| *at < end).for_each(|intended| {
         lane.note(|report| report.account.never_sent(intended, end));
@@ -173,7 +180,7 @@ impl Lane {
     }
 
     /// Looks after the sessions until the last has ended, or no more can be done for them.
-    async fn watch(&self, tell: &Sender<Event>, (since, cpu_before): (Instant, Option<Duration>)) {
+    async fn watch(&self, tell: &Sender<Event>, begin: CpuMark) {
         let mut stopping: Option<Instant> = None;
         let mut answered = 0;
         while self.live.get() > 0 {
@@ -187,7 +194,7 @@ impl Lane {
                 continue;
             }
             if stopping.is_none() {
-                self.note_cpu(since, cpu_before);
+                self.note_cpu(begin);
                 self.turns.wake_all();
             }
             let stopped_for = stopping.get_or_insert_with(Instant::now).elapsed();
@@ -199,7 +206,7 @@ impl Lane {
             }
         }
         if stopping.is_none() {
-            self.note_cpu(since, cpu_before);
+            self.note_cpu(begin);
         }
     }
 
@@ -211,10 +218,10 @@ impl Lane {
         }
     }
 
-    fn note_cpu(&self, since: Instant, before: Option<Duration>) {
-        if let (Some(before), Some(now)) = (before, machine::cpu_of_thread()) {
+    fn note_cpu(&self, begin: CpuMark) {
+        if let (Some(before), Some(now)) = (begin.cpu, machine::cpu_of_thread()) {
             let spent = now.saturating_sub(before);
-            self.note(|report| report.cpu.push(CpuUse { spent, of: since.elapsed() }));
+            self.note(|report| report.cpu.push(CpuUse { spent, of: begin.at.elapsed() }));
         }
     }
 

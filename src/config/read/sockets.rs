@@ -37,7 +37,7 @@ pub(in crate::config) fn tcp(table: &Table<'_>) -> TcpOptions {
     let Some(inner) = table.table("tcp", Section::Tcp) else { return TcpOptions::default() };
     let options = TcpOptions {
         keepalive: keepalive(&inner),
-        user_timeout: duration(&inner, "user_timeout", (1, USER_TIMEOUT_MAX)),
+        user_timeout: duration(&inner, "user_timeout", 1, USER_TIMEOUT_MAX),
         fast_open: inner.boolean("fast_open").unwrap_or(false),
         mark: inner.integer("mark", 1..=u32::MAX),
         dscp: dscp(&inner),
@@ -54,8 +54,8 @@ fn keepalive(table: &Table<'_>) -> Option<Keepalive> {
     }
     let inner = table.table("keepalive", Section::Keepalive)?;
     let keepalive = Keepalive {
-        idle: duration(&inner, "idle", (1000, KEEPALIVE_MAX)),
-        interval: duration(&inner, "interval", (1000, KEEPALIVE_MAX)),
+        idle: duration(&inner, "idle", 1000, KEEPALIVE_MAX),
+        interval: duration(&inner, "interval", 1000, KEEPALIVE_MAX),
         count: inner.integer("count", 1..=KEEPALIVE_COUNT_MAX),
     };
     inner.refuse_unknown_keys();
@@ -66,12 +66,13 @@ fn keepalive(table: &Table<'_>) -> Option<Keepalive> {
 fn duration(
     table: &Table<'_>,
     key: &'static str,
-    (step, longest): (u128, Duration),
+    step_ms: u128,
+    longest: Duration,
 ) -> Option<Duration> {
     let duration = table.duration(key)?;
     let why = if duration > longest {
         format!("the kernel allows at most {} seconds", longest.as_secs())
-    } else if !duration.as_millis().is_multiple_of(step) {
+    } else if !duration.as_millis().is_multiple_of(step_ms) {
         "the kernel accepts whole seconds only".to_owned()
     } else {
         return Some(duration);

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-use super::requirement::Requirement;
+use super::requirement::{Need, Requirement};
 pub(in crate::config) use crate::config::value::quoted::quoted;
 
 /// Diagnostics that a report shows; the rest are only counted.
@@ -236,7 +236,7 @@ pub(in crate::config) struct Diagnostics {
     diagnostics: RefCell<Vec<Diagnostic>>,
     /// Warnings that may only be a consequence of errors.
     suspicions: RefCell<Vec<Diagnostic>>,
-    wanted: RefCell<Vec<(Range<usize>, String, Requirement)>>,
+    wanted: RefCell<Vec<Need>>,
 }
 
 impl Diagnostics {
@@ -246,12 +246,18 @@ impl Diagnostics {
     }
 
     /// Records what must exist on the host for the object that `owner` names.
-    pub(in crate::config) fn want(&self, span: Range<usize>, owner: &str, wanted: Requirement) {
-        self.wanted.borrow_mut().push((span, owner.to_owned(), wanted));
+    pub(in crate::config) fn want(
+        &self,
+        span: Range<usize>,
+        owner: &str,
+        requirement: Requirement,
+    ) {
+        let owner = owner.to_owned();
+        self.wanted.borrow_mut().push(Need { span, owner, requirement });
     }
 
     /// Takes the requirements of the host.
-    pub(in crate::config) fn take_wanted(&self) -> Vec<(Range<usize>, String, Requirement)> {
+    pub(in crate::config) fn take_wanted(&self) -> Vec<Need> {
         self.wanted.take()
     }
 

@@ -2,7 +2,18 @@
 //!
 //! Not here: checking the host (`machine`).
 
+use std::ops::Range;
 use std::path::PathBuf;
+
+/// A requirement and the object in the file that has it.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct Need {
+    /// Its place in the file.
+    pub(in crate::config) span: Range<usize>,
+    /// The name of the object, for sentences.
+    pub(in crate::config) owner: String,
+    pub(in crate::config) requirement: Requirement,
+}
 
 /// Something that must exist on the host.
 #[derive(Clone, Debug)]

@@ -21,13 +21,21 @@ pub(super) struct BackendEvents {
     unserved: Tally,
     /// Sessions that ended unserved, at the last look.
     unserved_last: u64,
-    /// Of sessions without a server, at the last look.
-    unserved_before: u64,
+    /// Sessions that got no server, at the last look.
+    refused_before: u64,
     queue: Waits,
     queue_full: Tally,
     queue_expired: Tally,
     forgotten: Tally,
     mirror_failed: Tally,
+}
+
+/// Sessions that got no server of a backend.
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    total: u64,
+    /// There are more of them than at the last look.
+    is_growing: bool,
 }
 
 /// One role that sessions want of a backend.
@@ -48,7 +56,7 @@ pub(super) fn all(snapshot: &Snapshot, now: Instant) -> Vec<BackendEvents> {
         wanted: Vec::new(),
         unserved: tally(),
         unserved_last: 0,
-        unserved_before: 0,
+        refused_before: 0,
         queue: Waits::over_after(CALM),
         queue_full: tally(),
         queue_expired: tally(),
@@ -99,10 +107,10 @@ impl BackendEvents {
         let unserved = look.traffic.backend_total(id, |backend| backend.unserved.get());
         let expired = look.traffic.queue_total(id, |queue| queue.expired.get());
         let refused = unserved + expired + look.traffic.queue_total(id, |q| q.refused.get());
-        let misses_some = refused > self.unserved_before;
-        self.unserved_before = refused;
+        let before = std::mem::replace(&mut self.refused_before, refused);
+        let refused = Refused { total: refused, is_growing: refused > before };
         for role in &mut self.wanted {
-            role.look(id, (refused, misses_some), look);
+            role.look(id, refused, look);
         }
         // A late line must not read like a new outage.
         let is_over = unserved == std::mem::replace(&mut self.unserved_last, unserved);
@@ -114,7 +122,7 @@ impl BackendEvents {
                 counted(seen.count, "session"),
                 human(seen.within)
             );
-            push(look, id, (Level::Warning, "sessions_without_server"), &text, seen.count);
+            push(look, id, Level::Warning, "sessions_without_server", &text, seen.count);
         }
         self.look_at_queue(id, expired, look);
         let forgotten = look.traffic.affinity_total(id, |affinity| affinity.evictions.get());
@@ -124,7 +132,7 @@ impl BackendEvents {
                 counted(seen.count, "client"),
                 human(seen.within)
             );
-            push(look, id, (Level::Warning, "affinity_full"), &text, seen.count);
+            push(look, id, Level::Warning, "affinity_full", &text, seen.count);
         }
         let failed = look.traffic.backend_total(id, |backend| backend.mirror_failed.get());
         if let Some(seen) = self.mirror_failed.observe(failed, look.now, &mut look.budget) {
@@ -133,7 +141,7 @@ impl BackendEvents {
                 counted(seen.count, "session"),
                 human(seen.within)
             );
-            push(look, id, (Level::Warning, "mirror_failed"), &text, seen.count);
+            push(look, id, Level::Warning, "mirror_failed", &text, seen.count);
         }
     }
 
@@ -148,7 +156,7 @@ impl BackendEvents {
                     "sessions wait in the queue for a server{} (size = {size}; {count} so far)",
                     again(unreported)
                 );
-                push(look, id, (Level::Warning, "queue_used"), &text, count);
+                push(look, id, Level::Warning, "queue_used", &text, count);
             }
             Some((Turn::Over { lasted }, count)) => {
                 let text = format!(
@@ -156,7 +164,7 @@ impl BackendEvents {
                     human(lasted),
                     counted(count, "session")
                 );
-                push(look, id, (Level::Info, "queue_empty"), &text, count);
+                push(look, id, Level::Info, "queue_empty", &text, count);
             }
         }
         let refused = look.traffic.queue_total(id, |queue| queue.refused.get());
@@ -166,7 +174,7 @@ impl BackendEvents {
                 counted(seen.count, "session"),
                 human(seen.within)
             );
-            push(look, id, (Level::Warning, "queue_full"), &text, seen.count);
+            push(look, id, Level::Warning, "queue_full", &text, seen.count);
         }
         if let Some(seen) = self.queue_expired.observe(expired, look.now, &mut look.budget) {
             let text = format!(
@@ -174,17 +182,17 @@ impl BackendEvents {
                 counted(seen.count, "session"),
                 human(seen.within)
             );
-            push(look, id, (Level::Warning, "queue_expired"), &text, seen.count);
+            push(look, id, Level::Warning, "queue_expired", &text, seen.count);
         }
     }
 }
 
 impl Role {
-    fn look(&mut self, id: BackendId, (refused, misses_some): (u64, bool), look: &mut Look<'_>) {
+    fn look(&mut self, id: BackendId, refused: Refused, look: &mut Look<'_>) {
         let servers = servers(look, id, self.role);
         let has_none = servers.usable == 0;
         // A moment between two checks, or between two roles, is no news unless it cost a session.
-        let is_on = has_none && (self.had_none || misses_some);
+        let is_on = has_none && (self.had_none || refused.is_growing);
         self.had_none = has_none;
         let Some(turn) = self.without.observe(is_on, look.now, &mut look.budget) else { return };
         let what = match self.role {
@@ -195,7 +203,7 @@ impl Role {
         };
         match turn {
             Turn::Begun { unreported } => {
-                self.unserved = refused;
+                self.unserved = refused.total;
                 let text = format!(
                     "no usable {what}{}: of {}, {} down, drained or in another role and {} not \
                      accepting connections; new sessions wait in the queue or are refused",
@@ -205,16 +213,16 @@ impl Role {
                     servers.unreachable,
                 );
                 let count = (servers.closed + servers.unreachable) as u64;
-                push(look, id, (Level::Error, "backend_without_server"), &text, count);
+                push(look, id, Level::Error, "backend_without_server", &text, count);
             }
             Turn::Over { lasted } => {
-                let count = refused.saturating_sub(self.unserved);
+                let count = refused.total.saturating_sub(self.unserved);
                 let text = format!(
                     "usable {what} again after {}; {} refused meanwhile",
                     human(lasted),
                     counted(count, "session")
                 );
-                push(look, id, (Level::Info, "backend_with_server"), &text, count);
+                push(look, id, Level::Info, "backend_with_server", &text, count);
             }
         }
     }
@@ -224,7 +232,8 @@ impl Role {
 fn push(
     look: &mut Look<'_>,
     id: BackendId,
-    (level, event): (Level, &'static str),
+    level: Level,
+    event: &'static str,
     text: &str,
     count: u64,
 ) {

@@ -27,8 +27,10 @@ pub(super) struct FrontendEvents {
     full: Waits,
     /// Connections that have waited for its own limit.
     waited: u64,
-    /// Those that have waited for whichever limit, at the last look and since.
-    waits: (u64, u64),
+    /// Connections that have waited for any limit, up to the last look.
+    waited_any: u64,
+    /// Those of them that were new at the last look.
+    waited_new: u64,
     rate: Tally,
     refused: Tally,
     unlimited: Tally,
@@ -47,14 +49,15 @@ pub(super) fn attribute_waits(
     let mut is_process_full = traffic.gauges.process.is_full();
     for (id, frontend) in ids.clone().zip(frontends.iter_mut()) {
         let total = traffic.frontend_total(id, |f| f.waited_full.get());
-        frontend.waits = (total, total.saturating_sub(frontend.waits.0));
-        is_process_full |= frontend.waits.1 > 0 && !has_own_limit(traffic, id);
+        frontend.waited_new = total.saturating_sub(frontend.waited_any);
+        frontend.waited_any = total;
+        is_process_full |= frontend.waited_new > 0 && !has_own_limit(traffic, id);
     }
     for (id, frontend) in ids.zip(frontends) {
         let is_full = traffic.gauges.frontend(id).is_full() || !is_process_full;
         let is_own = is_full && has_own_limit(traffic, id);
         let waited = if is_own { &mut frontend.waited } else { &mut process.waited };
-        *waited += frontend.waits.1;
+        *waited += frontend.waited_new;
     }
 }
 
@@ -63,14 +66,21 @@ fn has_own_limit(traffic: &Traffic, id: FrontendId) -> bool {
     traffic.gauges.frontend(id).max() < traffic.gauges.process.max()
 }
 
-/// The sentence that is due about an object's limit, with the connections that it is about.
+/// The events of a limit.
+struct LimitEvents {
+    full: &'static str,
+    below: &'static str,
+}
+
+/// The line that is due about an object's limit.
 fn full(
     full: &mut Waits,
     what: &str,
+    events: &LimitEvents,
     gate: &Gate,
     waited: u64,
     look: &mut Look<'_>,
-) -> Option<(Level, String, u64)> {
+) -> Option<Notice> {
     let max = gate.max();
     let (turn, count) = full.observe(gate.is_full(), waited, look.now, &mut look.budget)?;
     Some(match turn {
@@ -81,14 +91,14 @@ fn full(
                 "{what} reached max_connections = {max}{again}: new connections wait in the \
                  kernel's queue{so_far}"
             );
-            (Level::Warning, text, count)
+            Notice::new(Level::Warning, events.full, text).count(count)
         }
         Turn::Over { lasted } => {
             let (lasted, waited) = (human(lasted), counted(count, "connection"));
             let text = format!(
                 "{what} is below max_connections = {max} again after {lasted}; {waited} had to wait"
             );
-            (Level::Info, text, count)
+            Notice::new(Level::Info, events.below, text).count(count)
         }
     })
 }
@@ -108,10 +118,9 @@ impl Process {
 
     pub(super) fn look(&mut self, look: &mut Look<'_>) {
         let gate = &look.traffic.gauges.process;
-        let line = full(&mut self.full, "the process", gate, self.waited, look);
-        let Some((level, text, count)) = line else { return };
-        let event = if level == Level::Warning { "process_full" } else { "process_below_limit" };
-        look.notices.push(Notice::new(level, event, text).count(count));
+        let events = LimitEvents { full: "process_full", below: "process_below_limit" };
+        let notice = full(&mut self.full, "the process", &events, gate, self.waited, look);
+        look.notices.extend(notice);
     }
 }
 
@@ -121,7 +130,8 @@ impl FrontendEvents {
         Self {
             full: Waits::over_after(CALM),
             waited: 0,
-            waits: (0, 0),
+            waited_any: 0,
+            waited_new: 0,
             rate: tally(),
             refused: tally(),
             unlimited: tally(),
@@ -145,10 +155,9 @@ impl FrontendEvents {
         let gate = traffic.gauges.frontend(id);
         let name = &traffic.snapshot.frontend(id).name;
         let what = format!("frontend {name}");
-        let line = full(&mut self.full, &what, gate, self.waited, look);
-        let Some((level, text, count)) = line else { return };
-        let event = if level == Level::Warning { "frontend_full" } else { "frontend_below_limit" };
-        look.notices.push(Notice::new(level, event, text).frontend(name).count(count));
+        let events = LimitEvents { full: "frontend_full", below: "frontend_below_limit" };
+        let notice = full(&mut self.full, &what, &events, gate, self.waited, look);
+        look.notices.extend(notice.map(|notice| notice.frontend(name)));
     }
 
     fn look_at_rate(&mut self, id: FrontendId, look: &mut Look<'_>) {

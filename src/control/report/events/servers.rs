@@ -20,10 +20,10 @@ const CALM: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub(super) struct ServerEvents {
     unreachable: Episode,
-    /// Connects that had failed, and sessions that it had had, before that began.
-    before: (u64, u64),
-    /// The same at the last look.
-    last: (u64, u64),
+    /// Counts before that began.
+    before: Connects,
+    /// Counts at the last look.
+    last: Connects,
     full: Episode,
     impossible: Tally,
     ended: Tally,
@@ -31,12 +31,19 @@ pub(super) struct ServerEvents {
     ended_before: [[u64; Reason::ENDINGS]; 2],
 }
 
+/// Connects to a server that failed, and sessions that it got.
+#[derive(Clone, Copy, Debug, Default)]
+struct Connects {
+    failed: u64,
+    sessions: u64,
+}
+
 impl ServerEvents {
     pub(super) fn new(now: Instant) -> Self {
         Self {
             unreachable: Episode::over_after(Duration::ZERO),
-            before: (0, 0),
-            last: (0, 0),
+            before: Connects::default(),
+            last: Connects::default(),
             full: Episode::over_after(CALM),
             impossible: Tally::new(now),
             ended: Tally::new(now),
@@ -58,41 +65,43 @@ impl ServerEvents {
                 counted(seen.count, "connect"),
                 human(seen.within)
             );
-            push(look, id, (Level::Error, "connects_impossible"), &text, seen.count);
+            push(look, id, Level::Error, "connects_impossible", &text, seen.count);
         }
     }
 
     /// Reports whether sessions can connect to it, independently of checks.
     fn look_at_connects(&mut self, id: ServerId, look: &mut Look<'_>) {
         let traffic = look.traffic;
-        let failed = traffic.server_total(id, |s| s.connects_failed.get());
-        let sessions = traffic.server_total(id, |s| s.sessions.get());
+        let now = Connects {
+            failed: traffic.server_total(id, |s| s.connects_failed.get()),
+            sessions: traffic.server_total(id, |s| s.sessions.get()),
+        };
         let is_down = traffic.gauges.server(id).is_down();
         let turn = self.unreachable.observe(is_down, look.now, &mut look.budget);
-        let last = std::mem::replace(&mut self.last, (failed, sessions));
+        let last = std::mem::replace(&mut self.last, now);
         match turn {
             None => {}
             Some(Turn::Begun { unreported }) => {
                 self.before = last;
-                let count = failed.saturating_sub(last.0);
+                let count = now.failed.saturating_sub(last.failed);
                 let text = format!(
                     " does not accept connections{}: {} failed; skipped while another server is \
                      usable, and retried by one session per second",
                     again(unreported),
                     counted(count, "connect")
                 );
-                push(look, id, (Level::Warning, "server_unreachable"), &text, count);
+                push(look, id, Level::Warning, "server_unreachable", &text, count);
             }
             Some(Turn::Over { lasted }) => {
-                let count = failed.saturating_sub(self.before.0);
-                let state =
-                    if sessions > self.before.1 { "accepts connections" } else { "is retried" };
+                let count = now.failed.saturating_sub(self.before.failed);
+                let accepts = now.sessions > self.before.sessions;
+                let state = if accepts { "accepts connections" } else { "is retried" };
                 let text = format!(
                     " {state} again after {}; {} failed meanwhile",
                     human(lasted),
                     counted(count, "connect")
                 );
-                push(look, id, (Level::Info, "server_reachable"), &text, count);
+                push(look, id, Level::Info, "server_reachable", &text, count);
             }
         }
     }
@@ -104,12 +113,12 @@ impl ServerEvents {
             None => {}
             Some(Turn::Begun { unreported }) => {
                 let text = format!(" reached max_connections = {max}{}", again(unreported));
-                push(look, id, (Level::Warning, "server_full"), &text, None);
+                push(look, id, Level::Warning, "server_full", &text, None);
             }
             Some(Turn::Over { lasted }) => {
                 let lasted = human(lasted);
                 let text = format!(" is below max_connections = {max} again after {lasted}");
-                push(look, id, (Level::Info, "server_below_limit"), &text, None);
+                push(look, id, Level::Info, "server_below_limit", &text, None);
             }
         }
     }
@@ -140,7 +149,7 @@ impl ServerEvents {
         }
         let sessions = counted(seen.count, "session");
         let text = format!(": {sessions} ended in {}: {}", human(seen.within), parts.join(", "));
-        push(look, id, (level, "sessions_ended"), &text, seen.count);
+        push(look, id, level, "sessions_ended", &text, seen.count);
     }
 }
 
@@ -195,7 +204,8 @@ pub(super) fn cut(look: &mut Look<'_>, why: &str) {
 fn push(
     look: &mut Look<'_>,
     id: ServerId,
-    (level, event): (Level, &'static str),
+    level: Level,
+    event: &'static str,
     text: &str,
     count: impl Into<Option<u64>>,
 ) {

@@ -30,7 +30,7 @@ impl ShardEvents {
                 counted(seen.count, "time"),
                 human(seen.within)
             );
-            push(look, (Level::Error, "accepts_failed"), text, seen.count);
+            push(look, Level::Error, "accepts_failed", text, seen.count);
         }
         let waited = counters.buffers_exhausted.get();
         if let Some(seen) = self.buffers.observe(waited, look.now, &mut look.budget) {
@@ -39,7 +39,7 @@ impl ShardEvents {
                 counted(seen.count, "receive"),
                 human(seen.within)
             );
-            push(look, (Level::Warning, "buffers_exhausted"), text, seen.count);
+            push(look, Level::Warning, "buffers_exhausted", text, seen.count);
         }
         let dropped = counters.log_dropped.get();
         if let Some(seen) = self.dropped.observe(dropped, look.now, &mut look.budget) {
@@ -49,11 +49,11 @@ impl ShardEvents {
                 counted(seen.count, "record"),
                 human(seen.within)
             );
-            push(look, (Level::Warning, "access_log_dropped"), text, seen.count);
+            push(look, Level::Warning, "access_log_dropped", text, seen.count);
         }
     }
 }
 
-fn push(look: &mut Look<'_>, (level, event): (Level, &'static str), text: String, count: u64) {
+fn push(look: &mut Look<'_>, level: Level, event: &'static str, text: String, count: u64) {
     look.notices.push(Notice::new(level, event, text).count(count));
 }

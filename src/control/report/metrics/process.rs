@@ -4,6 +4,7 @@
 //! from the page. Not here: what the balancer counts itself.
 
 use std::fs::{self, Metadata};
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -54,8 +55,8 @@ pub(super) fn start_time(started_on: SystemTime) -> Option<f64> {
 /// The ports that the kernel draws the source ports of connections from.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct LocalPorts {
-    range: (u16, u16),
-    reserved: Vec<(u16, u16)>,
+    range: RangeInclusive<u16>,
+    reserved: Vec<RangeInclusive<u16>>,
 }
 
 impl LocalPorts {
@@ -67,19 +68,21 @@ impl LocalPorts {
 
     fn parse(range: &str, reserved: &str) -> Option<Self> {
         let mut ends = range.split_whitespace().map(|end| end.parse().ok());
-        let range = (ends.next()??, ends.next()??);
+        let range = ends.next()??..=ends.next()??;
         let part = |part: &str| {
             let (first, last) = part.split_once('-').unwrap_or((part, part));
-            Some((first.trim().parse().ok()?, last.trim().parse().ok()?))
+            Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
         };
         Some(Self { range, reserved: reserved.split(',').filter_map(part).collect() })
     }
 
     /// How many of these ports there are.
-    fn count(&self, (first, last): (u16, u16)) -> u64 {
+    fn count(&self, ports: &RangeInclusive<u16>) -> u64 {
+        let (first, last) = (*ports.start(), *ports.end());
         let size = |first: u16, last: u16| u64::from(last) + 1 - u64::from(first.min(last));
-        let taken = self.reserved.iter().filter(|(from, to)| *from <= last && *to >= first);
-        let taken: u64 = taken.map(|(from, to)| size(first.max(*from), last.min(*to))).sum();
+        let taken = self.reserved.iter().map(|part| (*part.start(), *part.end()));
+        let taken = taken.filter(|(from, to)| *from <= last && *to >= first);
+        let taken: u64 = taken.map(|(from, to)| size(first.max(from), last.min(to))).sum();
         size(first, last).saturating_sub(taken)
     }
 
@@ -93,8 +96,8 @@ impl LocalPorts {
             return None;
         }
         Some(match source.ports {
-            None => self.count(self.range),
-            Some(SourcePorts { first, last, by_kernel: true }) => self.count((first, last)),
+            None => self.count(&self.range),
+            Some(SourcePorts { first, last, by_kernel: true }) => self.count(&(first..=last)),
             // Drawn here, reserved or not.
             Some(SourcePorts { first, last, .. }) => u64::from(last) + 1 - u64::from(first),
         })
@@ -125,7 +128,7 @@ mod tests {
             ("1 x", "", None),
         ] {
             let ports = LocalPorts::parse(range, reserved);
-            let count = ports.map(|ports| ports.count(ports.range));
+            let count = ports.map(|ports| ports.count(&ports.range));
             assert_eq!(count, expected, "{range:?} without {reserved:?}");
         }
     }
