@@ -5,6 +5,7 @@
 //! later: a password by a secret store, a directory by systemd. Invariants: nothing is opened that
 //! could block, and no content is read.
 
+use std::collections::HashSet;
 use std::env;
 use std::fs::{self, Metadata};
 use std::io::ErrorKind;
@@ -13,6 +14,7 @@ use std::path::Path;
 
 use super::text::report::{Diagnostic, Diagnostics, quoted};
 use super::text::requirement::{Need, Requirement};
+use super::text::sources::Sources;
 
 /// Mode bit: readable by all users.
 const READ_BY_ALL: u32 = 0o004;
@@ -23,12 +25,13 @@ const SEARCH_PATH: &str = "/bin:/usr/bin";
 /// Mode bits: executable by owner, group or others.
 const RUN_BY_SOMEBODY: u32 = 0o111;
 
-/// Records a warning for everything that the host lacks. `file` is the configuration file.
-pub(super) fn look(sink: &Diagnostics, wanted: Vec<Need>, file: &Path) {
-    let mut is_reported = false;
+/// Records a warning for everything that the host lacks.
+pub(super) fn look(sink: &Diagnostics, wanted: Vec<Need>, sources: &Sources) {
+    // Files with a password of their own, which are reported once each.
+    let mut reported = HashSet::new();
     for Need { span, owner, requirement } in wanted {
-        let is_own = matches!(requirement, Requirement::OwnSecret);
-        if is_own && std::mem::replace(&mut is_reported, true) {
+        let file = sources.path_at(span.start).unwrap_or(Path::new(""));
+        if matches!(requirement, Requirement::OwnSecret) && !reported.insert(file) {
             continue;
         }
         match missing(&owner, &requirement, file) {

@@ -4,6 +4,7 @@
 mod accepted;
 mod checks;
 mod documents;
+mod files;
 mod golden;
 mod mistakes;
 mod properties;
@@ -18,8 +19,9 @@ name = \"pg\"
 server = [{ address = \"10.0.0.1:5432\" }]
 ";
 
+/// Without any variable of the environment.
 fn parse(text: &str) -> Result<Config, Report> {
-    super::parse("test.toml", text)
+    super::check(super::Input::Text("test.toml", text), &|_| None)
 }
 
 /// A whole file around lines of a frontend, which start at line 5.

@@ -87,9 +87,9 @@ fn dscp(table: &Table<'_>) -> Option<u8> {
     let value = table.value("dscp")?;
     let named = value.as_str();
     let number = value.as_integer();
-    let dscp = match (&named, number) {
-        (Some(At { value: name, .. }), _) => code_point(&name.to_ascii_lowercase()),
-        (None, Some(number)) => number.and_then(|number| u8::try_from(number).ok()),
+    let dscp = match (number, &named) {
+        (Some(number), _) => number.and_then(|number| u8::try_from(number).ok()),
+        (None, Some(At { value: name, .. })) => code_point(&name.to_ascii_lowercase()),
         (None, None) => {
             table.wrong_type("dscp", &value, "a name or a number from 0 to 63");
             return None;

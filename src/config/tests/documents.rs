@@ -18,8 +18,12 @@ const WHOLE: &str = "# A whole file";
 const PART: &str = "# Part of a file";
 
 /// What is said about something that is missing: all that may be wrong with a part.
-const MISSING: [&str; 3] =
-    [" is required here", "no [[backend]] has this name", "no frontend is configured"];
+const MISSING: [&str; 4] = [
+    " is required here",
+    "no [[backend]] has this name",
+    "no frontend is configured",
+    "include works only in a file on disk",
+];
 
 /// A TOML block of a page.
 struct Block {

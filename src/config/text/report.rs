@@ -8,12 +8,15 @@
 //! control sequences to a terminal.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::requirement::{Need, Requirement};
+use super::sources::Sources;
 pub(in crate::config) use crate::config::value::quoted::quoted;
 
 /// Diagnostics that a report shows; the rest are only counted.
@@ -25,15 +28,15 @@ const COLUMNS: usize = 140;
 /// All errors and warnings of a configuration, in the order of the file.
 #[derive(Debug, Default)]
 pub struct Report {
-    name: String,
-    text: String,
+    sources: Arc<Sources>,
     diagnostics: Vec<Diagnostic>,
 }
 
 impl Report {
     /// A report of one diagnostic.
     pub(in crate::config) fn single(name: &str, text: &str, diagnostic: Diagnostic) -> Self {
-        Self { name: name.to_owned(), text: text.to_owned(), diagnostics: vec![diagnostic] }
+        let sources = Arc::new(Sources::single(name, text));
+        Self { sources, diagnostics: vec![diagnostic] }
     }
 
     /// Number of errors; at least one if the report was returned as an error.
@@ -59,20 +62,28 @@ impl Report {
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.diagnostics.iter().map(|diagnostic| {
             let level = if diagnostic.is_warning { "warning" } else { "error" };
-            let mut line = format!("{level}: {}", self.name);
-            if let Some((span, _)) = &diagnostic.primary {
-                let before = &self.text[..within(&self.text, span).start];
-                line += &format!(":{}", before.matches('\n').count() + 1);
-            }
+            let mut line = match &diagnostic.primary {
+                Some((span, _)) => format!("{level}: {}", self.place(span)),
+                None => format!("{level}: {}", self.sources.main().0),
+            };
             line += &format!(": {}", diagnostic.title);
             if let Some((_, label)) = diagnostic.primary.as_ref().filter(|(_, l)| !l.is_empty()) {
                 line += &format!(": {label}");
+            }
+            if let Some((span, label)) = diagnostic.elsewhere(&self.sources) {
+                line += &format!(" ({label}: {})", self.place(span));
             }
             for hint in &diagnostic.hints {
                 line += &format!("; {hint}");
             }
             line
         })
+    }
+
+    /// File and line of a place.
+    fn place(&self, span: &Range<usize>) -> String {
+        let (name, line) = self.sources.line(span.start);
+        format!("{name}:{line}")
     }
 
     /// The whole report as text, each diagnostic with file, line, column, caret and hints.
@@ -83,11 +94,11 @@ impl Report {
             .diagnostics
             .iter()
             .take(SHOWN_MAX)
-            .map(|diagnostic| renderer.render(&[diagnostic.group(&self.name, &self.text)]))
+            .map(|diagnostic| renderer.render(&[diagnostic.group(&self.sources)]))
             .collect();
         if let Some(more) = self.diagnostics.len().checked_sub(SHOWN_MAX).filter(|more| *more > 0) {
             let noun = if self.warnings() == 0 { "errors" } else { "errors and warnings" };
-            shown.push(format!("and {more} more {noun} in {}", self.name));
+            shown.push(format!("and {more} more {noun} in {}", self.sources.main().0));
         }
         shown.join("\n\n")
     }
@@ -122,6 +133,8 @@ pub(in crate::config) struct Diagnostic {
 enum Certainty {
     /// A syntax error.
     Syntax,
+    /// About a file that could not be read: what it has is unknown.
+    Hiding,
     /// About something present: valid unless its own line could not be parsed.
     Presence,
     /// About something missing: a syntax error may have hidden it.
@@ -159,6 +172,14 @@ impl Diagnostic {
         self.warning()
     }
 
+    /// Moves its places by this much.
+    pub(in crate::config) fn shifted(mut self, base: usize) -> Self {
+        for (span, _) in self.primary.iter_mut().chain(&mut self.also) {
+            *span = span.start + base..span.end + base;
+        }
+        self
+    }
+
     /// Sets the label at the caret.
     pub(in crate::config) fn label(mut self, label: impl Into<String>) -> Self {
         if let Some(primary) = &mut self.primary {
@@ -185,6 +206,12 @@ impl Diagnostic {
         self
     }
 
+    /// Marks it as hiding parts of the configuration, so that nothing is reported as missing.
+    pub(in crate::config) fn hides_the_rest(mut self) -> Self {
+        self.certainty = Certainty::Hiding;
+        self
+    }
+
     /// Marks it as about something missing.
     pub(in crate::config) fn absence(mut self) -> Self {
         self.certainty = Certainty::Absence;
@@ -195,31 +222,60 @@ impl Diagnostic {
         self.primary.as_ref().map_or(0, |(span, _)| span.start)
     }
 
-    fn group<'a>(&'a self, name: &'a str, text: &'a str) -> Group<'a> {
+    /// The second place, if it is in another file than the first one.
+    fn elsewhere(&self, sources: &Sources) -> Option<&(Range<usize>, String)> {
+        let first = &self.primary.as_ref()?.0;
+        let is_elsewhere = |span: &Range<usize>| {
+            sources.file(first.start).1.start != sources.file(span.start).1.start
+        };
+        self.also.as_ref().filter(|(span, _)| is_elsewhere(span))
+    }
+
+    fn group<'a>(&'a self, sources: &'a Sources) -> Group<'a> {
         let level = if self.is_warning { Level::WARNING } else { Level::ERROR };
         let mut group = Group::with_title(level.primary_title(self.title.as_str()));
         if let Some((span, label)) = &self.primary {
-            let also = self.also.as_ref().map(|(span, label)| (within(text, span), label));
-            let span = within(text, span);
-            let first = also.as_ref().map_or(span.start, |(also, _)| also.start.min(span.start));
-            let last = also.as_ref().map_or(span.end, |(also, _)| also.end.max(span.end));
-            // The renderer scans its whole input, so it gets only the lines that are shown.
-            let start = text[..first].rfind('\n').map_or(0, |at| at + 1);
-            let end = text[last..].find('\n').map_or(text.len(), |length| last + length);
-            let shifted = |span: Range<usize>| span.start - start..span.end - start;
-            let label = Some(label.as_str()).filter(|label| !label.is_empty());
-            let mut snippet = Snippet::source(&text[start..end])
-                .path(name)
-                .line_start(text[..start].matches('\n').count() + 1)
-                .annotation(AnnotationKind::Primary.span(shifted(span)).label(label));
-            if let Some((span, label)) = also {
-                let context = AnnotationKind::Context.span(shifted(span));
-                snippet = snippet.annotation(context.label(label));
+            let primary = (AnnotationKind::Primary, span, label.as_str());
+            let also = self.also.as_ref();
+            let also = also.map(|(span, label)| (AnnotationKind::Context, span, label.as_str()));
+            if self.elsewhere(sources).is_some() {
+                group = group.element(snippet(sources, &[primary]));
+                group = group.elements(also.map(|also| snippet(sources, &[also])));
+            } else {
+                let all: Vec<Annotated<'_>> = [Some(primary), also].into_iter().flatten().collect();
+                group = group.element(snippet(sources, &all));
             }
-            group = group.element(snippet);
         }
         group.elements(self.hints.iter().map(|hint| Level::HELP.message(hint.as_str())))
     }
+}
+
+/// A place that is shown, and its label.
+type Annotated<'a> = (AnnotationKind, &'a Range<usize>, &'a str);
+
+/// The lines of one file that show these places.
+fn snippet<'a>(sources: &'a Sources, places: &[Annotated<'a>]) -> Snippet<'a, Annotation<'a>> {
+    let (name, file) = sources.file(places.first().map_or(0, |(_, span, _)| span.start));
+    let text = &sources.joined()[file.clone()];
+    let local = |span: &Range<usize>| {
+        within(text, &(span.start.saturating_sub(file.start)..span.end.saturating_sub(file.start)))
+    };
+    let spans = || places.iter().map(|(_, span, _)| local(span));
+    let first = spans().map(|span| span.start).min().unwrap_or(0);
+    let last = spans().map(|span| span.end).max().unwrap_or(0);
+    // The renderer scans its whole input, so it gets only the lines that are shown.
+    let start = text[..first].rfind('\n').map_or(0, |at| at + 1);
+    let end = text[last..].find('\n').map_or(text.len(), |length| last + length);
+    let mut snippet = Snippet::source(&text[start..end])
+        .path(name)
+        .line_start(text[..start].matches('\n').count() + 1);
+    for (kind, span, label) in places {
+        let span = local(span);
+        let label = Some(*label).filter(|label| !label.is_empty());
+        let annotation = kind.span(span.start - start..span.end - start);
+        snippet = snippet.annotation(annotation.label(label));
+    }
+    snippet
 }
 
 /// `span` clamped to `text` and to character boundaries, and cut to its first line.
@@ -237,11 +293,26 @@ pub(in crate::config) struct Diagnostics {
     /// Warnings that may only be a consequence of errors.
     suspicions: RefCell<Vec<Diagnostic>>,
     wanted: RefCell<Vec<Need>>,
+    /// Strings with variables, by their first byte: the end, and the value for messages.
+    values: RefCell<BTreeMap<usize, (usize, String)>>,
+    /// Strings about which everything was reported.
+    hushed: RefCell<BTreeMap<usize, usize>>,
 }
 
 impl Diagnostics {
     /// Records a diagnostic.
-    pub(in crate::config) fn add(&self, diagnostic: Diagnostic) {
+    pub(in crate::config) fn add(&self, mut diagnostic: Diagnostic) {
+        if let Some((span, _)) = &diagnostic.primary {
+            if self.hushed.borrow().get(&span.start) == Some(&span.end) {
+                return;
+            }
+            if let Some((end, value)) = self.values.borrow().get(&span.start)
+                && *end == span.end
+            {
+                let hint = format!("with its variables replaced, this string is {value}");
+                diagnostic.hints.push(hint);
+            }
+        }
         self.diagnostics.borrow_mut().push(diagnostic);
     }
 
@@ -254,6 +325,16 @@ impl Diagnostics {
     ) {
         let owner = owner.to_owned();
         self.wanted.borrow_mut().push(Need { span, owner, requirement });
+    }
+
+    /// Notes the value that a string has once its variables are replaced, for messages about it.
+    pub(in crate::config) fn note_value(&self, span: Range<usize>, value: String) {
+        self.values.borrow_mut().insert(span.start, (span.end, value));
+    }
+
+    /// Drops all further errors about this string: they would be consequences of the last one.
+    pub(in crate::config) fn hush(&self, span: Range<usize>) {
+        self.hushed.borrow_mut().insert(span.start, span.end);
     }
 
     /// Takes the requirements of the host.
@@ -272,14 +353,14 @@ impl Diagnostics {
     ///
     /// # Errors
     /// The report, if it contains an error.
-    pub(in crate::config) fn finish(self, name: &str, text: &str) -> Result<Report, Report> {
+    pub(in crate::config) fn finish(self, sources: Arc<Sources>) -> Result<Report, Report> {
         let mut diagnostics = self.diagnostics.into_inner();
         if diagnostics.iter().all(|diagnostic| diagnostic.is_warning) {
             diagnostics.extend(self.suspicions.into_inner());
         }
-        drop_consequences(text, &mut diagnostics);
+        drop_consequences(sources.joined(), &mut diagnostics);
         diagnostics.sort_by_key(Diagnostic::start);
-        let report = Report { name: name.to_owned(), text: text.to_owned(), diagnostics };
+        let report = Report { sources, diagnostics };
         if report.errors() == 0 { Ok(report) } else { Err(report) }
     }
 }
@@ -291,6 +372,8 @@ fn drop_consequences(text: &str, diagnostics: &mut Vec<Diagnostic>) {
     let line = |diagnostic: &Diagnostic| breaks.partition_point(|at| *at < diagnostic.start());
     let is_syntax = |diagnostic: &Diagnostic| diagnostic.certainty == Certainty::Syntax;
     diagnostics.sort_by_key(|diagnostic| (!is_syntax(diagnostic), diagnostic.start()));
+    let is_hiding = |diagnostic: &Diagnostic| diagnostic.certainty == Certainty::Hiding;
+    let is_hidden = diagnostics.iter().any(is_hiding);
     let mut broken = Vec::new();
     diagnostics.retain(|diagnostic| {
         let line = line(diagnostic);
@@ -300,8 +383,8 @@ fn drop_consequences(text: &str, diagnostics: &mut Vec<Diagnostic>) {
                 broken.push(line);
                 true
             }
-            Certainty::Presence => broken.binary_search(&line).is_err(),
-            Certainty::Absence => broken.is_empty(),
+            Certainty::Presence | Certainty::Hiding => broken.binary_search(&line).is_err(),
+            Certainty::Absence => broken.is_empty() && !is_hidden,
         }
     });
 }

@@ -91,9 +91,7 @@ impl Section {
     /// Its keys.
     pub(in crate::config) const fn keys(self) -> &'static [Key] {
         match self {
-            Self::Root => {
-                &[("global", "[global]"), ("frontend", "[[frontend]]"), ("backend", "[[backend]]")]
-            }
+            Self::Root => ROOT,
             Self::Global => &[
                 ("shards", "shards = \"auto\""),
                 ("driver", "driver = \"auto\""),
@@ -198,6 +196,19 @@ impl Section {
     pub(in crate::config) fn has(self, key: &str) -> bool {
         self.keys().iter().any(|(name, _)| *name == key)
     }
+}
+
+const ROOT: &[Key] = &[
+    ("include", "include = [\"conf.d/*.toml\"]"),
+    ("global", "[global]"),
+    ("frontend", "[[frontend]]"),
+    ("backend", "[[backend]]"),
+];
+
+/// Whether values of a key of this name, or inside it, may contain a password: what variables put
+/// there is never shown.
+pub(in crate::config) fn may_hold_a_secret(key: &str) -> bool {
+    ["password", "send", "send_hex", "command"].contains(&key)
 }
 
 /// The keys of `[[frontend]]`.

@@ -10,11 +10,16 @@ use super::report::{Diagnostic, Diagnostics, quoted};
 /// Lines that are searched for the first of two equal keys.
 const LINES_SEARCHED: usize = 1000;
 
-/// Records every error of the parser.
-pub(in crate::config) fn read(sink: &Diagnostics, text: &str, errors: &[toml::de::Error]) {
+/// Records every error of the parser; the text begins at `base` of the joined text.
+pub(in crate::config) fn read(
+    sink: &Diagnostics,
+    base: usize,
+    text: &str,
+    errors: &[toml::de::Error],
+) {
     for error in errors {
         let span = error.span().unwrap_or_default();
-        sink.add(explain(text, span, error.message()).syntax());
+        sink.add(explain(text, span, error.message()).shifted(base).syntax());
     }
 }
 

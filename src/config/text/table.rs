@@ -7,11 +7,10 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
-use toml::de::{DeString, DeTable, DeValue};
-
 use super::report::{Diagnostic, Diagnostics, quoted};
 use super::schema::Section;
 use super::synonyms;
+use super::tree::{Content, Entries};
 pub(in crate::config) use super::value::{At, TomlValue};
 use crate::config::text::requirement::Requirement;
 use crate::config::value::address::AddressError;
@@ -30,12 +29,12 @@ pub(in crate::config) struct Table<'a> {
     /// Its path within the object: `tcp.keepalive.`, or nothing for the object itself.
     path: String,
     span: Range<usize>,
-    entries: &'a DeTable<'a>,
+    entries: &'a Entries,
 }
 
 impl<'a> Table<'a> {
     /// The file itself.
-    pub(in crate::config) fn root(sink: &'a Diagnostics, entries: &'a DeTable<'a>) -> Self {
+    pub(in crate::config) fn root(sink: &'a Diagnostics, entries: &'a Entries) -> Self {
         let owner = Section::Root.called().to_owned();
         Self { sink, section: Section::Root, owner, path: String::new(), span: 0..0, entries }
     }
@@ -79,8 +78,8 @@ impl<'a> Table<'a> {
     /// The value of a key, of any type.
     pub(in crate::config) fn value(&self, key: &'static str) -> Option<TomlValue<'a>> {
         debug_assert!(self.section.keys().iter().any(|(name, _)| *name == key), "{key} is listed");
-        let value = self.entries.get(key)?;
-        Some(TomlValue::of(value))
+        let entry = self.entries.get(key)?;
+        Some(TomlValue::of(&entry.value))
     }
 
     /// Records that a value has the wrong type.
@@ -137,7 +136,7 @@ impl<'a> Table<'a> {
         let stands_for_it = |word: &str| synonyms::meant(self.section, word) == Some(key);
         match self.value(key) {
             Some(value) => value.as_array().is_some_and(|array| array.is_empty()),
-            None => !self.unknown_keys().any(|word| stands_for_it(word.get_ref())),
+            None => !self.unknown_keys().any(|(word, _)| stands_for_it(word)),
         }
     }
 
@@ -303,7 +302,7 @@ impl<'a> Table<'a> {
     /// A table under a key.
     pub(in crate::config) fn table(&self, key: &'static str, section: Section) -> Option<Self> {
         let value = self.value(key)?;
-        if let DeValue::Table(entries) = value.inner {
+        if let Content::Table(entries) = value.inner {
             let (owner, path) = match self.section {
                 Section::Root => (section.called().to_owned(), String::new()),
                 _ => (self.owner.clone(), format!("{}{key}.", self.path)),
@@ -323,7 +322,7 @@ impl<'a> Table<'a> {
         };
         let mut tables = Vec::new();
         for (index, entry) in array.into_iter().enumerate() {
-            if let DeValue::Table(entries) = entry.inner {
+            if let Content::Table(entries) = entry.inner {
                 let owner = match self.section {
                     Section::Root => format!("{key} #{}", index + 1),
                     _ => format!("{}{key} #{} {}", self.path, index + 1, self.of_owner()),
@@ -339,20 +338,20 @@ impl<'a> Table<'a> {
 
     /// Records an error for every unknown key.
     pub(in crate::config) fn refuse_unknown_keys(&self) {
-        for key in self.unknown_keys() {
-            let word: &str = key.get_ref();
+        for (word, place) in self.unknown_keys() {
             let title = match self.section {
                 Section::Root => format!("unknown key {}", quoted(word)),
                 _ => format!("unknown key {} in {}", quoted(word), self.called()),
             };
             let hint = synonyms::hint_for_key(self.section, word);
-            self.report(Diagnostic::at(key.span(), title).hint(hint));
+            self.report(Diagnostic::at(place, title).hint(hint));
         }
     }
 
-    fn unknown_keys(&self) -> impl Iterator<Item = &'a toml::Spanned<DeString<'a>>> {
+    fn unknown_keys(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> {
         let keys = self.section.keys();
         let is_known = move |word: &str| keys.iter().any(|(name, _)| *name == word);
-        self.entries.keys().filter(move |key| !is_known(key.get_ref()))
+        let unknown = self.entries.iter().filter(move |(word, _)| !is_known(word));
+        unknown.map(|(word, entry)| (word.as_str(), entry.key.clone()))
     }
 }

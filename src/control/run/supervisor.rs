@@ -61,7 +61,7 @@ impl Supervisor {
     /// # Errors
     /// A sentence for the operator; nothing is left running or listening then.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let Config { global, mut snapshot, watches, lookups, warnings: _ } = config;
+        let Config { global, mut snapshot, watches, lookups, .. } = config;
         let driver = choose_driver(global.driver).map_err(StartError::Kernel)?;
         let identity = Identity::find(global.user.as_deref(), global.group.as_deref())
             .map_err(StartError::Privileges)?;

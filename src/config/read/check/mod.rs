@@ -224,7 +224,9 @@ fn login(table: &Table<'_>, kind: &str) -> Login {
 fn secret(table: &Table<'_>, key: &'static str) -> Option<Secret> {
     let value = table.value(key)?;
     if let Some(text) = value.as_str() {
-        table.want(text.span, Requirement::OwnSecret);
+        if !value.has_variable() {
+            table.want(text.span, Requirement::OwnSecret);
+        }
         return Some(Secret::Text(text.value.to_owned()));
     }
     let inner = table.table(key, Section::Secret)?;
