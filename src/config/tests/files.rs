@@ -97,7 +97,7 @@ fn objects_of_all_files_are_in_one_configuration() {
 fn variables_stand_for_numbers_and_booleans_too() {
     let config = read("variables").unwrap();
     let (global, snapshot) = (&config.global, &config.snapshot);
-    assert_eq!(global.shards, super::super::Shards::Count(3));
+    assert_eq!(global.shards, super::super::ShardCount::Count(3));
     assert_eq!((global.pin, global.max_connections), (true, Some(1000)));
     assert_eq!(global.drain_timeout.as_secs(), 15);
     let bind: Vec<String> = snapshot.frontends[0].bind.iter().map(ToString::to_string).collect();
@@ -118,7 +118,7 @@ fn a_text_includes_nothing_and_one_in_place_of_a_file_what_the_file_would() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("extra.toml"), "[global]\nshards = 3\n").unwrap();
     let config = load_text(&dir.path().join("main.toml"), &text).unwrap();
-    assert_eq!(config.global.shards, super::super::Shards::Count(3));
+    assert_eq!(config.global.shards, super::super::ShardCount::Count(3));
     assert_eq!(config.sources.paths().count(), 2);
 }
 
