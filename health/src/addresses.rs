@@ -1,66 +1,66 @@
-//! A server that is given by name: which of its slots has which address, and when to ask again.
+//! Servers configured by DNS name: which slot has which address, and when the next query is due.
 //!
-//! A name may have several addresses, and they come and go; slots are servers that stay. Plain:
-//! [`Addresses`] is told answers and the time, and says what has moved. Not here: asking, and what
-//! a slot may take while it has an address (`health`). Invariants: an address has at most one slot,
-//! and keeps it while it is in the answers; nothing but answers takes an address away, and an
-//! answer that there is none only when it has stood for the time of [`Addresses::new`].
+//! A name may have several addresses, which come and go; slots are servers that stay. Pure:
+//! [`Addresses`] takes DNS answers and the time, and returns the slots whose address changed. Not
+//! here: DNS queries, and which sessions a slot may take (`Backend`). Invariants: an address has at
+//! most one slot and keeps it as long as answers contain it; only answers remove an address, and
+//! an empty answer does so only after it has held for the time given to [`Addresses::new`].
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// The pause after a question that was not answered, or not with an address; it doubles each time.
+/// Pause after a query that failed or returned no address; it doubles each time.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 
-/// The longest pause after such questions.
+/// Longest pause after such queries.
 pub const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// The least and the most time for which an answer is believed, whatever it says itself.
+/// Bounds on the time for which an answer is used, whatever its TTL.
 const BELIEVED_MIN: Duration = Duration::from_secs(1);
 const BELIEVED_MAX: Duration = Duration::from_secs(3600);
 
 /// One address in an answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Found {
-    /// Where it is.
+    /// The address and port.
     pub address: SocketAddr,
-    /// Its share, if the answer speaks of shares.
+    /// Its weight, if the answer contains weights.
     pub weight: Option<u32>,
-    /// Whether the answer wants others to be used first.
+    /// Whether the answer gives others priority over it.
     pub backup: bool,
 }
 
-/// One line of an SRV answer (RFC 2782), its target looked up.
+/// One SRV record (RFC 2782) with its target resolved.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SrvRecord {
-    /// Where it is.
+    /// The address and port.
     pub address: SocketAddr,
-    /// Those with the lowest number are used first.
+    /// Records with the lowest number are used first.
     pub priority: u16,
-    /// Its share among those of its priority.
+    /// Its weight among the records of its priority.
     pub weight: u16,
 }
 
-/// What became of a question.
+/// The outcome of a query.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Answer {
-    /// These addresses, to be believed for so long.
+    /// These addresses, valid for this time.
     Found(Vec<Found>, Duration),
-    /// There is no address, says who must know.
+    /// An authoritative answer without addresses.
     Empty,
-    /// Nobody answered, or nobody who knows.
+    /// No answer, or none that is authoritative.
     Failed,
 }
 
-/// A slot whose address has changed, or what is said of it.
+/// A slot whose address, weight or priority has changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Moved {
-    /// Which slot, from 0.
+    /// Index of the slot.
     pub slot: usize,
-    /// Where it was.
+    /// Its address before.
     pub from: Option<SocketAddr>,
-    /// Where it is.
+    /// Its address now.
     pub to: Option<Found>,
 }
 
@@ -69,9 +69,9 @@ pub struct Moved {
 pub struct Addresses {
     slots: Vec<Slot>,
     hold: Duration,
-    /// Since when answers say that there is no address.
+    /// Start of the current run of empty answers.
     empty_since: Option<Instant>,
-    /// The pause after the last question, while questions bring nothing.
+    /// The pause after the last query, while queries return no address.
     pause: Option<Duration>,
     ask_at: Instant,
     left_over: usize,
@@ -87,8 +87,8 @@ struct Slot {
 }
 
 impl Addresses {
-    /// So many slots, all free; a name that has no address any more keeps its last ones for `hold`.
-    /// The first question is due at `now`.
+    /// This many slots, all free. When a name has no address any more, its last ones are kept for
+    /// `hold`. The first query is due at `now`.
     pub fn new(slots: usize, hold: Duration, now: Instant) -> Self {
         Self {
             slots: vec![Slot::default(); slots],
@@ -101,7 +101,7 @@ impl Addresses {
         }
     }
 
-    /// A question was answered, or not; what has moved.
+    /// Takes the outcome of a query; returns the slots that changed.
     pub fn take(&mut self, answer: Answer, now: Instant) -> Vec<Moved> {
         match answer {
             Answer::Found(found, believed) => {
@@ -125,17 +125,17 @@ impl Addresses {
         }
     }
 
-    /// When the next question is due.
+    /// When the next query is due.
     pub fn ask_at(&self) -> Instant {
         self.ask_at
     }
 
-    /// Addresses of the last answer that found no slot.
+    /// Number of addresses in the last answer that got no slot.
     pub fn left_over(&self) -> usize {
         self.left_over
     }
 
-    /// Slots that have an address.
+    /// Number of slots that have an address.
     pub fn present(&self) -> usize {
         self.slots.iter().filter(|slot| slot.found.is_some()).count()
     }
@@ -146,10 +146,10 @@ impl Addresses {
         pause
     }
 
-    /// Gives slots to these addresses and to no others.
+    /// Assigns these addresses, and no others, to slots.
     fn assign(&mut self, mut found: Vec<Found>) -> Vec<Moved> {
-        // Answers come in any order. In this one, balancers that begin with the same answer give
-        // the same slots to it, and of two families the first slot gets the one that all can reach.
+        // The order of an answer is arbitrary. Sorted, balancers that start with the same answer
+        // assign the same slots; and IPv4, which every host can reach, gets the first slot.
         found.sort_by_key(|found| (found.backup, found.address.is_ipv6(), found.address));
         let mut answered: HashMap<SocketAddr, Found> = HashMap::with_capacity(found.len());
         found.retain(|found| {
@@ -167,7 +167,7 @@ impl Addresses {
             }
         }
         found.retain(|found| answered.contains_key(&found.address));
-        // The one that was left longest ago has the fewest sessions of its last address.
+        // The slot that became free first has the fewest sessions left of its last address.
         let mut free: Vec<&mut Slot> =
             self.slots.iter_mut().filter(|slot| slot.found.is_none()).collect();
         free.sort_by_key(|slot| slot.freed);
@@ -187,15 +187,15 @@ impl Addresses {
     }
 }
 
-/// An SRV answer in our words: the heaviest weighs `most`, and all but the lowest priority stand
-/// by.
+/// Converts an SRV answer: weights are scaled so that the largest is `most`, and records above the
+/// lowest priority number are backups.
 pub fn of_srv(records: &[SrvRecord], most: u32) -> Vec<Found> {
     let first = records.iter().map(|record| record.priority).min();
     let heaviest = records.iter().map(|record| record.weight).max().unwrap_or(0);
     let weight = |weight: u16| match heaviest {
-        // Nobody speaks of shares.
+        // All weights are 0: no preference.
         0 => most,
-        // RFC 2782 gives those of weight 0 a small chance.
+        // RFC 2782 gives records of weight 0 a small chance.
         _ => (u64::from(weight) * u64::from(most) / u64::from(heaviest)).max(1) as u32,
     };
     let found = |record: &SrvRecord| Found {
@@ -309,7 +309,7 @@ mod tests {
         assert_eq!(addresses.take(Answer::Empty, now).len(), 1);
         assert_eq!(addresses.present(), 0);
         assert!(addresses.ask_at() > now);
-        // An answer in between begins the time anew.
+        // An answer in between restarts the time.
         addresses.take(found(&["10.0.0.1:1"]), now);
         addresses.take(Answer::Empty, now);
         addresses.take(found(&["10.0.0.1:1"]), now + HOLD);
@@ -351,8 +351,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is answered: no address has two slots, those that stay keep theirs, and none is
-        /// left over while a slot is free.
+        /// For any answers: no address has two slots, addresses that stay keep their slot, and none
+        /// is without a slot while one is free.
         #[test]
         fn slots_are_stable_and_full(
             slots in 1..6usize,

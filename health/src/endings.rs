@@ -1,28 +1,28 @@
-//! Which sessions a change ends, and how.
+//! Which sessions a change of state ends, and how.
 
 use ringlane_core::counters::{Ending, Reason};
 use ringlane_core::settings::RoleWanted;
 
 use super::{Admin, Backend, Change, Health, OnConflict, Role};
 
-/// What becomes of sessions when something about their server changes.
+/// What happens to sessions when the state of their server changes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OnChange {
-    /// They go on.
+    /// They continue.
     #[default]
     Keep,
-    /// They end when they are idle, a few at a time.
+    /// They are ended when idle, a few at a time.
     Drain,
-    /// They end at once.
+    /// They are ended at once.
     Fence,
 }
 
-/// Sessions that are to end.
+/// A set of sessions that must end.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Ended {
-    /// Of this server of the backend.
+    /// Index of their server in the backend.
     pub server: usize,
-    /// Those of frontends that want this role; `Any`: of all.
+    /// Only sessions of frontends and routes that want this role; `Any`: all.
     pub role: RoleWanted,
     /// How.
     pub how: Ending,
@@ -41,7 +41,7 @@ impl OnChange {
 }
 
 impl Backend {
-    /// The sessions that these changes end. To be told of all changes, in their order.
+    /// The sessions that these changes end. Must be called with every change, in order.
     pub fn ended_by(&mut self, changes: &[Change]) -> Vec<Ended> {
         let rules = self.rules;
         let mut ended = Vec::new();
@@ -58,7 +58,7 @@ impl Backend {
                 end(*server, RoleWanted::Any, rules.on_drain, why);
             }
             if (to.stale || to.diverged) && !(from.stale || from.diverged) {
-                // Those that would have the primary just as well read there, too.
+                // Sessions that accept a replica or the primary read from the replica as well.
                 for role in [RoleWanted::Replica, RoleWanted::ReplicaOrPrimary] {
                     end(*server, role, rules.on_lag, Reason::Lag);
                 }
@@ -75,7 +75,7 @@ impl Backend {
         }
         let primary = self.whole.primary;
         if primary.is_some() && primary != self.last_primary {
-            // Whoever was primary before is it no longer, whether it can say so or not.
+            // No other server is the primary any more, even if it can't be checked.
             let others = (0..self.servers.len()).filter(|other| Some(*other) != primary);
             let why = Reason::Demoted;
             others.for_each(|other| end(other, RoleWanted::Primary, rules.on_role_change, why));

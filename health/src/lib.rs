@@ -1,13 +1,13 @@
-//! The state of every server of a backend: a result of checks, orders and time.
+//! The state of every server of a backend, derived from checks, orders and time.
 //!
-//! Plain structs without shard, socket or clock, for the control thread alone. [`Backend`] takes
-//! the results of checks and the orders of operators, and gives what shards go by ([`Eligibility`])
-//! and what has changed ([`Change`]). Not here: how a server is checked, and the passive view of it
-//! that shards have from their own connects (`ringlane_core::shared`). Invariants: a server that
-//! was never checked counts as up, but has no role; `rise` good checks bring a server up, `fall`
-//! bad ones take it down, but the very first check decides alone; a server is open for a role only
-//! while it has it, and for nothing while it has no address. A change of one server costs the same
-//! in a backend of any size. Next: `server`, `whole`, `seen`, `endings`.
+//! Pure structs without shards, sockets or a clock, used by the control thread only. [`Backend`]
+//! takes results of checks and orders of operators; it returns what changed ([`Change`]) and which
+//! sessions a server may get ([`Eligibility`]). Not here: how servers are checked, and failed
+//! connects, which shards track themselves (`ringlane_core::shared`). Invariants: a server that was
+//! never checked is up, but has no role; `rise` good checks bring a server up and `fall` bad ones
+//! take it down, except that the first check decides alone; a server is open for a role only while
+//! it has that role, and closed while it has no address. The cost of a change does not grow with
+//! the number of servers. Next: `server`, `whole`, `seen`, `endings`.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -46,19 +46,19 @@ use whole::{Part, Tally, Whole};
 /// Steps in which the weight of a warming server grows.
 const WARMING_STEPS: u32 = 20;
 
-/// What to do while two servers say that they are primary.
+/// What to do while two servers report the role primary.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum OnConflict {
-    /// Neither of them is: nothing is written until there is one again.
+    /// No server counts as primary, so nothing is written, until only one reports the role.
     #[default]
     Stop,
-    /// The one that became primary last is.
+    /// The one that became primary last counts.
     Newest,
-    /// The first one in the configuration is.
+    /// The first one in the configuration counts.
     First,
 }
 
-/// What a backend makes of what it sees.
+/// How a backend reacts to results of checks and to orders.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Rules {
     /// Good checks in a row that bring a server up.
@@ -73,13 +73,13 @@ pub struct Rules {
     pub slow_start: Option<Duration>,
     /// Below this percentage of healthy servers all of them are used, except for a role; 0: never.
     pub fail_open: u32,
-    /// What becomes of the sessions of a server that goes down.
+    /// What happens to the sessions of a server that goes down.
     pub on_down: OnChange,
-    /// What becomes of sessions whose server is no longer what their frontend wants.
+    /// What happens to sessions whose server no longer has the role that they need.
     pub on_role_change: OnChange,
-    /// What becomes of the sessions of a replica that falls too far behind.
+    /// What happens to the sessions of a replica that falls too far behind.
     pub on_lag: OnChange,
-    /// What becomes of the sessions of a server that is taken out by order.
+    /// What happens to the sessions of a server that an operator drains or puts into maintenance.
     pub on_drain: OnChange,
 }
 
@@ -100,12 +100,12 @@ impl Default for Rules {
     }
 }
 
-/// How a server is.
+/// The health of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Health {
-    /// It takes its full share.
+    /// It gets its full share of sessions.
     Up,
-    /// It has just come up and takes a growing share.
+    /// It has just come up and gets a growing share.
     Warming,
     /// Its checks fail.
     Down,
@@ -113,37 +113,38 @@ pub enum Health {
     Absent,
 }
 
-/// The state of a server in its three parts, and what else keeps sessions away.
+/// The state of a server: health, administrative state, role, and what else excludes it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct State {
-    /// What checks say.
+    /// By its checks.
     pub health: Health,
-    /// What operators say.
+    /// By orders of operators and its agent.
     pub admin: Admin,
     /// Which member of a replicated database it is.
     pub role: Role,
-    /// Too far behind its primary.
+    /// A replica that is too far behind the primary.
     pub stale: bool,
     /// A replica whose timeline is not that of the primary: it follows an old primary, or none.
     pub diverged: bool,
-    /// It says that it is primary, and so does another one.
+    /// It reports the role primary, and so does another server.
     pub in_conflict: bool,
-    /// The one of several that claim to be primary which gets the writes (`on_conflict`).
+    /// Of several servers that report the role primary, the one that gets the writes
+    /// (`on_conflict`).
     pub chosen: bool,
-    /// Out for a while for what its sessions met.
+    /// Ejected for a while because of session failures.
     pub ejected: bool,
 }
 
 /// One change of a server's state.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Change {
-    /// Which server of the backend.
+    /// Index of the server in the backend.
     pub server: usize,
-    /// What it was.
+    /// Its state before.
     pub from: State,
-    /// What it is.
+    /// Its state now.
     pub to: State,
-    /// Why, for operators.
+    /// The reason, for operators.
     pub reason: String,
 }
 
@@ -154,10 +155,10 @@ pub struct Backend {
     servers: Vec<Server>,
     tally: Tally,
     whole: Whole,
-    /// Servers whose orders may be others than those that were asked for last.
+    /// Servers whose eligibility may have changed since [`Backend::take_updated`].
     updated: BTreeSet<usize>,
     warming: BTreeSet<usize>,
-    /// The last one that was the primary, even if nobody is now.
+    /// The last primary, even if there is none now.
     last_primary: Option<usize>,
 }
 
@@ -174,7 +175,7 @@ impl Backend {
         Self { rules, servers, tally, whole, updated, warming: BTreeSet::new(), last_primary: None }
     }
 
-    /// A check of a server has ended; an error is a phrase for operators.
+    /// Takes the outcome of a check; an error is a phrase for operators.
     pub fn observe(
         &mut self,
         index: usize,
@@ -192,7 +193,7 @@ impl Backend {
                         server.warming_since = warms.then_some(now);
                     }
                     if server.up {
-                        // What a server that is still down says of itself is not to be acted upon.
+                        // While a server is still down, its role and lag are not used.
                         server.take(&seen, now);
                     }
                     seen.detail.unwrap_or_else(|| "the check succeeded".to_owned())
@@ -227,8 +228,8 @@ impl Backend {
         }
     }
 
-    /// A server is out for what its sessions met, or in again. Sessions that want the primary still
-    /// go to it, since they can go nowhere else.
+    /// A server was ejected because of session failures, or is back. Sessions for the primary are
+    /// still sent to it, since no other server can take them.
     pub fn set_ejected(&mut self, index: usize, ejected: bool, why: &str) -> Vec<Change> {
         self.update(index, |server, _| {
             server.ejected = ejected;
@@ -236,8 +237,8 @@ impl Backend {
         })
     }
 
-    /// A server has another address than before, or, if it is not `present`, none. What was known
-    /// of it is forgotten, all but what operators ordered.
+    /// The address of a server has changed or, if it is not `present`, is gone. Its state is reset,
+    /// except for orders of operators.
     pub fn moved(&mut self, index: usize, present: bool, why: &str) -> Vec<Change> {
         self.update(index, |server, _| {
             let (admin, ordered_weight) = (server.admin, server.ordered_weight);
@@ -247,8 +248,8 @@ impl Backend {
         })
     }
 
-    /// What a server's name says of it: its weight, in the unit of the configuration, and whether
-    /// others are to be used first.
+    /// Takes the weight of a server from its DNS answer, in the unit of the configuration, and
+    /// whether the answer makes it a backup.
     pub fn named(&mut self, index: usize, weight: Option<u32>, backup: bool) {
         if let Some(server) = self.servers.get_mut(index) {
             (server.named_weight, server.backup) = (weight, backup);
@@ -256,7 +257,7 @@ impl Backend {
         }
     }
 
-    /// Time has passed: warming ends.
+    /// Ends the warming of servers whose time is over.
     pub fn pass(&mut self, now: Instant) -> Vec<Change> {
         let mut changes = Vec::new();
         for index in self.warming.clone() {
@@ -269,11 +270,11 @@ impl Backend {
         changes
     }
 
-    /// Changes one server; what has become of it, and of others through it. `change` returns the
-    /// reason.
+    /// Changes one server; returns the changes of its state and of others that follow. `change`
+    /// returns the reason.
     ///
-    /// This is the only way in which anything of a server changes that others depend on. It costs
-    /// the same in a backend of any size, unless the whole has changed: that is rare.
+    /// Everything about a server that others depend on is changed here. The cost does not grow with
+    /// the backend, unless the shared state changes, which is rare.
     fn update(
         &mut self,
         index: usize,
@@ -314,44 +315,45 @@ impl Backend {
         others.flatten().collect()
     }
 
-    /// Servers whose orders may be others than before, each once: those that were updated since
-    /// this was called last, and all when what they have in common has changed.
+    /// Servers whose eligibility may have changed since the last call, each once: those that were
+    /// updated, or all if their shared state changed.
     pub fn take_updated(&mut self) -> BTreeSet<usize> {
         mem::take(&mut self.updated)
     }
 
-    /// When to be told of the time again.
+    /// When [`Backend::pass`] must be called next.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
         let step = self.rules.slow_start? / WARMING_STEPS;
         (!self.warming.is_empty()).then(|| now + step)
     }
 
-    /// The server that takes what only a primary may take, if there is one now.
+    /// The server that gets the sessions for a primary, if there is one now.
     pub fn primary(&self) -> Option<usize> {
         self.whole.primary
     }
 
-    /// Whether checks of a server speak against its state, so that it is worth a closer look.
+    /// Whether recent checks contradict the state of a server, so it should be checked faster.
     pub fn is_changing(&self, index: usize) -> bool {
         self.servers.get(index).is_some_and(|server| server.against > 0 || !server.tested)
     }
 
-    /// The state of a server; the first one's of an empty backend does not exist.
+    /// The state of a server; `None` for an index beyond the last.
     pub fn state(&self, index: usize) -> Option<State> {
         Some(self.servers.get(index)?.state(index, &self.rules, &self.whole))
     }
 
-    /// How far a server is behind, as its last check saw it.
+    /// The lag of a server by its last check.
     pub fn lag(&self, index: usize) -> Option<Lag> {
         self.servers.get(index)?.lag
     }
 
-    /// The weight of a server in the unit of the configuration: as ordered, or as its name says.
+    /// The weight of a server in the unit of the configuration: as ordered, as in its DNS answer,
+    /// or as configured.
     pub fn weight(&self, index: usize) -> u32 {
         self.servers.get(index).map_or(0, Server::weight)
     }
 
-    /// Which sessions a server is open for.
+    /// Which sessions a server may get.
     pub fn eligibility(&self, index: usize, now: Instant) -> Eligibility {
         let (Some(server), Some(state)) = (self.servers.get(index), self.state(index)) else {
             return Eligibility::CLOSED;
@@ -402,7 +404,7 @@ impl fmt::Display for State {
 }
 
 impl Health {
-    /// The word for people and for `/status`.
+    /// The word in log lines and `/status`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Up => "up",

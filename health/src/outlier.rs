@@ -1,10 +1,10 @@
-//! Who is ejected for what its sessions meet: a plain struct told of counts and of the time.
+//! Outlier detection: servers are ejected because of session failures.
 //!
-//! Failures are counted in a window of `interval`; a server with enough of them, and with no fewer
-//! failures than sessions that went well, is out for a while, longer each time. Not here: counting
-//! (`counters`), and what follows from being ejected ([`super::Backend::set_ejected`]). Invariants:
-//! never more than `share` percent of the servers are out at once; who was out is judged by what
-//! happens afterwards alone.
+//! Pure: takes counts and the time. Failures are counted in a window of `interval`; a server with
+//! enough of them, and at least as many failures as sessions that went well, is ejected for a
+//! while, longer each time. Not here: counting (`counters`), and the effect of an ejection
+//! ([`super::Backend::set_ejected`]). Invariants: at most `share` percent of the servers are
+//! ejected at once; after an ejection only later sessions count.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,33 +12,33 @@ use std::time::{Duration, Instant};
 /// When a server is ejected, and for how long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ejection {
-    /// So many failures eject a server.
+    /// Number of failures that eject a server.
     pub failures: u32,
-    /// In so much time.
+    /// Length of the window in which failures are counted.
     pub interval: Duration,
-    /// How long it is out the first time, and how much longer each time after.
+    /// Duration of the first ejection; it doubles each time.
     pub base: Duration,
-    /// The longest time; who stayed in for as long begins with `base` again.
+    /// Longest ejection; after this time without one, the next lasts for `base` again.
     pub max: Duration,
-    /// Percentage of the servers that may be out at once, rounded down.
+    /// Percentage of the servers that may be ejected at once, rounded down.
     pub share: u32,
-    /// Percentage of segments sent again above which a session is a failure, if that counts.
+    /// Percentage of retransmitted segments above which a session is a failure, if set.
     pub retransmits: Option<u32>,
-    /// How long the first byte may take after the client's before a session is a failure, if that
-    /// counts.
+    /// Longest time from the client's first byte to the server's first byte before a session is a
+    /// failure, if set.
     pub first_byte: Option<Duration>,
 }
 
-/// What the sessions of a server have met since the start; only grows.
+/// Session outcomes of a server since the start; the counts only grow.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Met {
-    /// Sessions that it accepted, those that failed early included.
+    /// Sessions that it accepted, including those that failed early.
     pub sessions: u64,
     /// Connects that failed or timed out.
     pub connects_failed: u64,
-    /// Sessions that it reset before its first byte, or left unanswered until their time was over.
+    /// Sessions that it reset before its first byte, or did not answer before their timeout.
     pub failed_early: u64,
-    /// Sessions of which too much had to be sent again.
+    /// Sessions with too many retransmissions.
     pub lossy: u64,
     /// Sessions whose first byte came too late.
     pub late: u64,
@@ -90,12 +90,12 @@ impl fmt::Display for Met {
     }
 }
 
-/// What has become of a server.
+/// A change of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// It is out for so long, for what its sessions met.
+    /// Ejected for this time, because of these outcomes.
     Ejected(Duration, Met),
-    /// It is in again.
+    /// The ejection is over.
     Back,
 }
 
@@ -104,7 +104,7 @@ pub enum Verdict {
 pub struct Outlier {
     rules: Ejection,
     seats: Vec<Seat>,
-    /// Servers that have an address, and those of them that are out: the sums of all seats.
+    /// Servers that have an address, and those of them that are ejected: the sums of all seats.
     present: usize,
     out: usize,
 }
@@ -113,26 +113,26 @@ pub struct Outlier {
 struct Seat {
     /// Whether the server has an address.
     present: bool,
-    /// The counts when this half of the window began, and when the half before it did.
+    /// The counts at the start of this half of the window, and of the half before it.
     marks: [Met; 2],
     /// When this half began.
     since: Instant,
-    /// When it comes back, while it is out.
+    /// End of the ejection; set while it lasts.
     out_until: Option<Instant>,
-    /// When it came back last.
+    /// End of the last ejection.
     back: Instant,
-    /// How often it was ejected, as far as that is remembered.
+    /// Number of ejections that still count for the duration of the next.
     times: u32,
 }
 
 impl Outlier {
-    /// Judges servers that have met this so far.
+    /// Starts with the counts that servers have now.
     pub fn new(rules: Ejection, met: impl IntoIterator<Item = Met>, now: Instant) -> Self {
         let seats: Vec<Seat> = met.into_iter().map(|met| Seat::new(met, now)).collect();
         Self { rules, present: seats.len(), out: 0, seats }
     }
 
-    /// A server is nowhere, or elsewhere than before: what was known of it is forgotten.
+    /// The address of a server has changed or is gone: its history is reset.
     pub fn forget(&mut self, index: usize, met: Met, present: bool, now: Instant) {
         if let Some(seat) = self.seats.get_mut(index) {
             self.out -= usize::from(seat.is_out());
@@ -141,14 +141,14 @@ impl Outlier {
         }
     }
 
-    /// What a server has met until now is no fault of its own: it is judged by what follows alone.
+    /// Ignores the failures of a server until now, which it did not cause.
     pub fn forgive(&mut self, index: usize, met: Met, now: Instant) {
         if let Some(seat) = self.seats.get_mut(index) {
             (seat.marks, seat.since) = ([met; 2], now);
         }
     }
 
-    /// What a server has met until now. To be told of each, a few times per `interval`.
+    /// Takes the counts of a server. Must be called for each server a few times per `interval`.
     pub fn observe(&mut self, index: usize, met: Met, now: Instant) -> Option<Verdict> {
         let may_go = (self.out + 1) * 100 <= self.present * self.rules.share as usize;
         let (rules, seat) = (self.rules, self.seats.get_mut(index)?);
@@ -184,7 +184,7 @@ impl Seat {
         Self { present: true, marks: [met; 2], since: now, out_until: None, back: now, times: 0 }
     }
 
-    /// Whether it counts among those that are out.
+    /// Whether it counts as ejected.
     fn is_out(&self) -> bool {
         self.present && self.out_until.is_some()
     }
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_forgiven_ejects_nobody() {
+    fn forgiven_failures_eject_no_server() {
         let now = Instant::now();
         let mut outlier = three(now);
         outlier.forgive(0, met(0, 7, 0), now);
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_that_are_far_apart_eject_nobody() {
+    fn failures_that_are_far_apart_eject_no_server() {
         let (mut outlier, mut now) = (three(Instant::now()), Instant::now());
         for failures in 1..100 {
             assert_eq!(outlier.observe(0, met(0, failures, 0), now), None, "{failures}");
@@ -259,7 +259,7 @@ mod tests {
                 return;
             }
         }
-        panic!("nobody was ejected");
+        panic!("no server was ejected");
     }
 
     #[test]

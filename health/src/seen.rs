@@ -1,75 +1,77 @@
-//! What a check can see of a server.
+//! What a check can find out about a server.
 
 use std::time::Duration;
 
 /// Which member of a replicated database a server is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Role {
-    /// Nobody has asked, or it has none.
+    /// Not checked, or the server has none.
     #[default]
     Unknown,
-    /// It takes writes.
+    /// It accepts writes.
     Primary,
     /// It follows a primary.
     Replica,
 }
 
-/// What an operator, or the server itself, wants it to do. The later ones take less.
+/// The administrative state, set by an operator or by the agent on the server. Ordered: later
+/// states accept less.
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Admin {
-    /// Take sessions.
+    /// Accepts sessions.
     #[default]
     Ready,
-    /// Take no new sessions; those that live go on.
+    /// Accepts no new sessions; live ones continue.
     Drain,
-    /// Take nothing, as if it were not there.
+    /// Accepts nothing, as if it were absent.
     Maint,
 }
 
-/// How far a replica is behind its primary, in what its database can say.
+/// Replication lag, in the units that the database reports.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Lag {
-    /// Age of the last change that it has applied; nothing while it has applied all there is.
+    /// Age of the last applied change, zero while everything received is applied; `None` if
+    /// unknown.
     pub time: Option<Duration>,
-    /// Bytes that it has yet to apply.
+    /// Bytes that are not applied yet.
     pub bytes: Option<u64>,
 }
 
 /// How far a replica may be behind.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LagLimit {
-    /// So long.
+    /// At most this age.
     Time(Duration),
-    /// So many bytes.
+    /// At most this many bytes.
     Bytes(u64),
 }
 
-/// What an agent on the server asks for.
+/// The reply of an agent on the server.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Advice {
-    /// The state that it wants.
+    /// The requested state.
     pub admin: Option<Admin>,
-    /// Its weight, as a share of the configured one.
+    /// The requested weight, in percent of the configured one.
     pub weight_percent: Option<u8>,
 }
 
-/// What a check that succeeded saw.
+/// The result of a check that succeeded.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Seen {
-    /// Its role, if the check asked.
+    /// The role of the server, if the check queries it.
     pub role: Option<Role>,
-    /// How far it is behind, if it is a replica that says so.
+    /// Its lag, if it is a replica that reports one.
     pub lag: Option<Lag>,
-    /// The branch of its database's history that it writes or follows (PostgreSQL's timeline).
+    /// The branch of history that it writes or follows (PostgreSQL's timeline).
     pub timeline: Option<u32>,
-    /// What an agent asks for.
+    /// The reply of an agent.
     pub advice: Option<Advice>,
     /// A phrase for operators, such as how long a certificate lasts.
     pub detail: Option<String>,
 }
 
 impl LagLimit {
-    /// Whether a lag is within it. What is not known is too much.
+    /// Whether a lag is within the limit. An unknown lag is not.
     pub fn allows(self, lag: Lag) -> bool {
         match self {
             Self::Time(limit) => lag.time.is_some_and(|time| time <= limit),
@@ -79,7 +81,7 @@ impl LagLimit {
 }
 
 impl Role {
-    /// The word for people and for `/status`.
+    /// The word in log lines and `/status`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -90,7 +92,7 @@ impl Role {
 }
 
 impl Admin {
-    /// The word of orders and of `/status`.
+    /// The word in orders and `/status`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Ready => "ready",

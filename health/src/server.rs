@@ -1,7 +1,7 @@
-//! One server of a backend: what checks, orders and its name say of it.
+//! The state of one server: results of checks, orders of operators, and its DNS answer.
 //!
-//! Not here: what other servers have to do with it (`whole`). Invariant: everything here is about
-//! this server alone, so that a change of it costs the same in a backend of any size.
+//! Not here: what depends on other servers (`whole`). Invariant: everything here concerns this
+//! server alone, so a change costs the same in a backend of any size.
 
 use std::time::Instant;
 
@@ -11,36 +11,36 @@ use ringlane_core::shared::WEIGHT_SCALE;
 
 #[derive(Debug)]
 pub(super) struct Server {
-    /// It has no address; then nothing below is known of it.
+    /// It has no address; then the fields below have their initial values.
     pub(super) absent: bool,
     pub(super) up: bool,
     pub(super) tested: bool,
-    /// Checks in a row that speak against `up`.
+    /// Consecutive checks that contradict `up`.
     pub(super) against: u32,
     pub(super) ejected: bool,
-    /// When it came up, while it is warming.
+    /// When it came up; set while it is warming.
     pub(super) warming_since: Option<Instant>,
     pub(super) admin: Admin,
     pub(super) advised: Option<Admin>,
     pub(super) role: Role,
-    /// Since when it says so, a time in which nobody could ask included.
+    /// Since when it reports the role primary; kept while it can't be checked.
     pub(super) primary_since: Option<Instant>,
     pub(super) lag: Option<Lag>,
     /// The branch of history that it writes or follows.
     pub(super) timeline: Option<u32>,
-    /// As configured.
+    /// The configured weight.
     pub(super) weight: u32,
-    /// What its name says of its weight.
+    /// The weight in its DNS answer.
     pub(super) named_weight: Option<u32>,
-    /// As ordered, which counts before what its name says.
+    /// The weight ordered by an operator, which overrides that of DNS.
     pub(super) ordered_weight: Option<u32>,
-    /// Its name wants others to be used first.
+    /// Its DNS answer gives others priority over it.
     pub(super) backup: bool,
     pub(super) advised_percent: Option<u8>,
 }
 
 impl Server {
-    /// One that was never checked.
+    /// A server that was never checked.
     pub(super) fn new(weight: u32) -> Self {
         Self {
             absent: false,
@@ -67,7 +67,7 @@ impl Server {
         self.ordered_weight.or(self.named_weight).unwrap_or(self.weight)
     }
 
-    /// A check speaks for `up`; whether that has changed what the server counts as.
+    /// Records a check whose result is `up`; whether the state of the server changed.
     pub(super) fn counts_as(&mut self, up: bool, needed: u32) -> bool {
         if self.up == up {
             self.against = 0;
@@ -81,7 +81,7 @@ impl Server {
         true
     }
 
-    /// What a good check saw.
+    /// Takes the result of a check that succeeded.
     pub(super) fn take(&mut self, seen: &Seen, now: Instant) {
         if let Some(role) = seen.role {
             self.primary_since = match role {
@@ -101,19 +101,20 @@ impl Server {
         self.up && self.role == Role::Primary && self.admin_now() != Admin::Maint
     }
 
-    /// What the operator ordered, or what the server itself asks for, whichever takes less.
+    /// The order of the operator or the state that the agent requests, whichever accepts less.
     pub(super) fn admin_now(&self) -> Admin {
         self.advised.map_or(self.admin, |advised| advised.max(self.admin))
     }
 
-    /// Of a replica only: a primary is behind nobody.
+    /// Whether it lags too far behind. Replicas only: a primary has no lag.
     pub(super) fn is_stale(&self, rules: &Rules) -> bool {
         let limit = rules.max_lag.filter(|_| self.role == Role::Replica);
-        // A replica that can't tell how far it is behind is not to be trusted with a limit.
+        // With a limit configured, a replica of unknown lag counts as too far behind.
         limit.is_some_and(|limit| self.lag.is_none_or(|lag| !limit.allows(lag)))
     }
 
-    /// Of a replica only. Without a primary it may be ahead: it follows one that was not seen yet.
+    /// Whether its timeline is not that of the primary. Replicas only. Without a primary it may be
+    /// ahead: it may follow a new primary that was not checked yet.
     fn has_diverged(&self, timeline: Option<Timeline>) -> bool {
         let (Role::Replica, Some(own), Some(the)) = (self.role, self.timeline, timeline) else {
             return false;
@@ -135,7 +136,7 @@ impl Server {
         share.max(u64::from(advised > 0)) as u32
     }
 
-    /// Its state among the servers of its backend, of which it is the one at `index`.
+    /// Its state; `index` is its place in the backend, which `whole` describes.
     pub(super) fn state(&self, index: usize, rules: &Rules, whole: &Whole) -> State {
         #[cfg(test)]
         super::tests::count_step();
@@ -156,7 +157,7 @@ impl Server {
         }
     }
 
-    /// What it adds to the state of its backend.
+    /// Its contribution to the state of the backend.
     pub(super) fn part(&self) -> Part {
         let admin = self.admin_now();
         let ready = !self.absent && admin == Admin::Ready;

@@ -1,4 +1,4 @@
-//! Stories of one backend, told in checks, orders and seconds.
+//! Scenarios of one backend: a sequence of checks, orders and seconds.
 
 use super::*;
 use proptest::prelude::*;
@@ -8,11 +8,11 @@ use ringlane_core::shared::WEIGHT_SCALE;
 use std::cell::Cell;
 
 thread_local! {
-    /// States worked out by this test.
+    /// Number of states computed by this test.
     static STEPS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// A state was worked out: what the work of a backend is counted in.
+/// Counts one computed state, the unit in which the cost of a change is measured.
 pub(super) fn count_step() {
     STEPS.set(STEPS.get() + 1);
 }
@@ -62,7 +62,7 @@ fn fall_bad_checks_take_it_down_and_rise_good_ones_bring_it_up() {
 fn the_first_check_decides_alone() {
     let now = Instant::now();
     let mut backend = Backend::new(Rules::default(), [1]);
-    assert_eq!(open_for(&backend, RoleWanted::Any, now), [0], "up until a check says otherwise");
+    assert_eq!(open_for(&backend, RoleWanted::Any, now), [0], "up until a check fails");
     assert_eq!(backend.observe(0, bad(), now)[0].to.health, Health::Down);
 }
 
@@ -70,7 +70,7 @@ fn the_first_check_decides_alone() {
 fn writes_follow_the_primary_and_two_of_them_stop_all_writing() {
     let now = Instant::now();
     let mut backend = Backend::new(Rules::default(), [1, 1, 1]);
-    assert!(open_for(&backend, RoleWanted::Primary, now).is_empty(), "nobody has said so");
+    assert!(open_for(&backend, RoleWanted::Primary, now).is_empty(), "no role was reported");
     backend.observe(0, role(Role::Primary), now);
     backend.observe(1, role(Role::Replica), now);
     backend.observe(2, role(Role::Replica), now);
@@ -112,7 +112,7 @@ fn a_replica_that_lags_or_does_not_say_is_stale() {
     backend.observe(2, role(Role::Replica), now);
     assert_eq!(open_for(&backend, RoleWanted::Replica, now), [0]);
     backend.observe(1, role(Role::Primary), now);
-    assert_eq!(open_for(&backend, RoleWanted::Primary, now), [1], "a primary is behind nobody");
+    assert_eq!(open_for(&backend, RoleWanted::Primary, now), [1], "a primary has no lag");
 }
 
 /// A primary or replica on this timeline.
@@ -133,7 +133,7 @@ fn a_replica_that_follows_an_old_primary_serves_no_reads() {
     for _ in 0..3 {
         backend.observe(0, bad(), now);
     }
-    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [1, 2, 3], "nobody was promoted");
+    assert_eq!(open_for(&backend, RoleWanted::Replica, now), [1, 2, 3], "no server was promoted");
     backend.observe(2, on(Role::Replica, 2), now);
     assert_eq!(open_for(&backend, RoleWanted::Replica, now), [1, 2, 3], "ahead of a promotion");
     let changes = backend.observe(1, on(Role::Primary, 2), now);
@@ -145,7 +145,7 @@ fn a_replica_that_follows_an_old_primary_serves_no_reads() {
     assert!(fenced(RoleWanted::Replica) && fenced(RoleWanted::ReplicaOrPrimary));
     backend.observe(3, on(Role::Replica, 2), now);
     assert_eq!(open_for(&backend, RoleWanted::Replica, now), [2, 3]);
-    // The old primary is back and claims its place: whoever follows it is no better than it.
+    // The old primary is back and reports the role primary; its replicas are as outdated as it.
     backend.observe(0, on(Role::Primary, 1), now);
     backend.observe(0, on(Role::Primary, 1), now);
     backend.observe(3, on(Role::Replica, 1), now);
@@ -222,7 +222,7 @@ fn operators_and_agents_take_servers_out() {
     let advice = Some(Advice { admin: Some(Admin::Maint), weight_percent: Some(50) });
     backend.observe(1, Ok(Seen { advice, ..Seen::default() }), now);
     assert!(open_for(&backend, RoleWanted::Any, now).is_empty());
-    assert!(!keeps(&backend, 1), "one in maintenance keeps nobody");
+    assert!(!keeps(&backend, 1), "a server in maintenance keeps no session");
     assert_eq!(backend.eligibility(1, now).weight(), WEIGHT_SCALE / 2);
     assert_eq!(backend.set_admin(0, Admin::Ready).len(), 1);
     assert_eq!(open_for(&backend, RoleWanted::Any, now), [0]);
@@ -259,7 +259,7 @@ fn with_too_few_healthy_all_are_used_if_so_ordered() {
     assert!(open_for(&backend, RoleWanted::Primary, now).is_empty());
 }
 
-/// What these events end, each told at once.
+/// The sessions that these changes end, each passed on at once.
 fn ended(
     backend: &mut Backend,
     server: usize,
@@ -271,7 +271,7 @@ fn ended(
 }
 
 #[test]
-fn the_primary_that_stays_primary_keeps_its_sessions_whoever_else_claims_to_be_it() {
+fn a_primary_keeps_its_sessions_while_another_server_reports_the_role() {
     let rules =
         |on_conflict| Rules { on_role_change: OnChange::Fence, on_conflict, ..Rules::default() };
     let of_primary = |ended: &[Ended]| ended.iter().any(|ended| ended.server == 0);
@@ -280,7 +280,7 @@ fn the_primary_that_stays_primary_keeps_its_sessions_whoever_else_claims_to_be_i
     ended(&mut first, 1, role(Role::Replica), 0);
     assert!(!of_primary(&ended(&mut first, 1, role(Role::Primary), 1)));
 
-    // A server that has yet to rise is asked nothing, and one in maintenance is nobody.
+    // The role of a server that is still down is not used, nor that of one in maintenance.
     let mut rising = Backend::new(rules(OnConflict::Newest), [1, 1, 1]);
     ended(&mut rising, 0, role(Role::Primary), 0);
     ended(&mut rising, 1, bad(), 0);
@@ -290,7 +290,7 @@ fn the_primary_that_stays_primary_keeps_its_sessions_whoever_else_claims_to_be_i
 
     let mut stop = Backend::new(rules(OnConflict::Stop), [1, 1]);
     ended(&mut stop, 0, role(Role::Primary), 0);
-    assert!(of_primary(&ended(&mut stop, 1, role(Role::Primary), 1)), "nobody writes");
+    assert!(of_primary(&ended(&mut stop, 1, role(Role::Primary), 1)), "no session writes");
 }
 
 #[test]
@@ -399,7 +399,7 @@ fn a_name_may_say_weights_and_backups() {
 }
 
 #[test]
-fn who_is_ejected_gets_nothing_unless_it_is_the_primary_or_too_few_are_left() {
+fn an_ejected_server_gets_no_sessions_unless_it_is_the_primary_or_too_few_are_left() {
     let now = Instant::now();
     let mut backend = Backend::new(Rules { fail_open: 50, ..Rules::default() }, [1, 1, 1]);
     backend.observe(0, role(Role::Primary), now);
@@ -412,13 +412,13 @@ fn who_is_ejected_gets_nothing_unless_it_is_the_primary_or_too_few_are_left() {
     assert!(!open(&backend, 1, RoleWanted::Any) && !open(&backend, 1, RoleWanted::Replica));
     assert!(backend.ended_by(&changes).is_empty(), "its sessions go on");
     backend.set_ejected(0, true, "resets");
-    assert!(open(&backend, 0, RoleWanted::Primary), "nobody else is");
+    assert!(open(&backend, 0, RoleWanted::Primary), "no other server is primary");
     assert!(open(&backend, 0, RoleWanted::Any) && open(&backend, 1, RoleWanted::Any), "fail_open");
     backend.set_ejected(0, false, "back");
     assert!(open(&backend, 0, RoleWanted::Any) && !open(&backend, 1, RoleWanted::Any));
 }
 
-/// The steps of one round of checks of so many servers, all of which fail and come back.
+/// States computed in one round of checks of this many servers, all of which fail and come back.
 fn steps_of(servers: usize) -> usize {
     let now = Instant::now();
     let slow_start = Some(Duration::from_secs(20));
@@ -446,7 +446,7 @@ fn the_work_of_checks_grows_with_the_servers_and_not_with_their_square() {
 }
 
 proptest! {
-    /// What is kept up to date is what a look at all servers would find.
+    /// The incrementally updated state equals one that is computed from all servers.
     #[test]
     fn a_tally_is_never_wrong(
         events in prop::collection::vec((0..4usize, 0..9u8), 0..100),

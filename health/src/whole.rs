@@ -1,7 +1,7 @@
-//! What the servers of a backend have in common, kept up to date instead of counted anew.
+//! The state that all servers of a backend share, updated incrementally.
 //!
 //! Not here: the state of one server (`server`). Invariant: [`Tally`] is the sum of the parts of
-//! all servers at any time; a change of one server that leaves its part as it was costs nothing
+//! all servers at any time; a change of one server that leaves its part unchanged costs nothing
 //! here.
 
 use std::collections::BTreeSet;
@@ -10,16 +10,16 @@ use std::time::Instant;
 use super::server::Server;
 use super::{Admin, OnConflict, Rules};
 
-/// What the state and the orders of a server depend on besides the server itself.
+/// What the state of a server depends on besides the server itself.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Whole {
-    /// Several servers report that they are primary.
+    /// Several servers report the role primary.
     pub(super) in_conflict: bool,
-    /// The server that takes what only a primary may take, if there is one.
+    /// The server that gets the sessions for a primary, if there is one.
     pub(super) primary: Option<usize>,
-    /// Which timeline replicas must be on, if any is known.
+    /// The timeline that replicas must follow, if it is known.
     pub(super) timeline: Option<Timeline>,
-    /// So few servers are healthy that all are used.
+    /// So few servers are healthy that all are used (`fail_open`).
     pub(super) fails_open: bool,
 }
 
@@ -27,41 +27,41 @@ pub(super) struct Whole {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Timeline {
     pub(super) number: u32,
-    /// A primary is on it now; otherwise replicas may be on a later one already.
+    /// A primary is on it now; otherwise replicas may already be on a later one.
     pub(super) is_current: bool,
 }
 
-/// A server's report that it is primary.
+/// A server that reports the role primary.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Claim {
     pub(super) since: Option<Instant>,
-    /// What operators say of it.
+    /// Its administrative state.
     pub(super) admin: Admin,
     pub(super) timeline: Option<u32>,
 }
 
-/// What one server adds to the whole.
+/// The contribution of one server.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Part {
-    /// It reports that it is primary.
+    /// Set if it reports the role primary.
     pub(super) claim: Option<Claim>,
-    /// It has an address, and nobody has taken it out.
+    /// It has an address and its administrative state is ready.
     pub(super) ready: bool,
     /// It is ready, up and not ejected.
     pub(super) healthy: bool,
 }
 
-/// The parts of all servers together.
+/// The sum of the parts of all servers.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Those that report that they are primary.
+    /// Indices of the servers that report the role primary.
     claims: BTreeSet<usize>,
     ready: usize,
     healthy: usize,
 }
 
 impl Tally {
-    /// A server's part is another one from now on.
+    /// Replaces the part of a server.
     pub(super) fn replace(&mut self, index: usize, old: Part, new: Part) {
         self.ready = self.ready + usize::from(new.ready) - usize::from(old.ready);
         self.healthy = self.healthy + usize::from(new.healthy) - usize::from(old.healthy);
@@ -72,7 +72,7 @@ impl Tally {
         }
     }
 
-    /// The whole; `last` is the timeline that counted before.
+    /// The shared state; `last` is the timeline that was valid before.
     pub(super) fn whole(&self, servers: &[Server], rules: &Rules, last: Option<Timeline>) -> Whole {
         let primary = self.primary(servers, rules.on_conflict);
         Whole {
@@ -93,8 +93,8 @@ impl Tally {
         the_one.filter(|index| servers[*index].admin_now() == Admin::Ready)
     }
 
-    /// The timeline that counts: that of the primary; while several claim to be primary and none is
-    /// chosen, the latest, since a promotion begins a new one; while there is none, the last one's.
+    /// The valid timeline: that of the primary; while several servers report the role primary and
+    /// none is chosen, the latest, since a promotion begins a new one; without any, the last one.
     fn timeline(
         &self,
         servers: &[Server],

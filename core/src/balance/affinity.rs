@@ -1,15 +1,14 @@
-//! Which server a client had last: one bounded table for all shards of one backend.
+//! Affinity of clients to servers: one bounded table for all shards of one backend.
 //!
-//! Asked before the policy: a client that is remembered returns to its server for as long as that
-//! takes sessions. The table is an array of sets; a client's key names its set, and in it any of
-//! [`WAYS`] entries may be its own. An entry is one 64-bit word (part of the key, server, expiry),
-//! so that it is read whole and replaced whole by a compare-and-exchange: no lock, no allocation,
-//! no order between words to get wrong. Two shards that meet a new client at once agree on one
-//! server, since both would fill the same entry and the second sees the first. When a set is full
-//! of live entries the one that expires first gives way. Not here: reading a clock; who may take a
-//! session; counting hits. What is given up for one word per entry: of a key 28 bits are kept
-//! beside its set, so that in one of some 16 million lookups a new client is taken for one that is
-//! remembered.
+//! Looked up before the policy: a known client returns to its server for as long as that server is
+//! eligible. The table is set-associative: the hash of a client's key selects a set of [`WAYS`]
+//! entries. An entry is one 64-bit word (part of the hash, server, expiry), read as a whole and
+//! replaced by a compare-and-exchange: no locks, no allocation, no ordering between words. Two
+//! shards that get sessions of a new client at once agree on one server, since both try to fill the
+//! same entry and the second sees the first. In a full set the entry that expires first is evicted.
+//! Not here: reading a clock, eligibility of servers, counting hits. The price of one word per
+//! entry: only 28 bits of the hash are kept besides the set, so about one lookup in 16 million
+//! takes a new client for a known one.
 
 use std::time::Duration;
 
@@ -17,11 +16,11 @@ use super::{below, identity, mix};
 use crate::settings::{Affinity, Server};
 use crate::sync::{AtomicU64, Ordering};
 
-/// Entries in a set: two cache lines. The fewer, the earlier a set is full while others are not.
+/// Entries in a set: two cache lines. Smaller sets fill up earlier while others have room.
 #[cfg(not(all(loom, test)))]
 const WAYS: usize = 16;
 
-/// Loom tries every order of accesses to each entry, so few must do.
+/// Loom tries every order of accesses to each entry, so the sets are small there.
 #[cfg(all(loom, test))]
 const WAYS: usize = 2;
 
@@ -29,48 +28,48 @@ const WAYS: usize = 2;
 /// session.
 const STEPS: u64 = 1024;
 
-/// Bits of an entry that hold its expiry in steps. They count round, after 1,024 times to live;
-/// [`Table::sweep`] must be called more often, or what expired long ago would be live again.
+/// Bits of an entry that hold its expiry in steps. They wrap around after 1,024 times to live;
+/// [`Table::sweep`] must be called more often, or expired entries would become live again.
 const EXPIRY_BITS: u32 = 20;
 const EXPIRY_MASK: u64 = (1 << EXPIRY_BITS) - 1;
 
 /// Bits of an entry that hold its server's index plus one, so that no entry is 0. A server beyond
-/// that many is not remembered.
+/// that many is not stored.
 const SERVER_BITS: u32 = 16;
 const SERVER_MASK: u64 = (1 << SERVER_BITS) - 1;
 
-/// The remaining bits hold this part of the key.
+/// The remaining bits hold part of the hash.
 const TAG_SHIFT: u32 = EXPIRY_BITS + SERVER_BITS;
 
-/// The table.
+/// The affinity table of a backend.
 #[derive(Debug)]
 pub struct Table {
     affinity: Affinity,
     entries: Box<[AtomicU64]>,
-    /// Milliseconds in one step.
+    /// Length of a step in milliseconds.
     step_ms: u64,
-    /// What each server is recognised by in another generation, by index.
+    /// Identity of each server, by index; equal in every generation.
     servers: Vec<u64>,
 }
 
-/// What became of a client that was not remembered.
+/// The outcome of assigning a server to a client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Assigned {
-    /// The server that it has now: the one that was chosen, or the one that another shard chose for
-    /// it a moment before.
+    /// The server of the client now: the given one, or the one that another shard assigned a moment
+    /// before.
     pub server: usize,
-    /// Whether another client was forgotten for it before its time.
+    /// Whether the entry of another client was evicted before its expiry.
     pub evicted: bool,
 }
 
-/// A client that is remembered.
+/// A live entry of the table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct AffinityEntry {
-    /// The entry's place in the table. What a client is recognised by is not kept.
+    /// Its index in the table. The key of the client is not stored.
     pub place: usize,
     /// The index of its server in the backend.
     pub server: usize,
-    /// For how long it will be remembered.
+    /// Time until it expires.
     pub left: Duration,
 }
 
@@ -87,18 +86,18 @@ impl Table {
         }
     }
 
-    /// What it was made for.
+    /// The settings of the table.
     pub fn affinity(&self) -> Affinity {
         self.affinity
     }
 
-    /// Clients that it can remember at once.
+    /// Number of entries.
     pub fn size(&self) -> usize {
         self.entries.len()
     }
 
-    /// The server of the client with this key, if it is remembered and `keeps` says that the server
-    /// takes it; from `now_ms` on it is remembered for another time to live.
+    /// The server of the client with this key, if there is an entry and `keeps` accepts the server.
+    /// The entry is renewed: it expires one time to live after `now_ms`.
     pub fn find(&self, key: u64, now_ms: u64, keeps: impl Fn(usize) -> bool) -> Option<usize> {
         let hash = mix(key);
         for entry in self.set(hash) {
@@ -106,7 +105,7 @@ impl Table {
             if is_of(word, hash) && self.left(word, now_ms).is_some() && keeps(server(word)) {
                 let renewed = self.word(hash, server(word), now_ms);
                 if renewed != word {
-                    // Whoever came first has renewed it as well, or has given it another server.
+                    // If another shard was faster, it has renewed the entry or reassigned it.
                     let _ =
                         entry.compare_exchange(word, renewed, Ordering::Relaxed, Ordering::Relaxed);
                 }
@@ -116,7 +115,7 @@ impl Table {
         None
     }
 
-    /// The server of the client with this key, if it is remembered; nothing changes.
+    /// The server of the client with this key, if there is an entry; nothing is changed.
     pub fn peek(&self, key: u64, now_ms: u64) -> Option<usize> {
         let hash = mix(key);
         let words = self.set(hash).iter().map(|entry| entry.load(Ordering::Relaxed));
@@ -124,8 +123,8 @@ impl Table {
         own.next().map(server)
     }
 
-    /// Remembers that the client with this key has `server` from `now_ms` on, unless it has got
-    /// another one meanwhile that `keeps` says takes it.
+    /// Assigns `server` to the client with this key at `now_ms`, unless it has another one by now
+    /// that `keeps` accepts.
     pub fn assign(
         &self,
         key: u64,
@@ -139,7 +138,7 @@ impl Table {
         if server >= SERVER_MASK as usize {
             return nothing_lost;
         }
-        // Each failure is somebody else's success; who has so many is not remembered this time.
+        // Each failure means that another shard wrote the entry; after so many, give up this time.
         for _ in 0..WAYS {
             let (entry, old) = self.entry_for(hash, now_ms);
             let is_live = self.left(old, now_ms).is_some();
@@ -155,7 +154,7 @@ impl Table {
         nothing_lost
     }
 
-    /// Forgets the client with this key; whether it was remembered.
+    /// Removes the entry of the client with this key; whether there was a live one.
     pub fn forget(&self, key: u64, now_ms: u64) -> bool {
         let hash = mix(key);
         self.forget_where(self.set(hash), |word| {
@@ -163,18 +162,17 @@ impl Table {
         }) > 0
     }
 
-    /// Forgets everybody; how many were remembered.
+    /// Removes all entries; returns how many were live.
     pub fn clear(&self, now_ms: u64) -> usize {
         self.forget_where(&self.entries, |word| Some(self.left(word, now_ms).is_some()))
     }
 
-    /// Empties the entries whose time is over. Must be called at least every few hundred times to
-    /// live.
+    /// Removes expired entries. Must be called at least once in a few hundred times to live.
     pub fn sweep(&self, now_ms: u64) {
         self.forget_where(&self.entries, |word| self.left(word, now_ms).is_none().then_some(false));
     }
 
-    /// Those who are remembered.
+    /// All live entries.
     pub fn entries(&self, now_ms: u64) -> impl Iterator<Item = AffinityEntry> {
         self.entries.iter().enumerate().filter_map(move |(place, entry)| {
             let word = entry.load(Ordering::Relaxed);
@@ -183,8 +181,8 @@ impl Table {
         })
     }
 
-    /// Takes over what the table of another generation remembers, as far as its servers are still
-    /// there by name. Only tables of equal size place a client alike; nothing comes from another.
+    /// Copies the entries of another generation's table whose servers still exist, by name. Only
+    /// tables of equal size place clients alike; from others nothing is copied.
     pub fn inherit(&self, older: &Self, their_now_ms: u64, now_ms: u64) {
         if self.entries.len() != older.entries.len() {
             return;
@@ -200,12 +198,12 @@ impl Table {
             let steps = (left * older.step_ms / self.step_ms).min(self.ttl_steps());
             let expiry = (now_ms / self.step_ms + steps) & EXPIRY_MASK;
             let kept = word >> TAG_SHIFT << TAG_SHIFT | (index as u64 + 1) << EXPIRY_BITS | expiry;
-            // Whoever wrote first while sessions went on knows better.
+            // An entry written by a session in the meantime is more recent.
             let _ = own.compare_exchange(0, kept, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    /// Empties entries of which `was_live` says whether they were; how many of these.
+    /// Removes the entries for which `was_live` returns a value; returns how many were live.
     fn forget_where(&self, entries: &[AtomicU64], was_live: impl Fn(u64) -> Option<bool>) -> usize {
         let mut forgotten = 0;
         for entry in entries {
@@ -220,7 +218,7 @@ impl Table {
         forgotten
     }
 
-    /// The entry of a client, or the one that it should get, with what is in it.
+    /// The entry of a client, or the one to use for it, with its word.
     fn entry_for(&self, hash: u64, now_ms: u64) -> (&AtomicU64, u64) {
         let set = self.set(hash);
         let mut best = (&set[0], set[0].load(Ordering::Relaxed));
@@ -248,26 +246,26 @@ impl Table {
         hash << TAG_SHIFT | (server as u64 + 1) << EXPIRY_BITS | expiry
     }
 
-    /// One more than the time to live has, so that nothing expires before its time.
+    /// One more than the time to live has, so that no entry expires early.
     fn ttl_steps(&self) -> u64 {
         let ttl_ms = u64::try_from(self.affinity.ttl.as_millis()).unwrap_or(u64::MAX);
         ttl_ms.div_ceil(self.step_ms) + 1
     }
 
-    /// Steps until an entry expires; `None` for one that has, or that was never used. One that
-    /// seems to have more than its time was written by a shard whose clock is a little ahead.
+    /// Steps until an entry expires; `None` if it has expired or was never used. An entry with more
+    /// steps than the time to live was written by a shard whose clock is slightly ahead.
     fn left(&self, word: u64, now_ms: u64) -> Option<u64> {
         let left = word.wrapping_sub(now_ms / self.step_ms) & EXPIRY_MASK;
         (word != 0 && (1..=2 * self.ttl_steps()).contains(&left)).then_some(left)
     }
 }
 
-/// Whether an entry is of a client whose key has this hash.
+/// Whether an entry belongs to a client whose key has this hash.
 fn is_of(word: u64, hash: u64) -> bool {
     word != 0 && word >> TAG_SHIFT == hash << TAG_SHIFT >> TAG_SHIFT
 }
 
-/// The index of an entry's server.
+/// The index of the server in an entry.
 fn server(word: u64) -> usize {
     ((word >> EXPIRY_BITS & SERVER_MASK) as usize).saturating_sub(1)
 }
@@ -332,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn who_comes_second_gets_what_the_first_chose() {
+    fn the_second_shard_gets_the_server_that_the_first_assigned() {
         let table = table(100, &["a", "b"]);
         table.assign(7, 0, 0, all);
         assert_eq!(table.assign(7, 1, 0, all), Assigned { server: 0, evicted: false });
@@ -340,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_forgets_who_was_away_longest() {
+    fn a_full_table_evicts_the_entry_that_expires_first() {
         let table = table(1, &["a"]);
         for key in 0..WAYS as u64 {
             assert!(!table.assign(key, 0, key * 1000, all).evicted);
@@ -368,7 +366,7 @@ mod tests {
     fn what_expired_stays_expired_when_swept() {
         let table = table(10, &["a"]);
         table.assign(7, 0, 0, all);
-        // When the expiry has counted round once.
+        // When the expiry has wrapped around once.
         let later = (table.step_ms << EXPIRY_BITS) + TTL_MS / 2;
         assert!(table.find(7, later, all).is_some(), "as documented");
         table.forget(7, later);
@@ -393,8 +391,8 @@ mod tests {
     }
 
     proptest! {
-        /// Beside a map: whoever is found has the server that was assigned last, and in a table
-        /// with room nobody is missing.
+        /// Compared with a map: a client that is found has the server assigned last, and in a table
+        /// with room no client is missing.
         #[test]
         fn it_is_a_map_that_forgets(
             steps in prop::collection::vec((0..40u64, 0..5usize, 0..TTL_MS / 4), 0..200),

@@ -1,38 +1,38 @@
-//! Tiers around a policy: which servers of a backend it may pick from at all.
+//! Tiers around a policy: from which servers of a backend it may pick.
 //!
-//! In this order: servers that are usable, then backup servers that are usable, then, since
-//! refusing everybody helps nobody, servers that failed lately. A server that this session has
-//! tried already, one that is full, and one that is not open for it, is left out. Told what it must
-//! know by a [`View`]; knows no shard and no clock. A tier with servers ends the search, so that
-//! each server is looked at once at most while all is well.
+//! In this order: usable servers, usable backup servers, then, since a refusal would not be better,
+//! servers whose last connect failed. Servers that this session has already tried, that are full,
+//! or that are not open for it are left out. The state of a server is passed in as a [`View`]; no
+//! shard and no clock is used. The first tier with servers ends the search, so in normal operation
+//! each server is examined at most once.
 
 use super::{Balance, Candidate, Member, Turns};
 use crate::prng::Prng;
 use crate::settings::{BalanceKind, Server};
 
-/// What is true of one server at the moment of choosing.
+/// The state of one server at the moment of choosing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct View {
-    /// Sessions it has now.
+    /// Live sessions.
     pub sessions: u32,
-    /// Its share, relative to the others, now; 0 takes nothing.
+    /// Its current weight; with 0 it gets no sessions.
     pub weight: u32,
-    /// Bytes per second that it carries, as measured last.
+    /// Bytes per second at the last measurement.
     pub rate: u64,
-    /// Sessions it had then.
+    /// Live sessions at that time.
     pub measured: u32,
-    /// Whether it may take this session at all.
+    /// Whether it is eligible for this session.
     pub open: bool,
-    /// Whether it answered the last time, as far as anyone knows.
+    /// Whether the last connect to it succeeded, or none was tried yet.
     pub usable: bool,
     /// Whether this session has failed to reach it.
     pub tried: bool,
-    /// Whether it counts as backup for now, though the configuration does not say so.
+    /// Whether it is a backup for now, by its DNS answer, without being configured as one.
     pub backup: bool,
 }
 
 impl View {
-    /// Whether the session may go there, though perhaps as a last resort.
+    /// Whether the session may go there, possibly as a last resort.
     pub(super) fn is_open(&self, member: &Member) -> bool {
         self.open && !self.tried && self.weight > 0 && self.sessions < member.max_connections
     }
@@ -58,7 +58,7 @@ pub struct Chooser {
     scratch: Vec<Candidate>,
 }
 
-/// Whether servers of it are usable, whether they are backup; best first.
+/// Whether the servers of a tier are usable, and whether they are backups; best tier first.
 const TIERS: [(bool, bool); 4] = [(true, false), (true, true), (false, false), (false, true)];
 
 impl Chooser {
@@ -72,8 +72,8 @@ impl Chooser {
         }
     }
 
-    /// The index of a server for a session with this `key`; `None` when none may take it. `turns`
-    /// are those of the backend's servers, for sessions that want the same role.
+    /// The index of a server for a session with this `key`; `None` if there is none. `turns` are
+    /// the turns of the backend's servers for sessions that want the same role.
     pub fn choose(
         &mut self,
         view: impl Fn(usize) -> View,
@@ -94,7 +94,7 @@ impl Chooser {
                 (of_tier && view.is_open(member)).then(|| view.candidate(index))
             };
             let candidates = self.members.iter().enumerate().filter_map(candidate);
-            self.balance.pick(candidates, (&self.members, turns, &mut self.scratch), key, prng)
+            self.balance.pick(candidates, &self.members, turns, &mut self.scratch, key, prng)
         })
     }
 }

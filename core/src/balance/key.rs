@@ -1,8 +1,8 @@
 //! The hash key of a session: a number made of its client, or of the client's first message.
 //!
-//! Policies by hash and the affinity table go by it. The client is the one that the PROXY header
-//! names, where there is one. Invariant: equal clients give equal keys on every shard, in every
-//! process and version, since tables may outlive a process.
+//! Used by hash policies and the affinity table. The client is the one in the PROXY header, if
+//! there is one. Invariant: equal clients have equal keys on every shard, in every process and
+//! version, since tables may outlive a process.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,12 +10,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::settings::{ClientHints, HashKey};
 
-/// What a session can be recognised by.
+/// The properties of a session that a key can be made of.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'a> {
-    /// Its client; `None` on a unix socket.
+    /// The client's address; `None` on a unix socket.
     pub client: Option<SocketAddr>,
-    /// What its first message told, if that was read.
+    /// Fields of the first message, if it was read.
     pub hints: Option<&'a ClientHints>,
 }
 
@@ -37,8 +37,8 @@ pub fn key(kind: HashKey, known: Known<'_>) -> u64 {
     }
 }
 
-/// The key of the client that an operator names, in the form of what such clients are recognised
-/// by; `None` when the text is no such thing.
+/// The key of a client given by an operator, in the form that belongs to `kind`; `None` if the text
+/// does not have that form.
 pub fn key_of(kind: HashKey, text: &str) -> Option<u64> {
     let client = match kind {
         HashKey::ClientIp => SocketAddr::new(text.parse().ok()?, 0),
@@ -48,8 +48,8 @@ pub fn key_of(kind: HashKey, text: &str) -> Option<u64> {
     Some(key(kind, Known { client: Some(client), hints: None }))
 }
 
-/// The number of a client for limits: its IPv4 address, or the /64 network of its IPv6 address,
-/// which is what one subscriber has (RFC 6177).
+/// The key of a client for limits: its IPv4 address, or the /64 network of its IPv6 address, the
+/// usual assignment to one subscriber (RFC 6177).
 pub fn subscriber(ip: IpAddr) -> u64 {
     match ip.to_canonical() {
         IpAddr::V4(v4) => address(v4.into()),
@@ -57,7 +57,7 @@ pub fn subscriber(ip: IpAddr) -> u64 {
     }
 }
 
-/// An IPv4 client is the same whichever kind of socket took it.
+/// An IPv4 client has the same key on IPv4 and IPv6 sockets.
 fn address(ip: IpAddr) -> u64 {
     match ip.to_canonical() {
         IpAddr::V4(v4) => xxh3_64(&v4.octets()),

@@ -1,9 +1,9 @@
-//! Least bandwidth: fewest bytes per second over weight, for streams that last and differ in size.
+//! Least bandwidth: fewest bytes per second per weight, for long streams of different size.
 //!
-//! Rates are measured by whoever sees all shards' counters, about once a second, and shared as one
-//! word per server: nothing is counted per byte here. In between, each session that is newer than
-//! the measurement counts as an average one, or a burst of new sessions would all go to one server.
-//! Where no rate differs this is least connections.
+//! The control thread, which sees the counters of all shards, measures the rates about once a
+//! second and shares one word per server: nothing is counted per byte here. In between, each
+//! session newer than the measurement counts as an average one, or a burst of new sessions would
+//! all go to one server. If all rates are equal this is least connections.
 
 use std::time::{Duration, Instant};
 
@@ -11,10 +11,10 @@ use super::Candidate;
 use super::least_conn::LeastConn;
 use super::turns::Turns;
 
-/// In this time a change of a server's rate is noticed to two thirds.
+/// Time constant of the smoothing: after this time two thirds of a change are visible.
 const MEMORY: Duration = Duration::from_secs(3);
 
-/// What decides between equals.
+/// The policy and its tie breaker.
 #[derive(Debug, Default)]
 pub(super) struct LeastBandwidth {
     equals: Vec<Candidate>,
@@ -25,7 +25,7 @@ impl LeastBandwidth {
     pub(super) fn pick(&mut self, candidates: &[Candidate], turns: &Turns) -> Option<Candidate> {
         let rate: f64 = candidates.iter().map(|candidate| candidate.rate as f64).sum();
         let measured: f64 = candidates.iter().map(|candidate| f64::from(candidate.measured)).sum();
-        // All that were measured may have ended: their rate was that of at least one.
+        // At least one session had the measured rate, even if all have ended since.
         let per_session = rate / measured.max(1.0);
         let load = |candidate: &Candidate| {
             let newer = candidate.sessions.saturating_sub(candidate.measured);
@@ -49,7 +49,7 @@ impl LeastBandwidth {
     }
 }
 
-/// The rate of a number that only grows, smoothed over a few seconds.
+/// The rate of a counter, smoothed over a few seconds.
 #[derive(Debug, Default)]
 pub struct Meter {
     last: Option<(Instant, u64)>,
@@ -57,7 +57,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// The number has reached `total`; the rate per second as it is now.
+    /// Takes the value of the counter; returns the current rate per second.
     pub fn observe(&mut self, total: u64, now: Instant) -> u64 {
         let Some((then, before)) = self.last.replace((now, total)) else { return 0 };
         let elapsed = now.saturating_duration_since(then).as_secs_f64();

@@ -1,14 +1,14 @@
 //! Least connections: fewest sessions for the weight, counted across all shards.
 //!
-//! What counts is how many sessions a server is short of its share of all there are, in whole
-//! sessions. With equal weights that is the order of their numbers. Those that lack equally many
-//! take turns by weight, so that idle servers share sessions that come one after the other as they
-//! would share sessions that stay.
+//! Compares by how many whole sessions a server is below its share of all sessions. With equal
+//! weights that is the order by number of sessions. Servers that are equally far below their share
+//! take turns by weight, so that idle servers share short sessions that come one after the other as
+//! they share long ones.
 
 use super::Candidate;
 use super::turns::{InTurn, Turns};
 
-/// The shard's part of it.
+/// The part of the state that each shard has.
 #[derive(Debug, Default)]
 pub(super) struct LeastConn {
     in_turn: InTurn,
@@ -21,11 +21,11 @@ impl LeastConn {
             sessions += i128::from(candidate.sessions);
             weights += i128::from(candidate.weight);
         }
-        // Sessions that it lacks, times the sum of weights.
+        // Sessions below its share, times the sum of weights.
         let lack = |candidate: &Candidate| {
             sessions * i128::from(candidate.weight) - weights * i128::from(candidate.sessions)
         };
-        // Never below 0, as not all have more than their share.
+        // Never below 0, as not all can be above their share.
         let most = candidates.iter().map(lack).max()?;
         let whole = most - most % weights;
         self.in_turn.pick(candidates, turns, |candidate| lack(candidate) >= whole)

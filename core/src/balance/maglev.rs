@@ -1,37 +1,37 @@
 //! Maglev hashing: a table from hashes to servers, even and nearly stable when servers change.
 //!
 //! Eisenbud et al., "Maglev: A Fast and Reliable Software Network Load Balancer", NSDI 2016,
-//! section 3.4: every server walks through the table in an order of its own and takes free places
-//! in turn; with weights, a server's turns come in proportion to its weight. The table is built
-//! once, for the configured servers and weights. Which of them may take a session now is asked at
-//! each pick: a key whose server may not is hashed again, so that only the keys of that server
-//! move, evenly, and return to it later. Invariant: the table depends on names and weights, not on
-//! their order.
+//! section 3.4: every server walks through the table in its own order and takes free places in
+//! turn; with weights, a server's turns come in proportion to its weight. The table is built once,
+//! for the configured servers and weights. Eligibility is checked at each pick: a key whose server
+//! is not eligible is hashed again, so only the keys of that server move, evenly, and they return
+//! to it later. Invariant: the table depends on names and weights of servers, not on their order.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::{Member, below, mix};
 
-/// Places in the table, which must be prime: the two sizes of the paper's section 5.3. Few sizes,
-/// as nearly every key moves when the size changes.
+/// Places in the table, which must be prime: the two sizes of the paper's section 5.3. Only two,
+/// because nearly every key moves when the size changes.
 const SIZES: [usize; 2] = [65_537, 655_373];
 
-/// With so many servers the larger table is taken: 100 places for each make them even to about 1 %.
-/// Beyond 6,553 servers shares become less even, and one beyond 655,373 would get nothing.
+/// Above this number of servers the larger table is used: with 100 places per server, shares are
+/// even to about 1 %. Above 6,553 servers shares become less even, and above 655,373 some servers
+/// would get nothing.
 const SERVERS_PER_SMALL_TABLE: usize = 655;
 
-/// Places that one key looks at. With half of all servers away, one key in 65,536 finds nothing.
+/// Places examined for one key. With half of all servers down, one key in 65,536 finds none.
 const LOOKS: u64 = 16;
 
-/// The table.
+/// The lookup table.
 #[derive(Debug)]
 pub(super) struct Maglev {
     places: Vec<u32>,
 }
 
 impl Maglev {
-    /// The table for servers that are no backup.
+    /// The table of the servers that are not backups.
     pub(super) fn new(members: &[Member]) -> Self {
         let mut takers: Vec<(usize, &Member)> = members
             .iter()
@@ -49,7 +49,7 @@ impl Maglev {
         Self { places: ranks.into_iter().map(|rank| takers[rank as usize].0 as u32).collect() }
     }
 
-    /// The first server on the way of `key` that `accepts` accepts.
+    /// The first server in the sequence of `key` that `accepts` accepts.
     pub(super) fn walk(&self, key: u64, mut accepts: impl FnMut(usize) -> bool) -> Option<usize> {
         if self.places.is_empty() {
             return None;
@@ -59,18 +59,18 @@ impl Maglev {
     }
 }
 
-/// A server's order through the table, and how often it has its turn.
+/// A server's order of walking through the table, and its weight.
 struct Taker {
     offset: usize,
     skip: usize,
     weight: u32,
 }
 
-/// Which taker has each of `size` places; empty without takers. `size` must be prime.
+/// The index of the taker of each of `size` places; empty without takers. `size` must be prime.
 fn fill(size: usize, takers: &[Taker]) -> Vec<u32> {
     let mut places = vec![u32::MAX; if takers.is_empty() { 0 } else { size }];
     let mut next: Vec<usize> = takers.iter().map(|taker| taker.offset).collect();
-    // When each has its next turn: the n-th at n over weight.
+    // When each taker has its n-th turn: at n over weight.
     let due = |turn: u64, taker: &Taker| (turn << 32) / u64::from(taker.weight);
     let mut turns: BinaryHeap<_> =
         takers.iter().enumerate().map(|(rank, taker)| Reverse((due(1, taker), rank, 1))).collect();

@@ -1,11 +1,11 @@
 //! Which server a session goes to: policies without I/O, clock or shards.
 //!
 //! One algorithm per file; [`Chooser`] puts tiers (backup servers, servers that failed) around
-//! them. A policy sees the [`Candidate`]s of one tier, all of which it may pick, in the order of
-//! the configuration; those that need not see them all first try a [`shortcut`](Balance::shortcut).
-//! Not here: what a server's state is, which is told by [`View`]. Invariants: a policy picks a
-//! candidate whenever there is one, and nothing else; equal inputs, turns and seeds give equal
-//! picks; no table is built after [`Chooser::new`]; what a policy must remember to be fair is in
+//! them. A policy gets the [`Candidate`]s of one tier, any of which it may pick, in the order of
+//! the configuration; policies that don't need all of them try a [`shortcut`](Balance::shortcut)
+//! first. Not here: the state of servers, which is passed in as a [`View`]. Invariants: a policy
+//! picks a candidate whenever there is one, and nothing else; equal inputs, turns and seeds give
+//! equal picks; no table is built after [`Chooser::new`]; state that fairness depends on is in
 //! [`Turns`], which all shards share. Next: `chooser`, then `turns` and `affinity`.
 
 pub mod affinity;
@@ -38,29 +38,29 @@ use crate::shared::WEIGHT_SCALE;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-/// What never changes of a server.
+/// The fixed properties of a server.
 #[derive(Debug)]
 struct Member {
-    /// What tells it from the others whatever their order: a hash of its name.
+    /// Hash of its name, which identifies it in any order of servers.
     identity: u64,
-    /// Its share when nothing reduces it.
+    /// Its full weight.
     weight: u32,
     backup: bool,
     max_connections: u32,
 }
 
-/// A server that may be picked.
+/// A server that a policy may pick.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Candidate {
-    /// Which one, in the order of the configuration.
+    /// Its index in the order of the configuration.
     index: u32,
-    /// Its share now, relative to the others; never 0.
+    /// Its current weight; never 0.
     weight: u32,
-    /// Sessions it has now.
+    /// Live sessions.
     sessions: u32,
-    /// Sessions that it had when its rate was measured.
+    /// Live sessions when its rate was measured.
     measured: u32,
-    /// Bytes per second that it carries.
+    /// Bytes per second.
     rate: u64,
 }
 
@@ -78,7 +78,7 @@ enum Balance {
 }
 
 impl Balance {
-    /// A policy that has picked nothing yet. Builds its table, if it has one.
+    /// Creates the policy, and builds its table if it has one.
     fn new(kind: BalanceKind, members: &[Member]) -> Self {
         match kind {
             BalanceKind::RoundRobin => Self::RoundRobin(RoundRobin::default()),
@@ -92,9 +92,9 @@ impl Balance {
         }
     }
 
-    /// A pick that looks at a few servers only, where that gives the same as looking at all of
-    /// them. `None` says nothing. `weight` is what a server of the best tier weighs now, 0 for all
-    /// others.
+    /// A pick that examines only a few servers, for policies where the result is the same as with
+    /// all of them. After `None`, [`Self::pick`] decides. `weight` is the current weight of a
+    /// server of the best tier, 0 for all others.
     fn shortcut(
         &mut self,
         members: &[Member],
@@ -123,12 +123,14 @@ impl Balance {
         }
     }
 
-    /// The index of the picked server among the candidates of one tier. `key` is what policies by
-    /// hash go by; those that must see all candidates before they pick gather them in `scratch`.
+    /// The index of the server picked from the candidates of one tier. Hash policies use `key`;
+    /// policies that need all candidates before they pick collect them in `scratch`.
     fn pick(
         &mut self,
         mut candidates: impl Iterator<Item = Candidate>,
-        (members, turns, scratch): (&[Member], &Turns, &mut Vec<Candidate>),
+        members: &[Member],
+        turns: &Turns,
+        scratch: &mut Vec<Candidate>,
         key: u64,
         prng: &mut Prng,
     ) -> Option<usize> {
@@ -146,7 +148,7 @@ impl Balance {
                 let bounded = Bounded::new(*bound, gathered(scratch, candidates), members);
                 return bounded.pick(key, |accepts| ring.walk(key, accepts));
             }
-            // What a table's walk has not found: nearly nobody of the first tier is left.
+            // The walk through the table found none: the first tier has hardly any server left.
             Self::Source | Self::Maglev(..) | Self::RingHash(..) => {
                 source::pick(candidates, members, key)
             }
@@ -164,12 +166,12 @@ fn gathered(
     scratch
 }
 
-/// Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2018): a server that has
-/// more than so much of the average for its weight is passed over.
+/// Consistent hashing with bounded loads (Mirrokni, Thorup, Zadimoghaddam 2018): a server whose
+/// load exceeds the average for its weight by a given factor is skipped.
 struct Bounded<'a> {
     candidates: &'a [Candidate],
     members: &'a [Member],
-    /// Sessions per unit of weight that are not exceeded.
+    /// Maximum of sessions per unit of weight.
     limit: f64,
 }
 
@@ -178,13 +180,14 @@ impl<'a> Bounded<'a> {
         let sum = |read: fn(&Candidate) -> u32| -> f64 {
             candidates.iter().map(|candidate| f64::from(read(candidate))).sum()
         };
-        // The session that is about to begin counts.
+        // Includes the session that is about to begin.
         let sessions = sum(|candidate| candidate.sessions) + 1.0;
         Self { candidates, members, limit: bound.factor() * sessions / sum(|c| c.weight) }
     }
 
-    /// The first with room on the walk through a table; if that was too short, the one with room
-    /// that the key scores highest. There is always one with room, since no average exceeds itself.
+    /// The first server with room on the walk through the table; if the walk finds none, the server
+    /// with room that has the highest score for the key. One always has room, since not all servers
+    /// can exceed the average.
     fn pick(
         &self,
         key: u64,
@@ -205,8 +208,8 @@ impl<'a> Bounded<'a> {
 }
 
 impl Candidate {
-    /// Whether this server has fewer sessions for its weight than `other`. Neither of two idle ones
-    /// has, whatever their weights.
+    /// Whether this server has fewer sessions per weight than `other`. Two idle servers are equal,
+    /// whatever their weights.
     fn is_less_loaded_than(&self, other: &Self) -> bool {
         let load = |a: &Self, b: &Self| u64::from(a.sessions) * u64::from(b.weight);
         load(self, other) < load(other, self)
@@ -224,14 +227,14 @@ impl Member {
     }
 }
 
-/// What tells a server from its neighbours whatever their order, and in every generation.
+/// Identifies a server in any order of servers and in every generation.
 pub fn identity(name: &str) -> u64 {
     xxh3_64(name.as_bytes())
 }
 
-/// Whether a server in a table accepts this key at its present weight: tables are built for the
-/// configured weights, and one that weighs less for now (it warms up) passes the rest of its keys
-/// on. A weight above the configured one counts as that.
+/// Whether a server in a table accepts this key at its current weight. Tables are built for the
+/// configured weights; a server with less weight for now (while it warms up) passes on a share of
+/// its keys. A weight above the configured one counts as the configured one.
 fn takes_its_share(member: &Member, weight: u32, key: u64) -> bool {
     if weight >= member.weight {
         return weight > 0;

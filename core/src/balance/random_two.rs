@@ -1,27 +1,27 @@
-//! Two draws by weight, the less loaded of both (Mitzenmacher 2001).
+//! Two random choices by weight, the less loaded of both (Mitzenmacher 2001).
 //!
-//! Nearly as even as least connections, and free of its herd effect when many shards or balancers
-//! look at the same gauges at once. Of two that are loaded alike the first draw is taken, so that
-//! idle servers share by weight. Among many servers a draw is made blindly and accepted in
-//! proportion to the weight, so that two servers are looked at and not all of them.
+//! Nearly as even as least connections, without its herd effect when many shards or balancers read
+//! the same gauges at once. If both are equally loaded the first draw is taken, so that idle
+//! servers share by weight. With many servers a draw is uniform and accepted in proportion to the
+//! weight, so that two servers are examined instead of all.
 
 use super::Candidate;
 use crate::prng::Prng;
 
-/// Blind draws for one of the two servers; then all servers are looked at.
+/// Uniform draws per choice; after that, all servers are examined.
 const TRIES: usize = 16;
 
-/// With so many servers a look at all of them costs no more.
+/// Up to this number of servers, examining all of them costs no more.
 const FEW: usize = 8;
 
-/// The greatest weight seen, 0 before the first look at all.
+/// The largest weight seen; 0 before all servers were examined once.
 #[derive(Debug, Default)]
 pub(super) struct RandomTwo {
     heaviest: u32,
 }
 
 impl RandomTwo {
-    /// `look` gives the candidate at an index, if it is one.
+    /// `look` returns the candidate at an index, if it is one.
     pub(super) fn shortcut(
         &mut self,
         servers: usize,

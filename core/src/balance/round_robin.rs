@@ -1,11 +1,11 @@
-//! Smooth weighted round robin: in turn, by weight, without bursts, whatever shard picks.
+//! Smooth weighted round robin: in turn, by weight, without bursts, across all shards.
 //!
 //! Weights 5, 1, 1 give a b a a c a a, not a a a a a b c. The order is that of `turns`.
 
 use super::Candidate;
 use super::turns::{InTurn, Turns};
 
-/// The shard's part of it.
+/// The part of the state that each shard has.
 #[derive(Debug, Default)]
 pub(super) struct RoundRobin {
     in_turn: InTurn,

@@ -1,4 +1,4 @@
-//! What the policies promise, on all of them at once where they promise the same.
+//! Properties of the policies; properties that all have are tested on all at once.
 
 use std::time::{Duration, Instant};
 
@@ -43,7 +43,7 @@ fn servers(weights: &[u32]) -> Vec<Server> {
     weights.iter().enumerate().map(|(n, &weight)| server(&format!("s{n}"), weight)).collect()
 }
 
-/// A server at its full weight, idle and well.
+/// A server at its full weight, idle and usable.
 fn view(server: &Server) -> View {
     let weight = server.weight * WEIGHT_SCALE;
     View {
@@ -93,7 +93,7 @@ impl Play {
         self.views.iter().map(|view| view.sessions).collect()
     }
 
-    /// Whom each of `n` keys gets.
+    /// The server of each of `n` keys.
     fn map(&mut self, n: u64) -> Vec<usize> {
         (0..n).map(|key| self.pick(key).unwrap()).collect()
     }
@@ -108,7 +108,7 @@ fn round_robin_interleaves_by_weight() {
 #[test]
 fn shares_follow_weights() {
     for kind in KINDS.into_iter().filter(|kind| *kind != BalanceKind::First) {
-        // A ring is as even as its points are many: here 240 and 80.
+        // The evenness of a ring depends on the number of points: here 240 and 80.
         let error = if matches!(kind, BalanceKind::RingHash(_)) { 0.08 } else { 0.02 };
         let shares = Play::new(kind, &servers(&[3, 0, 1])).fill(40_000);
         assert_eq!(shares[1], 0, "{kind:?}: weight 0 takes nothing");
@@ -165,7 +165,7 @@ fn first_fills_up_in_order() {
     assert_eq!(play.fill(2), [3, 1, 0]);
     assert_eq!(play.fill(4), [3, 2, 3]);
     play.views[0].sessions = 1;
-    assert_eq!(play.pick(0), Some(0), "who has room again is first again");
+    assert_eq!(play.pick(0), Some(0), "a server with room is first again");
 }
 
 #[test]
@@ -362,7 +362,7 @@ proptest! {
     // Each case builds the tables of all policies, which takes a while without optimisation.
     #![proptest_config(ProptestConfig::with_cases(32))]
 
-    /// The tier of whatever is picked is the best there is, and something is picked if it can be.
+    /// A picked server is of the best possible tier, and one is picked if possible.
     #[test]
     fn a_server_of_the_best_tier_is_picked_whenever_there_is_one(
         all in prop::collection::vec(any_server(), 0..24),
@@ -396,7 +396,7 @@ proptest! {
         }
     }
 
-    /// Whatever the servers, sessions beyond the bound go nowhere.
+    /// With any servers, no server gets sessions beyond the bound.
     #[test]
     fn no_server_exceeds_its_bound(
         weights in prop::collection::vec(1..10u32, 1..20),

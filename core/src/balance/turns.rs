@@ -1,19 +1,18 @@
-//! Turns by weight that all shards take from the same few words: fair over the process.
+//! Turns by weight, shared by all shards: fair over the whole process.
 //!
-//! One word per server: the virtual time at which it is due again, which grows by one over its
-//! weight with each session (stride scheduling). Of the servers that are not ahead of the average,
-//! the one whose turn would be over first is picked ("earliest eligible virtual deadline first",
-//! Stoica and Abdel-Wahab 1995), which keeps every server within one session of its exact share,
-//! not only in the long run, and leaves no bursts. The turn is taken by one compare-and-exchange of
-//! that word; words only grow, so a pick that was right when the words were read still is when it
-//! wins.
+//! One word per server: the virtual time of its next turn, which grows by one over its weight with
+//! each session (stride scheduling). Of the servers that are not ahead of the average, the one
+//! whose turn would end first is picked ("earliest eligible virtual deadline first", Stoica and
+//! Abdel-Wahab 1995). That keeps every server within one session of its exact share at any time,
+//! and avoids bursts. A turn is taken by one compare-and-exchange of that word; words only grow, so
+//! a pick that was right when the words were read is still right when it succeeds.
 //!
-//! A server that was away, full or tried has fallen behind; it is owed nothing for that, however
-//! long it took ([`Seen::lifted`]), and a weight that changes counts from the next turn on. There
-//! is no clock of the backend to compare with, only the other candidates: sessions that have tried
-//! some servers see a part of them, and must not move the time of the rest.
-//! Not here: who may be picked at all. Invariants: a candidate is picked whenever there is one;
-//! with equal weights no two servers ever differ by more than one turn, whatever the threads.
+//! A server that was down, full or already tried has fallen behind. It does not catch up, however
+//! long that lasted ([`Seen::lifted`]); a changed weight applies from the next turn. There is no
+//! virtual clock of the backend to compare with, only the other candidates: a session that has
+//! tried some servers sees only the rest, and must not advance the time of those it doesn't see.
+//! Not here: eligibility. Invariants: a candidate is picked whenever there is one; with equal
+//! weights no two servers ever differ by more than one turn, with any number of threads.
 
 use crossbeam_utils::CachePadded;
 
@@ -21,26 +20,27 @@ use super::Candidate;
 use crate::sync::{AtomicU64, Ordering};
 
 /// The virtual time of one session at a server of weight 1. Weights up to 16 divide it, scaled or
-/// not, so that their turns have no error; that of others is below a session in 2^20.
+/// not, so their turns are exact; the error of others is below one session in 2^20.
 const SESSION: u64 = 720_720 << 20;
 
-/// Words in a cache line, with the line that is fetched along with it.
+/// Words in two cache lines, which are fetched together.
 const WORDS: usize = 16;
 
-/// How often a pick that lost its turn to another shard is repeated. Each time another shard has
-/// got a session; a pick that loses every time goes without a turn of its own, which is never made
-/// up for. Shards that do nothing but pick lose three of four attempts, so 16 were too few.
+/// How often a pick is repeated after another shard took the turn. Each failure means that another
+/// shard has placed a session; after the last one the session is placed without a turn, and the
+/// server is not charged for it. Shards that do nothing but pick lose three of four attempts, so 16
+/// were too few.
 const ATTEMPTS: usize = 1024;
 
-/// When each server of a backend is due, for all shards. The words of one backend are read
-/// together, so they lie together; those of two backends never share a cache line.
+/// The next turn of each server of a backend, for all shards. The words of one backend are read
+/// together, so they are adjacent; two backends never share a cache line.
 #[derive(Debug)]
 pub struct Turns {
     due: Box<[CachePadded<[AtomicU64; WORDS]>]>,
 }
 
 impl Turns {
-    /// Turns of so many servers, all of them due.
+    /// Turns of this many servers, all of them due.
     pub fn new(servers: usize) -> Self {
         let line = |_| CachePadded::new(std::array::from_fn(|_| AtomicU64::new(0)));
         Self { due: (0..servers.div_ceil(WORDS)).map(line).collect() }
@@ -51,29 +51,29 @@ impl Turns {
     }
 }
 
-/// How one shard picks by turns. Remembers nothing that another shard would have to know.
+/// The state of one shard for picking by turns: caches and scratch space only.
 #[derive(Debug, Default)]
 pub(super) struct InTurn {
-    /// The weight of each server when it was last seen, and the virtual time of a session at it:
-    /// divisions are dear.
+    /// The last weight of each server and the virtual time of a session at that weight, because
+    /// divisions are expensive.
     strides: Vec<(u32, i64)>,
     seen: Vec<Seen>,
 }
 
-/// A candidate's word as it was read.
+/// The word of a candidate when it was read.
 #[derive(Clone, Copy, Debug)]
 struct Seen {
     due: u64,
     stride: i64,
-    /// When it is due, relative to what [`InTurn::look`] returned.
+    /// The start of its turn, relative to the time that [`InTurn::look`] returned.
     start: i64,
 }
 
 impl Seen {
-    /// Where its turn begins for this pick. A server that takes part is never a whole session
-    /// behind, so one that is was away, and begins level with the others.
+    /// The start of its turn for this pick. A server that takes part is never a whole session
+    /// behind; one that is was out, and starts level with the others.
     fn lifted(&self) -> i64 {
-        // None is further ahead, unless the words have gone round.
+        // No server is further ahead, unless the words have wrapped around.
         if self.start <= -self.stride { 0 } else { self.start.min(self.stride) }
     }
 
@@ -83,8 +83,8 @@ impl Seen {
 }
 
 impl InTurn {
-    /// Picks the one of the candidates whose turn it is, of those that `admits` admits. The others
-    /// count for what is fair.
+    /// Picks the candidate whose turn it is, among those that `admits` admits. The others count for
+    /// the average.
     pub(super) fn pick(
         &mut self,
         candidates: &[Candidate],
@@ -110,8 +110,8 @@ impl InTurn {
         picked
     }
 
-    /// Reads all words. Returns the virtual time that `start` counts from: the latest that a turn
-    /// which has been taken began, and thus no later than the average.
+    /// Reads all words. Returns the virtual time that `start` is relative to: the latest start of a
+    /// turn already taken, and thus no later than the average.
     fn look(&mut self, candidates: &[Candidate], turns: &Turns) -> u64 {
         self.seen.clear();
         let mut latest = None;
@@ -119,7 +119,7 @@ impl InTurn {
             let due = turns.word(candidate.index).load(Ordering::Relaxed);
             let stride = self.stride(candidate);
             let began = due.wrapping_sub(stride.cast_unsigned());
-            // Words count round. One that is half a circle behind counts as ahead, which puts all
+            // Words wrap around. One that is half the range behind counts as ahead, which puts all
             // others level with it.
             if latest.is_none_or(|latest| began.wrapping_sub(latest).cast_signed() > 0) {
                 latest = Some(began);
@@ -133,7 +133,7 @@ impl InTurn {
         latest
     }
 
-    /// Whose turn it is, by the words as they were read.
+    /// The candidate whose turn it is, by the words that were read.
     fn next(
         &self,
         candidates: &[Candidate],
@@ -147,16 +147,16 @@ impl InTurn {
             sum += weight * seen.lifted();
             weights += weight;
         }
-        // Rounded down, which makes no difference to whole numbers.
+        // Rounding down does not affect the comparison of integers.
         let average = sum.checked_div_euclid(weights).unwrap_or_default();
         let is_ahead = |seen: &Seen| seen.lifted() > average;
         let admitted = pairs().filter(|(candidate, _)| admits(candidate));
-        // Of servers that were lifted to the same turn, the one that has waited longest.
+        // Of servers lifted to the same turn, the one that has waited longest.
         let best = admitted.min_by_key(|(_, seen)| (is_ahead(seen), seen.end(), seen.start))?;
         Some((*best.0, *best.1))
     }
 
-    /// The virtual time that one session takes at a server.
+    /// The virtual time of one session at a server.
     fn stride(&mut self, candidate: &Candidate) -> i64 {
         let index = candidate.index as usize;
         if self.strides.len() <= index {
