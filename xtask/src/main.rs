@@ -1,7 +1,7 @@
 //! The only automation of this repository: `cargo xtask test | tidy | bench | sim | docs`.
 //!
-//! Not here: anything that ships. Read `steps` for what `test` does and `tidy` for the promises of
-//! CONTRIBUTING.md that a program can check.
+//! Not here: anything that ships. Read `steps` for what `test` does and `tidy` for the rules
+//! of CONTRIBUTING.md that are enforced.
 
 #![forbid(unsafe_code)]
 
@@ -16,8 +16,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 usage: cargo xtask COMMAND
-  test           everything: set-up, format, lints, tidy, build, all tests, docs
-  tidy           check what CONTRIBUTING.md promises
+  test           everything: set-up, format, tidy, lints, docs, build, all tests, licences
+  tidy           check the rules listed in CONTRIBUTING.md
   bench          micro-benches
   bench l4 [..]  CPU, latency and memory beside HAProxy, nginx and other runtimes; --quick: 5 minutes
   bench instructions  the micro-benches counted by valgrind; keeps docs/instructions.md

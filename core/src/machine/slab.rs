@@ -1,13 +1,13 @@
-//! A slab whose keys remember which tenant of a slot they name.
+//! A slab whose keys stay distinct when a slot is reused.
 //!
 //! Operations, tasks and timers are named by a `Key` that outlives them: a completion may arrive
-//! after its operation was given up. The generation tells the old tenant from the new one, so a
-//! late key finds nothing instead of somebody else's state. Invariant: no two insertions of the
-//! last 2^31 - 1 into one slot share a key, and no key uses the top bit of its 64.
+//! after its operation was given up. The generation distinguishes the old entry of a slot from the
+//! new one, so a late key finds nothing instead of another entry. Invariant: no two insertions of
+//! the last 2^31 - 1 into one slot share a key, and no key uses the top bit of its 64.
 
 use std::num::NonZeroU32;
 
-/// Names one entry: slot and tenant.
+/// Names one entry: slot and generation.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(crate) struct Key {
     index: u32,
