@@ -21,6 +21,7 @@ fn servers(count: u16) -> Vec<Server> {
         weight: 1 + u32::from(nth % 3),
         backup: false,
         max_connections: u32::MAX,
+        ..Server::default()
     };
     (0..count).map(server).collect()
 }

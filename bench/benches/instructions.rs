@@ -30,6 +30,7 @@ fn chooser(kind: BalanceKind, count: u16) -> (Chooser, Vec<View>) {
         weight: 1 + u32::from(nth % 3),
         backup: false,
         max_connections: u32::MAX,
+        ..Server::default()
     };
     let view = |nth: u32| View {
         sessions: nth.wrapping_mul(2_654_435_761) >> 24,

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ringlane_core::settings::OrderedState;
+
 /// Which member of a replicated database a server is.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Role {
@@ -25,6 +27,16 @@ pub enum Admin {
     Drain,
     /// Accepts nothing, as if it were absent.
     Maint,
+}
+
+impl From<OrderedState> for Admin {
+    fn from(state: OrderedState) -> Self {
+        match state {
+            OrderedState::Ready => Self::Ready,
+            OrderedState::Drain => Self::Drain,
+            OrderedState::Maint => Self::Maint,
+        }
+    }
 }
 
 /// Replication lag, in the units that the database reports.

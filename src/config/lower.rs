@@ -135,6 +135,7 @@ fn lower_server(
         weight: server.weight,
         backup: server.backup,
         max_connections: server.max_connections,
+        state: server.state,
     }));
     let (slots, weight) = (server.slots, server.weight);
     name.map(|name| Lookup { name, entry, first, slots, weight })

@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
+use super::model::credential_file;
 use super::text::report::{Diagnostic, Diagnostics, quoted};
 use super::text::requirement::{Need, Requirement};
 use super::text::sources::Sources;
@@ -38,9 +39,7 @@ pub(super) fn look(sink: &Diagnostics, wanted: Vec<Need>, sources: &Sources) {
             Some(Finding::Missing(title, label, hint)) => {
                 sink.add(Diagnostic::at(span, title).label(label).hint(hint).warning());
             }
-            Some(Finding::Unseen(title, label)) => {
-                let hint = "run the check as the user of the balancer or as root to be sure; \
-                            --strict does not count this warning";
+            Some(Finding::Unseen(title, label, hint)) => {
                 sink.add(Diagnostic::at(span, title).label(label).hint(hint).unverified());
             }
             None => {}
@@ -52,8 +51,8 @@ pub(super) fn look(sink: &Diagnostics, wanted: Vec<Need>, sources: &Sources) {
 enum Finding {
     /// Something is missing: title, label and hint of a warning.
     Missing(String, String, String),
-    /// Something can't be looked at by this user, which proves nothing: title and label.
-    Unseen(String, String),
+    /// Something can't be looked at by this user, which proves nothing: title, label and hint.
+    Unseen(String, String, &'static str),
 }
 
 fn missing(owner: &str, wanted: &Requirement, file: &Path) -> Option<Finding> {
@@ -65,6 +64,17 @@ fn missing(owner: &str, wanted: &Requirement, file: &Path) -> Option<Finding> {
                 format!("the password of the {owner} is not set"),
                 format!("environment variable {} is not set", quoted(name)),
                 "set it where the balancer is started; until then, the check fails".to_owned(),
+            )),
+        },
+        Requirement::Credential(name) => match credential_file(name) {
+            Ok(path) => lacking(&path, |found| found.is_file())?.finding(
+                format!("the password of the {owner} is missing"),
+                "add it to the unit: LoadCredential=NAME:/path; until then, the check fails",
+            ),
+            Err(why) => Some(Finding::Unseen(
+                format!("no way to see whether the password of the {owner} exists"),
+                why,
+                "the unit needs LoadCredential=NAME:/path; --strict does not count this warning",
             )),
         },
         Requirement::OwnSecret => is_open(&fs::metadata(file).ok()?).then(|| {
@@ -108,7 +118,9 @@ impl Lack {
     fn finding(self, title: String, hint: &str) -> Option<Finding> {
         if self.is_denied {
             let title = format!("no permission to see whether {title}");
-            return Some(Finding::Unseen(title, self.why));
+            let hint = "run the check as the user of the balancer or as root to be sure; \
+                        --strict does not count this warning";
+            return Some(Finding::Unseen(title, self.why, hint));
         }
         Some(Finding::Missing(title, self.why, hint.to_owned()))
     }
@@ -195,7 +207,7 @@ mod tests {
         let lack = |is_denied| Lack { why: "\"/x\": no".to_owned(), is_denied };
         let finding = |is_denied| lack(is_denied).finding("x is missing".to_owned(), "make it");
         assert!(
-            matches!(finding(true), Some(Finding::Unseen(title, _)) if title.starts_with("no permission"))
+            matches!(finding(true), Some(Finding::Unseen(title, ..)) if title.starts_with("no permission"))
         );
         assert!(
             matches!(finding(false), Some(Finding::Missing(title, ..)) if title == "x is missing")

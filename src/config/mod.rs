@@ -33,7 +33,7 @@ use ringlane_core::settings::Snapshot;
 
 pub use model::{
     AccessLog, Admin, Body, Check, Driver, Global, Http, Kind, Log, LogDestination, LogField,
-    LogFormat, LogLevel, Login, Secret, ShardCount, Step, Tls, Trust, Watch, Way,
+    LogFormat, LogLevel, Login, Secret, ShardCount, Step, Tls, Trust, Watch, Way, credential_file,
 };
 pub use text::report::Report;
 pub use text::sources::Sources;

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ringlane_core::counters::Ending;
 use ringlane_core::ids::{BackendId, ServerId};
 use ringlane_core::machine::Address;
+use ringlane_core::settings::OrderedState::Ready;
 use ringlane_core::settings::{RoleWanted, Snapshot};
 use ringlane_core::shared::{Eligibility, Gauges, Mailbox, Message};
 use ringlane_health::addresses::Found;
@@ -120,6 +121,11 @@ impl Servers {
             for (index, _) in servers.iter().enumerate().filter(|(_, s)| s.address.is_none()) {
                 // What it begins as is no change.
                 let _ = health.moved(index, false, "");
+            }
+            for (index, server) in servers.iter().enumerate().filter(|(_, s)| s.state != Ready) {
+                let _ = health.set_admin(index, server.state.into());
+                let id = ServerId(snapshot.backend(BackendId(id)).first_server.0 + index as u32);
+                gauges.server(id).set_eligibility(health.eligibility(index, Instant::now()));
             }
             let server = |address: &Option<Address>| ServerState {
                 address: address.clone(),

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use crate::harness::balancer::{Ringlane, Setup};
+use crate::harness::balancer::{Ringlane, Setup, path_str};
 use crate::harness::client::connect;
 use crate::harness::member::{CHECK, all, writes_and_reads};
 use crate::harness::postgres::{self, Postgres};
@@ -201,6 +201,20 @@ fn reads_go_to_the_primary_while_no_replica_is_left() {
 }
 
 #[test]
+fn the_password_of_a_check_may_be_a_systemd_credential() {
+    let redis = Redis::start(&["--requirepass", "open sesame"]);
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("redis-pass"), "open sesame\n").unwrap();
+    let check = format!("kind = \"redis\", password = {{ credential = \"redis-pass\" }}, {CHECK}");
+    let servers = [("r1", redis.address.to_string())];
+    let ringlane = Setup::of(&writes_and_reads(&servers, &check, ""))
+        .environment("CREDENTIALS_DIRECTORY", path_str(folder.path()))
+        .start();
+    wait_until("the role", || all(&ringlane, "role") == ["primary"]);
+    ringlane.end();
+}
+
+#[test]
 fn a_check_that_may_not_log_in_says_so() {
     let redis = Redis::start(&["--requirepass", "open sesame"]);
     for (password, said) in [
@@ -211,10 +225,16 @@ fn a_check_that_may_not_log_in_says_so() {
             "cannot read the password from /nowhere/pass",
         ),
         ("password = { env = \"NO_SUCH\" }, ", "environment variable NO_SUCH"),
+        (
+            "password = { credential = \"no-such\" }, ",
+            "cannot read the password from /nowhere/no-such",
+        ),
     ] {
         let check = format!("kind = \"redis\", {password}{CHECK}");
         let servers = [("r1", redis.address.to_string())];
-        let ringlane = Setup::of(&writes_and_reads(&servers, &check, "")).start();
+        let ringlane = Setup::of(&writes_and_reads(&servers, &check, ""))
+            .environment("CREDENTIALS_DIRECTORY", "/nowhere")
+            .start();
         wait_until("the check to fail", || all(&ringlane, "state") == ["down"]);
         let why = ringlane.status()["backends"][0]["servers"][0]["check"]["said"].clone();
         assert!(why.as_str().unwrap().to_uppercase().contains(&said.to_uppercase()), "{why}");

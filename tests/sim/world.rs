@@ -252,6 +252,7 @@ impl World {
             weight: server.weight,
             backup: server.backup,
             max_connections: server.max_connections,
+            ..ringlane_core::settings::Server::default()
         };
         Snapshot {
             generation: 1,

@@ -291,6 +291,7 @@ mod tests {
             weight: 1,
             backup: false,
             max_connections: u32::MAX,
+            ..Server::default()
         };
         names.iter().map(server).collect()
     }

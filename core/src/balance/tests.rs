@@ -36,6 +36,7 @@ fn server(name: &str, weight: u32) -> Server {
         weight,
         backup: false,
         max_connections: u32::MAX,
+        ..Server::default()
     }
 }
 

@@ -19,6 +19,7 @@ fn servers() -> Vec<Server> {
         weight: 1,
         backup: false,
         max_connections: u32::MAX,
+        ..Server::default()
     };
     ["a", "b"].map(server).into()
 }

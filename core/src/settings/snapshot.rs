@@ -252,6 +252,20 @@ pub struct Server {
     pub backup: bool,
     /// Sessions at once that it gets; `u32::MAX`: as many as come.
     pub max_connections: u32,
+    /// The state that the configuration orders; an operator's order replaces it.
+    pub state: OrderedState,
+}
+
+/// What the configuration orders a server to do.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OrderedState {
+    /// Take sessions.
+    #[default]
+    Ready,
+    /// Take no new sessions, but keep the clients that it has.
+    Drain,
+    /// Take nothing.
+    Maint,
 }
 
 /// When to give up waiting.
@@ -372,6 +386,7 @@ impl Default for Server {
             weight: 1,
             backup: false,
             max_connections: u32::MAX,
+            state: OrderedState::default(),
         }
     }
 }

@@ -381,6 +381,7 @@ fn snapshot(path: Path, bandwidth: Bandwidth) -> Snapshot {
             weight: 1,
             backup: false,
             max_connections: u32::MAX,
+            ..Server::default()
         }],
     }
 }

@@ -142,6 +142,7 @@ fn server(number: usize, input: &mut Input<'_>) -> Server {
         weight: input.number() as u32,
         backup: input.byte() % 2 == 1,
         max_connections: input.byte().into(),
+        ..Server::default()
     }
 }
 

@@ -2,15 +2,20 @@
 //!
 //! Not here: reading it (`read::check`), and running checks (`control::servers::checks`).
 
+use std::env;
+use std::ffi::OsString;
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::Regex;
 use ringlane_core::machine::Address;
 use ringlane_health::{Ejection, Rules};
 use rustls::pki_types::ServerName;
+
+/// The variable in which systemd passes the directory of a unit's credentials.
+const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 /// How the health of a backend's servers is determined.
 #[derive(Clone, Debug, Default)]
@@ -155,7 +160,7 @@ pub struct Login {
     pub kept: bool,
 }
 
-/// A password; a file or variable is read for each login, so a new password takes effect.
+/// A password; unless it is a text, it is read for each login, so a new password takes effect.
 #[derive(Clone, Eq, PartialEq)]
 pub enum Secret {
     /// Written in the configuration.
@@ -164,6 +169,26 @@ pub enum Secret {
     File(PathBuf),
     /// This variable of the environment.
     Variable(String),
+    /// The first line of the systemd credential of this name.
+    Credential(String),
+}
+
+/// The file of a systemd credential.
+///
+/// # Errors
+/// A phrase, if systemd has passed no credentials to this process.
+pub fn credential_file(name: &str) -> Result<PathBuf, String> {
+    in_credentials(env::var_os(CREDENTIALS_VARIABLE), name)
+}
+
+fn in_credentials(folder: Option<OsString>, name: &str) -> Result<PathBuf, String> {
+    match folder.filter(|folder| !folder.is_empty()) {
+        Some(folder) => Ok(Path::new(&folder).join(name)),
+        None => Err(format!(
+            "credential {name} is not available: {CREDENTIALS_VARIABLE} is not set, which systemd \
+             does for a unit with LoadCredential="
+        )),
+    }
 }
 
 impl fmt::Debug for Secret {
@@ -173,6 +198,7 @@ impl fmt::Debug for Secret {
             Self::Text(_) => f.write_str("Text(…)"),
             Self::File(path) => write!(f, "File({})", path.display()),
             Self::Variable(name) => write!(f, "Variable({name})"),
+            Self::Credential(name) => write!(f, "Credential({name})"),
         }
     }
 }
@@ -201,4 +227,22 @@ pub enum Trust {
     Signer,
     /// Issuer, validity period and name.
     Name,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_credential_is_a_file_in_the_directory_that_systemd_passes() {
+        let found = in_credentials(Some("/run/credentials/ringlane.service".into()), "pg");
+        assert_eq!(found, Ok(PathBuf::from("/run/credentials/ringlane.service/pg")));
+        for folder in [None, Some(OsString::new())] {
+            let why = in_credentials(folder, "pg").unwrap_err();
+            assert!(
+                why.contains("credential pg") && why.contains("CREDENTIALS_DIRECTORY"),
+                "{why}"
+            );
+        }
+    }
 }

@@ -6,6 +6,8 @@ pub(super) mod check;
 pub(super) mod global;
 pub(super) mod logs;
 
-pub use check::{Body, Check, Http, Kind, Login, Secret, Step, Tls, Trust, Watch, Way};
+pub use check::{
+    Body, Check, Http, Kind, Login, Secret, Step, Tls, Trust, Watch, Way, credential_file,
+};
 pub use global::{Admin, Driver, Global, ShardCount};
 pub use logs::{AccessLog, Log, LogDestination, LogField, LogFormat, LogLevel};

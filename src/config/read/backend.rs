@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ringlane_core::machine::Address;
 use ringlane_core::settings::{
-    self, Affinity, BalanceKind, HashKey, LoadBound, QueueSettings, RaceAfter,
+    self, Affinity, BalanceKind, HashKey, LoadBound, OrderedState, QueueSettings, RaceAfter,
 };
 
 use super::check;
@@ -57,6 +57,18 @@ const FOREIGN_KEYS: [(&str, &str); 7] = [
     ("proxy_protocol_addr", "client_ip"),
 ];
 
+/// Names of states in other balancers, and ours.
+const FOREIGN_STATES: [(&str, &str); 8] = [
+    ("up", "ready"),
+    ("enabled", "ready"),
+    ("draining", "drain"),
+    ("down", "maint"),
+    ("disabled", "maint"),
+    ("off", "maint"),
+    ("stopped", "maint"),
+    ("maintenance", "maint"),
+];
+
 /// Range of `bounded_load`, in hundredths of the average load.
 const LOAD_BOUNDS: RangeInclusive<u32> = 105..=1000;
 
@@ -99,6 +111,7 @@ pub(in crate::config) struct ServerTable<'a> {
     pub(in crate::config) weight: u32,
     pub(in crate::config) backup: bool,
     pub(in crate::config) max_connections: u32,
+    pub(in crate::config) state: OrderedState,
     /// The address at which it is checked, if it has one of its own.
     pub(in crate::config) check_address: Option<Address>,
 }
@@ -249,6 +262,11 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) ->
         slots = within(&table, slots, slots_left);
     }
     refuse_without(&table, "check_address", slots == 1, "slots = 1");
+    let states = [
+        ("ready", OrderedState::Ready),
+        ("drain", OrderedState::Drain),
+        ("maint", OrderedState::Maint),
+    ];
     let server = ServerTable {
         place,
         slots,
@@ -256,6 +274,7 @@ fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) ->
         weight: table.integer("weight", 0..=WEIGHT_MAX).unwrap_or(weight),
         backup: table.boolean("backup").unwrap_or(false),
         max_connections: table.integer("max_connections", 1..=u32::MAX).unwrap_or(u32::MAX),
+        state: table.choice("state", &states, &FOREIGN_STATES).unwrap_or_default(),
         name,
         table,
     };

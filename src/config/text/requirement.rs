@@ -22,6 +22,8 @@ pub(in crate::config) enum Requirement {
     Password(PathBuf),
     /// An environment variable with a password.
     Variable(String),
+    /// The name of a systemd credential with a password.
+    Credential(String),
     /// A password in the configuration file, which must then not be world-readable.
     OwnSecret,
     /// A file that is read later.

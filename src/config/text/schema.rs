@@ -52,7 +52,7 @@ pub(in crate::config) enum Section {
     Mirror,
     /// One entry of `steps` in a check.
     Step,
-    /// A password in a file or an environment variable.
+    /// A password in a file, an environment variable or a systemd credential.
     Secret,
 }
 
@@ -282,6 +282,7 @@ const SERVER: &[Key] = &[
     ("max_connections", "max_connections = 500"),
     ("slots", "slots = 4"),
     ("check_address", "check_address = \"10.0.0.11:8008\""),
+    ("state", "state = \"maint\""),
 ];
 
 const TIMEOUT: &[Key] = &[
@@ -365,5 +366,8 @@ const STEP: &[Key] = &[
     ("expect_hex", "expect_hex = \"2b\""),
 ];
 
-const SECRET: &[Key] =
-    &[("file", "file = \"/etc/ringlane/check.pass\""), ("env", "env = \"CHECK_PASS\"")];
+const SECRET: &[Key] = &[
+    ("file", "file = \"/etc/ringlane/check.pass\""),
+    ("env", "env = \"CHECK_PASS\""),
+    ("credential", "credential = \"check-pass\""),
+];

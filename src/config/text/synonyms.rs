@@ -121,6 +121,8 @@ const FOREIGN: &[(&[&str], &[&str])] = &[
     (&["entries", "max_entries", "capacity"], &["size"]),
     (&["resolvers", "dns", "nameserver", "nameservers"], &["servers", "resolver"]),
     (&["hold_valid", "hold_nx", "keep"], &["hold"]),
+    (&["disabled", "down", "enabled", "maintenance", "admin_state"], &["state"]),
+    (&["import", "includes"], &["include"]),
     (&["server_template", "instances", "count"], &["slots"]),
     (&["default_server", "server_list", "addresses"], &["server"]),
     (&["settings", "main", "general", "process", "defaults"], &["global"]),
@@ -138,7 +140,7 @@ const NEEDLESS: &[(&[&str], &str)] = &[
     ),
     (
         &["include", "import", "includes"],
-        "the configuration is a single file; copy the contents into it",
+        "include stands at the top of a file, before the first table",
     ),
     (&["chroot"], "not supported: restrict the process with systemd instead; remove the key"),
     (

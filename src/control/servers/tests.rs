@@ -15,6 +15,7 @@ fn servers(count: u32, shards: usize) -> Servers {
         weight: 1,
         backup: false,
         max_connections: u32::MAX,
+        ..Server::default()
     };
     let snapshot = Snapshot {
         generation: 1,

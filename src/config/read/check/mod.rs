@@ -231,17 +231,27 @@ fn secret(table: &Table<'_>, key: &'static str) -> Option<Secret> {
     }
     let inner = table.table(key, Section::Secret)?;
     inner.refuse_unknown_keys();
-    match (inner.text("file"), inner.text("env")) {
-        (Some(file), None) => {
+    let credential = inner.string("credential");
+    match (inner.text("file"), inner.text("env"), credential) {
+        (Some(file), None, None) => {
             table.want(value.span, Requirement::Password(file.clone().into()));
             Some(Secret::File(file.into()))
         }
-        (None, Some(name)) => {
+        (None, Some(name), None) => {
             table.want(value.span, Requirement::Variable(name.clone()));
             Some(Secret::Variable(name))
         }
+        (None, None, Some(At { value: name, span })) => {
+            if name.is_empty() || name.contains('/') || name.starts_with('.') {
+                let why = "must be the name of a credential, which is no path";
+                inner.report(inner.unusable("credential", span, why));
+                return None;
+            }
+            table.want(value.span, Requirement::Credential(name.to_owned()));
+            Some(Secret::Credential(name.to_owned()))
+        }
         _ => {
-            let why = "must have either file or env";
+            let why = "must have one of file, env and credential";
             table.report(table.unusable(key, value.span, why));
             None
         }

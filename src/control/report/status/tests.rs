@@ -25,6 +25,7 @@ fn member(name: &str, address: &str, backup: bool) -> Member {
         weight: 2,
         backup,
         max_connections: u32::MAX,
+        ..Member::default()
     }
 }
 

@@ -36,7 +36,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use self::destination::Destination;
 use super::tasks::{Task, Tasks};
 use super::{Servers, blocking};
-use crate::config::{Check, Kind, Secret, Watch};
+use crate::config::{Check, Kind, Secret, Watch, credential_file};
 use kept::Kept;
 
 /// The first checks of a backend's servers are spread over this time at most.
@@ -251,16 +251,20 @@ fn printable(bytes: &[u8]) -> String {
 async fn reveal(secret: &Secret, destination: &Destination) -> Result<String, String> {
     match secret {
         Secret::Text(text) => Ok(text.clone()),
-        Secret::File(path) => {
-            let cannot = |why| format!("cannot read the password from {}: {why}", path.display());
-            let bytes = read_file(path, destination).await.map_err(cannot)?;
-            let text = std::str::from_utf8(&bytes);
-            let text = text.map_err(|_| cannot("not UTF-8".to_owned()))?;
-            Ok(text.lines().next().unwrap_or_default().to_owned())
-        }
+        Secret::File(path) => first_line(path, destination).await,
+        Secret::Credential(name) => first_line(&credential_file(name)?, destination).await,
         Secret::Variable(name) => std::env::var(name)
             .map_err(|_| format!("environment variable {name} with the password is not set")),
     }
+}
+
+/// The first line of a file with a password.
+async fn first_line(path: &Path, destination: &Destination) -> Result<String, String> {
+    let cannot = |why| format!("cannot read the password from {}: {why}", path.display());
+    let bytes = read_file(path, destination).await.map_err(cannot)?;
+    let text = std::str::from_utf8(&bytes);
+    let text = text.map_err(|_| cannot("not UTF-8".to_owned()))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 /// What a file holds that a check needs; one that does not answer in time is named.
