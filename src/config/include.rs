@@ -161,7 +161,7 @@ impl Reader<'_> {
         let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         self.seen.insert(real.clone());
         self.ancestors.push((real, path.display().to_string()));
-        let folder = path.parent().unwrap_or(Path::new(""));
+        let folder = path.parent().unwrap_or_else(|| Path::new(""));
         for (pattern, span) in self.includes(index) {
             for file in self.matching(folder, &pattern, &span) {
                 self.include(&file, &span)?;
@@ -190,7 +190,7 @@ impl Reader<'_> {
     fn matching(&self, folder: &Path, pattern: &str, span: &Range<usize>) -> Vec<PathBuf> {
         let path = folder.join(pattern);
         let last = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let above = path.parent().unwrap_or(Path::new(""));
+        let above = path.parent().unwrap_or_else(|| Path::new(""));
         let has_wildcard = |text: &str| text.contains(['*', '?']);
         let refuse = |why: &str| {
             let title = format!("include of {} can't be used", quoted(pattern));

@@ -31,7 +31,7 @@ pub(super) fn look(sink: &Diagnostics, wanted: Vec<Need>, sources: &Sources) {
     // Files with a password of their own, which are reported once each.
     let mut reported = HashSet::new();
     for Need { span, owner, requirement } in wanted {
-        let file = sources.path_at(span.start).unwrap_or(Path::new(""));
+        let file = sources.path_at(span.start).unwrap_or_else(|| Path::new(""));
         if matches!(requirement, Requirement::OwnSecret) && !reported.insert(file) {
             continue;
         }

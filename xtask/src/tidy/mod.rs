@@ -147,7 +147,8 @@ mod tests {
             .filter(|name| !["mod", "source", "exceptions"].contains(name))
             .map(str::to_owned)
             .collect();
-        (listed.sort(), checks.sort());
+        listed.sort();
+        checks.sort();
         assert_eq!(listed, checks);
     }
 
