@@ -38,14 +38,26 @@ const LONG_FUNCTIONS: &[(&str, &str, usize, &str)] = &[];
 /// Names that hold a banned word: path, name, reason.
 const NAMES: &[(&str, &str, &str)] = &[];
 
-/// Types that a package defines more than once: folder of the package, name, what each of them is.
+/// Types that a package defines more than once: package, name, what each of them is.
 const TYPES: &[(&str, &str, &str)] = &[
-    ("core", "Table", "a table of atomic words that shards share: of affinities, of clients"),
-    ("l4", "Tracker", "the tracker of a protocol, one per module; the enum chooses"),
-    ("loadgen", "Talk", "an open session of a kind of load, one per module; the enum chooses"),
-    ("src", "End", "how a shard's thread ended; in an HTTP check, how a body ends"),
-    ("src", "Probe", "how one server is checked; for PostgreSQL, with what it keeps"),
-    ("src", "Session", "a login that a check keeps: the trait, and its type for each database"),
+    (
+        "ringlane-core",
+        "Table",
+        "a table of atomic words that shards share: of affinities, of clients",
+    ),
+    ("ringlane-l4", "Tracker", "the tracker of a protocol, one per module; the enum chooses"),
+    (
+        "ringlane-loadgen",
+        "Talk",
+        "an open session of a kind of load, one per module; the enum chooses",
+    ),
+    ("ringlane", "End", "how a shard's thread ended; in an HTTP check, how a body ends"),
+    ("ringlane", "Probe", "how one server is checked; for PostgreSQL, with what it keeps"),
+    (
+        "ringlane",
+        "Session",
+        "a login that a check keeps: the trait, and its type for each database",
+    ),
 ];
 
 /// One exception and whether a check needed it.
@@ -117,6 +129,14 @@ impl Exceptions {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_exception_has_a_reason() {
+        let files = LONG_FILES.iter().map(|(_, reason)| reason);
+        let functions = LONG_FUNCTIONS.iter().map(|(.., reason)| reason);
+        let names = NAMES.iter().chain(TYPES).map(|(.., reason)| reason);
+        assert!(files.chain(functions).chain(names).all(|reason| reason.contains(' ')));
+    }
 
     #[test]
     fn an_exception_holds_up_to_its_length_and_must_be_needed() {

@@ -34,6 +34,12 @@ const PLAIN: &[&str] = &["ringlane-core", "ringlane-health", "ringlane-shard", "
 /// What those do without, with everything that is named after it.
 const COLD_ONLY: &[&str] = &["toml", "serde", "tokio"];
 
+/// The package that a file belongs to.
+pub(super) fn package_of(path: &str) -> &'static str {
+    let packages = ALLOWED.iter().filter(|(_, folder, _)| path.starts_with(folder));
+    packages.max_by_key(|(_, folder, _)| folder.len()).map_or("", |(name, ..)| name)
+}
+
 /// Checks all manifests.
 pub(super) fn check(files: &[(String, String)]) -> Vec<Offence> {
     let manifests = files.iter().filter(|(path, _)| is_manifest(path));

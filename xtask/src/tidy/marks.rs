@@ -60,8 +60,8 @@ pub(super) fn check_source(source: &Source<'_>) -> Vec<Offence> {
     offences
 }
 
-/// Whether a function that lets time pass is called on this line. Methods are timers of a reactor
-/// or of a simulated world, whose tests move the clock themselves.
+/// Whether a function that lets time pass is called on this line. Methods are left out: they are
+/// timers of a reactor, which are under test themselves, or move a simulated clock.
 fn pauses(source: &Source<'_>, line: usize) -> bool {
     let code = &source.code[line];
     source.words(line).any(|(column, word)| {

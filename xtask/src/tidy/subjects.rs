@@ -45,6 +45,10 @@ fn subjects(root: &Path) -> Result<String, String> {
 fn git(root: &Path, arguments: &[&str]) -> Result<String, String> {
     let cannot = |why: &str| format!("git {}: {}", arguments[0], why.trim());
     let mut command = Command::new("git");
+    // Set in hooks and while rebasing; they would lead to another repository than that in `root`.
+    for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"] {
+        command.env_remove(variable);
+    }
     let output = command.arg("-C").arg(root).args(arguments).output();
     let output = output.map_err(|error| cannot(&error.to_string()))?;
     if !output.status.success() {
@@ -89,9 +93,11 @@ mod tests {
             fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
             fs::write(root.join(file), "").unwrap();
             git(root, &["add", file]).unwrap();
-            let author = ["-c", "user.name=a", "-c", "user.email=a@example.org"];
-            let plain = ["-c", "commit.gpgsign=false", "commit", "--quiet", "-m", subject];
-            git(root, &[&author[..], &plain].concat()).unwrap();
+            let settings = "user.name=a user.email=a@example.org commit.gpgsign=false \
+                            core.hooksPath=/dev/null";
+            let settings = settings.split(' ').flat_map(|setting| ["-c", setting]);
+            let commit = ["commit", "--quiet", "-m", subject];
+            git(root, &settings.chain(commit).collect::<Vec<_>>()).unwrap();
         };
         git(root, &["init", "--quiet"]).unwrap();
         commit("a", &"before the rule ".repeat(6));

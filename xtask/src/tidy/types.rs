@@ -7,29 +7,26 @@
 use std::collections::BTreeMap;
 
 use super::exceptions::Exceptions;
+use super::manifests::package_of;
 use super::source::Source;
 use super::{Offence, offence};
 
 /// What defines a type.
 const KINDS: &[&str] = &["struct", "enum", "union", "trait", "type"];
 
-/// Folders with packages of their own; everything else is of the root package.
-const PACKAGES: &[&str] =
-    &["bench", "core", "fuzz", "health", "l4", "loadgen", "shard", "tuning", "xtask"];
-
 /// Where each type of each package is defined.
 #[derive(Debug, Default)]
 pub(super) struct Types {
-    defined: BTreeMap<(String, String), Vec<(String, usize)>>,
+    defined: BTreeMap<(&'static str, String), Vec<(String, usize)>>,
 }
 
 impl Types {
     /// Takes note of the types that a file defines.
     pub(super) fn add(&mut self, source: &Source<'_>) {
-        let package = package(source.path);
+        let package = package_of(source.path);
         for line in (0..source.code.len()).filter(|&line| !source.is_test(line)) {
             let Some(name) = defined_type(&source.code[line]) else { continue };
-            let places = self.defined.entry((package.to_owned(), name.to_owned())).or_default();
+            let places = self.defined.entry((package, name.to_owned())).or_default();
             places.push((source.path.to_owned(), line + 1));
         }
     }
@@ -53,12 +50,6 @@ impl Types {
     }
 }
 
-/// The folder of a file's package; `src` for the root package.
-fn package(path: &str) -> &str {
-    let folder = path.split('/').next().unwrap_or_default();
-    PACKAGES.iter().find(|package| **package == folder).copied().unwrap_or("src")
-}
-
 /// The name of the type that a line of code defines.
 fn defined_type(code: &str) -> Option<&str> {
     let mut rest = code.trim_start();
@@ -67,6 +58,7 @@ fn defined_type(code: &str) -> Option<&str> {
         let scoped = public.strip_prefix('(').and_then(|scope| scope.split_once(')'));
         rest = scoped.map_or(public, |(_, after)| after).trim_start();
     }
+    rest = rest.strip_prefix("unsafe ").unwrap_or(rest);
     let (kind, rest) = rest.split_once(' ')?;
     let is_associated = kind == "type" && is_inner;
     if is_associated || !KINDS.contains(&kind) {
@@ -90,6 +82,7 @@ mod tests {
         for (code, name) in [
             ("pub struct Slab<T> {", Some("Slab")),
             ("    pub(in crate::control) enum End {", Some("End")),
+            ("pub unsafe trait Lent {", Some("Lent")),
             ("type Each<'a> = X;", Some("Each")),
             ("    type Output = ();", None),
             ("impl Slab {", None),
@@ -115,7 +108,7 @@ mod tests {
         let second = "core/src/b.rs:2: a second type `Queue` in this package, beside that of \
                       core/src/a.rs: rename one";
         assert_eq!(found(&files, &mut Exceptions::none()), [second]);
-        assert!(found(&files, &mut Exceptions::one("core", "Queue", 0)).is_empty());
-        assert_eq!(found(&files, &mut Exceptions::one("l4", "Queue", 0)).len(), 1);
+        assert!(found(&files, &mut Exceptions::one("ringlane-core", "Queue", 0)).is_empty());
+        assert_eq!(found(&files, &mut Exceptions::one("ringlane-l4", "Queue", 0)).len(), 1);
     }
 }
