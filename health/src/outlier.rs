@@ -70,13 +70,13 @@ impl Met {
 }
 
 impl fmt::Display for Met {
-    /// As in `3 connects failed, 2 of 4 sessions ended unanswered`.
+    /// As in `3 connects failed, 2 of 4 sessions got no answer`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut gap = "";
         for (count, of_sessions, what) in [
             (self.connects_failed, false, "connects failed"),
-            (self.failed_early, true, "sessions ended unanswered"),
-            (self.lossy, true, "sessions lost too much on the way"),
+            (self.failed_early, true, "sessions got no answer"),
+            (self.lossy, true, "sessions had too many retransmissions"),
             (self.late, true, "sessions were answered too late"),
         ] {
             match (count, of_sessions) {

@@ -65,7 +65,7 @@ fn who_resets_each_session_is_out_for_longer_each_time() {
             ringlane.said().iter().any(|line| line.contains(&said))
         });
     }
-    assert!(reasons(&ringlane).iter().any(|reason| reason.ends_with("sessions ended unanswered")));
+    assert!(reasons(&ringlane).iter().any(|reason| reason.ends_with("sessions got no answer")));
     ringlane.wait_for_word("server back/s3 is no longer ejected (now up): its ejection is over");
     // It behaves from now on.
     resets.store(false, Ordering::SeqCst);
@@ -131,7 +131,7 @@ fn who_loses_much_of_what_is_sent_is_out() {
         ringlane.server_field(2, "/ejected") == true
     });
     let said = &reasons(&ringlane)[0];
-    assert!(said.contains("sessions lost too much on the way"), "{said}");
+    assert!(said.contains("sessions had too many retransmissions"), "{said}");
     assert_eq!(ringlane.servers("sessions_lossy")[..2], [0, 0]);
     ringlane.end();
 }
@@ -157,7 +157,7 @@ fn who_leaves_sessions_unanswered_is_out() {
             ringlane.server_field(2, "/ejected") == true
         });
         let said = &reasons(&ringlane)[0];
-        assert!(said.contains("sessions ended unanswered"), "{said}");
+        assert!(said.contains("sessions got no answer"), "{said}");
         ringlane.end();
     }
 }
