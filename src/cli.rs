@@ -1,7 +1,10 @@
 //! The command line: the commands of `ringlane` and their options.
 //!
 //! Not here: what the commands do. Results go to stdout, errors to stderr as whole sentences. Exit
-//! codes: 0 on success, 1 on failure, wrong use of the command line included.
+//! codes: 0 on success, 1 on failure, wrong use of the command line included; `config diff` has 2
+//! for differences.
+
+mod configs;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -53,6 +56,11 @@ enum Command {
         #[arg(long)]
         strict: bool,
     },
+    /// Compare or show configurations, without a running balancer.
+    Config {
+        #[command(subcommand)]
+        action: configs::Action,
+    },
     /// Run a demo on this machine: three servers, steady load, and one server that fails.
     Demo {
         /// Stop after this time, such as 20s or 1m [default: on Ctrl-C].
@@ -78,6 +86,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let code = match arguments.command {
         Command::Run { config } => balance(&config),
         Command::Check { config, strict } => finish(check(&config, strict)),
+        Command::Config { action } => configs::run(&action),
         Command::Demo { time } => demo::run(time),
         Command::Ctl(ctl) => finish(ctl::run(ctl, wants_colour(&io::stdout()))),
         Command::Tune => finish(Ok::<_, Report>(ringlane_tuning::report())),

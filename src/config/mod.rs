@@ -11,14 +11,19 @@
 //! placeholder leaves this module. No module here imports one above it: `value`, `text`, `read`,
 //! then the rest. Next: `read`, `lower`.
 
+mod defaults;
+mod diff;
+mod difference;
 mod include;
 mod loops;
 mod lower;
 mod machine;
 mod merge;
 mod model;
+mod objects;
 mod read;
 mod routes;
+mod show;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -31,10 +36,14 @@ use std::sync::Arc;
 
 use ringlane_core::settings::Snapshot;
 
+pub use diff::diff;
+pub use difference::{Alteration, Difference, describe};
 pub use model::{
     AccessLog, Admin, Body, Check, Driver, Global, Http, Kind, Log, LogDestination, LogField,
     LogFormat, LogLevel, Login, Secret, ShardCount, Step, Tls, Trust, Watch, Way, credential_file,
 };
+pub use objects::{ObjectKind, Objects};
+pub use text::effect::Effect;
 pub use text::report::Report;
 pub use text::sources::Sources;
 pub(crate) use value::duration::parse as parse_duration;
@@ -67,6 +76,20 @@ pub struct Config {
     pub warnings: Report,
     /// The files that it was read from.
     pub sources: Arc<Sources>,
+    /// Its objects as they are written.
+    pub objects: Objects,
+}
+
+impl Config {
+    /// The effective configuration as TOML: with defaults, passwords masked.
+    pub fn to_toml(&self) -> String {
+        show::toml(&self.objects)
+    }
+
+    /// The effective configuration as JSON, in the same way.
+    pub fn to_json(&self) -> serde_json::Value {
+        show::json(&self.objects)
+    }
 }
 
 /// Reads and checks the configuration file at `path`, with all files that it includes. Has no
@@ -148,5 +171,6 @@ fn check(input: Input<'_>, environment: Environment<'_>) -> Result<Config, Repor
     let watches = backends.iter_mut().map(|backend| std::mem::take(&mut backend.watch)).collect();
     let (snapshot, lookups) = lower::snapshot(&sink, &global, frontends, backends, &mut claims);
     let warnings = sink.finish(Arc::clone(&sources))?;
-    Ok(Config { global, snapshot, watches, lookups, warnings, sources })
+    let objects = Objects::of(&entries);
+    Ok(Config { global, snapshot, watches, lookups, warnings, sources, objects })
 }

@@ -3,7 +3,11 @@
 
 mod accepted;
 mod checks;
+mod defaults;
+mod differences;
 mod documents;
+mod edits;
+mod effects;
 mod files;
 mod golden;
 mod mistakes;

@@ -14,7 +14,7 @@ use super::super::{
 };
 use super::{backend, frontend, parse};
 
-const EVERYTHING: &str = r#"
+pub(super) const EVERYTHING: &str = r#"
 [global]
 shards = 4
 pin = false

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use ringlane_core::limits;
 
+use super::super::text::keys::Key;
 use super::super::text::schema::Section;
 use super::parse;
 
@@ -164,40 +165,10 @@ fn every_key_is_documented_in_its_section() {
         };
         let text = page.split(heading).nth(1).expect(heading);
         let text = text.split("\n## ").next().unwrap_or_default();
-        for (key, _) in section.keys() {
+        for Key { name: key, .. } in section.keys() {
             assert!(text.contains(&format!("| `{key}` |")), "{key} under {heading}");
         }
     }
-}
-
-/// The table that a key of another one holds.
-fn inner(section: Section, key: &str) -> Option<Section> {
-    Some(match (section, key) {
-        (Section::Root, "global") => Section::Global,
-        (Section::Root, "frontend") => Section::Frontend,
-        (Section::Root, "backend") => Section::Backend,
-        (Section::Global, "admin") => Section::Admin,
-        (Section::Global, "log") => Section::Log,
-        (Section::Global, "access_log") => Section::AccessLog,
-        (Section::Global, "resolver") => Section::Resolver,
-        (Section::Frontend, "timeout") => Section::Timeout,
-        (Section::Frontend, "accept_proxy") => Section::AcceptProxy,
-        (Section::Frontend, "per_client") => Section::PerClient,
-        (Section::Frontend, "route") => Section::Route,
-        (Section::Frontend | Section::Backend, "tcp") => Section::Tcp,
-        (Section::Tcp, "keepalive") => Section::Keepalive,
-        (Section::Backend, "server") => Section::Server,
-        (Section::Backend, "affinity") => Section::Affinity,
-        (Section::Backend, "queue") => Section::Queue,
-        (Section::Backend, "check") => Section::Check,
-        (Section::Backend, "outlier") => Section::Outlier,
-        (Section::Backend, "send_proxy") => Section::SendProxy,
-        (Section::Backend, "bandwidth") => Section::Bandwidth,
-        (Section::Backend, "mirror") => Section::Mirror,
-        (Section::Check, "steps") => Section::Step,
-        (Section::Check, "password") => Section::Secret,
-        _ => return None,
-    })
 }
 
 /// Whether a key such as `backend.check.rise` exists.
@@ -205,7 +176,7 @@ fn exists(path: &str) -> bool {
     let mut section = Some(Section::Root);
     path.split('.').all(|key| {
         let here = section;
-        section = here.and_then(|here| inner(here, key));
+        section = here.and_then(|here| here.inner(key));
         here.is_some_and(|here| here.has(key))
     })
 }
@@ -266,7 +237,7 @@ fn the_page_on_capacity_has_the_bounds_of_the_code() {
 #[test]
 fn examples_of_keys_are_toml() {
     for section in Section::ALL {
-        for (key, example) in section.keys() {
+        for Key { name: key, example, .. } in section.keys() {
             let (table, errors) = toml::de::DeTable::parse_recoverable(example);
             assert!(errors.is_empty() && table.get_ref().contains_key(*key), "{example}");
         }

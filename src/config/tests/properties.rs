@@ -59,7 +59,7 @@ const STRANGE_LINE: &str = "[\\[\\]{}=\"'\\\\a-c\u{0}-\u{20}ä\u{202e}\u{feff}.,
 
 fn any_line() -> impl Strategy<Value = String> {
     let keys: Vec<&str> =
-        Section::ALL.iter().flat_map(|section| section.keys()).map(|(key, _)| *key).collect();
+        Section::ALL.iter().flat_map(|section| section.keys()).map(|key| key.name).collect();
     let values = prop::sample::select(vec![
         "1",
         "-1",

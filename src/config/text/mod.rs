@@ -2,7 +2,9 @@
 //!
 //! Not here: what values mean (`value`, `read`). Next: `table`.
 
+pub(super) mod effect;
 pub(super) mod foreign;
+pub(super) mod keys;
 pub(super) mod report;
 pub(super) mod requirement;
 pub(super) mod schema;

@@ -1,7 +1,8 @@
-//! Every key of the configuration, table by table.
+//! The tables of the configuration, and which is inside which.
 //!
-//! The only list of keys: readers use it, hints quote its examples, and a test compares the
-//! documentation with it. Not here: hints for unknown keys (`synonyms`).
+//! Not here: their keys (`keys`), hints for unknown keys (`synonyms`).
+
+use super::keys::{self, Key};
 
 /// A table of the file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,9 +57,6 @@ pub(in crate::config) enum Section {
     Secret,
 }
 
-/// A key and an example of its use.
-pub(in crate::config) type Key = (&'static str, &'static str);
-
 impl Section {
     /// All tables. If several have a key, hints name the first one.
     pub(in crate::config) const ALL: [Self; 24] = [
@@ -91,76 +89,71 @@ impl Section {
     /// Its keys.
     pub(in crate::config) const fn keys(self) -> &'static [Key] {
         match self {
-            Self::Root => ROOT,
-            Self::Global => &[
-                ("shards", "shards = \"auto\""),
-                ("driver", "driver = \"auto\""),
-                ("pin", "pin = true"),
-                ("admin", "admin = { socket = \"/run/ringlane/admin.sock\" }"),
-                ("user", "user = \"ringlane\""),
-                ("group", "group = \"ringlane\""),
-                ("max_connections", "max_connections = 100000"),
-                ("shutdown_delay", "shutdown_delay = \"10s\""),
-                ("drain_timeout", "drain_timeout = \"30s\""),
-                ("log", "log = { level = \"info\", to = \"stderr\" }"),
-                ("access_log", "access_log = { format = \"json\", to = \"stderr\" }"),
-                ("resolver", "resolver = { servers = [\"10.0.0.53:53\"] }"),
-            ],
-            Self::Admin => &[
-                ("socket", "socket = \"/run/ringlane/admin.sock\""),
-                ("http", "http = \"127.0.0.1:9000\""),
-            ],
-            Self::AccessLog => &[
-                ("format", "format = \"json\""),
-                ("to", "to = \"file:/var/log/ringlane.log\""),
-                ("log_empty", "log_empty = false"),
-                ("fields", "fields = [\"time\", \"client\", \"server\", \"close\"]"),
-            ],
-            Self::Log => &[
-                ("level", "level = \"info\""),
-                ("format", "format = \"json\""),
-                ("to", "to = \"stderr\""),
-            ],
-            Self::Resolver => &[
-                ("servers", "servers = [\"10.0.0.53:53\"]"),
-                ("timeout", "timeout = \"2s\""),
-                ("hold", "hold = \"30s\""),
-            ],
-            Self::Frontend => FRONTEND,
-            Self::Timeout => TIMEOUT,
-            Self::Backend => BACKEND,
-            Self::Server => SERVER,
-            Self::Affinity => &[
-                ("key", "key = \"client_ip\""),
-                ("ttl", "ttl = \"30m\""),
-                ("size", "size = 100000"),
-            ],
-            Self::Route => ROUTE,
-            Self::PerClient => PER_CLIENT,
-            Self::Queue => &[("size", "size = 1024"), ("timeout", "timeout = \"5s\"")],
-            Self::AcceptProxy => {
-                &[("trusted", "trusted = [\"10.0.0.0/8\"]"), ("timeout", "timeout = \"5s\"")]
-            }
-            Self::Tcp => TCP,
-            Self::Keepalive => KEEPALIVE,
-            Self::Check => CHECK,
-            Self::Outlier => OUTLIER,
-            Self::SendProxy => {
-                &[("version", "version = \"v2\""), ("details", "details = [\"authority\"]")]
-            }
-            Self::Bandwidth => &[
-                ("per_session", "per_session = \"10Mbit\""),
-                ("per_backend", "per_backend = \"1Gbit\""),
-            ],
-            Self::Mirror => &[("server", "server = \"10.0.0.99:5432\""), ("share", "share = 0.01")],
-            Self::Step => STEP,
-            Self::Secret => SECRET,
+            Self::Root => keys::ROOT,
+            Self::Global => keys::GLOBAL,
+            Self::Admin => keys::ADMIN,
+            Self::Log => keys::LOG,
+            Self::AccessLog => keys::ACCESS_LOG,
+            Self::Resolver => keys::RESOLVER,
+            Self::Frontend => keys::FRONTEND,
+            Self::Timeout => keys::TIMEOUT,
+            Self::AcceptProxy => keys::ACCEPT_PROXY,
+            Self::Route => keys::ROUTE,
+            Self::PerClient => keys::PER_CLIENT,
+            Self::Tcp => keys::TCP,
+            Self::Keepalive => keys::KEEPALIVE,
+            Self::Backend => keys::BACKEND,
+            Self::Server => keys::SERVER,
+            Self::Affinity => keys::AFFINITY,
+            Self::Queue => keys::QUEUE,
+            Self::Check => keys::CHECK,
+            Self::Step => keys::STEP,
+            Self::Secret => keys::SECRET,
+            Self::Outlier => keys::OUTLIER,
+            Self::SendProxy => keys::SEND_PROXY,
+            Self::Bandwidth => keys::BANDWIDTH,
+            Self::Mirror => keys::MIRROR,
         }
     }
 
     /// An example of one of its keys.
     pub(in crate::config) fn example(self, key: &str) -> &'static str {
-        self.keys().iter().find(|(name, _)| *name == key).map_or("", |(_, example)| example)
+        self.key(key).map_or("", |key| key.example)
+    }
+
+    /// One of its keys.
+    pub(in crate::config) fn key(self, name: &str) -> Option<&'static Key> {
+        self.keys().iter().find(|key| key.name == name)
+    }
+
+    /// The table, or the table of each entry of the array, that one of its keys may hold.
+    pub(in crate::config) fn inner(self, key: &str) -> Option<Self> {
+        Some(match (self, key) {
+            (Self::Root, "global") => Self::Global,
+            (Self::Root, "frontend") => Self::Frontend,
+            (Self::Root, "backend") => Self::Backend,
+            (Self::Global, "admin") => Self::Admin,
+            (Self::Global, "log") => Self::Log,
+            (Self::Global, "access_log") => Self::AccessLog,
+            (Self::Global, "resolver") => Self::Resolver,
+            (Self::Frontend, "timeout") => Self::Timeout,
+            (Self::Frontend, "accept_proxy") => Self::AcceptProxy,
+            (Self::Frontend, "per_client") => Self::PerClient,
+            (Self::Frontend, "route") => Self::Route,
+            (Self::Frontend | Self::Backend, "tcp") => Self::Tcp,
+            (Self::Tcp, "keepalive") => Self::Keepalive,
+            (Self::Backend, "server") => Self::Server,
+            (Self::Backend, "affinity") => Self::Affinity,
+            (Self::Backend, "queue") => Self::Queue,
+            (Self::Backend, "check") => Self::Check,
+            (Self::Backend, "outlier") => Self::Outlier,
+            (Self::Backend, "send_proxy") => Self::SendProxy,
+            (Self::Backend, "bandwidth") => Self::Bandwidth,
+            (Self::Backend, "mirror") => Self::Mirror,
+            (Self::Check, "steps") => Self::Step,
+            (Self::Check, "password") => Self::Secret,
+            _ => return None,
+        })
     }
 
     /// What it is called in a sentence.
@@ -194,180 +187,12 @@ impl Section {
     }
 
     pub(in crate::config) fn has(self, key: &str) -> bool {
-        self.keys().iter().any(|(name, _)| *name == key)
+        self.key(key).is_some()
     }
 }
-
-const ROOT: &[Key] = &[
-    ("include", "include = [\"conf.d/*.toml\"]"),
-    ("global", "[global]"),
-    ("frontend", "[[frontend]]"),
-    ("backend", "[[backend]]"),
-];
 
 /// Whether values of a key of this name, or inside it, may contain a password: what variables put
 /// there is never shown.
 pub(in crate::config) fn may_hold_a_secret(key: &str) -> bool {
     ["password", "send", "send_hex", "command"].contains(&key)
 }
-
-/// The keys of `[[frontend]]`.
-const FRONTEND: &[Key] = &[
-    ("name", "name = \"pg-write\""),
-    ("bind", "bind = [\"0.0.0.0:5432\", \"[::]:5432\"]"),
-    ("mode", "mode = \"tcp\""),
-    ("backend", "backend = \"postgres\""),
-    ("max_connections", "max_connections = 10000"),
-    ("timeout", "timeout = { connect = \"2s\", idle = \"1h\" }"),
-    ("congestion", "congestion = \"auto\""),
-    ("tcp", "tcp = { keepalive = true, user_timeout = \"30s\" }"),
-    ("transparent", "transparent = true"),
-    ("path", "path = \"auto\""),
-    ("role", "role = \"primary\""),
-    ("protocol", "protocol = \"tls\""),
-    ("route", "route = [{ sni = \"db.example.org\", backend = \"postgres\" }]"),
-    ("no_sni", "no_sni = \"reject\""),
-    ("unmatched", "unmatched = \"reject\""),
-    ("rate", "rate = 1000"),
-    ("per_client", "per_client = { max_connections = 20, rate = 10 }"),
-    ("priority", "priority = \"high\""),
-    ("accept_proxy", "accept_proxy = { trusted = [\"10.0.0.0/8\"] }"),
-];
-
-const ROUTE: &[Key] = &[
-    ("sni", "sni = [\"db.example.org\", \"*.eu.example.org\"]"),
-    ("alpn", "alpn = \"h2\""),
-    ("user", "user = \"report\""),
-    ("database", "database = \"shop\""),
-    ("backend", "backend = \"postgres\""),
-    ("role", "role = \"replica\""),
-];
-
-/// The keys of `[[backend]]`.
-const BACKEND: &[Key] = &[
-    ("name", "name = \"postgres\""),
-    ("balance", "balance = \"least_conn\""),
-    ("hash", "hash = \"client_ip\""),
-    ("bounded_load", "bounded_load = 1.25"),
-    ("affinity", "affinity = { key = \"client_ip\", ttl = \"30m\", size = 100000 }"),
-    ("congestion", "congestion = \"auto\""),
-    ("tcp", "tcp = { keepalive = true, user_timeout = \"30s\" }"),
-    ("source", "source = \"10.0.0.5\""),
-    ("source_ports", "source_ports = \"20000-29999\""),
-    ("transparent", "transparent = true"),
-    ("send_proxy", "send_proxy = \"v2\""),
-    ("race_after", "race_after = \"100ms\""),
-    ("queue", "queue = { size = 1024, timeout = \"5s\" }"),
-    ("bandwidth", "bandwidth = { per_session = \"10Mbit\", per_backend = \"1Gbit\" }"),
-    ("mirror", "mirror = { server = \"10.0.0.99:5432\", share = 0.01 }"),
-    ("server", "server = [{ name = \"pg1\", address = \"10.0.0.11:5432\" }]"),
-    ("check", "check = { kind = \"tcp\", interval = \"2s\", rise = 2, fall = 3 }"),
-    ("max_lag", "max_lag = \"10s\""),
-    ("on_conflict", "on_conflict = \"stop\""),
-    ("on_down", "on_down = \"fence\""),
-    ("on_role_change", "on_role_change = \"fence\""),
-    ("on_lag", "on_lag = \"drain\""),
-    ("on_drain", "on_drain = \"drain\""),
-    ("drain_idle", "drain_idle = \"1s\""),
-    ("slow_start", "slow_start = \"30s\""),
-    ("fail_open", "fail_open = 50"),
-    ("outlier", "outlier = { failures = 5, base = \"30s\", max = \"5m\", share = 50 }"),
-];
-
-const SERVER: &[Key] = &[
-    ("name", "name = \"pg1\""),
-    ("address", "address = \"10.0.0.11:5432\""),
-    ("weight", "weight = 10"),
-    ("backup", "backup = true"),
-    ("max_connections", "max_connections = 500"),
-    ("slots", "slots = 4"),
-    ("check_address", "check_address = \"10.0.0.11:8008\""),
-    ("state", "state = \"maint\""),
-];
-
-const TIMEOUT: &[Key] = &[
-    ("greeting", "greeting = \"5s\""),
-    ("connect", "connect = \"2s\""),
-    ("client", "client = \"10m\""),
-    ("server", "server = \"10m\""),
-    ("idle", "idle = \"1h\""),
-    ("fin", "fin = \"30s\""),
-];
-
-const TCP: &[Key] = &[
-    ("keepalive", "keepalive = { idle = \"60s\", interval = \"10s\", count = 5 }"),
-    ("user_timeout", "user_timeout = \"30s\""),
-    ("fast_open", "fast_open = true"),
-    ("mark", "mark = 7"),
-    ("dscp", "dscp = \"af21\""),
-];
-
-const KEEPALIVE: &[Key] =
-    &[("idle", "idle = \"60s\""), ("interval", "interval = \"10s\""), ("count", "count = 5")];
-
-const PER_CLIENT: &[Key] = &[
-    ("max_connections", "max_connections = 20"),
-    ("rate", "rate = 10"),
-    ("burst", "burst = 20"),
-    ("allow", "allow = [\"10.0.0.0/8\"]"),
-    ("size", "size = 100000"),
-    ("refuse", "refuse = \"reset\""),
-];
-
-/// Keys of a check, for all kinds; `read::check` has the keys of each kind.
-const CHECK: &[Key] = &[
-    ("kind", "kind = \"tcp\""),
-    ("interval", "interval = \"2s\""),
-    ("fast_interval", "fast_interval = \"500ms\""),
-    ("timeout", "timeout = \"1s\""),
-    ("rise", "rise = 2"),
-    ("fall", "fall = 3"),
-    ("address", "address = \"10.0.0.9\""),
-    ("port", "port = 8008"),
-    ("steps", "steps = [{ send = \"PING\\r\\n\" }, { expect = \"+PONG\" }]"),
-    ("method", "method = \"HEAD\""),
-    ("path", "path = \"/health\""),
-    ("host", "host = \"www.example.org\""),
-    ("version", "version = \"1.0\""),
-    ("status", "status = \"200-399\""),
-    ("body", "body = \"ok\""),
-    ("body_regex", "body_regex = \"^(ok|fine)\""),
-    ("user", "user = \"monitor\""),
-    ("password", "password = { file = \"/etc/ringlane/check.pass\" }"),
-    ("database", "database = \"postgres\""),
-    ("login", "login = \"kept\""),
-    ("tls", "tls = \"require\""),
-    ("server_name", "server_name = \"db.example.org\""),
-    ("ca", "ca = \"/etc/ringlane/ca.pem\""),
-    ("verify", "verify = false"),
-    ("alpn", "alpn = [\"h2\", \"http/1.1\"]"),
-    ("min_days", "min_days = 14"),
-    ("command", "command = [\"/usr/local/bin/check-it\", \"--quick\"]"),
-    ("send", "send = \"state\\n\""),
-    ("send_proxy", "send_proxy = false"),
-    ("source", "source = false"),
-    ("tcp", "tcp = false"),
-];
-
-const OUTLIER: &[Key] = &[
-    ("failures", "failures = 5"),
-    ("interval", "interval = \"10s\""),
-    ("base", "base = \"30s\""),
-    ("max", "max = \"5m\""),
-    ("share", "share = 50"),
-    ("retransmits", "retransmits = 10"),
-    ("first_byte", "first_byte = \"2s\""),
-];
-
-const STEP: &[Key] = &[
-    ("send", "send = \"PING\\r\\n\""),
-    ("send_hex", "send_hex = \"0d 0a\""),
-    ("expect", "expect = \"+PONG\""),
-    ("expect_hex", "expect_hex = \"2b\""),
-];
-
-const SECRET: &[Key] = &[
-    ("file", "file = \"/etc/ringlane/check.pass\""),
-    ("env", "env = \"CHECK_PASS\""),
-    ("credential", "credential = \"check-pass\""),
-];

@@ -156,7 +156,7 @@ const LATER: &[(&[&str], &str)] =
 /// The key of `section` that an unknown word most likely stands for.
 pub(in crate::config) fn meant(section: Section, word: &str) -> Option<&'static str> {
     let plain = plain(word);
-    let key = |key: &str| section.keys().iter().map(|(name, _)| *name).find(|name| *name == key);
+    let key = |key: &str| section.keys().iter().map(|key| key.name).find(|name| *name == key);
     if let Some(same) = key(&plain) {
         return Some(same);
     }
@@ -168,7 +168,7 @@ pub(in crate::config) fn meant(section: Section, word: &str) -> Option<&'static 
     if elsewhere(&plain).is_some() || later(&plain).is_some() || is_needless {
         return None;
     }
-    nearest(&plain, section.keys().iter().map(|(name, _)| *name))
+    nearest(&plain, section.keys().iter().map(|key| key.name))
 }
 
 /// The hint for a key that `section` does not have.
@@ -201,7 +201,7 @@ pub(in crate::config) fn hint_for_key(section: Section, word: &str) -> String {
     if let Some(other) = elsewhere(&plain) {
         return format!("{plain} is a key of {}", other.called());
     }
-    let known: Vec<&str> = section.keys().iter().map(|(name, _)| *name).collect();
+    let known: Vec<&str> = section.keys().iter().map(|key| key.name).collect();
     format!("valid keys of {}: {}", section.called(), known.join(", "))
 }
 

@@ -77,7 +77,7 @@ impl<'a> Table<'a> {
 
     /// The value of a key, of any type.
     pub(in crate::config) fn value(&self, key: &'static str) -> Option<TomlValue<'a>> {
-        debug_assert!(self.section.keys().iter().any(|(name, _)| *name == key), "{key} is listed");
+        debug_assert!(self.section.has(key), "{key} is listed");
         let entry = self.entries.get(key)?;
         Some(TomlValue::of(&entry.value))
     }
@@ -349,9 +349,8 @@ impl<'a> Table<'a> {
     }
 
     fn unknown_keys(&self) -> impl Iterator<Item = (&'a str, Range<usize>)> {
-        let keys = self.section.keys();
-        let is_known = move |word: &str| keys.iter().any(|(name, _)| *name == word);
-        let unknown = self.entries.iter().filter(move |(word, _)| !is_known(word));
+        let section = self.section;
+        let unknown = self.entries.iter().filter(move |(word, _)| !section.has(word));
         unknown.map(|(word, entry)| (word.as_str(), entry.key.clone()))
     }
 }
