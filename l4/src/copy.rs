@@ -2,6 +2,7 @@
 //!
 //! Not here: when to splice instead (`path`), what follows an end (`pump`).
 
+use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use ringlane_core::machine::reactor::{Receiver, Sender, Stream};
@@ -110,7 +111,10 @@ impl<'a> Halves<'a> {
 
     /// Stops receiving and sends all that has come; whether the stream ended with it.
     pub(crate) async fn run_dry(&mut self, way: &mut Way<'a>) -> Result<bool, Broken> {
-        while let Some(received) = self.receiver.remainder().await {
+        loop {
+            // What has come already is not paid for either.
+            poll_fn(|cx| way.traffic.poll_may_receive(way.source, cx)).await;
+            let Some(received) = self.receiver.remainder().await else { break };
             match received {
                 Ok(Some(buffer)) => self.received(way, buffer),
                 Ok(None) => return Ok(true),
