@@ -79,7 +79,7 @@ impl SimSocket {
 impl SimSocket {
     /// Sends as many bytes as there is room for.
     pub(in crate::machine::sys) fn send(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.net.lock().write(self.id, bytes).map_err(error)
+        self.net.lock().write_few(self.id, bytes).map_err(error)
     }
 }
 

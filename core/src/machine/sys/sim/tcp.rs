@@ -23,6 +23,9 @@ const SYN_AGAIN: Duration = Duration::from_secs(1);
 /// How long a socket that finds no memory to send finds none, at most.
 const SQUEEZE_MAX_US: u64 = 5000;
 
+/// Bytes that a plain send takes whole.
+const FEW: usize = 1000;
+
 /// The byte that is sent as urgent data.
 const URGENT: &[u8] = b"!";
 
@@ -246,6 +249,20 @@ impl State {
 
     /// Takes as many bytes as there is room for, in pieces of the network's choice.
     pub(super) fn write(&mut self, id: u32, bytes: &[u8]) -> Result<usize, i32> {
+        self.take(id, bytes, Self::piece)
+    }
+
+    /// The same for a plain send, of which kernels take a few bytes whole while there is room.
+    pub(super) fn write_few(&mut self, id: u32, bytes: &[u8]) -> Result<usize, i32> {
+        self.take(id, bytes, |state, n| if n <= FEW { n } else { state.piece(n) })
+    }
+
+    fn take(
+        &mut self,
+        id: u32,
+        bytes: &[u8],
+        piece: impl Fn(&mut Self, usize) -> usize,
+    ) -> Result<usize, i32> {
         let socket = self.at(id);
         if let Some(error) = socket.error.take() {
             return Err(error);
@@ -260,7 +277,7 @@ impl State {
             return Err(libc::EAGAIN);
         }
         let room = self.room(other);
-        let n = self.piece(room.min(bytes.len()));
+        let n = piece(self, room.min(bytes.len()));
         self.at(id).wants_room = n < bytes.len();
         if n == 0 {
             return Err(libc::EAGAIN);
