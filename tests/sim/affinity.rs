@@ -17,7 +17,9 @@ const MOMENT: Duration = Duration::from_millis(5);
 pub(crate) fn check(run: &Run, failures: &mut Vec<String>) {
     let world = &run.world;
     let Some(affinity) = world.affinity else { return };
-    if !world.calm || world.is_limited() || world.race_after.is_some() {
+    // A first message may take any time, and its client is remembered only then.
+    let is_late = world.race_after.is_some() || world.first.is_some();
+    if !world.calm || world.is_limited() || is_late {
         return;
     }
     let mut served: Vec<&SessionRecord> =

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ringlane_core::machine::sys::sim::{Connecting, Net, SocketId, Wake};
 
 use crate::content::{self, Reading};
+use crate::first_message::{self, Opening, QUESTION};
 
 /// How a client goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -35,6 +36,8 @@ pub(crate) struct Client {
     pub(crate) reads_slowly: Option<(u64, Duration)>,
     /// Sends an urgent byte before the byte at this offset.
     pub(crate) urgent: Option<u64>,
+    /// What it sends first, where frontends read that.
+    pub(crate) opening: Option<Opening>,
     pub(crate) ending: Ending,
 }
 
@@ -49,6 +52,7 @@ impl Client {
             talks: false,
             reads_slowly: None,
             urgent: None,
+            opening: None,
             ending: Ending::Polite,
         }
     }
@@ -88,12 +92,28 @@ const COME: u32 = 0;
 const WRITE: u32 = 1;
 const READ: u32 = 2;
 
+/// A client's question for TLS.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Question {
+    /// To be sent from this byte on.
+    Unasked(usize),
+    Asked,
+    /// Or there is none.
+    Answered,
+}
+
 /// A client in the world.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     pub(crate) plan: Client,
     /// The number of its stream, and its own.
     pub(crate) id: u64,
+    /// Bytes of its first message.
+    pub(crate) opening: u64,
+    /// Bytes that it sends behind it.
+    behind_opening: u64,
+    /// Its question for TLS, before all else.
+    question: Question,
     actor: u32,
     own: SocketAddr,
     frontend: SocketAddr,
@@ -105,6 +125,8 @@ pub(crate) struct Visitor {
     pub(crate) ended: bool,
     /// Its connection was refused or broken by the other side.
     pub(crate) failed: bool,
+    /// It can send nothing more, and reads what has come.
+    muted: bool,
     pausing: bool,
     resting: bool,
     at_end: bool,
@@ -120,9 +142,13 @@ impl Visitor {
         frontend: SocketAddr,
     ) -> Self {
         net.alarm(actor, plan.comes, COME);
-        Self {
+        let asks = plan.opening.is_some_and(|opening| opening.asks);
+        let mut visitor = Self {
+            behind_opening: plan.sends,
             plan,
             id: u64::from(actor) | 1 << 32,
+            opening: 0,
+            question: if asks { Question::Unasked(0) } else { Question::Answered },
             actor,
             own,
             frontend,
@@ -133,11 +159,31 @@ impl Visitor {
             finished: false,
             ended: false,
             failed: false,
+            muted: false,
             pausing: false,
             resting: false,
             at_end: false,
             done: false,
+        };
+        if let Some(opening) = visitor.plan.opening {
+            visitor.open(opening, opening.tls);
         }
+        visitor
+    }
+
+    /// Begins its stream with this, in TLS or in clear text.
+    fn open(&mut self, opening: Opening, tls: bool) {
+        self.id = opening.number(self.id, tls);
+        self.opening = first_message::opening(self.id).len() as u64;
+        self.plan.sends = match opening.cut {
+            Some(cut) => cut.min(self.opening - 1),
+            None => self.opening + self.behind_opening,
+        };
+    }
+
+    /// Whether it knows whether to go on with TLS.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.question == Question::Answered
     }
 
     pub(crate) fn wake(&mut self, net: &Net, wake: Wake) {
@@ -169,7 +215,7 @@ impl Visitor {
             self.pausing = false;
         }
         while !self.done && self.write(net, socket) {}
-        if !self.done && self.finished && self.at_end {
+        if !self.done && (self.finished || self.muted) && self.at_end {
             self.leave(net, socket);
         }
     }
@@ -190,6 +236,9 @@ impl Visitor {
             return false;
         }
         let reading = &mut self.reading;
+        if self.question == Question::Asked && reading.got == 0 {
+            return self.read_answer(net, socket);
+        }
         match net.read(socket, max as usize, |bytes| reading.take(bytes)) {
             Ok(0) => (self.at_end, self.ended) = (true, true),
             Ok(_) => return true,
@@ -199,13 +248,54 @@ impl Visitor {
         false
     }
 
+    /// Reads the answer to its question; whether there may be more.
+    fn read_answer(&mut self, net: &Net, socket: SocketId) -> bool {
+        let mut answer = 0;
+        match net.read(socket, 1, |bytes| answer = bytes.first().copied().unwrap_or_default()) {
+            Ok(0) => self.at_end = true,
+            Ok(_) if [b'S', b'N'].contains(&answer) => {
+                self.question = Question::Answered;
+                let opening = self.plan.opening.expect("it asked");
+                self.open(opening, answer == b'S');
+                return true;
+            }
+            Ok(_) => {
+                self.reading.take(&[answer]);
+                return true;
+            }
+            Err(errno) if errno == again() => {}
+            Err(_) => self.give_up(net, socket),
+        }
+        false
+    }
+
+    /// Asks for TLS, if it is to; whether it may send its stream.
+    fn ask(&mut self, net: &Net, socket: SocketId) -> bool {
+        while !self.done
+            && let Question::Unasked(from) = self.question
+        {
+            match net.write(socket, &QUESTION[from..]) {
+                Ok(count) if from + count == QUESTION.len() => self.question = Question::Asked,
+                Ok(count) => self.question = Question::Unasked(from + count),
+                Err(errno) if errno == again() => break,
+                Err(_) => self.give_up(net, socket),
+            }
+        }
+        if !self.done && !self.finished && !self.is_answered() && self.at_end {
+            // Nobody will answer any more.
+            net.finish(socket);
+            self.finished = true;
+        }
+        self.is_answered()
+    }
+
     /// Writes once; whether more can be.
     fn write(&mut self, net: &Net, socket: SocketId) -> bool {
         let limit = match self.plan.ending {
             Ending::ResetsAfter(bytes) | Ending::VanishesAfter(bytes) => bytes,
             Ending::Polite | Ending::ClosesUnread => self.plan.sends,
         };
-        if self.pausing || self.finished {
+        if self.pausing || self.finished || self.muted || !self.ask(net, socket) {
             return false;
         }
         if self.plan.urgent == Some(self.sent) {
@@ -213,7 +303,7 @@ impl Visitor {
                 Ok(()) => self.plan.urgent = None,
                 Err(errno) if errno == again() => return false,
                 Err(_) => {
-                    self.give_up(net, socket);
+                    self.muted = true;
                     return false;
                 }
             }
@@ -230,7 +320,8 @@ impl Visitor {
             return false;
         }
         let into_chunk = self.sent % self.plan.chunk;
-        if self.plan.talks && into_chunk == 0 && self.reading.got < self.sent {
+        let talks = self.plan.talks && self.sent >= self.opening;
+        if talks && into_chunk == 0 && self.reading.got < self.sent {
             if self.at_end {
                 // Nobody will answer any more.
                 net.finish(socket);
@@ -244,7 +335,7 @@ impl Visitor {
             Ok(count) => self.sent += count as u64,
             Err(errno) if errno == again() => return false,
             Err(_) => {
-                self.give_up(net, socket);
+                self.muted = true;
                 return false;
             }
         }

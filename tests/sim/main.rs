@@ -11,6 +11,8 @@ mod balancer;
 mod client;
 mod content;
 mod faults;
+mod first_message;
+mod mirror;
 mod orders;
 mod permits;
 mod queues;

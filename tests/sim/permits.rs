@@ -22,7 +22,9 @@ fn ip(record: &SessionRecord) -> Option<IpAddr> {
 }
 
 fn is_refused(record: &SessionRecord) -> bool {
-    record.close.cause == Cause::Refused && record.close.phase == Phase::Request
+    let is_refused = record.close.cause == Cause::Refused && record.close.phase == Phase::Request;
+    // For another reason, it had its permit.
+    is_refused && matches!(record.reason, Some(Reason::TooMany | Reason::TooFast))
 }
 
 /// Between two sessions that come at the rate.

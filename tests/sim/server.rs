@@ -7,6 +7,7 @@ use ringlane_core::machine::sys::sim::{Net, SocketId, Wake};
 
 use crate::client::again;
 use crate::content::{self, Reading};
+use crate::first_message::Form;
 
 /// How a server treats a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,6 +46,10 @@ pub(crate) struct Server {
     pub(crate) max_connections: u32,
     /// Sends an urgent byte before the byte at this offset of each connection.
     pub(crate) urgent: Option<u64>,
+    /// What its clients begin with.
+    pub(crate) form: Form,
+    /// Whether it offers TLS when it is asked.
+    pub(crate) tls: bool,
     pub(crate) dies: Option<Duration>,
     pub(crate) returns: Option<Duration>,
 }
@@ -58,6 +63,8 @@ impl Server {
             backup: false,
             max_connections: u32::MAX,
             urgent: None,
+            form: Form::Plain,
+            tls: false,
             dies: None,
             returns: None,
         }
@@ -125,6 +132,8 @@ pub(crate) struct Connection {
     pub(crate) reading: Reading,
     pub(crate) sent: u64,
     urgent: Option<u64>,
+    /// Questions for TLS that it has answered.
+    answers: u32,
     pub(crate) finished: bool,
     pub(crate) at_end: bool,
     /// Ended by the death of its server.
@@ -190,9 +199,10 @@ impl Machine {
             self.connections.push(Connection {
                 socket,
                 id: u64::from(self.actor) << 16 | index as u64 | 2 << 40,
-                reading: Reading::default(),
+                reading: Reading::of(self.plan.form),
                 sent: 0,
                 urgent: self.plan.urgent,
+                answers: 0,
                 finished: false,
                 at_end: false,
                 killed: false,
@@ -259,7 +269,13 @@ impl Machine {
             }
             _ => while connection.read(net, 64 * 1024) {},
         }
-        connection.answer(net, self.plan.behaviour);
+        if connection.answer_questions(net, self.plan.tls) {
+            let is_asked = self.plan.form == Form::Postgres && connection.reading.id().is_none();
+            // Such servers wait for the first message, or for the end.
+            if !is_asked || connection.at_end {
+                connection.answer(net, self.plan.behaviour);
+            }
+        }
     }
 }
 
@@ -282,6 +298,18 @@ impl Connection {
             Err(_) => self.leave(net),
         }
         false
+    }
+
+    /// Tells whether it offers TLS as often as it was asked; whether it could.
+    fn answer_questions(&mut self, net: &Net, tls: bool) -> bool {
+        while !self.done && self.answers < self.reading.questions {
+            match net.write(self.socket, if tls { b"S" } else { b"N" }) {
+                Ok(_) => self.answers += 1,
+                Err(errno) if errno == again() => return false,
+                Err(_) => self.leave(net),
+            }
+        }
+        true
     }
 
     fn answer(&mut self, net: &Net, behaviour: Behaviour) {

@@ -5,9 +5,13 @@ use std::time::Duration;
 use ringlane_core::counters::{Ending, Reason};
 use ringlane_core::machine::sys::sim::Weather;
 use ringlane_core::prng::Prng;
-use ringlane_core::settings::{BalanceKind, ClientLimits, ClientRate, Path, Refusal, RoleWanted};
+use ringlane_core::settings::{
+    BalanceKind, ClientLimits, ClientRate, Path, Refusal, RoleWanted, Unrouted,
+};
 
 use crate::client::{self, Client};
+use crate::first_message::{FirstMessages, Form, Opening, Wants};
+use crate::mirror::Mirrored;
 use crate::orders::EndOrder;
 use crate::server::{Behaviour, Server};
 use crate::world::{Order, World};
@@ -52,8 +56,8 @@ pub(crate) fn world(seed: u64) -> World {
 }
 
 /// What shards can do beyond relaying bytes to servers without limits.
-const LESSONS: [fn(&mut Dice, World) -> World; 6] =
-    [limits, orders, permits, races, memory, throttle];
+const LESSONS: [fn(&mut Dice, World) -> World; 9] =
+    [limits, orders, permits, races, memory, throttle, first_messages, throttles, mirrors];
 
 /// Servers with room for a few sessions, and a queue before them.
 fn limits(dice: &mut Dice, mut world: World) -> World {
@@ -132,6 +136,78 @@ fn memory(dice: &mut Dice, world: World) -> World {
 fn throttle(dice: &mut Dice, world: World) -> World {
     let rate = dice.of(&[500_000, 1_000_000]);
     if dice.one_in(3) { world.throttled_to(rate) } else { world }
+}
+
+/// Sessions that may pass only so much together.
+fn throttles(dice: &mut Dice, world: World) -> World {
+    let rate = dice.of(&[400_000, 1_500_000]);
+    if dice.one_in(4) { world.throttled_together_to(rate) } else { world }
+}
+
+/// A second server that gets a copy of what clients send, whatever it makes of that.
+fn mirrors(dice: &mut Dice, world: World) -> World {
+    if !dice.one_in(3) {
+        return world;
+    }
+    let behaviour = dice.of(&[
+        Behaviour::Echoes,
+        Behaviour::Echoes,
+        Behaviour::Answers(900),
+        Behaviour::EchoesSlowly(700, Duration::from_millis(3)),
+        Behaviour::EchoesSlowly(100, Duration::from_millis(300)),
+        Behaviour::Pours(500_000),
+        Behaviour::ResetsAfter(1000),
+        Behaviour::Stares,
+        Behaviour::NeverAccepts,
+        Behaviour::Refuses,
+        Behaviour::Swallows,
+    ]);
+    let mut server = Server::that(behaviour);
+    server.form = world.first.map_or(Form::Plain, |first| first.form);
+    world.copying_to(Mirrored { server, per_million: dice.of(&[1_000_000, 1_000_000, 500_000]) })
+}
+
+/// Clients whose first messages choose a backend.
+fn first_messages(dice: &mut Dice, mut world: World) -> World {
+    // Those who wait in a queue are judged by when they came.
+    if dice.one_in(2) || world.is_limited() {
+        return world;
+    }
+    let policies = [Unrouted::Backend, Unrouted::Reject];
+    let (form, tls) = (dice.of(&[Form::Tls, Form::Postgres]), dice.one_in(2));
+    let by_name = form == Form::Tls || tls && dice.one_in(2);
+    let (no_sni, unmatched) = (dice.of(&policies), dice.of(&policies));
+    let last = world.servers.len() as u64 - 1;
+    let split = (last > 0 && world.affinity.is_none()).then(|| dice.below(last) as usize + 1);
+    if let Some(split) = split {
+        // Each backend has a server that takes sessions.
+        world.servers[split].weight = 1;
+    }
+    if form == Form::Postgres {
+        // A question that can't be sent at once is a broken connection. And what comes behind a
+        // first message keeps its buffers until a server has answered, for which one is needed.
+        world.weather.squeezes = 0;
+        world.weather.buffers = world.weather.buffers.max(130);
+    }
+    let is_ordered = !world.ends.is_empty() || world.order.is_some();
+    for client in &mut world.clients {
+        let wants = dice.of(&Wants::ALL);
+        let (is_cut, part) = (dice.one_in(8), dice.below(200));
+        let opening = Opening {
+            // An order that ends a session in clear text says so in the midst of it.
+            tls: form == Form::Tls || is_ordered || dice.one_in(2),
+            asks: form == Form::Postgres && !is_ordered && dice.one_in(2),
+            wants,
+            brief: is_ordered,
+            cut: (!world.calm && is_cut).then_some(part),
+        };
+        client.opening = Some(opening);
+        if world.calm {
+            // Its first message takes less time than it may.
+            client.chunk = client.chunk.max(200);
+        }
+    }
+    world.beginning_with(FirstMessages { form, tls, by_name, split, no_sni, unmatched })
 }
 
 /// What few connections meet: urgent data, and sockets that are not as ready as they are said to

@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringlane_core::counters::{Cause, Close, Phase, Reason, SessionRecord};
-use ringlane_core::ids::ServerId;
-use ringlane_core::limits::{BUFFER_SIZE, LAST_WORDS};
+use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::limits::{BUFFER_SIZE, LAST_LOOK, LAST_WORDS};
 use ringlane_core::machine::sys::sim::Facts;
 
 use crate::affinity;
 use crate::client::{Ending, Visitor};
+use crate::first_message;
+use crate::mirror;
 use crate::orders;
 use crate::permits;
 use crate::queues;
@@ -44,6 +46,8 @@ pub(crate) fn judge(run: &Run) -> Vec<String> {
     queues::check_order(run, &mut failures);
     permits::check(run, &mut failures);
     affinity::check(run, &mut failures);
+    mirror::check(run, &mut failures);
+    check_bandwidth(run, &mut failures);
     for (index, client) in run.clients.iter().enumerate() {
         let Some(socket) = client.socket else { continue };
         let facts = run.net.facts(socket);
@@ -96,6 +100,25 @@ fn served_by<'a>(run: &'a Run, client: &Visitor) -> Option<(&'a Machine, &'a Con
     })
 }
 
+/// All sessions of a backend together pass no more than its bandwidth allows in the time from the
+/// first to the last of them, a burst, and what came with the last receive of each.
+fn check_bandwidth(run: &Run, failures: &mut Vec<String>) {
+    let Some(rate) = run.world.backend_rate else { return };
+    for backend in [0, 1].map(BackendId) {
+        let sessions = || run.records.iter().filter(move |record| record.backend == backend);
+        let begin = sessions().map(|record| record.accepted_unix_us).min().unwrap_or(0);
+        let end = sessions().map(|record| record.accepted_unix_us + record.duration_us).max();
+        let time = micros(end.unwrap_or(begin) - begin).as_secs_f64();
+        let ahead = (4 + sessions().count() as u64) * BUFFER_SIZE as u64;
+        let most = (time * rate as f64) as u64 + ahead;
+        let up: u64 = sessions().map(|record| record.bytes_in).sum();
+        let down: u64 = sessions().map(|record| record.bytes_out).sum();
+        if up.max(down) > most {
+            failures.push(format!("{up} bytes up and {down} down passed, {most} may"));
+        }
+    }
+}
+
 struct Session<'a> {
     run: &'a Run,
     client: &'a Visitor,
@@ -111,6 +134,8 @@ impl Session<'_> {
         self.check_code(record)?;
         self.check_time(record)?;
         self.check_last_words(record)?;
+        let server = self.served_by.map(|(machine, _)| machine);
+        first_message::check(self.run, self.client, &self.facts, server, record)?;
         orders::check_obeyed(self.run, record, &self.facts)?;
         let waited = matches!(record.close.phase, Phase::Connect | Phase::Queue);
         let left = record.close.cause == Cause::Client && waited && said_nothing(self.client);
@@ -156,7 +181,7 @@ impl Session<'_> {
         if record.bytes_in > self.client.sent {
             return Err(format!("{} bytes recorded of {}", record.bytes_in, self.client.sent));
         }
-        if record.bytes_out < self.client.reading.got {
+        if record.bytes_out < first_message::served_bytes(self.client) {
             return Err(format!("{} bytes went out unrecorded", self.client.reading.got));
         }
         let (most, bytes) = (self.most_bytes(record), record.bytes_in.max(record.bytes_out));
@@ -171,7 +196,10 @@ impl Session<'_> {
         if !record.server.is_some_and(is_it) && !moves {
             return Err(format!("recorded at {:?}, which did not serve it", record.server));
         }
-        if record.bytes_out > connection.sent || record.bytes_in < connection.reading.got {
+        // A first message counts when its server has taken all of it.
+        let is_part = self.run.world.first.is_some() && record.bytes_in == 0;
+        let is_short = record.bytes_in < connection.reading.got && !is_part;
+        if record.bytes_out > connection.sent || is_short {
             return Err("the server's bytes are not the recorded ones".into());
         }
         Ok(())
@@ -207,6 +235,7 @@ impl Session<'_> {
             (Cause::ServerTimeout, Phase::Connect) => world.servers.iter().any(|server| {
                 matches!(server.behaviour, Behaviour::Swallows | Behaviour::NeverAccepts)
             }),
+            (Cause::ClientTimeout, Phase::Request) => false,
             (Cause::ClientTimeout, _) => micros(record.duration_us) >= world.timeout.client,
             (Cause::ServerTimeout, _) => micros(record.duration_us) >= world.timeout.server,
             (Cause::Resource, _) => world.is_short_of_descriptors(),
@@ -214,6 +243,7 @@ impl Session<'_> {
             (Cause::Refused, Phase::Request) => permits::explain(self.run, record),
             (Cause::Internal | Cause::Refused, _) => false,
         };
+        let held = held || first_message::explains(self.run, self.client, &self.facts, record);
         if held { Ok(()) } else { Err(format!("ended as {}, for no reason", record.close)) }
     }
 
@@ -227,7 +257,8 @@ impl Session<'_> {
         let client = self.client;
         let is_steady = client.plan.reads_slowly.is_none_or(|(_, pause)| pause < LAST_WORDS);
         let listens = client.plan.ending == Ending::Polite && is_steady;
-        if record.close != Close::data(Cause::Server) || !listens {
+        let is_late = first_message::is_not_passed_on(world, record);
+        if record.close != Close::data(Cause::Server) || !listens || is_late {
             return Ok(());
         }
         let unread = of_shard(self.run.net.facts(connection.socket)).map_or(0, |end| end.unread);
@@ -287,10 +318,12 @@ impl Session<'_> {
         let timeout = self.run.world.timeout;
         let duration = micros(record.duration_us);
         queues::check_time(&self.run.world, record)?;
+        first_message::check_time(&self.run.world, record)?;
         if matches!(record.close.phase, Phase::Connect | Phase::Queue) {
             let waited = micros(record.queue_us);
             let attempt = timeout.connect + self.run.world.race_after.unwrap_or_default();
-            let most = attempt * ATTEMPTS + PAUSES + waited + SLACK;
+            let first = first_message::time(&self.run.world);
+            let most = attempt * ATTEMPTS + PAUSES + waited + first + SLACK;
             if duration > most {
                 return Err(format!("tried to connect for {duration:?}, at most {most:?}"));
             }
@@ -305,9 +338,10 @@ impl Session<'_> {
         let relaying_since = closed.saturating_sub(duration) + micros(record.connect_us);
         let still = closed.saturating_sub(accepted.moved.max(relaying_since));
         // A send that begins counts as a sign of life once, before its bytes are taken.
-        let most = timeout.client.max(timeout.server) * 2;
-        // What a side had sent before its connection broke is passed on.
-        let most = if has_last_words(record) { most.max(LAST_WORDS) } else { most };
+        let most = (timeout.client.max(timeout.server) + LAST_LOOK) * 2;
+        // What a side had sent before its connection broke is passed on, until an order ends that.
+        let was_ordered = record.close.cause == Cause::Killed;
+        let most = if has_last_words(record) || was_ordered { most.max(LAST_WORDS) } else { most };
         if still > most + SLACK {
             return Err(format!("its client was still for {still:?}"));
         }

@@ -19,6 +19,8 @@ use ringlane_core::shared::{Gauges, Message};
 
 use crate::balancer::Balancer;
 use crate::client::{Client, Visitor};
+use crate::first_message::FirstMessages;
+use crate::mirror::{self, Mirrored};
 use crate::orders::{self, EndOrder};
 use crate::queues::{self, IdleRoom};
 use crate::server::{Machine, Server};
@@ -76,6 +78,12 @@ pub(crate) struct World {
     pub(crate) affinity: Option<Affinity>,
     /// Bytes per second of one session, in either direction.
     pub(crate) rate: Option<u64>,
+    /// Bytes per second of all sessions of a backend, in either direction.
+    pub(crate) backend_rate: Option<u64>,
+    /// What clients begin with, and where that leads.
+    pub(crate) first: Option<FirstMessages>,
+    /// Who gets a copy of what clients send.
+    pub(crate) mirror: Option<Mirrored>,
     /// Orders to end sessions.
     pub(crate) ends: Vec<EndOrder>,
     /// When the balancer's process stands still, and for how long.
@@ -133,6 +141,9 @@ impl World {
             race_after: None,
             affinity: None,
             rate: None,
+            backend_rate: None,
+            first: None,
+            mirror: None,
             ends: Vec::new(),
             pause: None,
             clients: Vec::new(),
@@ -208,6 +219,24 @@ impl World {
         self
     }
 
+    pub(crate) fn beginning_with(mut self, first: FirstMessages) -> Self {
+        for server in &mut self.servers {
+            (server.form, server.tls) = (first.form, first.tls);
+        }
+        self.first = Some(first);
+        self
+    }
+
+    pub(crate) fn throttled_together_to(mut self, rate: u64) -> Self {
+        self.backend_rate = Some(rate);
+        self
+    }
+
+    pub(crate) fn copying_to(mut self, mirrored: Mirrored) -> Self {
+        self.mirror = Some(mirrored);
+        self
+    }
+
     pub(crate) fn ending(mut self, order: EndOrder) -> Self {
         self.ends.push(order);
         self
@@ -244,6 +273,23 @@ impl World {
         self.servers.iter().any(|server| server.max_connections < u32::MAX)
     }
 
+    /// The backend of these servers.
+    fn backend(&self, (first, count): (usize, usize)) -> Backend {
+        Backend {
+            name: format!("backend-{first}"),
+            balance: self.balance,
+            queue: self.queue,
+            race_after: self.race_after.map(RaceAfter::Time),
+            affinity: self.affinity,
+            mirror: self.mirror.as_ref().map(Mirrored::settings),
+            bandwidth: Bandwidth { per_session: self.rate, per_backend: self.backend_rate },
+            congestion: Congestion::Host,
+            first_server: ServerId(u32::try_from(first).unwrap()),
+            server_count: u32::try_from(count).unwrap(),
+            ..Backend::default()
+        }
+    }
+
     fn snapshot(&self) -> Snapshot {
         let server = |(index, server): (usize, &Server)| ringlane_core::settings::Server {
             name: format!("server-{index}"),
@@ -254,7 +300,9 @@ impl World {
             max_connections: server.max_connections,
             ..ringlane_core::settings::Server::default()
         };
-        Snapshot {
+        let all = self.servers.len();
+        let parts = self.first.map_or_else(|| vec![(0, all)], |first| first.parts(all));
+        let mut snapshot = Snapshot {
             generation: 1,
             max_connections: 1_000_000,
             log_sessions: true,
@@ -270,19 +318,13 @@ impl World {
                 per_client: self.per_client.clone(),
                 ..Frontend::default()
             }],
-            backends: vec![Backend {
-                name: "backend".into(),
-                balance: self.balance,
-                queue: self.queue,
-                race_after: self.race_after.map(RaceAfter::Time),
-                affinity: self.affinity,
-                bandwidth: Bandwidth { per_session: self.rate, per_backend: None },
-                congestion: Congestion::Host,
-                server_count: u32::try_from(self.servers.len()).unwrap(),
-                ..Backend::default()
-            }],
+            backends: parts.into_iter().map(|part| self.backend(part)).collect(),
             servers: self.servers.iter().enumerate().map(server).collect(),
+        };
+        if let Some(first) = self.first {
+            first.configure(&mut snapshot);
         }
+        snapshot
     }
 
     /// Runs to the end and checks everything that must be true then, and on the way.
@@ -319,6 +361,7 @@ pub(crate) struct Run {
     pub(crate) balancer: Balancer,
     pub(crate) clients: Vec<Visitor>,
     pub(crate) servers: Vec<Machine>,
+    pub(crate) mirror: Option<Machine>,
     pub(crate) records: Vec<SessionRecord>,
     /// Whether an order was given that may cost sessions.
     pub(crate) ordered: bool,
@@ -342,6 +385,9 @@ impl Run {
             Machine::new(&net, index as u32, server.clone(), server_address(index))
         };
         let servers: Vec<_> = world.servers.iter().enumerate().map(machine).collect();
+        let mirror = world.mirror.as_ref().map(|mirrored| {
+            Machine::new(&net, mirror::ACTOR, mirrored.server.clone(), mirror::ADDRESS.into())
+        });
         let first = servers.len();
         let visitor = |(index, client): (usize, &Client)| {
             let actor = (first + index) as u32;
@@ -359,6 +405,7 @@ impl Run {
             balancer,
             clients,
             servers,
+            mirror,
             records: Vec::new(),
             ordered: false,
             idle_room: IdleRoom::default(),
@@ -405,6 +452,9 @@ impl Run {
                         }
                         _ => self.give_order(),
                     }
+                } else if let Some(mirror) = self.mirror.as_mut().filter(|_| actor == mirror::ACTOR)
+                {
+                    mirror.wake(&self.net, wake);
                 } else if let Some(server) = self.servers.get_mut(actor as usize) {
                     server.wake(&self.net, wake);
                 } else {
@@ -482,6 +532,10 @@ impl Run {
 
     /// Everybody is done: nothing may be left over; then the balancer ends too.
     fn end(&mut self) -> Result<(), String> {
+        let until = self.net.now() + mirror::time(&self.world);
+        while self.net.now() < until && self.pass_time()? {
+            self.live_this_instant()?;
+        }
         self.balancer.check_rest(self.world.is_short_of_descriptors())?;
         self.balancer.tell(|| Message::Drain(Duration::from_secs(1)));
         while !self.balancer.has_ended() {
