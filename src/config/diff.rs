@@ -6,7 +6,7 @@
 //! is one difference, although other keys may get other defaults by it. Not here: live counts, and
 //! what this process can't do (`control`). Next: `difference`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use ringlane_health::OnChange;
 use toml::{Table, Value};
@@ -24,16 +24,16 @@ use super::value::{bitrate, duration};
 /// All differences, object by object in the order of the new files.
 pub fn diff(old: &Objects, new: &Objects) -> Vec<Difference> {
     let mut comparison = Comparison { old, new, found: Vec::new() };
-    comparison.object(ObjectKind::Global, "");
+    comparison.object(ObjectKind::Global, "", "");
     for name in both(&old.names(ObjectKind::Frontend), &new.names(ObjectKind::Frontend)) {
-        comparison.object(ObjectKind::Frontend, name);
+        comparison.object(ObjectKind::Frontend, name, "");
     }
     for name in both(&old.names(ObjectKind::Backend), &new.names(ObjectKind::Backend)) {
-        comparison.object(ObjectKind::Backend, name);
+        comparison.object(ObjectKind::Backend, name, name);
         let is_in_both = [old, new].iter().all(|all| all.get(ObjectKind::Backend, name).is_some());
         if is_in_both {
             for server in both(&names(old.servers(name)), &names(new.servers(name))) {
-                comparison.object(ObjectKind::Server, server);
+                comparison.object(ObjectKind::Server, server, name);
             }
             comparison.order(name);
         }
@@ -47,7 +47,7 @@ fn names(names: &[String]) -> Vec<&str> {
 
 /// The names of the new list, then those that only the old one has.
 fn both<'a>(old: &[&'a str], new: &[&'a str]) -> Vec<&'a str> {
-    let kept: std::collections::HashSet<&str> = new.iter().copied().collect();
+    let kept: HashSet<&str> = new.iter().copied().collect();
     let gone = old.iter().filter(|name| !kept.contains(*name));
     new.iter().chain(gone).copied().collect()
 }
@@ -76,11 +76,12 @@ struct Place<'a> {
 }
 
 impl Comparison<'_> {
-    fn object(&mut self, kind: ObjectKind, name: &str) {
+    /// `backend`: the object itself, or that of a server.
+    fn object(&mut self, kind: ObjectKind, name: &str, backend: &str) {
         let (old, new) = (self.old.get(kind, name), self.new.get(kind, name));
         let (Some(old), Some(new)) = (old, new) else {
             if old.is_some() || new.is_some() {
-                self.found.push(self.come_or_gone(kind, name, new.is_some()));
+                self.found.push(self.come_or_gone(kind, name, backend));
             }
             return;
         };
@@ -96,7 +97,8 @@ impl Comparison<'_> {
         let [old, new] = [self.old, self.new].map(|all| names(all.servers(backend)));
         let stays = |from: &[&str], other: &[&str]| -> Vec<String> {
             let own = |name: &str| name.strip_prefix(&format!("{backend}/")).map(str::to_owned);
-            from.iter().filter(|name| other.contains(name)).filter_map(|name| own(name)).collect()
+            let other: HashSet<&str> = other.iter().copied().collect();
+            from.iter().filter(|name| other.contains(*name)).filter_map(|name| own(name)).collect()
         };
         let (before, after) = (stays(&old, &new), stays(&new, &old));
         if before != after {
@@ -113,7 +115,8 @@ impl Comparison<'_> {
         }
     }
 
-    fn come_or_gone(&self, kind: ObjectKind, name: &str, is_new: bool) -> Difference {
+    fn come_or_gone(&self, kind: ObjectKind, name: &str, backend: &str) -> Difference {
+        let is_new = self.new.get(kind, name).is_some();
         let objects = if is_new { self.new } else { self.old };
         let table = objects.table(kind, name);
         let summary = match kind {
@@ -131,8 +134,7 @@ impl Comparison<'_> {
         let effect = match (kind, is_new) {
             (ObjectKind::Frontend, _) => Effect::Listener,
             (_, true) => Effect::New,
-            (ObjectKind::Server, false) => Effect::Leaves(self.on_drain(holder(self.old, name))),
-            _ => Effect::Leaves(self.on_drain(name)),
+            _ => Effect::Leaves(self.on_drain(backend)),
         };
         let change = if is_new { Alteration::Added(summary) } else { Alteration::Removed(summary) };
         Difference { kind, name: name.to_owned(), change, effect }
@@ -141,9 +143,9 @@ impl Comparison<'_> {
     /// What a backend does with the sessions of a server that leaves, by its new rules if it
     /// stays.
     fn on_drain(&self, backend: &str) -> OnChange {
-        let table = |objects: &'_ Objects| objects.table(ObjectKind::Backend, backend).cloned();
-        let table = table(self.new).or_else(|| table(self.old)).unwrap_or_default();
-        match table.get("on_drain").and_then(Value::as_str) {
+        let old = self.old.table(ObjectKind::Backend, backend);
+        let table = self.new.table(ObjectKind::Backend, backend).or(old);
+        match table.and_then(|table| table.get("on_drain")).and_then(Value::as_str) {
             Some("drain") => OnChange::Drain,
             Some("fence") => OnChange::Fence,
             _ => OnChange::Keep,
@@ -189,6 +191,11 @@ impl Comparison<'_> {
             if before == after && is_same(place.section, key.name, old, new) {
                 continue;
             }
+            // Where nothing was remembered, nothing is forgotten.
+            let effect = match effect {
+                Effect::Forgets if old.is_none() => Effect::New,
+                effect => effect,
+            };
             let inner = place.section.inner(key.name).unwrap_or(place.section);
             let text = |value: Option<&Value>| value.map(|value| shown(inner, value));
             self.found.push(Difference {
@@ -199,13 +206,6 @@ impl Comparison<'_> {
             });
         }
     }
-}
-
-/// The backend of a server. Names may have slashes, so it is the one that has this server.
-fn holder<'a>(objects: &'a Objects, server: &str) -> &'a str {
-    let backends = objects.names(ObjectKind::Backend);
-    let has_it = |backend: &&str| objects.servers(backend).iter().any(|own| own == server);
-    backends.into_iter().find(has_it).unwrap_or_default()
 }
 
 /// The secrets at a path, or inside it.

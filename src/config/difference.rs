@@ -109,6 +109,9 @@ impl Difference {
             "effect": self.effect.word(),
             "text": self.effect_text(),
         });
+        if let Alteration::Added(summary) | Alteration::Removed(summary) = &self.change {
+            json["detail"] = json!(summary);
+        }
         if let Some(key) = key {
             json["key"] = json!(key);
             json["from"] = json!(from);

@@ -110,7 +110,7 @@ pub(super) fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, Report> {
 
 fn unreadable(name: &str, error: &io::Error) -> Report {
     let title = format!("can't read the configuration file {name}: {error}");
-    let hint = "--config must name a TOML file that this user may read";
+    let hint = "give the path of a TOML file that this user may read";
     Report::single(name, "", Diagnostic::whole(title).hint(hint))
 }
 

@@ -14,6 +14,7 @@
 mod defaults;
 mod diff;
 mod difference;
+mod edit;
 mod include;
 mod loops;
 mod lower;
@@ -38,6 +39,7 @@ use ringlane_core::settings::Snapshot;
 
 pub use diff::diff;
 pub use difference::{Alteration, Difference, describe};
+pub use edit::Edit;
 pub use model::{
     AccessLog, Admin, Body, Check, Driver, Global, Http, Kind, Log, LogDestination, LogField,
     LogFormat, LogLevel, Login, Secret, ShardCount, Step, Tls, Trust, Watch, Way, credential_file,
@@ -118,6 +120,14 @@ pub fn load_again(sources: &Sources) -> Result<Config, Report> {
     check(Input::Again(sources), &|name| env::var_os(name))
 }
 
+/// The same with changes that are in no file.
+///
+/// # Errors
+/// All errors in it, and changes of objects that it lacks.
+pub fn load_edited(sources: &Sources, edits: &[Edit]) -> Result<Config, Report> {
+    check_edited(Input::Again(sources), &|name| env::var_os(name), edits)
+}
+
 /// Checks a configuration given as the bytes of its file.
 ///
 /// # Errors
@@ -135,14 +145,23 @@ pub fn parse(name: &str, text: &str) -> Result<Config, Report> {
     check(Input::Text(name, text), &|name| env::var_os(name))
 }
 
-/// Checks a configuration; if it is from files, also against the host.
 fn check(input: Input<'_>, environment: Environment<'_>) -> Result<Config, Report> {
+    check_edited(input, environment, &[])
+}
+
+/// Checks a configuration; if it is from files, also against the host.
+fn check_edited(
+    input: Input<'_>,
+    environment: Environment<'_>,
+    edits: &[Edit],
+) -> Result<Config, Report> {
     let sink = Diagnostics::default();
     let gathered = include::gather(&sink, input, environment)?;
     let sources = Arc::new(gathered.sources);
     // In each file by itself, since two may have the same one.
     gathered.roots.iter().for_each(|root| Table::root(&sink, root).refuse_unknown_keys());
-    let entries = merge::roots(&sink, gathered.roots);
+    let mut entries = merge::roots(&sink, gathered.roots);
+    edit::apply(&sink, &mut entries, edits);
     let root = Table::root(&sink, &entries);
     let mut claims = BoundAddresses::default();
     let own = sources.main_path().map(|_| loops::own_addresses());

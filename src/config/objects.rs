@@ -106,6 +106,11 @@ impl Objects {
         self.get(kind, name).map(|object| &object.table)
     }
 
+    /// The keys of an object that are in force: as they are written, and all defaults.
+    pub fn effective(&self, kind: ObjectKind, name: &str) -> Option<Table> {
+        self.get(kind, name).map(|_| super::defaults::filled(self, kind, name))
+    }
+
     /// The names of all objects of a kind, in the order of the files.
     pub fn names(&self, kind: ObjectKind) -> Vec<&str> {
         match kind {

@@ -6,6 +6,7 @@ mod checks;
 mod defaults;
 mod differences;
 mod documents;
+mod edited;
 mod edits;
 mod effects;
 mod files;
