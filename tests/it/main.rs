@@ -16,6 +16,7 @@ mod bulk;
 mod certificates;
 mod checks;
 mod clients;
+mod configurations;
 mod crowds;
 mod databases;
 mod demo;

@@ -36,6 +36,8 @@ const READY: &str = " ready: ";
 pub(crate) struct Setup {
     dir: TempDir,
     shards: usize,
+    /// Lines above `[global]`.
+    top: String,
     /// Instead of a socket in its directory and a TCP port.
     admin: Option<String>,
     global: String,
@@ -66,6 +68,7 @@ impl Setup {
         Self {
             dir: TempDir::with_prefix("ringlane-it-").unwrap(),
             shards: 2,
+            top: String::new(),
             admin: None,
             global: String::new(),
             frontend: "bind = \"127.0.0.1:0\"\n".to_owned(),
@@ -81,6 +84,12 @@ impl Setup {
     /// One shard per core is the default; this says how many.
     pub(crate) fn shards(mut self, shards: usize) -> Self {
         self.shards = shards;
+        self
+    }
+
+    /// Includes files, by a path or pattern from its directory.
+    pub(crate) fn include(mut self, pattern: &str) -> Self {
+        self.top = format!("include = {pattern:?}\n");
         self
     }
 
@@ -192,7 +201,7 @@ impl Setup {
     }
 
     fn text(&self) -> String {
-        let mut text = format!("[global]\nshards = {}\n", self.shards);
+        let mut text = format!("{}[global]\nshards = {}\n", self.top, self.shards);
         let socket = self.path("admin.sock");
         let both = || format!("{{ socket = {:?}, http = \"127.0.0.1:0\" }}", path_str(&socket));
         let _ = writeln!(text, "admin = {}", self.admin.clone().unwrap_or_else(both));
