@@ -14,6 +14,7 @@ mod content;
 mod failure;
 mod find_max;
 mod flow;
+mod gaps;
 mod latency;
 mod load;
 mod machine;

@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::flow::Flow;
 use crate::latency::Account;
 use crate::load::lost::Loss;
+use crate::load::mixed::Found;
 
 /// The share of its cores that the generator may use before it counts as the limit.
 const CPU_MOST: f64 = 0.9;
@@ -60,6 +61,8 @@ pub(crate) struct Report {
     /// Sessions that were lost, where that is watched.
     pub(crate) losses: Vec<Loss>,
     pub(crate) holding: Option<Holding>,
+    /// Of a mixed run.
+    pub(crate) mixed: Option<Box<Found>>,
     pub(crate) failures: BTreeMap<Failure, u64>,
     /// The first failure in words.
     pub(crate) first_failure: Option<String>,
@@ -83,6 +86,7 @@ impl Report {
             flow_down: None,
             losses: Vec::new(),
             holding: None,
+            mixed: None,
             failures: BTreeMap::new(),
             first_failure: None,
             cpu: Vec::new(),
@@ -116,6 +120,9 @@ impl Report {
         merge_flow(&mut self.flow_up, other.flow_up);
         merge_flow(&mut self.flow_down, other.flow_down);
         other.losses.into_iter().for_each(|loss| self.lost(loss));
+        if let Some(found) = &other.mixed {
+            self.mixed.get_or_insert_default().merge(found);
+        }
         for (failure, count) in other.failures {
             *self.failures.entry(failure).or_default() += count;
         }

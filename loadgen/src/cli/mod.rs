@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use self::options::{Command, Common, Load, Pace};
+use self::options::{Command, Common, Load, Mixed, Pace};
 use self::values::{between, message};
 use crate::find_max::Question;
 use crate::flow::HEADER;
 use crate::load::lost::NUMBERS;
-use crate::load::{Kind, Login, Plan, RedisSetting};
+use crate::load::{Kind, Login, Mixture, Plan, RedisSetting};
 use crate::output::Output;
 use crate::schedule::Open;
 use crate::serve;
@@ -137,6 +137,10 @@ fn asked(load: Load) -> Result<Asked, String> {
         Load::TcpIdle { common, sessions, pid } => {
             (common, Pace::default(), Kind::Idle { pid }, sessions)
         }
+        Load::TcpMixed { common, mixed } => {
+            let sessions = mixed.sessions.saturating_add(mixed.streams);
+            (common, Pace::default(), Kind::Mixed(mixture(mixed)?), sessions)
+        }
         Load::UdpRr { common, pace, flows, size, timeout } => {
             let size = between("--size", size, HEADER as u64, DATAGRAM_MOST)?;
             (common, pace, Kind::Datagrams { size, timeout }, flows)
@@ -168,6 +172,17 @@ fn asked(load: Load) -> Result<Asked, String> {
         }
     };
     assemble(common, pace, kind, sessions)
+}
+
+/// What a mixed run consists of.
+fn mixture(mixed: Mixed) -> Result<Mixture, String> {
+    let size = between("--size", mixed.size, NUMBERS as u64, 65_536)?;
+    let stream_rate = between("--stream-rate", mixed.stream_rate, 1, 1 << 40)? as f64;
+    let Mixed { sessions, every, streams, rate, timeout, events, window, .. } = mixed;
+    if sessions == 0 && streams == 0 && rate == 0.0 {
+        return Err("--sessions 0 --streams 0 --rate 0: that is no load".to_owned());
+    }
+    Ok(Mixture { sessions, every, size, streams, stream_rate, rate, timeout, events, window })
 }
 
 fn assemble(common: Common, pace: Pace, kind: Kind, sessions: u32) -> Result<Asked, String> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, value_parser};
 
-use super::values::{duration, percent, rate, size};
+use super::values::{duration, percent, rate, rate_or_none, size};
 use crate::load::Direction;
 use crate::schedule::Arrivals;
 use crate::slo::Slo;
@@ -111,6 +111,14 @@ pub(super) enum Load {
         #[arg(long)]
         pid: Option<i32>,
     },
+    /// Sessions, bulk streams and new connections at once, and the gaps that a change of the other
+    /// side causes; needs `serve echo`
+    TcpMixed {
+        #[command(flatten)]
+        common: Common,
+        #[command(flatten)]
+        mixed: Mixed,
+    },
     /// Round trips of one datagram; needs `serve echo`
     UdpRr {
         #[command(flatten)]
@@ -209,6 +217,38 @@ pub(super) struct Watch {
     /// With --sessions-lost: the longest silence that is not reported
     #[arg(long, default_value = "1s", value_parser = duration, requires = "sessions_lost")]
     pub(super) stall: Duration,
+}
+
+/// What a mixed run consists of.
+#[derive(Args, Debug)]
+pub(super) struct Mixed {
+    /// Sessions that are kept
+    #[arg(long, default_value_t = 2000, value_parser = value_parser!(u32).range(0..=SESSIONS_MOST))]
+    pub(super) sessions: u32,
+    /// How often each session sends a message
+    #[arg(long, default_value = "200ms", value_parser = duration)]
+    pub(super) every: Duration,
+    /// Bytes of a message
+    #[arg(long, default_value = "64", value_parser = size)]
+    pub(super) size: u64,
+    /// Bulk streams that are kept
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u32).range(0..=SESSIONS_MOST))]
+    pub(super) streams: u32,
+    /// Bytes a second of each stream, each way
+    #[arg(long, default_value = "256k", value_parser = size)]
+    pub(super) stream_rate: u64,
+    /// New connections a second, each with one message; 0 for none
+    #[arg(long, default_value = "200", value_parser = rate_or_none)]
+    pub(super) rate: f64,
+    /// What a new connection gets until its answer is there
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    pub(super) timeout: Duration,
+    /// Lines on stdin mark events; the line is the event's label
+    #[arg(long)]
+    pub(super) events: bool,
+    /// How long after an event a gap still counts as in its window
+    #[arg(long, default_value = "700ms", value_parser = duration)]
+    pub(super) window: Duration,
 }
 
 /// When requests are sent.

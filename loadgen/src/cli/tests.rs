@@ -61,6 +61,18 @@ fn watched_sessions_and_datagrams_need_room_for_their_numbers() {
 }
 
 #[test]
+fn a_mixed_run_has_room_for_its_numbers_and_something_to_do() {
+    let line = "x tcp-mixed 127.0.0.1:1 --for 1s";
+    let Ok(Work::Load(plan, _)) = work(line) else { panic!("refused") };
+    assert_eq!(plan.sessions, 2064);
+    assert!(refused(&format!("{line} --size 15")).contains("between 16"));
+    assert!(refused(&format!("{line} --stream-rate 0")).contains("--stream-rate 0"));
+    let nothing = format!("{line} --sessions 0 --streams 0 --rate 0");
+    assert!(refused(&nothing).contains("no load"));
+    assert!(work(&format!("{line} --sessions 0 --streams 0")).is_ok());
+}
+
+#[test]
 fn two_results_are_compared() {
     assert!(matches!(work("x --compare a b"), Ok(Work::Compare(..))));
     assert!(work("x --compare a").is_err());

@@ -62,6 +62,11 @@ pub(super) fn rate(text: &str) -> Result<f64, String> {
     orderly.ok_or_else(|| "a number a second such as 0.5, 1000, 20k or 1.5m".to_owned())
 }
 
+/// The same, or `0` for none at all.
+pub(super) fn rate_or_none(text: &str) -> Result<f64, String> {
+    if text == "0" { Ok(0.0) } else { rate(text) }
+}
+
 /// Reads a percentage such as `5%`.
 pub(super) fn percent(text: &str) -> Result<f64, String> {
     let number = text.strip_suffix('%').and_then(|digits| digits.parse::<f64>().ok());
@@ -84,6 +89,7 @@ mod tests {
         for (text, number) in [("0.5", 0.5), ("20k", 20_000.0), ("1.5m", 1.5e6)] {
             assert_eq!(rate(text), Ok(number));
         }
+        assert_eq!((rate_or_none("0"), rate_or_none("2k")), (Ok(0.0), Ok(2000.0)));
         assert_eq!(percent("5%"), Ok(0.05));
         for text in ["", "k", "1t", "-1", "99999999999g"] {
             assert!(size(text).is_err(), "{text}");

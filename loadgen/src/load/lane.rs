@@ -25,9 +25,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::kept::{self, Exchanged, Talk};
 use super::turns::{self, Turn, Turns};
 use super::{Control, Event, GRACE, INTERRUPTED, Interval, Kind, Plan, RUNNING, STOPPING};
-use super::{lost, tcp, udp};
+use super::{lost, mixed, tcp, udp};
 use crate::clock::{Timer, nanos};
 use crate::failure::Failure;
+use crate::gaps::Events;
 use crate::machine;
 use crate::report::{CpuUse, Report};
 use crate::schedule::Schedule;
@@ -263,6 +264,21 @@ impl Lane {
         .await
     }
 
+    /// Whether all sessions were ended from here, because they did not end by themselves.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.cut_off.get()
+    }
+
+    /// The moments that were marked.
+    pub(super) fn events(&self) -> &Events {
+        &self.control.events
+    }
+
+    /// Writes into the part of the report that mixed runs have.
+    pub(super) fn find(&self, write: impl FnOnce(&mut mixed::Found)) {
+        self.note(|report| write(report.mixed.get_or_insert_default()));
+    }
+
     /// Writes into the report.
     pub(super) fn note(&self, write: impl FnOnce(&mut Report)) {
         write(&mut self.report.borrow_mut());
@@ -333,6 +349,9 @@ impl Lane {
             (&Kind::Watched { size, every, stall }, Opened::Sessions(sessions)) => {
                 lost::start(self, sessions, size, every, stall);
             }
+            (Kind::Mixed(mixture), Opened::Sessions(sessions)) => {
+                mixed::start(self, sessions, mixture);
+            }
             (_, Opened::Sessions(sessions)) => sessions
                 .into_iter()
                 .for_each(|session| self.spawn(tcp::idle::session(lane(), session))),
@@ -355,7 +374,7 @@ impl Lane {
         let lane = Rc::clone(self);
         let arrivals = schedule.take(usize::try_from(arrivals).unwrap_or(usize::MAX));
         self.spawn(async move {
-            if let Err(error) = turns::keep(&lane, timer, arrivals).await {
+            if let Err(error) = turns::keep(&lane, timer, arrivals, |_| lane.turns.add()).await {
                 lane.failed("waiting for the next arrival at", &error);
             }
         });
@@ -363,22 +382,31 @@ impl Lane {
 
     /// Opens this thread's share of the sessions, if the kind has any before the run.
     async fn open_all(self: &Rc<Self>) -> Result<Opened, String> {
+        let wanted = self.share(self.plan.sessions as u64);
         match self.plan.kind {
             Kind::Connect { .. } | Kind::DatagramStream { .. } => Ok(Opened::Nothing),
             Kind::Stream { .. } | Kind::Idle { .. } | Kind::Watched { .. } => {
                 let open = async |lane: Rc<Self>| lane.connect().await.map(Some);
-                self.open_each(open).await.map(Opened::Sessions)
+                self.open_each(wanted, open).await.map(Opened::Sessions)
             }
-            _ => self.open_each(async |lane| Talk::open(&lane).await).await.map(Opened::Talks),
+            Kind::Mixed(ref mixture) => {
+                let (sessions, streams) = mixed::share(self, mixture);
+                let open = async |lane: Rc<Self>| lane.connect().await.map(Some);
+                self.open_each(sessions + streams, open).await.map(Opened::Sessions)
+            }
+            _ => {
+                let open = async |lane: Rc<Self>| Talk::open(&lane).await;
+                self.open_each(wanted, open).await.map(Opened::Talks)
+            }
         }
     }
 
     /// What fails is counted and left out; an error if nothing is left.
     async fn open_each<T: 'static>(
         self: &Rc<Self>,
+        wanted: u64,
         open: impl AsyncFn(Rc<Self>) -> io::Result<Option<T>> + Copy + 'static,
     ) -> Result<Vec<T>, String> {
-        let wanted = self.share(self.plan.sessions as u64);
         let left = Rc::new(Cell::new(wanted));
         let opened = Rc::new(RefCell::new(Vec::new()));
         for _ in 0..OPENING_AT_ONCE.min(wanted) {

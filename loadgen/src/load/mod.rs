@@ -4,12 +4,13 @@
 //! finishes what it has begun; what still waits after [`GRACE`] is cut off and counted as
 //! unfinished. Read `lane` next (one thread), `turns` (who sends when), `kept` (sessions that ask
 //! and wait for the answer), then a kind of traffic. One folder per family: `tcp`, `udp`,
-//! `database`.
+//! `database`; `mixed` does several things at a time.
 
 mod database;
 mod kept;
 mod lane;
 pub(crate) mod lost;
+pub(crate) mod mixed;
 mod tcp;
 mod turns;
 mod udp;
@@ -27,7 +28,9 @@ use clap::ValueEnum;
 
 pub(crate) use self::database::pgsql::Login;
 pub(crate) use self::database::redis::{CommandMix, Setting as RedisSetting};
+pub(crate) use self::mixed::Mixture;
 pub(crate) use self::udp::BUFFER as DATAGRAM_BUFFER;
+use crate::gaps::Events;
 use crate::latency::Latencies;
 use crate::machine;
 use crate::output::progress::Progress;
@@ -102,6 +105,8 @@ pub(crate) enum Kind {
     Idle { pid: Option<i32> },
     /// Open sessions that are watched: a message `every` so often, silence of `stall` is reported.
     Watched { size: usize, every: Duration, stall: Duration },
+    /// Sessions that are watched, bulk streams and new connections at the same time.
+    Mixed(Mixture),
     /// Round trips of one datagram of `size` bytes.
     Datagrams { size: usize, timeout: Duration },
     /// Datagrams of `size` bytes, `rate` a second over all flows.
@@ -125,6 +130,7 @@ impl Kind {
             Self::Stream { .. } => "tcp-stream",
             Self::Connect { .. } => "tcp-crr",
             Self::Idle { .. } => "tcp-idle",
+            Self::Mixed(_) => "tcp-mixed",
             Self::Datagrams { .. } => "udp-rr",
             Self::DatagramStream { .. } => "udp-stream",
             Self::Pgsql(_) => "pgsql",
@@ -134,7 +140,7 @@ impl Kind {
 }
 
 /// What the main thread says to all others.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Control {
     phase: AtomicU8,
     /// Counts how often progress was asked for.
@@ -143,6 +149,8 @@ struct Control {
     begin: OnceLock<Instant>,
     /// Known before the phase is [`STOPPING`].
     end: OnceLock<Instant>,
+    /// Marked from outside, in mixed runs.
+    events: Arc<Events>,
 }
 
 const RUNNING: u8 = 1;
@@ -150,6 +158,20 @@ const STOPPING: u8 = 2;
 const INTERRUPTED: u8 = 3;
 
 impl Control {
+    fn new(plan: &Plan) -> Self {
+        let window = match &plan.kind {
+            Kind::Mixed(mixture) => mixture.window,
+            _ => Duration::ZERO,
+        };
+        Self {
+            phase: AtomicU8::default(),
+            asked: AtomicU32::default(),
+            begin: OnceLock::new(),
+            end: OnceLock::new(),
+            events: Arc::new(Events::new(window)),
+        }
+    }
+
     fn say(&self, phase: u8) {
         self.phase.store(phase, Ordering::Release);
     }
@@ -197,7 +219,7 @@ pub(crate) fn run(plan: &Plan, interrupt: &machine::Interrupt) -> Result<Report,
     };
     let (tell, events) = mpsc::channel();
     let plan = Arc::new(plan.clone());
-    let control = Arc::new(Control::default());
+    let control = Arc::new(Control::new(&plan));
     for index in 0..plan.threads {
         spawn(index, &plan, &control, tell.clone())?;
     }
@@ -208,6 +230,9 @@ pub(crate) fn run(plan: &Plan, interrupt: &machine::Interrupt) -> Result<Report,
     let begin = Instant::now();
     let _ = run.control.begin.set(begin);
     run.control.say(RUNNING);
+    if matches!(&plan.kind, Kind::Mixed(mixture) if mixture.events) {
+        mixed::read_events(Arc::clone(&run.control.events), plan.marks)?;
+    }
     plan.mark("ready");
     let cpu_before = held_by.map(|(pid, _)| machine::cpu_of(pid)).transpose()?;
     run.collect(begin + plan.for_.unwrap_or(plan.give_up), true)?;
@@ -224,6 +249,9 @@ pub(crate) fn run(plan: &Plan, interrupt: &machine::Interrupt) -> Result<Report,
     run.collect(end + LAST_CALL, false)?;
     if run.left > 0 {
         return Err(format!("{} threads did not end in {} s", run.left, LAST_CALL.as_secs()));
+    }
+    if let Some(found) = &mut run.total.mixed {
+        found.events_were(run.control.events.all(), begin);
     }
     run.total.cores = machine::cores(&plan.cpus, plan.threads);
     Ok(run.total)

@@ -67,7 +67,7 @@ impl Turns {
     }
 
     /// One more is due. The session that has been idle the longest takes it.
-    fn add(&self) {
+    pub(super) fn add(&self) {
         self.due.set(self.due.get() + 1);
         let idle = self.idle.borrow_mut().pop_front();
         if let Some(waker) = idle {
@@ -87,11 +87,13 @@ impl Turns {
     }
 }
 
-/// Notices what the schedule has due, from the beginning of the run to its end.
+/// Notices what the schedule has due, from the beginning of the run to its end, and calls
+/// `arrived` with the moment when it did.
 pub(super) async fn keep(
     lane: &Lane,
     timer: Timer,
     schedule: impl Iterator<Item = u64>,
+    mut arrived: impl FnMut(Instant),
 ) -> io::Result<()> {
     let begin = lane.begin();
     let end = lane.plan.for_.map(|for_| u64::try_from(for_.as_nanos()).unwrap_or(u64::MAX));
@@ -107,7 +109,7 @@ pub(super) async fn keep(
             now = Instant::now();
         }
         lane.note(|report| report.account.kept.came_due(nanos(moment, now)));
-        lane.turns.add();
+        arrived(now);
     }
     Ok(())
 }

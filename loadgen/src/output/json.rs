@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::mixed;
 use crate::flow::Flow;
 use crate::latency::Latencies;
 use crate::load::Plan;
@@ -21,7 +22,7 @@ pub(super) fn object(plan: &Plan, report: &Report) -> Value {
         "kind": plan.kind.name(),
         "setting": format!("{:?}", plan.kind),
         "address": plan.address.to_string(),
-        "loop": if plan.open.is_some() { "open" } else { "closed" },
+        "loop": if plan.open.is_some() || report.mixed.is_some() { "open" } else { "closed" },
         "threads": plan.threads,
         "version": env!("CARGO_PKG_VERSION"),
         "date": jiff::Timestamp::now().to_string(),
@@ -78,10 +79,14 @@ pub(super) fn object(plan: &Plan, report: &Report) -> Value {
     if let crate::load::Kind::Watched { .. } = plan.kind {
         object["lost"] = losses(report);
     }
+    if let (crate::load::Kind::Mixed(mixture), Some(found)) = (&plan.kind, &report.mixed) {
+        object["lost"] = losses(report);
+        object["mixed"] = mixed::object(mixture, found);
+    }
     object
 }
 
-fn latencies(latencies: &Latencies) -> Value {
+pub(super) fn latencies(latencies: &Latencies) -> Value {
     let mut object = json!({ "count": latencies.count(), "mean": latencies.mean() });
     latencies.quantiles().into_iter().for_each(|(name, micros)| object[name] = json!(micros));
     let slower =

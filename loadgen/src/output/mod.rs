@@ -6,6 +6,7 @@
 pub(crate) mod compare;
 mod hgrm;
 mod json;
+mod mixed;
 mod plot;
 pub(crate) mod progress;
 mod svg;

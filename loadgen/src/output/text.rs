@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{plot, series, time};
+use super::{mixed, plot, series, time};
 use crate::flow::Flow;
 use crate::load::{Kind, Plan};
 use crate::report::Report;
@@ -41,10 +41,17 @@ pub(super) fn table(plan: &Plan, report: &Report) -> String {
         line("holding", format!("{each:.0} bytes of memory per session, CPU {:?}", holding.cpu));
     }
     watched(plan, report, &mut line);
+    if let Some(found) = &report.mixed {
+        mixed::lines(found, &mut line);
+        report.losses.iter().for_each(|loss| line("lost", loss.to_string()));
+    }
     let errors: Vec<_> = report.failures.iter().map(|(f, n)| format!("{} {n}", f.name())).collect();
     line("errors", if errors.is_empty() { "none".to_owned() } else { errors.join(", ") });
     if let Some(share) = report.cpu_share() {
         line("own CPU", format!("{:.0} %", share * 100.0));
+    }
+    if let Some(found) = &report.mixed {
+        mixed::gaps(found, &mut text);
     }
     latencies(report, &mut text);
     text.trim_end().to_owned()
@@ -64,6 +71,7 @@ fn conditions(plan: &Plan) -> String {
                 "closed loop: what a slow answer kept from being sent is not in the latencies"
                     .to_owned()
             }
+            Kind::Mixed(ref mixture) => mixed::conditions(mixture),
             Kind::DatagramStream { rate, .. } => format!("{rate} datagrams a second"),
             Kind::Stream { .. } | Kind::Idle { .. } | Kind::Watched { .. } => "held".to_owned(),
         },

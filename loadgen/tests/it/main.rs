@@ -3,5 +3,6 @@
 mod against_itself;
 mod databases;
 mod honesty;
+mod mixed;
 mod program;
 mod watched;
