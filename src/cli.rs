@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::{self, Config, Report};
 use crate::control::log::{Level, Notice};
@@ -69,6 +70,11 @@ enum Command {
     },
     /// Show the status of a running balancer, take servers out, and put them back.
     Ctl(Ctl),
+    /// Print completions for a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
     /// Check this machine's settings and recommend changes, with reasons. Changes nothing.
     Tune,
 }
@@ -88,11 +94,26 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check { config, strict } => finish(check(&config, strict)),
         Command::Config { action } => configs::run(&action),
         Command::Demo { time } => demo::run(time),
-        Command::Ctl(ctl) => finish(ctl::run(ctl, wants_colour(&io::stdout()))),
+        Command::Ctl(ctl) => match ctl::run(ctl, wants_colour(&io::stdout())) {
+            Ok(text) => finish(Ok::<_, Report>(text)),
+            Err(failure) => {
+                let code = failure.code;
+                finish(Err(failure));
+                ExitCode::from(code)
+            }
+        },
+        Command::Completions { shell } => finish(Ok::<_, Report>(completions(shell))),
         Command::Tune => finish(Ok::<_, Report>(ringlane_tuning::report())),
     };
     log::flush();
     code
+}
+
+/// A script for a shell.
+fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "ringlane", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 fn balance(file: &Path) -> ExitCode {
@@ -196,8 +217,6 @@ fn print(text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     const GOOD: &str = r#"
@@ -226,6 +245,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn completions_know_the_commands_of_ctl() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let script = completions(shell);
+            assert!(script.contains("frontend") && script.contains("max-connections"), "{shell}");
+        }
     }
 
     #[test]

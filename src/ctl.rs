@@ -1,38 +1,67 @@
 //! `ringlane ctl`: status of a running balancer and orders to it, through its admin API.
 //!
-//! Not here: the API itself (`control::report::admin`). One request per call; results go to stdout,
-//! errors are whole sentences.
+//! Not here: the API itself (`control::report::admin`). Results go to stdout, errors are whole
+//! sentences. Exit codes: 0 when done, 1 when not, 2 when `--wait` gave up. Next: `orders`,
+//! `watch`.
 
+mod names;
+mod orders;
 mod request;
 mod status;
 mod table;
 mod units;
+mod watch;
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::config;
+use crate::control::report::admin::routes;
 use crate::control::servers::WEIGHT_MAX;
 use request::{AdminAddress, Request, ask};
-use table::{Style, printable};
+use table::Style;
 
 /// The admin socket that is used by default.
 const DEFAULT_SOCKET: &str = "/run/ringlane/admin.sock";
 
+/// The variable with the token for a TCP address.
+const TOKEN_VARIABLE: &str = "RINGLANE_TOKEN";
+
+const EXAMPLES: &str = "Examples:
+  ringlane ctl status
+  ringlane ctl server postgres/pg2 weight 5
+  ringlane ctl drain postgres/pg2 --wait --timeout 10m
+  ringlane ctl frontend web pause
+  ringlane ctl changes --toml
+  ringlane ctl events --follow
+
+Exit codes: 0 done, 1 not done, 2 drain --wait gave up waiting.
+On a TCP address (--config of a file with admin.http only), the environment variable
+RINGLANE_TOKEN or --token-file has the token.";
+
 /// The command line of `ringlane ctl`.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Ctl {
     /// The unix socket of the admin API [default: /run/ringlane/admin.sock].
-    #[arg(long, global = true, value_name = "PATH", conflicts_with = "config")]
+    #[arg(long, short, global = true, value_name = "PATH", conflicts_with = "config")]
     socket: Option<PathBuf>,
     /// The configuration file of the balancer, to take the admin address from.
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A file whose first line is the token for a TCP address.
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Print JSON, for programs.
+    #[arg(long, short, global = true)]
+    json: bool,
     #[command(subcommand)]
     command: CtlCommand,
 }
@@ -41,14 +70,11 @@ pub struct Ctl {
 enum CtlCommand {
     /// Show frontends, queues and servers.
     Status {
-        /// Print the whole status as JSON.
-        #[arg(long)]
-        json: bool,
         /// Show all columns, whole names and exact numbers, wider than 80 columns.
-        #[arg(long, conflicts_with = "json")]
+        #[arg(long, short)]
         wide: bool,
     },
-    /// Take a server out, put it back, or change its weight.
+    /// Take a server out, put it back, or change its weight or its limit.
     Server {
         /// The server, as the status names it; either name may contain slashes.
         #[arg(value_name = "BACKEND/SERVER")]
@@ -56,6 +82,45 @@ enum CtlCommand {
         #[command(subcommand)]
         order: ServerOrder,
     },
+    /// Take a server out: no new sessions; open ones continue.
+    Drain {
+        /// The server, as the status names it.
+        #[arg(value_name = "BACKEND/SERVER")]
+        name: String,
+        /// Wait until its last session has ended.
+        #[arg(long, short)]
+        wait: bool,
+        /// Give up waiting after this time, such as 30s or 10m.
+        #[arg(long, value_name = "TIME", value_parser = config::parse_duration, requires = "wait")]
+        timeout: Option<Duration>,
+    },
+    /// Pause or resume a frontend, or change its limit.
+    Frontend {
+        /// The frontend.
+        #[arg(value_name = "FRONTEND")]
+        name: String,
+        #[command(subcommand)]
+        order: FrontendOrder,
+    },
+    /// List what was changed at run time, or put it back.
+    Changes {
+        /// Print what to write into the configuration file to keep it.
+        #[arg(long)]
+        toml: bool,
+        #[command(subcommand)]
+        order: Option<ChangesOrder>,
+    },
+    /// Show the last events, and those that come.
+    Events {
+        /// Go on with those that come.
+        #[arg(long, short)]
+        follow: bool,
+        /// Show at most so many of the last.
+        #[arg(long, short = 'n', default_value_t = 20)]
+        limit: usize,
+    },
+    /// List the routes of the admin API.
+    Routes,
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,66 +137,98 @@ enum ServerOrder {
         #[arg(value_parser = weight, allow_hyphen_values = true)]
         weight: u32,
     },
+    /// Set the number of sessions at once.
+    MaxConnections {
+        /// The number, or `none`.
+        #[arg(value_parser = limit)]
+        max: Limit,
+    },
     /// Anything else, which is refused with the words that there are.
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
 
-/// Runs the command. Returns what to print, with colour or without.
-///
-/// # Errors
-/// A sentence for the operator when the balancer can't be reached or refuses.
-pub fn run(ctl: Ctl, colour: bool) -> Result<String, String> {
-    let place = place(&ctl)?;
-    match ctl.command {
-        CtlCommand::Status { json, wide } => {
-            let text = ask(&place, Request::get("/status"))?;
-            let page = parsed(&place, &text)?;
-            if json {
-                return Ok(text);
-            }
-            Ok(status::text(&page, Style { wide, colour }, Timestamp::now()))
-        }
-        CtlCommand::Server { name, order } => {
-            let body = body(&order)?;
-            let (backend, server) = match splits(&name)[..] {
-                [] => {
-                    return Err(format!(
-                        "\"{name}\" is not the name of a server: write BACKEND/SERVER"
-                    ));
-                }
-                [(backend, server)] => (backend, server),
-                // Names may contain slashes: the status shows which split is meant.
-                ref splits => {
-                    let page = ask(&place, Request::get("/status"))?;
-                    choose(&name, splits, &parsed(&place, &page)?)?
-                }
-            };
-            let path = format!("/v1/backends/{}/servers/{}", escaped(backend), escaped(server));
-            let reply = ask(&place, Request::post(&path, &body.to_string()))?;
-            let reply: Value = serde_json::from_str(&reply).unwrap_or_default();
-            if reply["ok"] != true {
-                return Err(format!("{place} did not confirm the order: check the admin address"));
-            }
-            Ok(format!("{name}: done\n"))
-        }
+#[derive(Debug, Subcommand)]
+enum FrontendOrder {
+    /// Accept no connections for now: they wait in the kernel's queue.
+    Pause,
+    /// Accept connections again.
+    Resume,
+    /// Set the number of sessions at once.
+    MaxConnections {
+        /// The number, or `none`.
+        #[arg(value_parser = limit)]
+        max: Limit,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ChangesOrder {
+    /// Put back what the configuration file has.
+    PutBack {
+        /// The number of the change.
+        id: u64,
+    },
+}
+
+/// A limit, or none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Limit(Option<u32>);
+
+/// What could not be done.
+#[derive(Debug)]
+pub struct Failure {
+    /// A sentence for the operator.
+    pub text: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 
-/// The body of an order.
-fn body(order: &ServerOrder) -> Result<Value, String> {
-    Ok(match order {
-        ServerOrder::Ready => json!({ "state": "ready" }),
-        ServerOrder::Drain => json!({ "state": "drain" }),
-        ServerOrder::Maint => json!({ "state": "maint" }),
-        ServerOrder::Weight { weight } => json!({ "weight": weight }),
-        ServerOrder::Other(words) => {
-            let word = words.first().map(|word| word.to_string_lossy()).unwrap_or_default();
-            return Err(format!(
-                "\"{}\" is not an order: write ready, drain, maint or weight N",
-                printable(&word)
-            ));
+impl From<String> for Failure {
+    fn from(text: String) -> Self {
+        Self { text, code: 1 }
+    }
+}
+
+/// Runs the command. Returns what to print, with colour or without.
+///
+/// # Errors
+/// When the balancer can't be reached or refuses, or in the end of `--wait`.
+pub fn run(ctl: Ctl, colour: bool) -> Result<String, Failure> {
+    if matches!(ctl.command, CtlCommand::Routes) {
+        return Ok(routes::listing());
+    }
+    let (place, json) = (place(&ctl)?, ctl.json);
+    Ok(match ctl.command {
+        CtlCommand::Status { wide } => {
+            let text = ask(&place, Request::get("/status"))?;
+            let page = parsed(&place, &text)?;
+            if json { text } else { status::text(&page, Style { wide, colour }, Timestamp::now()) }
         }
+        CtlCommand::Server { name, order } => {
+            orders::server(&place, &name, &orders::of_server(&order)?, json)?
+        }
+        CtlCommand::Drain { name, wait, timeout } => {
+            let done =
+                orders::server(&place, &name, &orders::of_server(&ServerOrder::Drain)?, json)?;
+            if !wait {
+                return Ok(done);
+            }
+            return watch::drained(&place, &name, timeout, json);
+        }
+        CtlCommand::Frontend { name, order } => orders::frontend(&place, &name, &order, json)?,
+        CtlCommand::Changes { toml: _, order: Some(ChangesOrder::PutBack { id }) } => {
+            orders::put_back(&place, id, json)?
+        }
+        CtlCommand::Changes { toml, order: None } => orders::changes(&place, toml, json)?,
+        CtlCommand::Events { follow, limit } => watch::events(&place, follow, limit, json)?,
+        CtlCommand::Routes => String::new(),
     })
 }
 
@@ -139,6 +236,16 @@ fn body(order: &ServerOrder) -> Result<Value, String> {
 fn weight(text: &str) -> Result<u32, String> {
     let weight = text.parse().ok().filter(|weight| *weight <= WEIGHT_MAX);
     weight.ok_or_else(|| format!("weight must be a whole number from 0 to {WEIGHT_MAX}"))
+}
+
+/// Reads a limit.
+fn limit(text: &str) -> Result<Limit, String> {
+    if text == "none" {
+        return Ok(Limit(None));
+    }
+    let max = text.parse().ok().filter(|max| *max > 0);
+    let why = || format!("must be a whole number from 1 to {}, or none", u32::MAX);
+    max.map(|max| Limit(Some(max))).ok_or_else(why)
 }
 
 /// The status page in a reply.
@@ -153,44 +260,6 @@ fn parsed(place: &AdminAddress, page: &str) -> Result<Value, String> {
     })
 }
 
-/// Every way to read `BACKEND/SERVER`.
-fn splits(name: &str) -> Vec<(&str, &str)> {
-    let slashes = name.match_indices('/').map(|(at, _)| (&name[..at], &name[at + 1..]));
-    slashes.filter(|(backend, server)| !backend.is_empty() && !server.is_empty()).collect()
-}
-
-/// The one way to read `name` that is a server of the status.
-fn choose<'a>(
-    name: &str,
-    splits: &[(&'a str, &'a str)],
-    status: &Value,
-) -> Result<(&'a str, &'a str), String> {
-    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let backends = list(&status["backends"]);
-    let exists = |(backend, server): &&(&str, &str)| {
-        backends
-            .iter()
-            .filter(|found| found["name"] == *backend)
-            .any(|found| list(&found["servers"]).iter().any(|found| found["name"] == *server))
-    };
-    let found: Vec<_> = splits.iter().filter(exists).collect();
-    match found[..] {
-        [one] => Ok(*one),
-        [] => Err(format!(
-            "there is no server \"{name}\": `ringlane ctl status --wide` lists all servers"
-        )),
-        _ => Err(format!(
-            "\"{name}\" is ambiguous: it may be {}; use POST /v1/backends/BACKEND/servers/SERVER \
-             on the admin socket, with %2F for a slash within a name",
-            found
-                .iter()
-                .map(|(backend, server)| format!("server \"{server}\" of backend \"{backend}\""))
-                .collect::<Vec<_>>()
-                .join(" or "),
-        )),
-    }
-}
-
 /// The admin address to use.
 fn place(ctl: &Ctl) -> Result<AdminAddress, String> {
     if let Some(socket) = &ctl.socket {
@@ -200,26 +269,34 @@ fn place(ctl: &Ctl) -> Result<AdminAddress, String> {
     let config = config::load(file).map_err(|report| report.to_string())?;
     let admin = config.global.admin;
     let socket = admin.socket.map(AdminAddress::Socket);
-    socket.or_else(|| admin.http.map(AdminAddress::Http)).ok_or_else(|| {
+    if let Some(socket) = socket {
+        return Ok(socket);
+    }
+    let http = admin.http.ok_or_else(|| {
         format!("{} has no admin address: set admin.socket in [global]", file.display())
-    })
+    })?;
+    Ok(AdminAddress::Http(http, token(ctl)?))
+}
+
+/// The token for a TCP address.
+fn token(ctl: &Ctl) -> Result<Option<String>, String> {
+    let text = match &ctl.token_file {
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read the token from {}: {error}", path.display()))?,
+        None => match std::env::var(TOKEN_VARIABLE) {
+            Ok(token) => token,
+            Err(_) => return Ok(None),
+        },
+    };
+    let token = text.lines().next().unwrap_or_default().trim();
+    config::usable_token(token).map_err(|why| format!("the token {why}"))?;
+    Ok(Some(token.to_owned()))
 }
 
 /// A path that may be spelt as in the ready line and in `bind`: `unix:/run/a.sock`.
 fn without_scheme(path: &Path) -> PathBuf {
     let rest = path.as_os_str().as_bytes().strip_prefix(b"unix:");
     rest.map_or_else(|| path.to_owned(), |rest| OsStr::from_bytes(rest).into())
-}
-
-/// As a part of a path (RFC 3986, section 2.3).
-fn escaped(name: &str) -> String {
-    let escape = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-            char::from(byte).to_string()
-        }
-        _ => format!("%{byte:02X}"),
-    };
-    name.bytes().map(escape).collect()
 }
 
 #[cfg(test)]
@@ -245,31 +322,8 @@ mod tests {
             assert_eq!(weight(text).ok(), expected);
         }
         assert!(weight("x").unwrap_err().contains("a whole number from 0 to 1000"));
-        let error = body(&ServerOrder::Other(vec!["up".into()])).unwrap_err();
-        assert_eq!(error, "\"up\" is not an order: write ready, drain, maint or weight N");
-    }
-
-    #[test]
-    fn a_name_with_slashes_is_the_server_that_there_is() {
-        let server = |name: &str| serde_json::json!({ "name": name });
-        let backend = |name: &str, servers: &[&str]| {
-            let servers: Vec<Value> = servers.iter().map(|name| server(name)).collect();
-            serde_json::json!({ "name": name, "servers": servers })
-        };
-        let backends = [
-            backend("eu/db", &["s", "a/b", "x"]),
-            backend("eu", &["db/x", "c"]),
-            backend("/", &["/"]),
-        ];
-        let status = serde_json::json!({ "backends": backends });
-        let find = |name| choose(name, &splits(name), &status);
-        assert_eq!(find("eu/db/s"), Ok(("eu/db", "s")));
-        assert_eq!(find("eu/db/a/b"), Ok(("eu/db", "a/b")));
-        assert_eq!(find("///"), Ok(("/", "/")));
-        assert!(find("eu/db/none").unwrap_err().contains("there is no server"));
-        let both = find("eu/db/x").unwrap_err();
-        assert!(both.contains("server \"db/x\" of backend \"eu\" or server \"x\""), "{both}");
-        assert_eq!(splits("db/s"), [("db", "s")]);
-        assert!(splits("s").is_empty() && splits("/s").is_empty() && splits("db/").is_empty());
+        assert_eq!(limit("none"), Ok(Limit(None)));
+        assert_eq!(limit("7"), Ok(Limit(Some(7))));
+        assert!(limit("0").is_err() && limit("all").is_err());
     }
 }

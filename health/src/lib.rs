@@ -213,17 +213,17 @@ impl Backend {
     }
 
     /// An operator orders a state.
-    pub fn set_admin(&mut self, index: usize, admin: Admin) -> Vec<Change> {
+    pub fn set_admin(&mut self, index: usize, admin: Admin, why: &str) -> Vec<Change> {
         self.update(index, |server, _| {
             server.admin = admin;
-            "ordered by an operator".to_owned()
+            why.to_owned()
         })
     }
 
-    /// An operator orders a weight, in the unit of the configuration.
-    pub fn set_weight(&mut self, index: usize, weight: u32) {
+    /// An operator orders a weight, in the unit of the configuration, or takes that order back.
+    pub fn set_weight(&mut self, index: usize, weight: Option<u32>) {
         if let Some(server) = self.servers.get_mut(index) {
-            server.ordered_weight = Some(weight);
+            server.ordered_weight = weight;
             self.updated.insert(index);
         }
     }

@@ -214,7 +214,7 @@ fn a_replica_may_be_so_many_bytes_behind() {
 fn operators_and_agents_take_servers_out() {
     let now = Instant::now();
     let mut backend = Backend::new(Rules::default(), [1, 1]);
-    let changes = backend.set_admin(0, Admin::Drain);
+    let changes = backend.set_admin(0, Admin::Drain, "");
     assert_eq!((changes[0].from.admin, changes[0].to.admin), (Admin::Ready, Admin::Drain));
     assert_eq!(changes[0].to.to_string(), "up, drain");
     let keeps = |backend: &Backend, i| backend.eligibility(i, now).keeps_for(RoleWanted::Any);
@@ -224,7 +224,7 @@ fn operators_and_agents_take_servers_out() {
     assert!(open_for(&backend, RoleWanted::Any, now).is_empty());
     assert!(!keeps(&backend, 1), "a server in maintenance keeps no session");
     assert_eq!(backend.eligibility(1, now).weight(), WEIGHT_SCALE / 2);
-    assert_eq!(backend.set_admin(0, Admin::Ready).len(), 1);
+    assert_eq!(backend.set_admin(0, Admin::Ready, "").len(), 1);
     assert_eq!(open_for(&backend, RoleWanted::Any, now), [0]);
 }
 
@@ -285,7 +285,7 @@ fn a_primary_keeps_its_sessions_while_another_server_reports_the_role() {
     ended(&mut rising, 0, role(Role::Primary), 0);
     ended(&mut rising, 1, bad(), 0);
     assert!(!of_primary(&ended(&mut rising, 1, role(Role::Primary), 1)));
-    rising.set_admin(2, Admin::Maint);
+    rising.set_admin(2, Admin::Maint, "");
     assert!(!of_primary(&ended(&mut rising, 2, role(Role::Primary), 1)));
 
     let mut stop = Backend::new(rules(OnConflict::Stop), [1, 1]);
@@ -346,8 +346,8 @@ proptest! {
                 0 => backend.observe(server, role(Role::Primary), now),
                 1 => backend.observe(server, role(Role::Replica), now),
                 2 => backend.observe(server, bad(), now),
-                3 => backend.set_admin(server, Admin::Maint),
-                _ => backend.set_admin(server, Admin::Ready),
+                3 => backend.set_admin(server, Admin::Maint, ""),
+                _ => backend.set_admin(server, Admin::Ready, ""),
             };
             let primaries = open_for(&backend, RoleWanted::Primary, now);
             prop_assert!(primaries.len() <= 1, "{primaries:?}");
@@ -375,8 +375,8 @@ fn a_server_without_address_takes_nothing_and_begins_anew_when_it_has_one() {
     assert_eq!(backend.moved(0, true, "resolved")[0].to.health, Health::Up);
     backend.observe(0, role(Role::Primary), now);
     assert_eq!(open_for(&backend, RoleWanted::Primary, now), [0]);
-    backend.set_admin(0, Admin::Drain);
-    backend.set_weight(0, 5);
+    backend.set_admin(0, Admin::Drain, "");
+    backend.set_weight(0, Some(5));
     backend.named(0, Some(7), false);
     assert_eq!(backend.weight(0), 5, "an order counts before the name");
     backend.moved(0, true, "resolved");
@@ -468,8 +468,8 @@ proptest! {
                 0 | 1 => backend.observe(server, role(Role::Primary), now),
                 2 => backend.observe(server, role(Role::Replica), now),
                 3 => backend.observe(server, bad(), now),
-                4 => backend.set_admin(server, Admin::Maint),
-                5 => backend.set_admin(server, Admin::Ready),
+                4 => backend.set_admin(server, Admin::Maint, ""),
+                5 => backend.set_admin(server, Admin::Ready, ""),
                 6 => backend.set_ejected(server, true, ""),
                 7 => backend.moved(server, false, ""),
                 _ => backend.moved(server, true, ""),

@@ -14,7 +14,7 @@ use std::path::Path;
 
 use super::model::credential_file;
 use super::text::report::{Diagnostic, Diagnostics, quoted};
-use super::text::requirement::{Need, Requirement};
+use super::text::requirement::{Need, Purpose, Requirement};
 use super::text::sources::Sources;
 
 /// Mode bit: readable by all users.
@@ -32,7 +32,7 @@ pub(super) fn look(sink: &Diagnostics, wanted: Vec<Need>, sources: &Sources) {
     let mut reported = HashSet::new();
     for Need { span, owner, requirement } in wanted {
         let file = sources.path_at(span.start).unwrap_or_else(|| Path::new(""));
-        if matches!(requirement, Requirement::OwnSecret) && !reported.insert(file) {
+        if matches!(requirement, Requirement::OwnSecret(_)) && !reported.insert(file) {
             continue;
         }
         match missing(&owner, &requirement, file) {
@@ -57,32 +57,35 @@ enum Finding {
 
 fn missing(owner: &str, wanted: &Requirement, file: &Path) -> Option<Finding> {
     match wanted {
-        Requirement::Password(path) => password(owner, path),
-        Requirement::Variable(name) => match env::var_os(name) {
+        Requirement::Secret(purpose, path) => secret(owner, path, *purpose),
+        Requirement::Variable(purpose, name) => match env::var_os(name) {
             Some(value) if !value.is_empty() => None,
             _ => Some(Finding::Missing(
-                format!("the password of the {owner} is not set"),
+                format!("the {} of the {owner} is not set", purpose.called()),
                 format!("environment variable {} is not set", quoted(name)),
-                "set it where the balancer is started; until then, the check fails".to_owned(),
+                format!("set it where the balancer is started; {}", purpose.effect()),
             )),
         },
-        Requirement::Credential(name) => match credential_file(name) {
+        Requirement::Credential(purpose, name) => match credential_file(name) {
             Ok(path) => lacking(&path, |found| found.is_file())?.finding(
-                format!("the password of the {owner} is missing"),
-                "add it to the unit: LoadCredential=NAME:/path; until then, the check fails",
+                format!("the {} of the {owner} is missing", purpose.called()),
+                &format!("add it to the unit: LoadCredential=NAME:/path; {}", purpose.effect()),
             ),
             Err(why) => Some(Finding::Unseen(
-                format!("no way to see whether the password of the {owner} exists"),
+                format!("no way to see whether the {} of the {owner} exists", purpose.called()),
                 why,
                 "the unit needs LoadCredential=NAME:/path; --strict does not count this warning",
             )),
         },
-        Requirement::OwnSecret => is_open(&fs::metadata(file).ok()?).then(|| {
+        Requirement::OwnSecret(purpose) => is_open(&fs::metadata(file).ok()?).then(|| {
             Finding::Missing(
-                format!("all users of this host can read the password of the {owner}"),
+                format!("all users of this host can read the {} of the {owner}", purpose.called()),
                 format!("the configuration file has mode {}", mode(&fs::metadata(file).ok())),
-                "use password = { file = \"/etc/ringlane/check.pass\" }, or chmod o-r the file"
-                    .to_owned(),
+                format!(
+                    "use {} = {{ file = \"{}\" }}, or chmod o-r the file",
+                    purpose.called(),
+                    purpose.file()
+                ),
             )
         }),
         Requirement::File(path) => lacking(path, |metadata| metadata.is_file())?.finding(
@@ -126,22 +129,26 @@ impl Lack {
     }
 }
 
-fn password(owner: &str, path: &Path) -> Option<Finding> {
+fn secret(owner: &str, path: &Path, purpose: Purpose) -> Option<Finding> {
+    let what = purpose.called();
     let Ok(metadata) = fs::metadata(path) else {
-        let hint = "create it with the password as its first line, readable only by the user of \
-                    the balancer; until then, the check fails";
+        let hint = format!(
+            "create it with the {what} as its first line, readable only by the user of the \
+             balancer; {}",
+            purpose.effect()
+        );
         return lacking(path, |_| true)?
-            .finding(format!("the password of the {owner} is missing"), hint);
+            .finding(format!("the {what} of the {owner} is missing"), &hint);
     };
     if !metadata.is_file() {
         let why = "not a regular file".to_owned();
-        let hint = "use a file whose first line is the password".to_owned();
-        let title = format!("the password of the {owner} can't be used");
+        let hint = format!("use a file whose first line is the {what}");
+        let title = format!("the {what} of the {owner} can't be used");
         return Some(Finding::Missing(title, why, hint));
     }
     is_open(&metadata).then(|| {
         Finding::Missing(
-            format!("all users of this host can read the password of the {owner}"),
+            format!("all users of this host can read the {what} of the {owner}"),
             format!("its file has mode {}", mode(&Some(metadata))),
             format!("chmod 0640 {}", path.display()),
         )

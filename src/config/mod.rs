@@ -41,13 +41,16 @@ pub use diff::diff;
 pub use difference::{Alteration, Difference, describe};
 pub use edit::Edit;
 pub use model::{
-    AccessLog, Admin, Body, Check, Driver, Global, Http, Kind, Log, LogDestination, LogField,
-    LogFormat, LogLevel, Login, Secret, ShardCount, Step, Tls, Trust, Watch, Way, credential_file,
+    AccessLog, Admin, AdminSocketFile, Body, Check, Driver, Global, Http, Kind, Log,
+    LogDestination, LogField, LogFormat, LogLevel, Login, Secret, ShardCount, Step, Tls, Token,
+    TokenRole, Trust, Watch, Way, credential_file,
 };
 pub use objects::{ObjectKind, Objects};
 pub use text::effect::Effect;
+pub(crate) use read::admin::usable as usable_token;
 pub use text::report::Report;
 pub use text::sources::Sources;
+pub(crate) use text::synonyms::nearest as nearest_name;
 pub(crate) use value::duration::parse as parse_duration;
 pub use value::lookup::{Lookup, Name, Resolver};
 

@@ -190,7 +190,10 @@ impl Collector {
     ) -> Value {
         match &value.content {
             Content::String(text) => {
-                let is_password = section == Section::Check && key == "password";
+                let is_password = matches!(
+                    (section, key),
+                    (Section::Check, "password") | (Section::Token, "secret") | (Section::Secret, "text")
+                );
                 if is_password || (hides && text.has_variable && section != Section::Secret) {
                     self.secrets.insert(path.to_owned(), Secret::Text(text.value.clone()));
                     return Value::String(MASK.to_owned());

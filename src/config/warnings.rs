@@ -11,7 +11,7 @@ use ringlane_core::machine::Address;
 use ringlane_core::settings::{Protocol, RoleWanted};
 use ringlane_health::OnChange;
 
-use super::model::{Global, Http, Kind};
+use super::model::{Admin, Global, Http, Kind};
 use super::read::backend::{BackendTable, ServerTable};
 use super::read::frontend::FrontendTable;
 use super::routes;
@@ -28,7 +28,7 @@ pub(super) fn look(
     backends: &[BackendTable<'_>],
 ) {
     if let Some(table) = root.table("global", Section::Global) {
-        look_at_admin(&table, global.admin.http);
+        look_at_admin(&table, &global.admin);
     }
     for frontend in frontends {
         look_at_frontend(frontend, global);
@@ -70,20 +70,27 @@ fn idle(table: &Table<'_>, key: &'static str, why: &str, hint: &str) {
     }
 }
 
-fn look_at_admin(global: &Table<'_>, http: Option<SocketAddr>) {
-    let Some(address) = http.filter(|address| !address.ip().is_loopback()) else { return };
-    let Some(admin) = global.table("admin", Section::Admin) else { return };
-    let span = admin.value("http").map_or(0..0, |value| value.span);
-    let title = format!("the admin API on {address} can be reached from other machines");
-    global.report(
-        Diagnostic::at(span, title)
-            .label("it has no authentication")
-            .hint(format!(
-                "use \"127.0.0.1:{}\", or restrict access with a firewall",
-                address.port()
-            ))
-            .warning(),
-    );
+fn look_at_admin(global: &Table<'_>, admin: &Admin) {
+    let Some(table) = global.table("admin", Section::Admin) else { return };
+    let Some(address) = admin.http else {
+        for key in ["tokens", "allow_hosts"] {
+            idle(&table, key, "it is about admin.http, which is not set", "set http, or remove it");
+        }
+        return;
+    };
+    let span = table.value("http").map_or(0..0, |value| value.span);
+    if admin.tokens.is_empty() {
+        let title = format!("the admin API on {address} refuses everything but /healthz");
+        let hint = format!("add {}", Section::Admin.example("tokens"));
+        let label = "its clients need a token, and there is none";
+        global.report(Diagnostic::at(span, title).label(label).hint(hint).warning());
+    } else if !address.ip().is_loopback() {
+        let title = format!("the admin API on {address} can be reached from other machines");
+        let hint =
+            format!("use \"127.0.0.1:{}\", or restrict access with a firewall", address.port());
+        let label = "it is not encrypted: tokens can be read on the way";
+        global.report(Diagnostic::at(span, title).label(label).hint(hint).warning());
+    }
 }
 
 fn look_at_frontend(frontend: &FrontendTable<'_>, global: &Global) {

@@ -9,6 +9,7 @@
 pub(crate) mod escape;
 mod format;
 pub mod notice;
+pub(super) mod recent;
 pub(super) mod sink;
 mod writer;
 
@@ -110,6 +111,7 @@ pub(super) fn is_wanted(level: Level) -> bool {
 
 /// Logs a line.
 pub fn write(notice: &Notice) {
+    recent::record(notice);
     match LOG.get() {
         Some(log) if notice.level <= log.level => log.queue.push(notice),
         Some(_) => {}
@@ -119,6 +121,7 @@ pub fn write(notice: &Notice) {
 
 /// Logs a line that must be seen where the process was started, whatever the level and destination.
 pub fn announce(notice: &Notice) {
+    recent::record(notice);
     let Some(log) = LOG.get() else { return write_now(notice) };
     log.queue.push(notice);
     if !log.is_stderr {

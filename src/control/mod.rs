@@ -4,6 +4,7 @@
 //! run      the process from its first step to its last: supervisor, serving, shards, signals
 //! report   what is shown: status page, metrics, admin API, access log, log lines about sessions
 //! running  the parts below, put together
+//! changes  what operators changed, by name
 //! servers  states of the servers and what changes them: checks, DNS names, outliers, rates
 //! start    what a start takes from the system: cores, descriptors, sockets, privileges
 //! traffic  what shards count, summed
@@ -16,6 +17,7 @@
 //! shards messages through mailboxes and reads what they count. Read `running` first, then
 //! `run::supervisor`.
 
+mod changes;
 mod life;
 pub mod log;
 pub mod report;

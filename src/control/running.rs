@@ -12,7 +12,9 @@ use ringlane_core::settings::Snapshot;
 use ringlane_core::shared::Mailbox;
 
 use super::Life;
+use super::changes::Overlay;
 use super::log::sink::RecordsLost;
+use super::report::admin::Access;
 use super::servers::Servers;
 use super::servers::names::Names;
 use super::start::Listening;
@@ -37,6 +39,10 @@ pub struct Running {
     pub(super) threads: Arc<Threads>,
     /// Access-log records that their destination refused.
     pub(super) records_lost: RecordsLost,
+    /// What operators changed at run time.
+    pub(super) overlay: Arc<Overlay>,
+    /// Who may use the admin API.
+    pub(super) access: Arc<Access>,
     /// What carries out the shards' operations.
     pub(super) driver: DriverKind,
     /// How to send messages to each shard.
@@ -68,6 +74,8 @@ impl Running {
             threads: Arc::new(Threads::new(traffic.shards())),
             traffic,
             records_lost: RecordsLost::default(),
+            overlay: Arc::default(),
+            access: Arc::default(),
             driver,
             mailboxes,
         })

@@ -123,7 +123,7 @@ impl Servers {
                 let _ = health.moved(index, false, "");
             }
             for (index, server) in servers.iter().enumerate().filter(|(_, s)| s.state != Ready) {
-                let _ = health.set_admin(index, server.state.into());
+                let _ = health.set_admin(index, server.state.into(), "the configuration");
                 let id = ServerId(snapshot.backend(BackendId(id)).first_server.0 + index as u32);
                 gauges.server(id).set_eligibility(health.eligibility(index, Instant::now()));
             }
@@ -205,23 +205,24 @@ impl Servers {
     }
 
     /// An operator orders a state.
-    pub fn set_admin(&self, id: ServerId, admin: Admin) {
-        self.with(id, |state, index| state.health.set_admin(index, admin));
+    pub fn set_admin(&self, id: ServerId, admin: Admin, by: &str) {
+        let reason = ordered(by);
+        self.with(id, |state, index| state.health.set_admin(index, admin, &reason));
     }
 
-    /// An operator orders a weight, at most [`WEIGHT_MAX`].
-    pub fn set_weight(&self, id: ServerId, weight: u32) {
+    /// An operator orders a weight, at most [`WEIGHT_MAX`], or takes that order back.
+    pub fn set_weight(&self, id: ServerId, weight: Option<u32>, by: &str) {
+        let reason = ordered(by);
         self.with(id, |state, index| {
             let before = state.health.weight(index);
-            let weight = weight.min(WEIGHT_MAX);
+            state.health.set_weight(index, weight.map(|weight| weight.min(WEIGHT_MAX)));
+            let weight = state.health.weight(index);
             if before != weight {
-                let reason = "ordered by an operator";
                 let text = format!("has weight {weight} (was {before}): {reason}");
                 self.log(id, Level::Info, "server_weight", &text);
                 let (from, to) = (format!("weight {before}"), format!("weight {weight}"));
-                state.servers[index].record(from, to, reason.to_owned());
+                state.servers[index].record(from, to, reason.clone());
             }
-            state.health.set_weight(index, weight);
             Vec::new()
         });
     }
@@ -463,6 +464,11 @@ impl ServerState {
         }
         self.changes.push_back(Recorded { at: SystemTime::now(), from, to, reason });
     }
+}
+
+/// Why a state or a weight is as it is: it was ordered, by this caller.
+fn ordered(by: &str) -> String {
+    format!("ordered by an operator ({by})")
 }
 
 /// Whether sessions are to end at once among which are some that write.

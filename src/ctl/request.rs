@@ -1,12 +1,12 @@
-//! One request to the admin API, and the reply.
+//! One request to the admin API, and the reply or the stream of messages.
 //!
 //! Not here: what is requested. Invariants: a request ends after [`PATIENCE`] at the latest,
-//! whatever the other side does; an incomplete reply is an error; an error names the cause and what
-//! to do.
+//! whatever the other side does, and a stream after [`SILENCE_MAX`] without a byte; an incomplete
+//! reply is an error; an error names the cause and what to do.
 
 use std::fmt;
 use std::fs;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,15 @@ use super::table::printable;
 /// The time limit of a whole request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The longest time without a byte of a stream, which has a comment every ten seconds.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Bytes in the head of a reply that is a stream.
+const HEAD_MAX: usize = 64 * 1024;
+
+/// Bytes in the longest line of a stream.
+const LINE_MAX: u64 = 16 * 1024 * 1024;
+
 /// Bytes in the largest reply.
 const ANSWER_MAX: u64 = 64 * 1024 * 1024;
 
@@ -29,15 +38,15 @@ const ANSWER_MAX: u64 = 64 * 1024 * 1024;
 pub(super) enum AdminAddress {
     /// A unix socket.
     Socket(PathBuf),
-    /// A TCP address, which is read-only.
-    Http(SocketAddr),
+    /// A TCP address, and the token for it.
+    Http(SocketAddr, Option<String>),
 }
 
 impl fmt::Display for AdminAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => write!(f, "{}", path.display()),
-            Self::Http(address) => address.fmt(f),
+            Self::Http(address, _) => address.fmt(f),
         }
     }
 }
@@ -56,6 +65,10 @@ impl<'a> Request<'a> {
         Self { method: "GET", path, body: "" }
     }
 
+    pub(super) const fn delete(path: &'a str) -> Self {
+        Self { method: "DELETE", path, body: "" }
+    }
+
     pub(super) const fn post(path: &'a str, body: &'a str) -> Self {
         Self { method: "POST", path, body }
     }
@@ -65,8 +78,53 @@ impl<'a> Request<'a> {
 pub(super) fn ask(place: &AdminAddress, request: Request<'_>) -> Result<String, String> {
     let until = Instant::now() + PATIENCE;
     let mut stream = connect(place, until).map_err(|error| no_connection(place, &error))?;
-    let answer = talk(&mut stream, request, until).map_err(|error| no_answer(place, &error))?;
+    let head = head(place, request, "application/json");
+    let answer = talk(&mut stream, &head, until).map_err(|error| no_answer(place, &error))?;
     read(place, &answer)
+}
+
+/// Calls `each` with every message of a stream, until it returns an error or the stream ends.
+pub(super) fn follow(
+    place: &AdminAddress,
+    path: &str,
+    mut each: impl FnMut(&str) -> Result<(), String>,
+) -> Result<(), String> {
+    let until = Instant::now() + PATIENCE;
+    let mut stream = connect(place, until).map_err(|error| no_connection(place, &error))?;
+    let gone = |error: io::Error| no_answer(place, &error);
+    stream.set_write_timeout(Some(PATIENCE)).map_err(gone)?;
+    stream
+        .write_all(head(place, Request::get(path), "text/event-stream").as_bytes())
+        .map_err(gone)?;
+    stream.set_read_timeout(Some(SILENCE_MAX)).map_err(gone)?;
+    let mut lines = BufReader::new(stream);
+    let mut begin = Vec::new();
+    while !begin.ends_with(b"\r\n\r\n") && begin.len() < HEAD_MAX {
+        if lines.read_until(b'\n', &mut begin).map_err(gone)? == 0 {
+            break;
+        }
+    }
+    if !begin.starts_with(b"HTTP/1.0 200 ") && !begin.starts_with(b"HTTP/1.1 200 ") {
+        // An error is a whole reply.
+        lines.take(HEAD_MAX as u64).read_to_end(&mut begin).map_err(gone)?;
+        return read(place, &begin).map(|_| ());
+    }
+    let mut line = String::new();
+    loop {
+        line.clear();
+        match lines.by_ref().take(LINE_MAX).read_line(&mut line) {
+            Ok(0) => return Err(format!("{place} ended the stream: the balancer has ended")),
+            Ok(_) => {}
+            Err(error) if timed_out(&error) => {
+                let seconds = SILENCE_MAX.as_secs();
+                return Err(format!("no sign of life from {place} for {seconds} s"));
+            }
+            Err(error) => return Err(format!("the stream from {place} was cut off: {error}")),
+        }
+        if let Some(data) = line.strip_prefix("data: ") {
+            each(data.trim_end())?;
+        }
+    }
 }
 
 /// The body of a complete reply.
@@ -113,7 +171,7 @@ fn read(place: &AdminAddress, answer: &[u8]) -> Result<String, String> {
 fn connect(place: &AdminAddress, until: Instant) -> io::Result<Socket> {
     let address = match place {
         AdminAddress::Socket(path) => SockAddr::unix(path)?,
-        AdminAddress::Http(address) => (*address).into(),
+        AdminAddress::Http(address, _) => (*address).into(),
     };
     let socket = Socket::new(Domain::from(i32::from(address.family())), Type::STREAM, None)?;
     match place {
@@ -123,18 +181,30 @@ fn connect(place: &AdminAddress, until: Instant) -> io::Result<Socket> {
             socket.set_write_timeout(Some(left(until)?))?;
             socket.connect(&address)?;
         }
-        AdminAddress::Http(_) => socket.connect_timeout(&address, left(until)?)?,
+        AdminAddress::Http(..) => socket.connect_timeout(&address, left(until)?)?,
     }
     Ok(socket)
 }
 
-/// Uses HTTP/1.0, so the reply ends with the connection and is not chunked.
-fn talk(stream: &mut Socket, request: Request<'_>, until: Instant) -> io::Result<Vec<u8>> {
+/// A request. Uses HTTP/1.0, so the reply ends with the connection and is not chunked.
+fn head(place: &AdminAddress, request: Request<'_>, kind: &str) -> String {
     let Request { method, path, body } = request;
     let length = body.len();
-    let head = format!("{method} {path} HTTP/1.0\r\nHost: ringlane\r\nContent-Length: {length}");
+    let (host, token) = match place {
+        AdminAddress::Socket(_) => ("ringlane".to_owned(), None),
+        AdminAddress::Http(address, token) => (address.to_string(), token.as_ref()),
+    };
+    let token =
+        token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
+    // Events are a stream for whoever does not ask for JSON.
+    let fields = format!("Host: {host}\r\n{token}Accept: {kind}\r\nContent-Length: {length}");
+    format!("{method} {path} HTTP/1.0\r\n{fields}\r\n\r\n{body}")
+}
+
+/// Sends a request and reads all of the reply.
+fn talk(stream: &mut Socket, request: &str, until: Instant) -> io::Result<Vec<u8>> {
     stream.set_write_timeout(Some(left(until)?))?;
-    stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes())?;
+    stream.write_all(request.as_bytes())?;
     let (mut answer, mut piece) = (Vec::new(), vec![0; 64 * 1024]);
     loop {
         stream.set_read_timeout(Some(left(until)?))?;
@@ -174,7 +244,7 @@ fn no_connection(place: &AdminAddress, error: &io::Error) -> String {
         (AdminAddress::Socket(_), ErrorKind::ConnectionRefused) => {
             "nothing listens on the socket: the balancer crashed or was killed, start it".to_owned()
         }
-        (AdminAddress::Http(_), ErrorKind::ConnectionRefused) => {
+        (AdminAddress::Http(..), ErrorKind::ConnectionRefused) => {
             "nothing listens there: is the balancer running, and is this its admin.http?".to_owned()
         }
         _ if timed_out(error) => {
@@ -286,7 +356,7 @@ mod tests {
         let (mut ours, mut theirs) = Socket::pair(Domain::UNIX, Type::STREAM, None).unwrap();
         let endless = thread::spawn(move || while theirs.write_all(b"H").is_ok() {});
         let until = Instant::now() + Duration::from_millis(100);
-        let error = talk(&mut ours, Request::get("/status"), until).unwrap_err();
+        let error = talk(&mut ours, "GET /status HTTP/1.0\r\n\r\n", until).unwrap_err();
         assert!(timed_out(&error), "{error}");
         drop(ours);
         endless.join().unwrap();
@@ -295,7 +365,7 @@ mod tests {
     #[test]
     fn an_error_names_the_cause_and_what_to_do() {
         let socket = AdminAddress::Socket("/run/a.sock".into());
-        let http = AdminAddress::Http(([127, 0, 0, 1], 9000).into());
+        let http = AdminAddress::Http(([127, 0, 0, 1], 9000).into(), None);
         for (place, kind, why) in [
             (&socket, ErrorKind::NotFound, "/run/a.sock: the socket does not exist"),
             (&socket, ErrorKind::PermissionDenied, "/run/a.sock: permission denied: run this as"),

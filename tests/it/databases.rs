@@ -1,6 +1,6 @@
 //! Real databases with their own benchmarks, and the numbers that a run of them leaves behind.
 
-use crate::harness::balancer::{Ringlane, Setup, get_over_tcp, parse_metrics, path_str};
+use crate::harness::balancer::{Ringlane, Setup, TOKEN, get_over_tcp, parse_metrics, path_str};
 use crate::harness::heavy;
 use crate::harness::postgres::Postgres;
 use crate::harness::program::run;
@@ -115,7 +115,9 @@ fn the_admin_pages_say_what_was_done() {
     };
     let over_tcp = |page: &str| {
         let page = format!("http://{http}{page}");
-        let output = run("curl", "curl", &["--silent", "--show-error", "--fail", &page]);
+        let token = format!("Authorization: Bearer {TOKEN}");
+        let arguments = ["--silent", "--show-error", "--fail", "--header", &token, &page];
+        let output = run("curl", "curl", &arguments);
         String::from_utf8(output.stdout).unwrap()
     };
     let bytes = f64::from(SESSIONS) * BYTES as f64;

@@ -8,6 +8,7 @@
 
 mod harness;
 
+mod access;
 mod addresses;
 mod affinity;
 mod balance;
@@ -32,6 +33,7 @@ mod hostile;
 mod last_words;
 mod leavers;
 mod limits;
+mod live;
 mod logins;
 mod logs;
 mod loops;

@@ -10,7 +10,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::harness::balancer::{Ringlane, Setup, path_str};
+use crate::harness::balancer::{Ringlane, Setup, TOKEN, path_str};
 use crate::harness::client::{connect, read_to_end, round_trip, session};
 use crate::harness::echo::Echo;
 use crate::harness::server::free_port;
@@ -47,8 +47,9 @@ fn busy(echo: &Echo) -> Ringlane {
 /// The head and the body of a scrape.
 fn scrape(ringlane: &Ringlane, accept: &str) -> (String, String) {
     let mut stream = TcpStream::connect(ringlane.admin_http()).unwrap();
-    let request = "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close";
-    write!(stream, "{request}\r\nAccept: {accept}\r\n\r\n").unwrap();
+    let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close";
+    let token = format!("Authorization: Bearer {TOKEN}");
+    write!(stream, "{request}\r\n{token}\r\nAccept: {accept}\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

@@ -52,7 +52,7 @@ fn a_drained_server_keeps_its_sessions_and_gets_no_new_ones() {
     round_trip(&mut live, b"still here");
     let table = done(&ringlane, &["status", "--wide"]);
     let line = table.lines().find(|line| line.starts_with("back/s1")).unwrap();
-    assert!(line.contains("up, drain") && line.ends_with("ordered by an operator"), "{table}");
+    assert!(line.contains("up, drain") && line.contains("ordered by an operator (uid "), "{table}");
     ringlane.wait_for_word("server back/s1 is up, drain (was up): ordered by an operator");
     done(&ringlane, &["server", "back/s2", "maint"]);
     let mut nobody = connect(ringlane.address());
@@ -154,7 +154,7 @@ fn an_order_that_makes_no_sense_is_refused_with_the_reason() {
         (&["server", "back/s1", "weight", "-1"], "weight must be a whole number from 0 to 1000"),
         (
             &["server", "back/s1", "up"],
-            "\"up\" is not an order: write ready, drain, maint or weight N",
+            "\"up\" is not an order: write ready, drain, maint, weight N or max-connections N",
         ),
     ] {
         let refusal = refused(&ringlane, arguments);
@@ -164,18 +164,12 @@ fn an_order_that_makes_no_sense_is_refused_with_the_reason() {
     assert!(head.contains(" 400 ") && said.contains("must be a JSON object"), "{head} {said}");
     assert_eq!(ringlane.server_field(0, "/admin"), "ready");
     let (head, said) = ringlane.ask("PUT", "/v1/backends/back/servers/s1");
-    assert!(head.contains(" 405 ") && said.contains("POST /v1/backends/"), "{head} {said}");
+    assert!(head.contains(" 405 ") && said.contains("Method not allowed"), "{head} {said}");
     let (head, said) = ringlane.ask("GET", "/v1/backends/back/affinity?kee=1");
     assert!(
         head.contains(" 400 ") && said.contains("\"error\":\"the query may have"),
         "{head} {said}"
     );
-    let http = ringlane.admin_http().to_string();
-    let url = format!("http://{http}/v1/backends/back/servers/s1");
-    let order = ["--silent", "--data", "{\"state\": \"maint\"}", &url];
-    let output = crate::harness::program::run("curl", "curl", &order);
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("on the unix socket only"), "{said}");
     ringlane.end();
 }
 

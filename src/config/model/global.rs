@@ -2,10 +2,9 @@
 //!
 //! Not here: logs (`logs`), and limits that depend on the host, which `control` derives.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
+use super::admin::Admin;
 use super::logs::{AccessLog, Log};
 use crate::config::value::lookup::Resolver;
 
@@ -81,13 +80,4 @@ pub enum Driver {
     Uring,
     /// epoll.
     Epoll,
-}
-
-/// Where the admin interface listens.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Admin {
-    /// On a unix socket.
-    pub socket: Option<PathBuf>,
-    /// On a TCP address.
-    pub http: Option<SocketAddr>,
 }

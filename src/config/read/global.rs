@@ -1,15 +1,13 @@
-//! The reader of `[global]`, with `admin`, `log` and `access_log` (`resolver` is in `names`).
+//! The reader of `[global]`, with `log` and `access_log` (`admin`: there; `resolver`: `names`).
 //!
 //! Not here: what depends on the host, such as the number of shards for `auto`.
 
 use ringlane_core::limits;
-use ringlane_core::machine::Address;
 
 use super::claims::BoundAddresses;
-use super::names;
+use super::{admin, names};
 use crate::config::model::{
-    AccessLog, Admin, Driver, Global, Log, LogDestination, LogField, LogFormat, LogLevel,
-    ShardCount,
+    AccessLog, Driver, Global, Log, LogDestination, LogField, LogFormat, LogLevel, ShardCount,
 };
 use crate::config::text::report::{Diagnostic, quoted};
 use crate::config::text::requirement::Requirement;
@@ -30,7 +28,7 @@ pub(in crate::config) fn read(table: Option<Table<'_>>, claims: &mut BoundAddres
         shards: shards(&table),
         driver: driver(&table),
         pin: table.boolean("pin").unwrap_or(default.pin),
-        admin: admin.map(|table| read_admin(&table, claims)).unwrap_or_default(),
+        admin: admin.map(|table| admin::read(&table, claims)).unwrap_or_default(),
         user: table.name("user").map(|name| name.value.to_owned()),
         group: table.name("group").map(|name| name.value.to_owned()),
         max_connections: table.integer("max_connections", 1..=u32::MAX),
@@ -64,38 +62,6 @@ fn shards(table: &Table<'_>) -> ShardCount {
         table.wrong_type("shards", &value, &expected);
     }
     ShardCount::Auto
-}
-
-fn read_admin(table: &Table<'_>, claims: &mut BoundAddresses) -> Admin {
-    let mut admin = Admin::default();
-    if let Some(At { value, span }) = table.string("socket") {
-        match address::socket_path(value) {
-            Ok(path) => {
-                claims.claim(table, &Address::Unix(path.clone()), span.clone());
-                table.want(span, Requirement::SocketFolder(path.clone()));
-                admin.socket = Some(path);
-            }
-            Err(why) => {
-                let hint = "write only the path: socket = \"/run/ringlane/admin.sock\"";
-                table.report(table.unusable("socket", span, &why).hint(hint));
-            }
-        }
-    }
-    if let Some(At { value, span }) = table.string("http") {
-        match address::inet(value) {
-            Some(inet) => {
-                claims.claim(table, &Address::Inet(inet), span);
-                admin.http = Some(inet);
-            }
-            None => {
-                let why = "must be an IP address with a port";
-                let hint = "for example: http = \"127.0.0.1:9000\"";
-                table.report(table.unusable("http", span, why).hint(hint));
-            }
-        }
-    }
-    table.refuse_unknown_keys();
-    admin
 }
 
 fn read_log(table: &Table<'_>) -> Log {

@@ -4,6 +4,7 @@
 //! placeholder. Not here: references between tables (`lower`), and checks of the file as a whole
 //! (`loops`, `warnings`). Next: `frontend`.
 
+pub(crate) mod admin;
 pub(super) mod backend;
 pub(super) mod check;
 pub(super) mod claims;
@@ -12,4 +13,5 @@ pub(super) mod frontend;
 pub(super) mod global;
 pub(super) mod names;
 pub(super) mod route;
+pub(super) mod secret;
 pub(super) mod sockets;

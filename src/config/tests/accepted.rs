@@ -9,8 +9,8 @@ use ringlane_core::machine::Congestion;
 use ringlane_core::settings::{self, Affinity, BalanceKind, HashKey, LoadBound, Timeout};
 
 use super::super::{
-    AccessLog, Admin, Config, Global, Log, LogDestination, LogField, LogFormat, LogLevel, Lookup,
-    Name, Resolver, ShardCount, load,
+    AccessLog, Admin, AdminSocketFile, Config, Global, Log, LogDestination, LogField, LogFormat,
+    LogLevel, Lookup, Name, Resolver, Secret, ShardCount, Token, TokenRole, load,
 };
 use super::{backend, frontend, parse};
 
@@ -18,7 +18,6 @@ pub(super) const EVERYTHING: &str = r#"
 [global]
 shards = 4
 pin = false
-admin = { socket = "/run/ringlane/admin.sock", http = "127.0.0.1:9000" }
 user = "ringlane"
 group = "lane"
 max_connections = 100_000
@@ -28,6 +27,15 @@ driver = "epoll"
 log = { level = "debug", format = "json", to = "syslog:/dev/log" }
 access_log = { format = "json", to = "file:/var/log/ringlane.log", log_empty = false }
 resolver = { servers = ["127.0.0.1:5353", "::1"], timeout = "500ms", hold = "1m" }
+
+[global.admin]
+socket = { path = "/run/ringlane/admin.sock", mode = "0600", owner = "ringlane", group = "ops" }
+http = "127.0.0.1:9000"
+tokens = [
+  { name = "prometheus", secret = { file = "/etc/ringlane/prometheus.token" } },
+  { name = "deploy", secret = { text = "0123456789abcdef" }, role = "write" },
+]
+allow_hosts = ["LB1.example.org."]
 
 [[frontend]]
 name = "pg-write"
@@ -71,16 +79,39 @@ server = [
 ]
 "#;
 
+/// The admin API of it.
+fn admin() -> Admin {
+    Admin {
+        socket: Some("/run/ringlane/admin.sock".into()),
+        socket_file: AdminSocketFile {
+            mode: Some(0o600),
+            owner: Some("ringlane".to_owned()),
+            group: Some("ops".to_owned()),
+        },
+        http: Some(([127, 0, 0, 1], 9000).into()),
+        tokens: vec![
+            Token {
+                name: "prometheus".to_owned(),
+                secret: Secret::File("/etc/ringlane/prometheus.token".into()),
+                role: TokenRole::Read,
+            },
+            Token {
+                name: "deploy".to_owned(),
+                secret: Secret::Text("0123456789abcdef".to_owned()),
+                role: TokenRole::Write,
+            },
+        ],
+        allow_hosts: vec!["lb1.example.org".to_owned()],
+    }
+}
+
 #[test]
 fn every_setting_is_read() {
     let config = parse(EVERYTHING).unwrap();
     let global = Global {
         shards: ShardCount::Count(4),
         pin: false,
-        admin: Admin {
-            socket: Some("/run/ringlane/admin.sock".into()),
-            http: Some(([127, 0, 0, 1], 9000).into()),
-        },
+        admin: admin(),
         user: Some("ringlane".to_owned()),
         group: Some("lane".to_owned()),
         max_connections: Some(100_000),

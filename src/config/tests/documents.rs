@@ -141,6 +141,8 @@ fn every_key_is_documented_in_its_section() {
             Section::Root => continue,
             Section::Global
             | Section::Admin
+            | Section::AdminSocket
+            | Section::Token
             | Section::Log
             | Section::AccessLog
             | Section::Resolver => "## `[global]`",

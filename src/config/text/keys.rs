@@ -78,6 +78,27 @@ pub(super) const GLOBAL: &[Key] = &[
 pub(super) const ADMIN: &[Key] = &[
     key("socket", "socket = \"/run/ringlane/admin.sock\"", Listener),
     key("http", "http = \"127.0.0.1:9000\"", Listener),
+    key(
+        "tokens",
+        "tokens = [{ name = \"prometheus\", secret = { file = \"/etc/ringlane/prometheus.token\" } }]",
+        Process,
+    ),
+    key("allow_hosts", "allow_hosts = [\"lb1.example.org\"]", Process),
+];
+
+/// `socket` in `admin`, as a table.
+pub(super) const ADMIN_SOCKET: &[Key] = &[
+    key("path", "path = \"/run/ringlane/admin.sock\"", Listener),
+    key("mode", "mode = \"0660\"", Listener),
+    key("owner", "owner = \"ringlane\"", Listener),
+    key("group", "group = \"operators\"", Listener),
+];
+
+/// An entry of `tokens` in `admin`.
+pub(super) const TOKEN: &[Key] = &[
+    key("name", "name = \"prometheus\"", Process),
+    key("secret", "secret = { file = \"/etc/ringlane/prometheus.token\" }", Process),
+    key("role", "role = \"read\"", Process),
 ];
 
 /// `log` in `[global]`.
@@ -277,6 +298,7 @@ pub(super) const SECRET: &[Key] = &[
     key("file", "file = \"/etc/ringlane/check.pass\"", Check),
     key("env", "env = \"CHECK_PASS\"", Check),
     key("credential", "credential = \"check-pass\"", Check),
+    key("text", "text = \"…\"", Check),
 ];
 
 /// `outlier` in `[[backend]]`.

@@ -13,6 +13,10 @@ pub(in crate::config) enum Section {
     Global,
     /// `admin` in `[global]`.
     Admin,
+    /// `socket` in `admin`, as a table.
+    AdminSocket,
+    /// One entry of `tokens` in `admin`.
+    Token,
     /// `log` in `[global]`.
     Log,
     /// `access_log` in `[global]`.
@@ -59,7 +63,7 @@ pub(in crate::config) enum Section {
 
 impl Section {
     /// All tables. If several have a key, hints name the first one.
-    pub(in crate::config) const ALL: [Self; 24] = [
+    pub(in crate::config) const ALL: [Self; 26] = [
         Self::Root,
         Self::Global,
         Self::Frontend,
@@ -71,6 +75,8 @@ impl Section {
         Self::PerClient,
         Self::Route,
         Self::Admin,
+        Self::AdminSocket,
+        Self::Token,
         Self::AccessLog,
         Self::Log,
         Self::Resolver,
@@ -92,6 +98,8 @@ impl Section {
             Self::Root => keys::ROOT,
             Self::Global => keys::GLOBAL,
             Self::Admin => keys::ADMIN,
+            Self::AdminSocket => keys::ADMIN_SOCKET,
+            Self::Token => keys::TOKEN,
             Self::Log => keys::LOG,
             Self::AccessLog => keys::ACCESS_LOG,
             Self::Resolver => keys::RESOLVER,
@@ -133,6 +141,8 @@ impl Section {
             (Self::Root, "frontend") => Self::Frontend,
             (Self::Root, "backend") => Self::Backend,
             (Self::Global, "admin") => Self::Admin,
+            (Self::Admin, "socket") => Self::AdminSocket,
+            (Self::Admin, "tokens") => Self::Token,
             (Self::Global, "log") => Self::Log,
             (Self::Global, "access_log") => Self::AccessLog,
             (Self::Global, "resolver") => Self::Resolver,
@@ -151,7 +161,7 @@ impl Section {
             (Self::Backend, "bandwidth") => Self::Bandwidth,
             (Self::Backend, "mirror") => Self::Mirror,
             (Self::Check, "steps") => Self::Step,
-            (Self::Check, "password") => Self::Secret,
+            (Self::Check, "password") | (Self::Token, "secret") => Self::Secret,
             _ => return None,
         })
     }
@@ -162,6 +172,8 @@ impl Section {
             Self::Root => "the file",
             Self::Global => "[global]",
             Self::Admin => "admin in [global]",
+            Self::AdminSocket => "admin.socket in [global]",
+            Self::Token => "a token of admin in [global]",
             Self::Log => "log in [global]",
             Self::AccessLog => "access_log in [global]",
             Self::Resolver => "resolver in [global]",
@@ -182,7 +194,7 @@ impl Section {
             Self::Bandwidth => "bandwidth in [[backend]]",
             Self::Mirror => "mirror in [[backend]]",
             Self::Step => "a step of a check",
-            Self::Secret => "a password",
+            Self::Secret => "a secret",
         }
     }
 

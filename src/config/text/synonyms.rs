@@ -231,7 +231,7 @@ fn later(word: &str) -> Option<&'static str> {
 }
 
 /// The candidate nearest to `word`, if one is near enough to be a typo.
-pub(in crate::config) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl Iterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -312,7 +312,7 @@ mod tests {
             (Section::Check, "inter", "here this is called \"interval\""),
             (Section::Backend, "role", "role is a key of [[frontend]]"),
             (Section::Backend, "rise", "rise is a key of check in [[backend]]"),
-            (Section::Admin, "xyzzy", "valid keys of admin in [global]: socket, http"),
+            (Section::Admin, "xyzzy", "valid keys of admin in [global]: socket, http, tokens"),
         ] {
             let found = hint_for_key(section, word);
             assert!(found.contains(hint), "{word} in {section:?}: {found}");

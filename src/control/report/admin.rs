@@ -1,14 +1,23 @@
-//! The admin API over HTTP, on the control thread: pages to read, and orders on the unix socket.
+//! The admin API over HTTP, on the control thread: pages to read, streams, and orders.
 //!
-//! Pages are built on threads of their own. Not here: their content (`status`, `metrics`), the
-//! effect of an order (`servers`). Invariants: the sockets listen before privileges are given up,
-//! except for a TCP address that a terminating process still holds; clients are served within
-//! bounds, so that they can't use up the process's descriptors. Next: `bound`, `connection`.
+//! Not here: content of pages (`status`, `metrics`), states of servers (`servers`). Invariants: the
+//! sockets listen before privileges are given up, except for a TCP address that a terminating
+//! process still holds; clients are served within bounds, so that they can't use up the process's
+//! descriptors; every request but those for `/healthz` has passed `access`. Next: `routes`, the
+//! list of all there is.
 
+mod access;
 pub(in crate::control) mod affinity;
+mod apply;
 mod bound;
 mod connection;
+pub(in crate::control) mod find;
+mod openapi;
 mod orders;
+mod origin;
+mod pages;
+
+pub(crate) mod routes;
 mod spares;
 mod takeover;
 #[cfg(test)]
@@ -17,53 +26,45 @@ mod tests;
 use std::fmt;
 use std::future;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{FromRef, State};
-use axum::http::header::{ACCEPT, CONNECTION, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::map_response;
+use axum::extract::{DefaultBodyLimit, FromRef};
+use axum::http::header::CONNECTION;
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
-use tokio::sync::{Semaphore, oneshot};
+use serde_json::json;
 
-use crate::control::Running;
 use crate::control::log;
-use crate::control::report::metrics;
-use crate::control::report::metrics::Format;
-use crate::control::report::status;
-use crate::control::servers::Servers;
 use crate::control::traffic::Traffic;
-use crate::control::{Life, Stage, thread};
+use crate::control::{Life, Running};
+pub(in crate::control) use access::{Access, REFUSALS};
 use bound::AdminHttp;
 pub use bound::{AdminBindError, Bound, bind};
-use connection::{Accepts, Bounded};
+use connection::Bounded;
+pub(super) use orders::answer;
+use origin::Accepts;
+pub(super) use origin::Requester;
+pub(super) use pages::built;
 
-const PAGES: &str = "There are:\n  GET /healthz   200 while serving, 503 before, after and during \
-                     shutdown_delay\n  \
-                     GET /status    everything as JSON\n  GET /metrics   Prometheus text\n  \
-                     POST /v1/backends/BACKEND/servers/SERVER   {\"state\": \"ready|drain|maint\", \
-                     \"weight\": N}\n  GET, DELETE /v1/backends/BACKEND/affinity   remembered clients; \
-                     ?key= for one\n";
+/// Bytes in the largest body of a request, unless a route allows more.
+const BODY_MAX: usize = 64 * 1024;
 
 /// Answers on the sockets of `bound` until the future is dropped. Needs a tokio runtime.
 pub async fn serve(bound: Bound, running: Running) {
-    let Bound { socket, http, files } = bound;
-    let read_only = router();
-    let server = "/v1/backends/{backend}/servers/{server}";
-    let read_write = read_only
-        .clone()
-        .route(server, post(orders::order))
-        .route(affinity::PATH, delete(affinity::forget));
-    let read_only = read_only
-        .route(server, post(orders::refused))
-        .route(affinity::PATH, delete(orders::refused));
-    // Of all routes, so last.
-    let read_write =
-        read_write.method_not_allowed_fallback(wrong_method).with_state(running.clone());
-    let read_only = read_only.method_not_allowed_fallback(wrong_method);
-    let unix = listen("socket", socket.map(tokio::net::UnixListener::from_std), read_write);
+    let Bound { socket, http, files, rules, .. } = bound;
+    running.access.replace(rules);
+    let router = |is_unix| {
+        let access = &running.access;
+        routes::router(access, is_unix)
+            .fallback(not_found)
+            .method_not_allowed_fallback(wrong_method)
+            .layer(DefaultBodyLimit::max(BODY_MAX))
+            .layer(from_fn_with_state(Arc::clone(access), access::admit))
+            .with_state(running.clone())
+    };
+    let unix = listen("socket", socket.map(tokio::net::UnixListener::from_std), router(true));
     let tcp = async {
         let listener = match http {
             None => None,
@@ -72,7 +73,7 @@ pub async fn serve(bound: Bound, running: Running) {
             }
             Some(AdminHttp::Held(address)) => Some(takeover::bind_later(address).await),
         };
-        listen("http", listener, read_only.with_state(running)).await;
+        listen("http", listener, router(false)).await;
     };
     tokio::join!(unix, tcp);
     drop(files);
@@ -84,9 +85,9 @@ impl FromRef<Running> for Arc<Life> {
     }
 }
 
-impl FromRef<Running> for Arc<Servers> {
+impl FromRef<Running> for Arc<Access> {
     fn from_ref(running: &Running) -> Self {
-        Self::clone(&running.servers)
+        Self::clone(&running.access)
     }
 }
 
@@ -107,7 +108,8 @@ where
         Some(Ok(listener)) => {
             // Each connection carries one request, so that idle clients occupy no slot.
             let router = router.layer(map_response(close));
-            axum::serve(Bounded::new(key, listener), router).await
+            let service = router.into_make_service_with_connect_info::<Requester>();
+            axum::serve(Bounded::new(key, listener), service).await
         }
     };
     if let Err(error) = outcome {
@@ -121,75 +123,20 @@ async fn close(mut response: Response) -> Response {
     response
 }
 
-/// What every socket has.
-fn router() -> Router<Running> {
-    Router::new()
-        .route("/healthz", get(healthz))
-        .route("/status", get(status_page))
-        .route("/metrics", get(metrics_page))
-        .route(affinity::PATH, get(affinity::show))
-        .fallback(not_found)
+/// Answers what no route is for.
+async fn not_found(uri: Uri) -> Response {
+    unknown(StatusCode::NOT_FOUND, "No such page", &uri)
 }
 
-async fn healthz(State(life): State<Arc<Life>>) -> (StatusCode, &'static str) {
-    match life.stage() {
-        Stage::Serving => (StatusCode::OK, "ok"),
-        stage => (StatusCode::SERVICE_UNAVAILABLE, stage.name()),
+async fn wrong_method(uri: Uri) -> Response {
+    unknown(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed", &uri)
+}
+
+/// Names the routes that there are, to people as text and to programs as JSON.
+fn unknown(status: StatusCode, what: &str, uri: &Uri) -> Response {
+    if uri.path().starts_with("/v1/") {
+        let why = format!("{what}: GET /v1/openapi.json and `ringlane ctl routes` list the routes");
+        return answer(status, &json!({ "error": why }));
     }
-}
-
-async fn status_page(State(running): State<Running>) -> Response {
-    let page = move || {
-        let page = serde_json::to_string_pretty(&status::Status::of(&running));
-        page.map(|page| page + "\n").map_err(|error| error.to_string())
-    };
-    respond(built(page).await, "application/json")
-}
-
-async fn metrics_page(State(running): State<Running>, headers: HeaderMap) -> Response {
-    let accept = headers.get_all(ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-    let format = Format::accepted(accept);
-    let page = move || metrics::scrape(&running, format).map_err(|error| error.to_string());
-    respond(built(page).await, format.content_type())
-}
-
-fn respond(page: Result<String, String>, kind: &'static str) -> Response {
-    match page {
-        Ok(page) => ([(CONTENT_TYPE, kind)], page).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
-    }
-}
-
-/// Builds a page beside the control thread, since a page with thousands of servers takes time, and
-/// one page at a time, since clients may ask for many.
-async fn built(
-    page: impl FnOnce() -> Result<String, String> + Send + 'static,
-) -> Result<String, String> {
-    static ONE_AT_A_TIME: Semaphore = Semaphore::const_new(1);
-    let turn = ONE_AT_A_TIME.acquire().await.map_err(|error| error.to_string())?;
-    // The new thread takes it, or this one if no thread can be started. Tokio's own pool would
-    // panic then, and a limit on threads must not end the balancer.
-    let page = Arc::new(Mutex::new(Some(page)));
-    let apart = Arc::clone(&page);
-    let take = |page: &Mutex<Option<_>>| page.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let (done, built) = oneshot::channel();
-    let thread = thread::spawn("admin-page", move || {
-        if let Some(page) = take(&apart) {
-            // Fails if the client has disconnected.
-            let _ = done.send(page());
-        }
-        drop(turn);
-    });
-    match thread {
-        Ok(_) => built.await.unwrap_or_else(|error| Err(error.to_string())),
-        Err(error) => take(&page).map_or_else(|| Err(error.to_string()), |page| page()),
-    }
-}
-
-async fn not_found() -> (StatusCode, String) {
-    (StatusCode::NOT_FOUND, format!("No such page. {PAGES}"))
-}
-
-async fn wrong_method() -> (StatusCode, String) {
-    (StatusCode::METHOD_NOT_ALLOWED, format!("Method not allowed. {PAGES}"))
+    (status, format!("{what}. There are:\n{}", routes::listing())).into_response()
 }

@@ -6,5 +6,6 @@
 pub mod access_log;
 pub mod admin;
 pub(super) mod events;
+pub(super) mod feed;
 pub mod metrics;
 pub mod status;

@@ -13,19 +13,17 @@ use std::process;
 use ringlane_core::counters::FrontendCounters;
 use ringlane_core::ids::{BackendId, FrontendId};
 use ringlane_core::settings::BalanceKind;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::cli::{REVISION, VERSION};
 use crate::control::Running;
-use crate::control::servers::Servers;
-use crate::control::servers::names::Names;
-use crate::control::start::Listening;
 use crate::control::traffic::Traffic;
 use crate::control::traffic::latency::Latency;
-use server::Server;
+pub(super) use server::Server;
 
 /// The page.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 pub struct Status<'a> {
     version: &'static str,
     revision: &'static str,
@@ -42,8 +40,9 @@ pub struct Status<'a> {
     latency: Latencies,
 }
 
-#[derive(Debug, Serialize)]
-struct Shard {
+/// One shard.
+#[derive(Debug, JsonSchema, Serialize)]
+pub(super) struct Shard {
     index: usize,
     cpu: Option<usize>,
     sessions_live: u32,
@@ -61,13 +60,21 @@ struct Shard {
     log_records_dropped: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct Frontend<'a> {
+/// One frontend.
+#[derive(Debug, JsonSchema, Serialize)]
+pub(super) struct Frontend<'a> {
     name: &'a str,
     bind: Vec<String>,
     backend: &'a str,
     sessions_live: u32,
+    /// Of the frontend or the process, whichever is lower; 0 while it is paused.
     sessions_max: u32,
+    /// Its own limit in the configuration, if it has one.
+    max_connections: Option<u32>,
+    /// Its connections wait in the kernel's queue, by order of an operator.
+    paused: bool,
+    /// An operator changed a setting at run time.
+    changed: bool,
     sessions: u64,
     sessions_ended: u64,
     sessions_failed: u64,
@@ -80,8 +87,9 @@ struct Frontend<'a> {
     bytes_out: u64,
 }
 
-#[derive(Debug, Serialize)]
-struct Backend<'a> {
+/// One backend.
+#[derive(Debug, JsonSchema, Serialize)]
+pub(super) struct Backend<'a> {
     name: &'a str,
     balance: &'static str,
     /// Nothing where sessions do not wait.
@@ -90,7 +98,7 @@ struct Backend<'a> {
 }
 
 /// Sessions that find no server with room.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Queue {
     sessions_live: u32,
     size: u32,
@@ -100,14 +108,14 @@ struct Queue {
 }
 
 /// All in microseconds.
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Latencies {
     unit: &'static str,
     session_duration: Quantiles,
     connect_time: Quantiles,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Quantiles {
     p50: u64,
     p90: u64,
@@ -121,13 +129,8 @@ struct Quantiles {
 impl<'a> Status<'a> {
     /// The balancer as it is now.
     pub fn of(running: &'a Running) -> Self {
-        let Running { traffic, servers, names, listening, life, driver, .. } = running;
+        let Running { traffic, life, driver, .. } = running;
         let (snapshot, process) = (&traffic.snapshot, &traffic.gauges.process);
-        let shards = (0..traffic.shards()).map(|index| Shard::of(traffic, index));
-        let frontends = (0..).map(FrontendId);
-        let frontends = frontends.map_while(|id| Frontend::of(traffic, listening, id));
-        let backends = (0..).map(BackendId);
-        let backends = backends.map_while(|id| Backend::of(traffic, servers, names, id));
         Self {
             version: VERSION,
             revision: REVISION,
@@ -138,9 +141,9 @@ impl<'a> Status<'a> {
             driver: driver.name(),
             sessions_live: process.live(),
             sessions_max: process.max(),
-            shards: shards.collect(),
-            frontends: frontends.collect(),
-            backends: backends.collect(),
+            shards: Shard::all(running),
+            frontends: Frontend::all(running),
+            backends: Backend::all(running),
             latency: Latencies {
                 unit: "us",
                 session_duration: Quantiles::of(&Latency::merge(traffic, |s| &s.session_duration)),
@@ -151,6 +154,12 @@ impl<'a> Status<'a> {
 }
 
 impl Shard {
+    /// All shards.
+    pub(super) fn all(running: &Running) -> Vec<Self> {
+        let traffic = &running.traffic;
+        (0..traffic.shards()).map(|index| Self::of(traffic, index)).collect()
+    }
+
     fn of(traffic: &Traffic, index: usize) -> Self {
         let counters = &traffic.counters[index];
         Self {
@@ -174,7 +183,14 @@ impl Shard {
 }
 
 impl<'a> Frontend<'a> {
-    fn of(traffic: &'a Traffic, listening: &Listening, id: FrontendId) -> Option<Self> {
+    /// All frontends.
+    pub(super) fn all(running: &'a Running) -> Vec<Self> {
+        (0..).map(FrontendId).map_while(|id| Self::of(running, id)).collect()
+    }
+
+    /// One of them.
+    pub(super) fn of(running: &'a Running, id: FrontendId) -> Option<Self> {
+        let Running { traffic, listening, .. } = running;
         let frontend = traffic.snapshot.frontends.get(id.0 as usize)?;
         let gate = traffic.gauges.frontend(id);
         let total = |read: fn(&FrontendCounters) -> u64| traffic.frontend_total(id, read);
@@ -184,6 +200,9 @@ impl<'a> Frontend<'a> {
             backend: &traffic.snapshot.backend(frontend.backend).name,
             sessions_live: gate.live(),
             sessions_max: traffic.frontend_max(id),
+            max_connections: limit(frontend.max_connections),
+            paused: gate.max() == 0,
+            changed: running.overlay.has_frontend(&frontend.name),
             sessions: total(|f| f.sessions.get()),
             sessions_ended: total(|f| f.sessions_ended.get()),
             sessions_failed: total(|f| f.sessions_failed.get()),
@@ -199,7 +218,14 @@ impl<'a> Frontend<'a> {
 }
 
 impl<'a> Backend<'a> {
-    fn of(traffic: &'a Traffic, states: &Servers, names: &Names, id: BackendId) -> Option<Self> {
+    /// All backends.
+    pub(super) fn all(running: &'a Running) -> Vec<Self> {
+        (0..).map(BackendId).map_while(|id| Self::of(running, id)).collect()
+    }
+
+    /// One of them.
+    pub(super) fn of(running: &'a Running, id: BackendId) -> Option<Self> {
+        let traffic = &running.traffic;
         let backend = traffic.snapshot.backends.get(id.0 as usize)?;
         let servers = traffic.snapshot.ids_of(id);
         Some(Self {
@@ -212,9 +238,14 @@ impl<'a> Backend<'a> {
                 expired: traffic.queue_total(id, |q| q.expired.get()),
                 refused: traffic.queue_total(id, |q| q.refused.get()),
             }),
-            servers: servers.filter_map(|id| Server::of(traffic, states, names, id)).collect(),
+            servers: servers.filter_map(|id| Server::of(running, id)).collect(),
         })
     }
+}
+
+/// A limit; nothing where there is none.
+fn limit(max: u32) -> Option<u32> {
+    (max != u32::MAX).then_some(max)
 }
 
 /// The value of `balance` in the configuration file.

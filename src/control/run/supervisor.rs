@@ -266,7 +266,8 @@ mod tests {
         let running =
             Running::new(snapshot, &[], Vec::new(), DriverKind::Epoll, cpus, listening).unwrap();
         let room = Room { max_connections: 350, pipes: 64, derived_from: Some(1024) };
-        let admin = config::Admin { socket: Some("/run/a.sock".into()), http: None };
+        let admin =
+            config::Admin { socket: Some("/run/a.sock".into()), ..config::Admin::default() };
         let version = env!("CARGO_PKG_VERSION");
         assert_eq!(
             ready_line(&running, room, &admin, Some((([127, 0, 0, 1], 9000).into(), true))),

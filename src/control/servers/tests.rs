@@ -131,8 +131,8 @@ fn changes_that_come_while_sessions_are_fenced_do_not_open_the_primary() {
     servers.role(1, Role::Primary);
     // A check, an order, and another primary, before the shards have had their turn.
     servers.role(2, Role::Replica);
-    servers.set_weight(ServerId(1), 5);
-    servers.set_admin(ServerId(2), Admin::Drain);
+    servers.set_weight(ServerId(1), Some(5), "uid 7");
+    servers.set_admin(ServerId(2), Admin::Drain, "uid 7");
     assert_eq!(servers.primaries(), [0_u32; 0]);
     let first = [0, 1].map(|shard| servers.take_endings(shard).len());
     servers.role(1, Role::Replica);

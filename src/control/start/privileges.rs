@@ -43,8 +43,8 @@ impl fmt::Display for PrivilegesError {
             ),
             Self::Unknown { key, name } => write!(
                 f,
-                "[global] {key} = \"{name}\": this machine has no such {key}: create it, or \
-                 correct the name"
+                "[global] {key} = \"{name}\": this machine has no such {}: create it, or correct the name",
+                if key.ends_with("group") { "group" } else { "user" }
             ),
             Self::Refused { call, error } => write!(
                 f,
@@ -65,10 +65,14 @@ pub(in crate::control) struct Identity {
 }
 
 impl Identity {
-    /// Makes this identity the owner of a file.
-    pub(in crate::control) fn own(&self, path: &Path) -> Result<(), PrivilegesError> {
-        let uid = self.user.as_ref().map(|(_, uid)| *uid);
-        chown(path, uid, Some(self.gid))
+    /// Makes this identity the owner of a file, unless it has another one.
+    pub(in crate::control) fn own(
+        &self,
+        path: &Path,
+        other: FileOwner,
+    ) -> Result<(), PrivilegesError> {
+        let uid = other.uid.or_else(|| self.user.as_ref().map(|(_, uid)| *uid));
+        chown(path, uid, Some(other.gid.unwrap_or(self.gid)))
             .map_err(|error| PrivilegesError::Refused { call: "chown of a socket file", error })
     }
 
@@ -108,6 +112,43 @@ impl Identity {
             setuid(uid).map_err(refused("setuid"))?;
         }
         Ok(())
+    }
+}
+
+/// Owner and group that are configured for a file; nothing: as it is made.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::control) struct FileOwner {
+    uid: Option<Uid>,
+    gid: Option<Gid>,
+}
+
+impl FileOwner {
+    /// Looks the names up.
+    pub(in crate::control) fn find(
+        owner: Option<&str>,
+        group: Option<&str>,
+    ) -> Result<Self, PrivilegesError> {
+        let key = |error| match error {
+            PrivilegesError::Unknown { key: "user", name } => {
+                PrivilegesError::Unknown { key: "admin.socket.owner", name }
+            }
+            PrivilegesError::Unknown { name, .. } => {
+                PrivilegesError::Unknown { key: "admin.socket.group", name }
+            }
+            other => other,
+        };
+        Ok(Self {
+            uid: owner.map(find_user).transpose().map_err(key)?.map(|(_, user)| user.uid),
+            gid: group.map(find_group).transpose().map_err(key)?,
+        })
+    }
+
+    /// Gives it a file.
+    pub(in crate::control) fn apply(self, path: &Path) -> std::io::Result<()> {
+        if self.uid.is_none() && self.gid.is_none() {
+            return Ok(());
+        }
+        chown(path, self.uid, self.gid).map_err(std::io::Error::from)
     }
 }
 

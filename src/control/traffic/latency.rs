@@ -27,6 +27,16 @@ impl Latency {
         latency
     }
 
+    /// Of these values, and how many there are of each.
+    pub(in crate::control) fn from_values(values: BTreeMap<u64, u64>) -> Self {
+        Self { values }
+    }
+
+    /// The values, and how many there are of each.
+    pub(in crate::control) fn into_values(self) -> BTreeMap<u64, u64> {
+        self.values
+    }
+
     fn add(&mut self, histogram: &Histogram) {
         histogram.for_each(|value, count| *self.values.entry(value).or_default() += count);
     }

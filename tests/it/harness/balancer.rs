@@ -29,6 +29,9 @@ use super::{program, wait_for, wait_until};
 /// Looks at something that must give the same to count as settled.
 const LOOKS: u32 = 20;
 
+/// The token of the admin API on TCP; it allows orders.
+pub(crate) const TOKEN: &str = "it-write-0123456789abcdef";
+
 /// What the line has that says that sessions are accepted.
 const READY: &str = " ready: ";
 
@@ -203,7 +206,13 @@ impl Setup {
     fn text(&self) -> String {
         let mut text = format!("{}[global]\nshards = {}\n", self.top, self.shards);
         let socket = self.path("admin.sock");
-        let both = || format!("{{ socket = {:?}, http = \"127.0.0.1:0\" }}", path_str(&socket));
+        let both = || {
+            format!(
+                "{{ socket = {:?}, http = \"127.0.0.1:0\", tokens = [{{ name = \"it\", role = \"write\", \
+                 secret = {TOKEN:?} }}] }}",
+                path_str(&socket)
+            )
+        };
         let _ = writeln!(text, "admin = {}", self.admin.clone().unwrap_or_else(both));
         if let Some(driver) = std::env::var("RINGLANE_IT_DRIVER").ok()
             && !self.global.contains("driver")
@@ -466,7 +475,8 @@ pub(crate) fn ask_over_tcp(address: SocketAddr, method: &str, page: &str) -> (St
 
 /// The head and the body of an HTTP answer.
 fn ask(mut stream: impl Read + Write, method: &str, page: &str, body: &str) -> (String, String) {
-    let head = format!("{method} {page} HTTP/1.0\r\nHost: ringlane\r\n");
+    let token = format!("Authorization: Bearer {TOKEN}");
+    let head = format!("{method} {page} HTTP/1.0\r\nHost: localhost\r\n{token}\r\n");
     write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();

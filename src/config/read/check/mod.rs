@@ -13,7 +13,8 @@ use regex::Regex;
 use ringlane_core::machine::Address;
 use ringlane_health::{Ejection, LagLimit, OnChange, OnConflict, Rules};
 
-use crate::config::model::{Body, Check, Http, Kind, Login, Secret, Step, Watch, Way};
+use crate::config::model::{Body, Check, Http, Kind, Login, Step, Watch, Way};
+use crate::config::read::secret::{self, Purpose};
 use crate::config::text::report::quoted;
 use crate::config::text::requirement::Requirement;
 use crate::config::text::schema::Section;
@@ -212,49 +213,12 @@ fn refuse_keys_of_other_kinds(table: &Table<'_>, kind: &str) {
 fn login(table: &Table<'_>, kind: &str) -> Login {
     Login {
         user: table.text("user"),
-        password: secret(table, "password"),
+        password: secret::read(table, "password", Purpose::Password),
         database: table.text("database"),
         tls: tls::of_login(table, kind),
         kept: table
             .choice("login", &[("each", false), ("kept", true)], &FOREIGN_LOGINS)
             .unwrap_or_default(),
-    }
-}
-
-fn secret(table: &Table<'_>, key: &'static str) -> Option<Secret> {
-    let value = table.value(key)?;
-    if let Some(text) = value.as_str() {
-        if !value.has_variable() {
-            table.want(text.span, Requirement::OwnSecret);
-        }
-        return Some(Secret::Text(text.value.to_owned()));
-    }
-    let inner = table.table(key, Section::Secret)?;
-    inner.refuse_unknown_keys();
-    let credential = inner.string("credential");
-    match (inner.text("file"), inner.text("env"), credential) {
-        (Some(file), None, None) => {
-            table.want(value.span, Requirement::Password(file.clone().into()));
-            Some(Secret::File(file.into()))
-        }
-        (None, Some(name), None) => {
-            table.want(value.span, Requirement::Variable(name.clone()));
-            Some(Secret::Variable(name))
-        }
-        (None, None, Some(At { value: name, span })) => {
-            if name.is_empty() || name.contains('/') || name.starts_with('.') {
-                let why = "must be the name of a credential, which is no path";
-                inner.report(inner.unusable("credential", span, why));
-                return None;
-            }
-            table.want(value.span, Requirement::Credential(name.to_owned()));
-            Some(Secret::Credential(name.to_owned()))
-        }
-        _ => {
-            let why = "must have one of file, env and credential";
-            table.report(table.unusable(key, value.span, why));
-            None
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Not here: the table (`balance::affinity` of the core). A table keeps hashes, not names: one
 //! client is looked up by its key (`?key=10.0.0.1`), while a list shows places in the table.
-//! Deleting is accepted on the unix socket only. Invariant: at most [`ENTRIES_MAX`] entries per
+//! Deleting is an order. Invariant: at most [`ENTRIES_MAX`] entries per
 //! answer, whatever the size of the table.
 
 use std::time::Instant;
@@ -15,9 +15,11 @@ use ringlane_core::balance::affinity::{AffinityEntry, Table};
 use ringlane_core::balance::key_of;
 use ringlane_core::ids::BackendId;
 use ringlane_core::settings::HashKey;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::find::{self, Refusal};
 use super::orders::answer;
 use crate::control::traffic::Traffic;
 
@@ -37,6 +39,42 @@ pub(super) struct Wanted {
     entries: Option<usize>,
 }
 
+/// Keys of the query, with what they mean.
+pub(super) const QUERY: &[(&str, &str)] =
+    &[("key", "one client, such as 10.0.0.7"), ("entries", "entries in the list, 100 by default")];
+
+/// Clients that a backend remembers. With `key`, only the server of that client.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "for the schema")]
+struct AffinityPage {
+    backend: String,
+    key: String,
+    server: Option<String>,
+    ttl_seconds: Option<f64>,
+    size: Option<u64>,
+    clients: Option<u64>,
+    hits: Option<u64>,
+    misses: Option<u64>,
+    evictions: Option<u64>,
+    entries: Option<Vec<Value>>,
+}
+
+/// How many clients were forgotten.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "for the schema")]
+struct Forgotten {
+    backend: String,
+    forgotten: u64,
+}
+
+pub(super) fn shape(schemas: &mut SchemaGenerator) -> Schema {
+    schemas.subschema_for::<AffinityPage>()
+}
+
+pub(super) fn forgotten_shape(schemas: &mut SchemaGenerator) -> Schema {
+    schemas.subschema_for::<Forgotten>()
+}
+
 /// Where it is.
 pub(super) const PATH: &str = "/v1/backends/{backend}/affinity";
 
@@ -54,8 +92,7 @@ pub(super) async fn show(
 /// What was asked for, or what can be asked for.
 fn query(wanted: Result<Query<Wanted>, QueryRejection>) -> Result<Wanted, Refusal> {
     let Query(wanted) = wanted.map_err(|_| {
-        let why = "the query may have key=CLIENT and entries=NUMBER, each once and nothing else";
-        (StatusCode::BAD_REQUEST, why.to_owned())
+        Refusal::bad("the query may have key=CLIENT and entries=NUMBER, each once and nothing else")
     })?;
     Ok(wanted)
 }
@@ -77,13 +114,10 @@ pub(super) async fn forget(
     respond(forgotten.map(|forgotten| json!({ "backend": backend, "forgotten": forgotten })))
 }
 
-/// Why a request can't be answered.
-type Refusal = (StatusCode, String);
-
 fn respond(outcome: Result<Value, Refusal>) -> Response {
     match outcome {
         Ok(page) => answer(StatusCode::OK, &page),
-        Err((status, why)) => answer(status, &json!({ "error": why })),
+        Err(Refusal(status, why)) => answer(status, &json!({ "error": why })),
     }
 }
 
@@ -92,7 +126,7 @@ fn client(traffic: &Traffic, backend: &str, text: &str) -> Result<Value, Refusal
     let found = table.peek(key(table, text)?, traffic.gauges.millis(Instant::now()));
     let server = found.and_then(|server| traffic.snapshot.servers_of(id).get(server));
     let server = server.ok_or_else(|| {
-        (StatusCode::NOT_FOUND, format!("backend \"{backend}\" has no entry for {text}"))
+        Refusal::not_found(format!("backend \"{backend}\" has no entry for {text}"))
     })?;
     Ok(json!({ "backend": backend, "key": text, "server": server.name }))
 }
@@ -125,11 +159,9 @@ fn list(traffic: &Traffic, backend: &str, entries: usize) -> Result<Value, Refus
 }
 
 fn find<'a>(traffic: &'a Traffic, backend: &str) -> Result<(BackendId, &'a Table), Refusal> {
-    let found = traffic.snapshot.backends.iter().zip(0..).find(|(found, _)| found.name == backend);
-    let not_found = |why: String| (StatusCode::NOT_FOUND, why);
-    let (_, id) = found.ok_or_else(|| not_found(format!("there is no backend \"{backend}\"")))?;
-    let table = traffic.gauges.affinity(BackendId(id)).map(|table| (BackendId(id), table));
-    table.ok_or_else(|| not_found(format!("backend \"{backend}\" has no `affinity`")))
+    let id = find::backend(&traffic.snapshot, backend)?;
+    let table = traffic.gauges.affinity(id).map(|table| (id, table));
+    table.ok_or_else(|| Refusal::not_found(format!("backend \"{backend}\" has no `affinity`")))
 }
 
 fn key(table: &Table, text: &str) -> Result<u64, Refusal> {
@@ -141,7 +173,7 @@ fn key(table: &Table, text: &str) -> Result<u64, Refusal> {
             HashKey::Sni => "a name",
             HashKey::User => "a user",
         };
-        (StatusCode::BAD_REQUEST, format!("key must be {wanted}, not \"{text}\""))
+        Refusal::bad(format!("key must be {wanted}, not \"{text}\""))
     })
 }
 

@@ -16,9 +16,10 @@ use std::time::Instant;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
+use super::access::Rules;
 use super::takeover;
 use crate::config;
-use crate::control::start::privileges::{Identity, PrivilegesError};
+use crate::control::start::privileges::{FileOwner, Identity, PrivilegesError};
 use crate::control::start::problem::Problem;
 use crate::control::start::sockets::{FREE_WAIT, SocketFiles, prepare_path, when_free};
 
@@ -33,6 +34,10 @@ pub(super) const SOCKET_MODE: u32 = 0o660;
 pub struct Bound {
     pub(super) socket: Option<UnixListener>,
     pub(super) http: Option<AdminHttp>,
+    /// What clients must present.
+    pub(super) rules: Rules,
+    /// Whose the socket file is, as far as that is configured.
+    owner: FileOwner,
     pub(super) files: SocketFiles,
 }
 
@@ -47,7 +52,7 @@ pub(super) enum AdminHttp {
 impl Bound {
     /// Makes the user and group that the process is about to become the owners of the socket file.
     pub(in crate::control) fn give_to(&self, identity: &Identity) -> Result<(), PrivilegesError> {
-        self.files.paths().try_for_each(|path| identity.own(path))
+        self.files.paths().try_for_each(|path| identity.own(path, self.owner))
     }
 
     /// Whether the TCP address listens already.
@@ -64,11 +69,18 @@ impl Bound {
     }
 }
 
-/// The admin API can't listen where it should.
+/// The admin API can't listen where it should, or as it should.
 #[derive(Debug)]
-pub struct AdminBindError {
-    place: BindAddress,
-    problem: Problem,
+pub struct AdminBindError(Reason);
+
+#[derive(Debug)]
+enum Reason {
+    Listen {
+        place: BindAddress,
+        problem: Problem,
+    },
+    /// An owner, a group or a token, in a sentence.
+    Setting(String),
 }
 
 #[derive(Debug)]
@@ -79,8 +91,11 @@ enum BindAddress {
 
 impl fmt::Display for AdminBindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let problem = &self.problem;
-        match &self.place {
+        let (place, problem) = match &self.0 {
+            Reason::Listen { place, problem } => (place, problem),
+            Reason::Setting(why) => return f.write_str(why),
+        };
+        match place {
             BindAddress::Socket(path) => {
                 write!(f, "[global] admin.socket cannot listen on {}: {problem}", path.display())
             }
@@ -99,16 +114,23 @@ impl std::error::Error for AdminBindError {}
 /// # Errors
 /// When an address is in use, not ours or not permitted, in a sentence for the operator.
 pub fn bind(admin: &config::Admin) -> Result<Bound, AdminBindError> {
-    let mut bound = Bound::default();
+    let setting = |why: String| AdminBindError(Reason::Setting(why));
+    let file = &admin.socket_file;
+    let owner = FileOwner::find(file.owner.as_deref(), file.group.as_deref())
+        .map_err(|error| setting(error.to_string()))?;
+    let rules = Rules::read(admin).map_err(setting)?;
+    let mut bound = Bound { rules, owner, ..Bound::default() };
+    let look = FileAccess { mode: file.mode.unwrap_or(SOCKET_MODE), owner };
     let until = Instant::now() + FREE_WAIT;
     if let Some(path) = &admin.socket {
-        let error = |problem| AdminBindError { place: BindAddress::Socket(path.clone()), problem };
+        let place = || BindAddress::Socket(path.clone());
+        let error = |problem| AdminBindError(Reason::Listen { place: place(), problem });
         let is_free = || match prepare_path(path) {
             Err(Problem::InUse) if takeover::is_terminating_unix(path) => Ok(false),
             outcome => outcome.map(|()| true),
         };
         let is_free = when_free(until, is_free).map_err(error)?;
-        let listener = if is_free { bind_unix(path) } else { replace_unix(path) };
+        let listener = if is_free { bind_unix(path, look) } else { replace_unix(path, look) };
         bound.socket = Some(listener.map_err(|e| error(problem(e)))?);
         bound.files.add(path).map_err(|e| error(problem(e)))?;
     }
@@ -119,32 +141,41 @@ pub fn bind(admin: &config::Admin) -> Result<Bound, AdminBindError> {
             }
             outcome => outcome.map(AdminHttp::Listening),
         };
-        let error = |problem| AdminBindError { place: BindAddress::Http(address), problem };
+        let place = BindAddress::Http(address);
+        let error = |problem| AdminBindError(Reason::Listen { place, problem });
         bound.http = Some(when_free(until, listen).map_err(error)?);
     }
     Ok(bound)
 }
 
-/// Nobody can connect before `listen`, so that the file mode applies from the first client on.
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+/// Mode and owner of a socket file.
+#[derive(Clone, Copy)]
+struct FileAccess {
+    mode: u32,
+    owner: FileOwner,
+}
+
+/// Nothing can connect before `listen`, so that mode and owner apply from the first client on.
+fn bind_unix(path: &Path, look: FileAccess) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
     socket.bind(&SockAddr::unix(path)?)?;
-    fs::set_permissions(path, Permissions::from_mode(SOCKET_MODE))?;
+    look.owner.apply(path)?;
+    fs::set_permissions(path, Permissions::from_mode(look.mode))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
 /// Listens in place of another process that still listens at this path, without a gap. The other
 /// process keeps its clients, and will notice that the file is no longer its own.
-fn replace_unix(path: &Path) -> io::Result<UnixListener> {
+fn replace_unix(path: &Path, look: FileAccess) -> io::Result<UnixListener> {
     let beside = path.with_file_name(format!(".{}", process::id()));
     // What a process of the same number has left there; anything else makes `bind` fail.
     let _ = prepare_path(&beside);
-    let listener = match bind_unix(&beside) {
+    let listener = match bind_unix(&beside, look) {
         Err(error) if error.kind() == ErrorKind::InvalidInput => {
             // The name is too long for a socket: there is none for a moment.
             fs::remove_file(path)?;
-            return bind_unix(path);
+            return bind_unix(path, look);
         }
         outcome => outcome?,
     };

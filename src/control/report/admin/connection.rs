@@ -4,14 +4,14 @@
 //! Not here: HTTP. The server library bounds neither, and its listener trait is where both fit. A
 //! connection carries one request (`Connection: close`). Invariants: the first byte of the answer
 //! is sent within [`REQUEST_MAX`] of the accept, and the last within [`ANSWER_MAX`] of the first,
-//! or the connection is cut, however slowly the client sends or reads; when all slots are taken,
-//! the client that has waited longest for its answer is evicted, so that slow clients can't lock
-//! out others.
+//! or the connection is cut, however slowly the client sends or reads; an answer that is a stream
+//! may last, but each part of it is taken within [`STALL_MAX`]; when all slots are taken, the
+//! client that has waited longest for its answer is evicted, so that slow clients can't lock out
+//! others. The number of streams is bounded below that of the slots (`feed`).
 
 use std::collections::VecDeque;
 use std::future;
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -20,10 +20,10 @@ use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream, unix};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::origin::{Accepts, Origin, Requester};
 use super::spares::{Refill, Spares, is_out_of_descriptors};
 use crate::control::log::{self, Level, Notice};
 
@@ -36,6 +36,9 @@ const REQUEST_MAX: Duration = Duration::from_secs(10);
 /// The longest time from there to its last byte.
 const ANSWER_MAX: Duration = Duration::from_secs(30);
 
+/// The longest time for which the client of a stream takes nothing of it.
+const STALL_MAX: Duration = Duration::from_secs(30);
+
 /// How long a client that is being answered keeps its slot while others wait for one.
 const ANSWER_GRACE: Duration = Duration::from_secs(2);
 
@@ -47,42 +50,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// The time between two lines about accepts that fail.
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
-
-/// A listening socket that reports why an accept fails; the server library's own waits in silence.
-pub(super) trait Accepts: Send + 'static {
-    type Io: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    type Addr: Send;
-
-    fn accept_one(&mut self) -> impl Future<Output = io::Result<(Self::Io, Self::Addr)>> + Send;
-
-    fn address(&self) -> io::Result<Self::Addr>;
-}
-
-impl Accepts for TcpListener {
-    type Io = TcpStream;
-    type Addr = SocketAddr;
-
-    async fn accept_one(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
-        Self::accept(self).await
-    }
-
-    fn address(&self) -> io::Result<SocketAddr> {
-        self.local_addr()
-    }
-}
-
-impl Accepts for UnixListener {
-    type Io = UnixStream;
-    type Addr = unix::SocketAddr;
-
-    async fn accept_one(&mut self) -> io::Result<(UnixStream, unix::SocketAddr)> {
-        Self::accept(self).await
-    }
-
-    fn address(&self) -> io::Result<unix::SocketAddr> {
-        self.local_addr()
-    }
-}
 
 /// A listener that accepts while it has slots, and makes some.
 pub(super) struct Bounded<L> {
@@ -98,10 +65,13 @@ pub(super) struct Bounded<L> {
 }
 
 /// The state of a client that its connection shares with the listener.
-struct AdminClient {
+#[derive(Debug)]
+pub(super) struct AdminClient {
     accepted: Instant,
     /// It has got a part of its answer.
     answered: AtomicBool,
+    /// Its answer has no end.
+    streams: AtomicBool,
     evicted: AtomicBool,
     /// Of the task that serves it.
     waker: Mutex<Option<Waker>>,
@@ -173,7 +143,10 @@ impl<L: Accepts> Bounded<L> {
             return;
         }
         let unanswered = clients().find(|client| !client.answered.load(Ordering::Relaxed));
-        let slow = || clients().find(|client| client.accepted.elapsed() > ANSWER_GRACE);
+        let is_slow = |client: &Arc<AdminClient>| {
+            client.accepted.elapsed() > ANSWER_GRACE && !client.streams.load(Ordering::Relaxed)
+        };
+        let slow = || clients().find(is_slow);
         if let Some(client) = unanswered.or_else(slow) {
             client.evict();
         }
@@ -181,6 +154,11 @@ impl<L: Accepts> Bounded<L> {
 }
 
 impl AdminClient {
+    /// Its answer is a stream: it keeps its slot for as long as it takes what it is sent.
+    pub(super) fn begin_stream(&self) {
+        self.streams.store(true, Ordering::Relaxed);
+    }
+
     fn evict(&self) {
         self.evicted.store(true, Ordering::Relaxed);
         if let Some(waker) = self.waker.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -212,14 +190,15 @@ impl<L: Accepts> Listener for Bounded<L> {
         let client = Arc::new(AdminClient {
             accepted: Instant::now(),
             answered: AtomicBool::new(false),
+            streams: AtomicBool::new(false),
             evicted: AtomicBool::new(false),
             waker: Mutex::new(None),
         });
         self.clients.retain(|client| client.strong_count() > 0);
         self.clients.push_back(Arc::downgrade(&client));
         let deadline = Box::pin(sleep(REQUEST_MAX));
-        let refill = self.spares.refill();
-        (AdminConnection { io, _refill: refill, deadline, client, _slot: slot }, address)
+        let (refill, origin) = (self.spares.refill(), L::origin(&io, &address));
+        (AdminConnection { io, _refill: refill, deadline, origin, client, _slot: slot }, address)
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
@@ -233,11 +212,16 @@ pub(super) struct AdminConnection<Io> {
     /// Comes behind the socket, which is closed first.
     _refill: Refill,
     deadline: Pin<Box<Sleep>>,
+    origin: Origin,
     client: Arc<AdminClient>,
     _slot: OwnedSemaphorePermit,
 }
 
 impl<Io> AdminConnection<Io> {
+    pub(super) fn requester(&self) -> Requester {
+        Requester { origin: self.origin, client: Arc::clone(&self.client) }
+    }
+
     /// Whether the connection is to end now.
     fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         self.client.watch(cx);
@@ -270,7 +254,11 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for AdminConnection<Io> {
         if !self.client.answered.swap(true, Ordering::Relaxed) {
             self.deadline.as_mut().reset(Instant::now() + ANSWER_MAX);
         }
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if written.is_ready() && self.client.streams.load(Ordering::Relaxed) {
+            self.deadline.as_mut().reset(Instant::now() + STALL_MAX);
+        }
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

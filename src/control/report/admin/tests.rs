@@ -12,7 +12,8 @@ use tokio::sync::oneshot;
 
 use super::connection::CONNECTIONS_MAX;
 use super::*;
-use crate::config::Admin;
+use crate::config::{Admin, AdminSocketFile, Secret, Token, TokenRole};
+use crate::control::Stage;
 use crate::control::report::status::tests::running;
 
 /// Runs `talk` on another thread while `bound` is served here.
@@ -37,15 +38,23 @@ fn while_serving<T: Send>(bound: Bound, running: Running, talk: impl FnOnce() ->
 
 /// Sends one request and returns the whole answer.
 fn ask(mut stream: impl Read + Write, request: &str, headers: &str) -> String {
-    write!(stream, "{request} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n")
-        .unwrap();
+    let token = format!("Authorization: Bearer {TOKEN}");
+    write!(stream, "{request} HTTP/1.1\r\nHost: localhost\r\n{token}\r\n{headers}\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
 }
 
+/// Allows orders.
+const TOKEN: &str = "0123456789abcdef";
+
 fn loopback() -> Admin {
-    Admin { socket: None, http: Some("127.0.0.1:0".parse().unwrap()) }
+    let secret = Secret::Text(TOKEN.to_owned());
+    Admin {
+        http: Some("127.0.0.1:0".parse().unwrap()),
+        tokens: vec![Token { name: "t".to_owned(), secret, role: TokenRole::Write }],
+        ..Admin::default()
+    }
 }
 
 #[test]
@@ -131,10 +140,16 @@ fn a_client_beyond_the_bound_gets_the_place_of_the_oldest_that_asks_nothing() {
 fn a_unix_socket_is_for_owner_and_group_and_is_removed_at_the_end() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("admin.sock");
-    let admin = Admin { socket: Some(path.clone()), http: None };
+    let admin = Admin { socket: Some(path.clone()), ..Admin::default() };
     drop(UnixListener::bind(&path).unwrap());
     let bound = bind(&admin).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+
+    let file = AdminSocketFile { mode: Some(0o600), ..AdminSocketFile::default() };
+    let other = dir.path().join("other.sock");
+    let private = Admin { socket: Some(other.clone()), socket_file: file, ..Admin::default() };
+    let _private = bind(&private).unwrap();
+    assert_eq!(fs::metadata(&other).unwrap().permissions().mode() & 0o777, 0o600);
 
     let taken = bind(&admin).unwrap_err().to_string();
     assert!(taken.contains("another program listens there"), "{taken}");
@@ -152,13 +167,14 @@ fn what_is_in_the_way_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("precious");
     fs::write(&path, "data").unwrap();
-    let error = bind(&Admin { socket: Some(path.clone()), http: None }).unwrap_err().to_string();
+    let error =
+        bind(&Admin { socket: Some(path.clone()), ..Admin::default() }).unwrap_err().to_string();
     assert!(error.contains("a file that is not a socket"), "{error}");
     assert_eq!(fs::read_to_string(&path).unwrap(), "data");
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let error = bind(&Admin { socket: None, http: Some(address) }).unwrap_err().to_string();
+    let error = bind(&Admin { http: Some(address), ..Admin::default() }).unwrap_err().to_string();
     assert!(error.starts_with(&format!("[global] admin.http cannot listen on {address}: another")));
 }
 

@@ -82,6 +82,10 @@ fn full(
     look: &mut Look<'_>,
 ) -> Option<Notice> {
     let max = gate.max();
+    // It is paused, which was logged and is no lack of room.
+    if max == 0 {
+        return None;
+    }
     let (turn, count) = full.observe(gate.is_full(), waited, look.now, &mut look.budget)?;
     Some(match turn {
         Turn::Begun { unreported } => {

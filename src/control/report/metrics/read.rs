@@ -17,6 +17,7 @@ use super::process::LocalPorts;
 use super::{Labels, Value};
 use crate::cli::{REVISION, VERSION};
 use crate::control::Running;
+use crate::control::report::admin::REFUSALS;
 use crate::control::servers::Known;
 use crate::control::servers::names::Followed;
 use crate::control::traffic::Traffic;
@@ -36,6 +37,8 @@ pub(super) enum Read {
     Process(fn(&Running) -> Option<Value>),
     /// A histogram with these bounds, merged over all shards.
     Times(Bounds, fn(&ShardCounters) -> &Histogram),
+    /// Per status: requests to the admin API that were refused.
+    Refused,
     /// A histogram: how late the control thread was.
     ControlLag,
     /// Per shard: the CPU time of its thread.
@@ -78,6 +81,7 @@ impl Read {
             Self::Build => &["version", "revision"],
             Self::Closes => &["frontend", "code"],
             Self::SourcePorts => &["backend", "server"],
+            Self::Refused => &["code"],
             Self::Process(_) | Self::Times(..) | Self::ControlLag => &[],
             Self::Shard(_) | Self::ShardCpu | Self::ShardCount(_) => &["shard"],
             Self::Frontend(_) | Self::FrontendCount(_) => &["frontend"],
@@ -132,6 +136,10 @@ impl<'a> View<'a> {
             Read::Times(bounds, which) => {
                 each(&[], Value::Times(Buckets::merge(traffic, bounds, which)))
             }
+            Read::Refused => REFUSALS.iter().try_for_each(|status| {
+                let count = self.running.access.refused(*status);
+                each(&[("code", &status.to_string())], count.into())
+            }),
             Read::ControlLag => each(&[], Value::Times(threads.control_lag.buckets())),
             Read::ShardCpu => {
                 self.shards(each, |index| Some(threads.cpu_time(Some(index))?.as_secs_f64().into()))

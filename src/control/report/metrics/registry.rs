@@ -13,8 +13,8 @@ use ringlane_health::Health;
 
 use super::read::Read::{
     self, AffinityCount, BackendCount, BackendServers, Build, Closes, ControlLag, Frontend,
-    FrontendCount, Name, Process, QueueCount, Server, ServerAdmin, ServerCount, Shard, ShardCount,
-    ShardCpu, SourcePorts, Times,
+    FrontendCount, Name, Process, QueueCount, Refused, Server, ServerAdmin, ServerCount, Shard,
+    ShardCount, ShardCpu, SourcePorts, Times,
 };
 use super::{MetricKind, process};
 use crate::control::servers::Known;
@@ -107,6 +107,10 @@ pub(super) const METRICS: &[Metric] = &[
         "Limit of open sessions (`max_connections`); connections above it wait in the kernel's \
          queue.",
         Process(|r| Some(r.traffic.gauges.process.max().into()))),
+    counter("ringlane_admin_requests_refused_total",
+        "Requests to the admin API that were refused: 401 without a valid token, 403 not permitted, \
+         503 too many streams.",
+        Refused),
     histogram("ringlane_session_duration_seconds",
         "Duration of sessions, from accept to the end.",
         Times(LONG, |shard| &shard.session_duration)),

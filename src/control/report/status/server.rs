@@ -1,20 +1,20 @@
 //! A server's part of the status page: its state and its traffic.
 
-use std::time::SystemTime;
-
-use jiff::Timestamp;
 use ringlane_core::counters::ServerCounters;
 use ringlane_core::ids::ServerId;
 use ringlane_core::settings::RoleWanted;
 use ringlane_core::shared::WEIGHT_SCALE;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::control::servers::names::Names;
-use crate::control::servers::{Recorded, Servers};
-use crate::control::traffic::Traffic;
+use super::limit;
+use crate::control::Running;
+use crate::control::changes::time;
+use crate::control::servers::Recorded;
 
-#[derive(Debug, Serialize)]
-pub(super) struct Server<'a> {
+/// One server.
+#[derive(Debug, JsonSchema, Serialize)]
+pub(in crate::control::report) struct Server<'a> {
     name: &'a str,
     /// Nothing while it has none.
     address: Option<String>,
@@ -39,8 +39,16 @@ pub(super) struct Server<'a> {
     weight: u32,
     /// The same with what warming and an agent make of it.
     weight_effective: f64,
+    /// In the configuration.
+    weight_configured: u32,
     backup: bool,
+    /// An operator changed a setting at run time.
+    changed: bool,
     sessions_live: u32,
+    /// As it is now; nothing without a limit.
+    max_connections: Option<u32>,
+    /// In the configuration.
+    max_connections_configured: Option<u32>,
     sessions: u64,
     sessions_failed: u64,
     sessions_failed_early: u64,
@@ -60,14 +68,14 @@ pub(super) struct Server<'a> {
     changes: Vec<Change>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct CheckResult {
     at: String,
     ok: bool,
     said: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, JsonSchema, Serialize)]
 struct Change {
     at: String,
     from: String,
@@ -76,13 +84,11 @@ struct Change {
 }
 
 impl<'a> Server<'a> {
-    pub(super) fn of(
-        traffic: &'a Traffic,
-        states: &Servers,
-        names: &Names,
-        id: ServerId,
-    ) -> Option<Self> {
+    /// A server as it is now.
+    pub(in crate::control::report) fn of(running: &'a Running, id: ServerId) -> Option<Self> {
+        let Running { traffic, servers: states, names, .. } = running;
         let server = traffic.snapshot.server(id);
+        let backend = &traffic.snapshot.backend(server.backend).name;
         let gauge = traffic.gauges.server(id);
         let known = states.known(id)?;
         let total = |read: fn(&ServerCounters) -> u64| traffic.server_total(id, read);
@@ -104,8 +110,12 @@ impl<'a> Server<'a> {
             lag_bytes: lag.bytes,
             weight: known.weight,
             weight_effective: f64::from(known.eligibility.weight()) / f64::from(WEIGHT_SCALE),
+            weight_configured: server.weight,
+            changed: running.overlay.has_server(backend, &server.name),
             backup: server.backup || known.eligibility.is_backup(),
             sessions_live: gauge.sessions(),
+            max_connections: limit(gauge.max()),
+            max_connections_configured: limit(server.max_connections),
             sessions: total(|s| s.sessions.get()),
             sessions_failed: total(|s| s.sessions_failed.get()),
             sessions_failed_early: total(|s| s.sessions_failed_early.get()),
@@ -128,13 +138,15 @@ impl<'a> Server<'a> {
     }
 }
 
+impl Server<'_> {
+    /// Whether one of its states has this name.
+    pub(in crate::control::report) fn is(&self, state: &str) -> bool {
+        state == self.state || state == self.admin || (state == "ejected" && self.ejected)
+    }
+}
+
 impl From<Recorded> for Change {
     fn from(Recorded { at, from, to, reason }: Recorded) -> Self {
         Self { at: time(at), from, to, reason }
     }
-}
-
-/// RFC 3339, in UTC.
-fn time(at: SystemTime) -> String {
-    Timestamp::try_from(at).map_or_else(|_| String::new(), |at| format!("{at:.3}"))
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::{Lookup, Name};
 use crate::control::Stage;
+use crate::control::start::Listening;
 use ringlane_core::machine::sys::DriverKind;
 
 fn member(name: &str, address: &str, backup: bool) -> Member {
