@@ -30,6 +30,7 @@ fn servers(count: u16) -> Vec<Server> {
 fn views(count: u16) -> Vec<View> {
     let view = |nth: u32| View {
         sessions: nth.wrapping_mul(2_654_435_761) >> 24,
+        max: u32::MAX,
         weight: (1 + nth % 3) * WEIGHT_SCALE,
         rate: u64::from(nth.wrapping_mul(2_654_435_761) >> 12),
         measured: 100,

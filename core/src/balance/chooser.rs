@@ -15,6 +15,8 @@ use crate::settings::{BalanceKind, Server};
 pub struct View {
     /// Live sessions.
     pub sessions: u32,
+    /// Sessions at once that it may have now.
+    pub max: u32,
     /// Its current weight; with 0 it gets no sessions.
     pub weight: u32,
     /// Bytes per second at the last measurement.
@@ -33,8 +35,8 @@ pub struct View {
 
 impl View {
     /// Whether the session may go there, possibly as a last resort.
-    pub(super) fn is_open(&self, member: &Member) -> bool {
-        self.open && !self.tried && self.weight > 0 && self.sessions < member.max_connections
+    pub(super) fn is_open(&self) -> bool {
+        self.open && !self.tried && self.weight > 0 && self.sessions < self.max
     }
 
     pub(super) fn candidate(&self, index: usize) -> Candidate {
@@ -91,7 +93,7 @@ impl Chooser {
                 }
                 let view = view(index);
                 let of_tier = view.usable == usable && (member.backup || view.backup) == backup;
-                (of_tier && view.is_open(member)).then(|| view.candidate(index))
+                (of_tier && view.is_open()).then(|| view.candidate(index))
             };
             let candidates = self.members.iter().enumerate().filter_map(candidate);
             self.balance.pick(candidates, &self.members, turns, &mut self.scratch, key, prng)

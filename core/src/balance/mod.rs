@@ -46,7 +46,6 @@ struct Member {
     /// Its full weight.
     weight: u32,
     backup: bool,
-    max_connections: u32,
 }
 
 /// A server that a policy may pick.
@@ -105,7 +104,7 @@ impl Balance {
         let weight = |index: usize, view: &View| {
             let member = &members[index];
             let first_tier = view.usable && !member.backup && !view.backup;
-            if first_tier && view.is_open(member) { view.weight } else { 0 }
+            if first_tier && view.is_open() { view.weight } else { 0 }
         };
         let accepts = |index: usize| {
             let weight = weight(index, &view(index));
@@ -222,7 +221,6 @@ impl Member {
             identity: identity(&server.name),
             weight: server.weight.saturating_mul(WEIGHT_SCALE),
             backup: server.backup,
-            max_connections: server.max_connections,
         }
     }
 }

@@ -49,6 +49,7 @@ fn view(server: &Server) -> View {
     let weight = server.weight * WEIGHT_SCALE;
     View {
         sessions: 0,
+        max: server.max_connections,
         weight,
         rate: 0,
         measured: 0,
@@ -347,6 +348,7 @@ fn any_server() -> impl Strategy<Value = (u32, bool, u32, View)> {
         let weight_now = weight * part;
         let view = View {
             sessions,
+            max,
             weight: weight_now,
             rate,
             measured,
@@ -382,7 +384,7 @@ proptest! {
             views[n].open
                 && !views[n].tried
                 && views[n].weight > 0
-                && views[n].sessions < servers[n].max_connections
+                && views[n].sessions < views[n].max
         };
         let tier = |n: usize| is_open(n).then(|| (!views[n].usable, backup(n)));
         let best = (0..servers.len()).filter_map(tier).min();

@@ -29,6 +29,7 @@ fn picks(turns: &Turns, sessions: usize) -> [u32; 2] {
     let mut chooser = Chooser::new(BalanceKind::RoundRobin, &servers());
     let view = View {
         sessions: 0,
+        max: u32::MAX,
         weight: WEIGHT_SCALE,
         rate: 0,
         measured: 0,

@@ -125,7 +125,7 @@ pub fn chooser(bytes: &[u8]) {
         let choice = chooser.choose(|index| views[index], &turns, input.number(), &mut prng);
         let tier =
             |index: usize| (!views[index].usable, servers[index].backup || views[index].backup);
-        let has_room = |n: usize| views[n].sessions < servers[n].max_connections;
+        let has_room = |n: usize| views[n].sessions < views[n].max;
         let may = |n: usize| views[n].weight > 0 && views[n].open && !views[n].tried && has_room(n);
         let left = (0..servers.len()).filter(|&n| may(n));
         let best = left.map(tier).min();
@@ -141,7 +141,6 @@ fn server(number: usize, input: &mut Input<'_>) -> Server {
         address: Some(Address::Unix("/run/s".into())),
         weight: input.number() as u32,
         backup: input.byte() % 2 == 1,
-        max_connections: input.byte().into(),
         ..Server::default()
     }
 }
@@ -151,6 +150,7 @@ fn view(input: &mut Input<'_>) -> View {
     let sessions = if flags & 4 == 0 { input.byte().into() } else { input.number() as u32 };
     View {
         sessions,
+        max: input.byte().into(),
         weight: input.number() as u32,
         rate: input.number(),
         measured: input.byte().into(),

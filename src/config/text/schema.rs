@@ -206,5 +206,5 @@ impl Section {
 /// Whether values of a key of this name, or inside it, may contain a password: what variables put
 /// there is never shown.
 pub(in crate::config) fn may_hold_a_secret(key: &str) -> bool {
-    ["password", "send", "send_hex", "command"].contains(&key)
+    ["password", "secret", "send", "send_hex", "command"].contains(&key)
 }

@@ -54,6 +54,10 @@ pub(super) fn attribute_waits(
         is_process_full |= frontend.waited_new > 0 && !has_own_limit(traffic, id);
     }
     for (id, frontend) in ids.zip(frontends) {
+        // Those that wait because a frontend is paused met no limit.
+        if traffic.gauges.frontend(id).max() == 0 {
+            continue;
+        }
         let is_full = traffic.gauges.frontend(id).is_full() || !is_process_full;
         let is_own = is_full && has_own_limit(traffic, id);
         let waited = if is_own { &mut frontend.waited } else { &mut process.waited };
