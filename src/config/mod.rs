@@ -46,8 +46,8 @@ pub use model::{
     TokenRole, Trust, Watch, Way, credential_file,
 };
 pub use objects::{ObjectKind, Objects};
-pub use text::effect::Effect;
 pub(crate) use read::admin::usable as usable_token;
+pub use text::effect::Effect;
 pub use text::report::Report;
 pub use text::sources::Sources;
 pub(crate) use text::synonyms::nearest as nearest_name;

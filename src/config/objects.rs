@@ -192,7 +192,9 @@ impl Collector {
             Content::String(text) => {
                 let is_password = matches!(
                     (section, key),
-                    (Section::Check, "password") | (Section::Token, "secret") | (Section::Secret, "text")
+                    (Section::Check, "password")
+                        | (Section::Token, "secret")
+                        | (Section::Secret, "text")
                 );
                 if is_password || (hides && text.has_variable && section != Section::Secret) {
                     self.secrets.insert(path.to_owned(), Secret::Text(text.value.clone()));

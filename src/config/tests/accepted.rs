@@ -33,7 +33,7 @@ socket = { path = "/run/ringlane/admin.sock", mode = "0600", owner = "ringlane",
 http = "127.0.0.1:9000"
 tokens = [
   { name = "prometheus", secret = { file = "/etc/ringlane/prometheus.token" } },
-  { name = "deploy", secret = { text = "0123456789abcdef" }, role = "write" },
+  { name = "deploy", secret = { env = "DEPLOY_TOKEN" }, role = "write" },
 ]
 allow_hosts = ["LB1.example.org."]
 
@@ -97,7 +97,7 @@ fn admin() -> Admin {
             },
             Token {
                 name: "deploy".to_owned(),
-                secret: Secret::Text("0123456789abcdef".to_owned()),
+                secret: Secret::Variable("DEPLOY_TOKEN".to_owned()),
                 role: TokenRole::Write,
             },
         ],

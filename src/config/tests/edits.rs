@@ -46,6 +46,12 @@ pub(super) const EDITS: &[(&str, &str)] = &[
     ("global.drain_timeout", "\"5s\""),
     ("global.admin.socket", "\"/run/b.sock\""),
     ("global.admin.http", "\"127.0.0.1:9000\""),
+    (
+        "global.admin.socket",
+        "{ path = \"/run/b.sock\", mode = \"0600\", owner = \"a\", group = \"b\" }",
+    ),
+    ("global.admin.tokens", "[{ name = \"a\", role = \"write\", secret = { file = \"/a\" } }]"),
+    ("global.admin.allow_hosts", "[\"lb1\"]"),
     ("global.log.level", "\"error\""),
     ("global.log.format", "\"json\""),
     ("global.log.to", "\"file:/tmp/x\""),

@@ -8,7 +8,7 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use super::routes::{AnswerKind, Needs, Place, ROUTES, Route};
+use super::routes::{AnswerKind, Needs, ROUTES, Reach, Route};
 use crate::cli::VERSION;
 
 /// The document.
@@ -87,7 +87,7 @@ fn operation(route: &Route, schemas: &mut SchemaGenerator) -> Value {
         let content = json!({ "application/json": { "schema": shape(schemas) } });
         operation["requestBody"] = json!({ "required": true, "content": content });
     }
-    if route.place == Place::Unix {
+    if route.place == Reach::Unix {
         operation["description"] = json!("On the unix socket only.");
     }
     operation

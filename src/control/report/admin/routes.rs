@@ -27,7 +27,7 @@ pub(crate) struct Route {
     pub(crate) method: Verb,
     pub(crate) path: &'static str,
     pub(super) needs: Needs,
-    pub(super) place: Place,
+    pub(super) place: Reach,
     /// What it does, without a full stop.
     pub(crate) summary: &'static str,
     /// Keys of its query, with what they mean.
@@ -62,7 +62,7 @@ pub(super) enum Needs {
 
 /// Where a route can be reached.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Place {
+pub(super) enum Reach {
     Both,
     /// On the unix socket only.
     Unix,
@@ -103,7 +103,7 @@ const fn page(
     answer: AnswerKind,
     serve: fn() -> MethodRouter<Running>,
 ) -> Route {
-    let (method, needs, place) = (Verb::Get, Needs::Read, Place::Both);
+    let (method, needs, place) = (Verb::Get, Needs::Read, Reach::Both);
     Route { method, path, needs, place, summary, query: &[], body: None, answer, serve }
 }
 
@@ -115,7 +115,7 @@ const fn order(
     answer: AnswerKind,
     serve: fn() -> MethodRouter<Running>,
 ) -> Route {
-    let (needs, place) = (Needs::Write, Place::Both);
+    let (needs, place) = (Needs::Write, Reach::Both);
     Route { method, path, needs, place, summary, query: &[], body: None, answer, serve }
 }
 
@@ -250,7 +250,7 @@ pub(super) fn is_open(path: &str) -> bool {
 pub(super) fn router(access: &Arc<Access>, is_unix: bool) -> Router<Running> {
     ROUTES.iter().fold(Router::new(), |router, route| {
         let served: MethodRouter<Running> = match route.place {
-            Place::Unix if !is_unix => on(route.method.filter(), unix_only),
+            Reach::Unix if !is_unix => on(route.method.filter(), unix_only),
             _ => (route.serve)(),
         };
         let served = match route.needs {
@@ -295,7 +295,7 @@ pub(crate) fn listing() -> String {
             let keys: Vec<_> = route.query.iter().map(|(key, _)| format!("?{key}=")).collect();
             let _ = write!(summary, " ({})", keys.join(" "));
         }
-        if route.place == Place::Unix {
+        if route.place == Reach::Unix {
             summary += " (unix socket only)";
         }
         let line = format!("{} {}", route.method.name(), shown(route.path));
