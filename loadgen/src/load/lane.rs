@@ -24,7 +24,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::kept::{self, Exchanged, Talk};
 use super::turns::{self, Turn, Turns};
-use super::{Control, Event, GRACE, INTERRUPTED, Interval, Kind, Plan, RUNNING, STOPPING};
+use super::{Control, GRACE, INTERRUPTED, Interval, Kind, LaneEvent, Plan, RUNNING, STOPPING};
 use super::{lost, mixed, tcp, udp};
 use crate::clock::{Timer, nanos};
 use crate::failure::Failure;
@@ -106,7 +106,7 @@ pub(super) fn run(
     index: usize,
     plan: Arc<Plan>,
     control: Arc<Control>,
-    tell: &Sender<Event>,
+    tell: &Sender<LaneEvent>,
 ) -> Result<Report, String> {
     machine::pin(&plan.cpus, index)?;
     let mut runtime = RuntimeBuilder::<FusionDriver>::new()
@@ -150,11 +150,11 @@ struct CpuMark {
 async fn life(
     lane: &Rc<Lane>,
     schedule: Option<Schedule>,
-    tell: &Sender<Event>,
+    tell: &Sender<LaneEvent>,
 ) -> Result<(), String> {
     let timer = Timer::new().map_err(|error| format!("cannot make a timer: {error}"))?;
     let opened = lane.open_all().await?;
-    if tell.send(Event::Ready).is_err() {
+    if tell.send(LaneEvent::Ready).is_err() {
         return Ok(());
     }
     while !lane.control.has_come_to(RUNNING) {
@@ -181,7 +181,7 @@ impl Lane {
     }
 
     /// Looks after the sessions until the last has ended, or no more can be done for them.
-    async fn watch(&self, tell: &Sender<Event>, begin: CpuMark) {
+    async fn watch(&self, tell: &Sender<LaneEvent>, begin: CpuMark) {
         let mut stopping: Option<Instant> = None;
         let mut answered = 0;
         while self.live.get() > 0 {
@@ -211,11 +211,11 @@ impl Lane {
         }
     }
 
-    fn tell_progress(&self, tell: &Sender<Event>) {
+    fn tell_progress(&self, tell: &Sender<LaneEvent>) {
         // Without memory for the next one, progress is not shown any more.
         if let Some(interval) = self.interval.replace(Interval::new().ok()) {
             // The main thread may have given up on us.
-            let _ = tell.send(Event::Interval(Box::new(interval)));
+            let _ = tell.send(LaneEvent::Interval(Box::new(interval)));
         }
     }
 

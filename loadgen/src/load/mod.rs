@@ -199,7 +199,7 @@ impl Interval {
 
 /// What a thread says to the main thread.
 #[derive(Debug)]
-enum Event {
+enum LaneEvent {
     /// All its sessions are open.
     Ready,
     /// What it did since the last time.
@@ -261,13 +261,13 @@ fn spawn(
     index: usize,
     plan: &Arc<Plan>,
     control: &Arc<Control>,
-    tell: Sender<Event>,
+    tell: Sender<LaneEvent>,
 ) -> Result<(), String> {
     let (plan, control) = (Arc::clone(plan), Arc::clone(control));
     let body = move || {
         let event = match lane::run(index, plan, control, &tell) {
-            Ok(report) => Event::Done(Box::new(report)),
-            Err(message) => Event::Failed(message),
+            Ok(report) => LaneEvent::Done(Box::new(report)),
+            Err(message) => LaneEvent::Failed(message),
         };
         // The main thread may have given up on us.
         let _ = tell.send(event);
@@ -280,7 +280,7 @@ fn spawn(
 struct Run<'i> {
     left: usize,
     total: Report,
-    events: Receiver<Event>,
+    events: Receiver<LaneEvent>,
     interrupt: &'i machine::Interrupt,
     control: Arc<Control>,
     progress: Option<Progress>,
@@ -293,14 +293,14 @@ impl Run<'_> {
         let mut opening = plan.threads;
         while opening > 0 {
             match self.events.recv_timeout(LOOK) {
-                Ok(Event::Ready) => opening -= 1,
-                Ok(Event::Failed(message)) => return Err(message),
+                Ok(LaneEvent::Ready) => opening -= 1,
+                Ok(LaneEvent::Failed(message)) => return Err(message),
                 Err(RecvTimeoutError::Timeout) if self.interrupt.has_come() => {
                     return Err("interrupted before it began".to_owned());
                 }
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
-                Ok(Event::Interval(_)) => {}
-                Ok(Event::Done(_)) | Err(_) => {
+                Ok(LaneEvent::Interval(_)) => {}
+                Ok(LaneEvent::Done(_)) | Err(_) => {
                     let seconds = plan.give_up.as_secs_f64();
                     return Err(format!("not all sessions could be opened in {seconds:.0} s"));
                 }
@@ -324,12 +324,12 @@ impl Run<'_> {
                 self.control.asked.fetch_add(1, Ordering::Relaxed);
             }
             match self.events.recv_timeout(LOOK.min(deadline - now)) {
-                Ok(Event::Done(report)) => {
+                Ok(LaneEvent::Done(report)) => {
                     self.total.merge(*report);
                     self.left -= 1;
                 }
-                Ok(Event::Failed(message)) => return Err(message),
-                Ok(Event::Interval(interval)) => {
+                Ok(LaneEvent::Failed(message)) => return Err(message),
+                Ok(LaneEvent::Interval(interval)) => {
                     told += 1;
                     if let Some(progress) = &mut self.progress {
                         progress.add(&interval);
@@ -338,7 +338,7 @@ impl Run<'_> {
                         }
                     }
                 }
-                Ok(Event::Ready) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(LaneEvent::Ready) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     return Err("a thread ended without a report".to_owned());
                 }

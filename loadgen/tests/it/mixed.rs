@@ -129,6 +129,7 @@ fn a_stall_is_the_gap_of_its_event() {
     let address = serve(move |mut stream| {
         echo(&mut stream, u64::MAX, |_| {
             if stall.swap(false, Ordering::SeqCst) {
+                // PAUSE: the stall is the subject.
                 pause(Duration::from_millis(400));
             }
         });

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use super::Mixture;
-use super::held::Messages;
+use super::held::SessionMessages;
 use crate::content::Content;
 use crate::failure::{Failure, corrupt};
 use crate::gaps::Longest;
@@ -93,7 +93,7 @@ impl Fresh {
         let mut session = self.lane.connect().await?;
         let number = session.number();
         let Mixture { size, .. } = self.mixture;
-        let messages = Messages { content: self.content.clone(), session: number, size };
+        let messages = SessionMessages { content: self.content.clone(), session: number, size };
         let message = messages.write(nth).into_boxed_slice();
         let answer = rr::round_trip(&mut session, message.clone()).await?;
         if answer == message { Ok(()) } else { Err(corrupt("wrong bytes in a new connection")) }

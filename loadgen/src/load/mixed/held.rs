@@ -32,13 +32,13 @@ use crate::output;
 
 /// The messages of one session.
 #[derive(Clone, Debug)]
-pub(super) struct Messages {
+pub(super) struct SessionMessages {
     pub(super) content: Content,
     pub(super) session: u64,
     pub(super) size: usize,
 }
 
-impl Messages {
+impl SessionMessages {
     /// The bytes of a message.
     pub(super) fn write(&self, sequence: u64) -> Vec<u8> {
         let mut message = [self.session.to_be_bytes(), sequence.to_be_bytes()].concat();
@@ -52,7 +52,7 @@ impl Messages {
 /// What has returned of a session, compared with what was sent.
 #[derive(Debug)]
 struct Returned {
-    messages: Messages,
+    messages: SessionMessages,
     /// The message of which the next byte must be, and how much of it has returned.
     sequence: u64,
     at: usize,
@@ -60,7 +60,7 @@ struct Returned {
 }
 
 impl Returned {
-    fn new(messages: Messages) -> Self {
+    fn new(messages: SessionMessages) -> Self {
         let expected = messages.write(0);
         Self { messages, sequence: 0, at: 0, expected }
     }
@@ -143,7 +143,7 @@ pub(super) fn start(
             sender: RefCell::default(),
             longest: RefCell::default(),
         });
-        let messages = Messages { content: content.clone(), session: number, size };
+        let messages = SessionMessages { content: content.clone(), session: number, size };
         let (from, to) = TcpStream::into_split(stream);
         let sending = send(Rc::clone(lane), Rc::clone(&talk), to, messages.clone());
         let receiving = receive(Rc::clone(lane), Rc::clone(&talk), from, messages);
@@ -162,7 +162,12 @@ pub(super) fn start(
     talks
 }
 
-async fn send(lane: Rc<Lane>, talk: Rc<Talk>, mut to: TcpOwnedWriteHalf, messages: Messages) {
+async fn send(
+    lane: Rc<Lane>,
+    talk: Rc<Talk>,
+    mut to: TcpOwnedWriteHalf,
+    messages: SessionMessages,
+) {
     while let Some(sequence) = talk.next().await {
         let message = messages.write(sequence);
         let size = message.len() as u64;
@@ -181,7 +186,12 @@ async fn send(lane: Rc<Lane>, talk: Rc<Talk>, mut to: TcpOwnedWriteHalf, message
     }
 }
 
-async fn receive(lane: Rc<Lane>, talk: Rc<Talk>, mut from: TcpOwnedReadHalf, messages: Messages) {
+async fn receive(
+    lane: Rc<Lane>,
+    talk: Rc<Talk>,
+    mut from: TcpOwnedReadHalf,
+    messages: SessionMessages,
+) {
     let size = messages.size.clamp(512, CHUNK);
     let mut returned = Returned::new(messages);
     let mut buffer = Vec::with_capacity(size);
@@ -336,8 +346,8 @@ impl Talk {
 mod tests {
     use super::*;
 
-    fn messages(session: u64) -> Messages {
-        Messages { content: Content::new(0), session, size: 100 }
+    fn messages(session: u64) -> SessionMessages {
+        SessionMessages { content: Content::new(0), session, size: 100 }
     }
 
     fn take(pieces: &[&[u8]], sent: u64) -> Result<usize, String> {
