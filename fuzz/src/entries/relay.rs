@@ -1,33 +1,33 @@
 //! One session of the real relay as a machine: any sequence of events at its two ends.
 //!
 //! A shard in a simulated network; the input says what client and server write, read, end and
-//! reset, how fast they may, and how the weather is. After every event the relay must keep its
-//! promises: bytes arrive as they were sent and no faster than they may, it holds no more than its
-//! window, it does not spin; in the end everything is given back and the session has one record
-//! with the right code.
+//! reset, how fast they may, whether a mirror gets a copy, and how the weather is. After every
+//! event the relay must keep its promises: bytes arrive as they were sent and no faster than they
+//! may, a copy has no hole, the relay holds no more than its window, it does not spin; in the end
+//! everything is given back and the session has one record with the right code.
 
-use std::net::SocketAddr;
+mod world;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use ringlane_core::counters::{Close, Phase, SessionRecord, ShardCounters};
-use ringlane_core::ids::{BackendId, FrontendId, ServerId};
+use ringlane_core::ids::{FrontendId, ServerId};
 use ringlane_core::limits::{BUFFER_SIZE, LAST_WORDS, RECEIVE_WINDOW};
 use ringlane_core::machine::reactor::{Reactor, Rest};
 use ringlane_core::machine::sys::sim::{Net, SocketId, Weather};
-use ringlane_core::machine::{Address, Congestion};
-use ringlane_core::settings::{
-    Backend, BalanceKind, Bandwidth, Frontend, Path, Server, Snapshot, Timeout,
-};
+use ringlane_core::settings::{Bandwidth, Path};
 use ringlane_core::shared::{Gauges, Mailbox, Message};
 use ringlane_shard::{Published, Setup};
 
 use super::Input;
+use world::{snapshot, weather};
 
 const FRONTEND: ([u8; 4], u16) = ([10, 0, 0, 1], 5432);
 const SERVER: ([u8; 4], u16) = ([10, 0, 0, 2], 5432);
 const CLIENT: ([u8; 4], u16) = ([10, 0, 0, 3], 40_000);
+const MIRROR: ([u8; 4], u16) = ([10, 0, 0, 4], 5432);
 
 /// The relay has so long to react to an event.
 const A_MOMENT: Duration = Duration::from_millis(5);
@@ -35,7 +35,10 @@ const A_MOMENT: Duration = Duration::from_millis(5);
 /// Turns in one moment, above which the shard is said to spin.
 const TURNS: usize = 20_000;
 
-/// Bytes per second of a session whose bandwidth is limited.
+/// Those that a mirror may have in flight besides.
+const OPERATIONS_OF_MIRROR: usize = 6;
+
+/// Bytes per second of a session whose bandwidth is limited, or of a backend.
 const LIMITED: u64 = 1_000_000;
 
 /// What such a session may have had beyond its rate: a burst, and the last receive.
@@ -84,10 +87,21 @@ struct End {
     gone: bool,
 }
 
+/// Who gets a copy of what the client sends.
+struct Copy {
+    listener: SocketId,
+    socket: Option<SocketId>,
+    /// It reads what comes; else it takes nothing.
+    reads: bool,
+    read: u64,
+    at_end: bool,
+}
+
 struct Machine {
     net: Net,
     weather: Weather,
-    per_session: Option<u64>,
+    bandwidth: Bandwidth,
+    mirror: Option<Copy>,
     reactor: Reactor,
     rest: Rest,
     mailboxes: Arc<[Mailbox]>,
@@ -101,11 +115,17 @@ struct Machine {
 impl Machine {
     fn start(input: &mut Input<'_>) -> Self {
         let weather = weather(input);
-        let way = input.below(6);
+        let way = input.below(36);
         let path = [Path::Auto, Path::Copy, Path::Splice][way % 3];
-        let per_session = (way >= 3).then_some(LIMITED);
+        let limit = |is_limited: bool| is_limited.then_some(LIMITED);
+        let bandwidth = Bandwidth {
+            per_session: limit(way / 3 % 2 == 1),
+            per_backend: limit(way / 6 % 2 == 1),
+        };
+        // None, one that reads, and one that takes nothing.
+        let mirror = way / 12;
         let net = Net::new(u64::from(input.byte()), weather);
-        let snapshot = Arc::new(snapshot(path, Bandwidth { per_session, per_backend: None }));
+        let snapshot = Arc::new(snapshot(path, bandwidth, mirror > 0));
         let gauges = Arc::new(Gauges::new(&snapshot, 1, net.origin()));
         let mailboxes: Arc<[Mailbox]> = vec![Mailbox::new().expect("a descriptor")].into();
         let counters = Arc::new(ShardCounters::new(&snapshot));
@@ -125,6 +145,13 @@ impl Machine {
         };
         ringlane_shard::start(&reactor, setup).expect("a simulated ring does not fail");
         let server = net.listen(1, SERVER.into());
+        let mirror = (mirror > 0).then(|| Copy {
+            listener: net.listen(2, MIRROR.into()),
+            socket: None,
+            reads: mirror == 1,
+            read: 0,
+            at_end: false,
+        });
         let client = net.connect(0, CLIENT.into(), FRONTEND.into());
         let end = |socket| End {
             socket,
@@ -139,7 +166,8 @@ impl Machine {
         let mut machine = Self {
             net,
             weather,
-            per_session,
+            bandwidth,
+            mirror,
             reactor,
             rest,
             mailboxes,
@@ -174,10 +202,33 @@ impl Machine {
             let next = [timer, self.net.next_event()].into_iter().flatten().min();
             let next = next.filter(|next| *next <= until);
             self.net.advance_to(next.unwrap_or(until));
+            self.read_copy();
             if next.is_none() {
                 return;
             }
         }
+    }
+
+    /// The mirror takes what has come, if it does.
+    fn read_copy(&mut self) {
+        let Some(copy) = &mut self.mirror else { return };
+        copy.socket = copy.socket.or_else(|| self.net.accept(2, copy.listener));
+        let Some(socket) = copy.socket.filter(|_| copy.reads && !copy.at_end) else { return };
+        let from = copy.read;
+        let outcome = self.net.read(socket, usize::MAX, |bytes| {
+            for (at, got) in (from..).zip(bytes) {
+                assert_eq!(*got, byte(0, at), "byte {at} of the copy");
+            }
+        });
+        match outcome {
+            Ok(0) => copy.at_end = true,
+            Ok(count) => copy.read += count as u64,
+            Err(errno) if errno == AGAIN => {}
+            // It was reset, and is no copy of all.
+            Err(_) => copy.reads = false,
+        }
+        let read = self.mirror.as_ref().map_or(0, |copy| copy.read);
+        assert!(read <= self.ends[0].written, "{read} bytes are copied");
     }
 
     fn is_due(&self) -> bool {
@@ -253,7 +304,8 @@ impl Machine {
         for (from, to) in [(0, 1), (1, 0)] {
             let (written, read) = (self.ends[from].written, self.ends[to].read);
             assert!(read <= written, "end {to} got {read} bytes of {written}");
-            if let Some(rate) = self.per_session {
+            let Bandwidth { per_session, per_backend } = self.bandwidth;
+            if let Some(rate) = per_session.or(per_backend) {
                 let allowed = (self.net.now().as_secs_f64() * rate as f64) as u64 + AHEAD;
                 assert!(read <= allowed, "end {to} got {read} bytes, {allowed} were allowed");
             }
@@ -263,7 +315,8 @@ impl Machine {
             assert!(!early, "end {to} saw the end of a stream that goes on");
         }
         let (operations, buffers) = self.reactor.lent();
-        assert!(operations <= OPERATIONS && buffers <= self.weather.buffers);
+        let of_mirror = self.mirror.as_ref().map_or(0, |_| OPERATIONS_OF_MIRROR);
+        assert!(operations <= OPERATIONS + of_mirror && buffers <= self.weather.buffers);
     }
 
     /// Both ends say and hear all there is to say, unless one was reset; then the shard drains.
@@ -303,6 +356,9 @@ impl Machine {
         self.run(2 * LAST_WORDS + Duration::from_secs(1));
         let record = self.log.pop().expect("a session that has ended is recorded");
         assert!(self.log.is_empty(), "once");
+        if let Some(copy) = self.mirror.as_ref().filter(|copy| copy.at_end) {
+            assert_eq!(copy.read, record.bytes_in, "a copy that ends well is whole");
+        }
         match self.resets {
             0 => assert_eq!(record.close, Close::NORMAL),
             _ => assert!(record.close == Close::NORMAL || record.close.phase == Phase::Data),
@@ -326,62 +382,4 @@ const AGAIN: i32 = nix::errno::Errno::EAGAIN as i32;
 /// Byte `at` of the stream that an end writes.
 fn byte(side: usize, at: u64) -> u8 {
     (at ^ at >> 8 ^ at >> 16).wrapping_mul(31).wrapping_add(side as u64 * 101) as u8
-}
-
-fn weather(input: &mut Input<'_>) -> Weather {
-    let least = Duration::from_micros(20);
-    Weather {
-        latency: (least, least + Duration::from_micros(u64::from(input.byte()) * 8)),
-        capacity: [1000, 16_384, 64_000, 256_000][input.below(4)],
-        fragments: u64::from(input.byte() / 2),
-        lateness: u64::from(input.byte() / 4),
-        mishaps: u64::from(input.byte() / 4),
-        squeezes: u64::from(input.byte() / 8),
-        pipe: [4096, 65_536][input.below(2)],
-        buffers: [2, 3, 16, 256][input.below(4)],
-        descriptors: 1000,
-    }
-}
-
-fn snapshot(path: Path, bandwidth: Bandwidth) -> Snapshot {
-    let long = Duration::from_secs(24 * 3600);
-    let address = |at: ([u8; 4], u16)| Address::Inet(SocketAddr::from(at));
-    Snapshot {
-        generation: 1,
-        max_connections: 10,
-        log_sessions: true,
-        frontends: vec![Frontend {
-            name: "frontend".into(),
-            bind: vec![address(FRONTEND)],
-            backend: BackendId(0),
-            max_connections: 10,
-            timeout: Timeout {
-                greeting: long,
-                connect: long,
-                client: long,
-                server: long,
-                fin: None,
-            },
-            congestion: Congestion::Host,
-            path,
-            ..Frontend::default()
-        }],
-        backends: vec![Backend {
-            name: "backend".into(),
-            balance: BalanceKind::RoundRobin,
-            congestion: Congestion::Host,
-            bandwidth,
-            server_count: 1,
-            ..Backend::default()
-        }],
-        servers: vec![Server {
-            name: "server".into(),
-            backend: BackendId(0),
-            address: Some(address(SERVER)),
-            weight: 1,
-            backup: false,
-            max_connections: u32::MAX,
-            ..Server::default()
-        }],
-    }
 }
