@@ -3,9 +3,9 @@
 //! Server-sent events (WHATWG HTML, section 9.2): each client has a task that makes frames, and a
 //! short queue between it and the connection. Not here: what events are (`log::recent`), bounds on
 //! the time of a connection (`admin::connection`). Invariants: at most [`STREAMS_MAX`] streams at
-//! once, a further one is refused; a client that does not read holds up its own task only; a
-//! comment is sent every [`COMMENT_INTERVAL`], so that both ends notice when the other is gone; no
-//! task keeps parts of the running balancer between two frames.
+//! once per address, a further one is refused; a client that does not read holds up its own task
+//! only; a comment is sent every [`COMMENT_INTERVAL`], so that both ends notice when the other is
+//! gone; no task keeps parts of the running balancer between two frames.
 
 pub(super) mod events;
 pub(super) mod live;
@@ -27,7 +27,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::admin::{Access, Requester, answer};
 
-/// Streams at once, of the process.
+/// Streams at once on each of the two addresses: half of the connections that it accepts.
 pub(super) const STREAMS_MAX: usize = 32;
 
 /// The time between two comments.
@@ -36,7 +36,9 @@ const COMMENT_INTERVAL: Duration = Duration::from_secs(10);
 /// Frames that wait for a connection to take them.
 const FRAMES_WAITING: usize = 4;
 
-static STREAMS: Semaphore = Semaphore::const_new(STREAMS_MAX);
+/// Places on the unix socket and on TCP: clients of one leave those of the other alone.
+static STREAMS: [Semaphore; 2] =
+    [Semaphore::const_new(STREAMS_MAX), Semaphore::const_new(STREAMS_MAX)];
 
 /// Where a task puts its frames. While it is there, it counts as a stream.
 struct Frames {
@@ -73,7 +75,7 @@ fn begin<F>(access: &Arc<Access>, requester: &Requester, make: impl FnOnce(Frame
 where
     F: Future<Output = Result<(), Gone>> + Send + 'static,
 {
-    let Ok(place) = STREAMS.try_acquire() else {
+    let Ok(place) = STREAMS[usize::from(requester.is_tcp())].try_acquire() else {
         access.count(StatusCode::SERVICE_UNAVAILABLE);
         let why = format!("there are {STREAMS_MAX} streams already, which is the limit");
         return answer(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": why }));

@@ -15,7 +15,8 @@ use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderName, WWW_AUTHENTICATE};
@@ -30,6 +31,10 @@ use super::orders::answer;
 use super::origin::{Origin, Requester};
 use super::routes;
 use crate::config::{self, Secret, TokenRole, credential_file, usable_token};
+use crate::control::log::{self, Level, Notice};
+
+/// The time between two lines about refused requests: whoever reaches the address can make them.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Bytes of a token file that are read; the first line is the token.
 const TOKEN_FILE_MAX: u64 = 4096;
@@ -65,6 +70,14 @@ impl fmt::Display for Caller {
 pub(in crate::control) struct Access {
     rules: RwLock<Arc<Rules>>,
     refused: [AtomicU64; REFUSALS.len()],
+    complaints: Mutex<Complaints>,
+}
+
+/// Refusals on TCP that are not logged yet.
+#[derive(Debug, Default)]
+struct Complaints {
+    logged_at: Option<Instant>,
+    count: u64,
 }
 
 /// Statuses of refusals that are counted.
@@ -138,6 +151,24 @@ impl Access {
         if let Some(place) = REFUSALS.iter().position(|counted| *counted == status.as_u16()) {
             self.refused[place].fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Logs a refusal on TCP, with those since the last line, unless that was a moment ago.
+    fn complain(&self, from: SocketAddr, denial: &Denial, now: Instant) {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        complaints.count += 1;
+        if complaints.logged_at.is_some_and(|at| now < at + COMPLAINT_INTERVAL) {
+            return;
+        }
+        let Complaints { count, .. } =
+            std::mem::replace(&mut *complaints, Complaints { logged_at: Some(now), count: 0 });
+        let requests = if count == 1 { "request" } else { "requests" };
+        let text = format!(
+            "admin.http: {count} {requests} refused, the last from {}: {}",
+            from.ip(),
+            denial.why
+        );
+        log::write(&Notice::new(Level::Warning, "admin_refused", text).count(count));
     }
 
     fn rules(&self) -> Arc<Rules> {
@@ -339,7 +370,10 @@ pub(super) async fn admit(
             };
             match access.rules().judge(from, &head) {
                 Ok(caller) => caller,
-                Err(denial) => return access.refuse(denial),
+                Err(denial) => {
+                    access.complain(from, &denial, Instant::now());
+                    return access.refuse(denial);
+                }
             }
         }
     };

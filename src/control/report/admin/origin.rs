@@ -83,6 +83,10 @@ pub(in crate::control::report) struct Requester {
 }
 
 impl Requester {
+    pub(in crate::control::report) fn is_tcp(&self) -> bool {
+        matches!(self.origin, Origin::Tcp(_))
+    }
+
     /// Its answer is a stream from now on.
     pub(in crate::control::report) fn begin_stream(&self) {
         self.client.begin_stream();

@@ -300,3 +300,21 @@ fn each_kind_of_loss_has_a_line() {
         assert!(document.contains(&format!("\n| `{event}` |")), "{event}");
     }
 }
+
+#[test]
+fn a_paused_frontend_has_reached_no_limit() {
+    let mut story = Story::begin();
+    let set_max = |story: &Story, max| {
+        let _ = story.traffic.gauges.frontend(FrontendId(0)).set_max(max);
+    };
+    set_max(&story, 0);
+    story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(2);
+    assert!(story.lines().is_empty());
+    set_max(&story, 100);
+    for _ in 0..5 {
+        assert!(story.lines().is_empty());
+    }
+    // Those that wait afterwards have met one.
+    story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(1);
+    assert!(story.lines()[0].contains("reached max_connections = 100"));
+}

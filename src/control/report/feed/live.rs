@@ -129,13 +129,13 @@ pub(in crate::control::report) async fn show(
 ) -> Response {
     if wants_json(&headers) {
         let page = built(move || Ok(make(&running, &Before::default()).0)).await;
-        return match page.map(|frame| serde_json::to_value(frame)) {
+        return match page.map(serde_json::to_value) {
             Ok(Ok(page)) => answer(StatusCode::OK, &page),
             _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         };
     }
     begin(&access, &requester, move |frames| {
-        let latest = LIVE.follow(running);
+        let latest = LIVE.follow(move || running.clone());
         follow(frames, latest)
     })
 }
@@ -162,16 +162,20 @@ impl Live {
     }
 
     /// The frames from now on; starts the task that makes them, if there is none.
-    fn follow(&'static self, running: Running) -> watch::Receiver<Bytes> {
+    fn follow(
+        &'static self,
+        current: impl Fn() -> Running + Send + 'static,
+    ) -> watch::Receiver<Bytes> {
         let receiver = self.frames.subscribe();
         let mut is_made = self.is_made.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::replace(&mut *is_made, true) {
-            tokio::spawn(self.make_all(running));
+            tokio::spawn(self.make_all(current));
         }
         receiver
     }
 
-    async fn make_all(&self, running: Running) {
+    /// Makes frames while there are clients; `current` gives the balancer as it is now.
+    async fn make_all(&self, current: impl Fn() -> Running) {
         let mut before = Before::default();
         let mut ticker = interval(INTERVAL);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -185,7 +189,7 @@ impl Live {
                     return;
                 }
             }
-            let running = running.clone();
+            let running = current();
             let made = built(move || {
                 let (frame, now) = make(&running, &before);
                 let data = serde_json::to_string(&frame).unwrap_or_default();

@@ -165,3 +165,14 @@ fn a_token_file_that_cannot_be_used_is_named() {
     let unset = read(Secret::Variable("RINGLANE_NO_SUCH_VARIABLE".to_owned())).unwrap_err();
     assert!(unset.contains("RINGLANE_NO_SUCH_VARIABLE"), "{unset}");
 }
+
+#[test]
+fn refusals_are_one_line_in_ten_seconds_with_their_count() {
+    let (access, start) = (Access::default(), Instant::now());
+    let denial = Denial::unauthorized("no");
+    let complain = |seconds| {
+        access.complain(([192, 0, 2, 7], 1).into(), &denial, start + Duration::from_secs(seconds));
+        access.complaints.lock().unwrap().count
+    };
+    assert_eq!([0, 1, 9, 10, 11].map(complain), [0, 1, 2, 0, 1]);
+}
