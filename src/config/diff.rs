@@ -244,7 +244,7 @@ fn is_single(array: &Value, value: &Value) -> bool {
 
 /// A value for people: strings without quotes.
 fn shown(section: Section, value: &Value) -> String {
-    let text = match value {
+    match value {
         Value::String(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
             text.clone()
         }
@@ -253,8 +253,7 @@ fn shown(section: Section, value: &Value) -> String {
             texts.join(", ")
         }
         other => inline(section, other),
-    };
-    text
+    }
 }
 
 fn counted(count: usize, noun: &str) -> String {
