@@ -8,6 +8,7 @@ use toml::{Table, Value};
 
 use super::model::LogField;
 use super::objects::{ObjectKind, Objects, WrittenObject};
+use super::text::table::NAME_MAX;
 use super::value::address::{self, ServerAddress};
 use super::value::duration;
 use super::value::lookup::{Name, SLOTS_SRV};
@@ -199,7 +200,10 @@ fn check(table: &mut Table) {
 
 fn server(table: &mut Table) {
     let address = table.get("address").and_then(Value::as_str).unwrap_or_default().to_owned();
-    set(table, "name", address.as_str());
+    // A longer one is no valid name where it is written out.
+    if address.len() <= NAME_MAX {
+        set(table, "name", address.as_str());
+    }
     set(table, "backup", false);
     set(table, "state", "ready");
     let (weight, slots) = match address::server(&address) {

@@ -283,11 +283,14 @@ impl Reader<'_> {
 
 /// The names of the entries of a directory; those that are not UTF-8 are left out.
 fn names(folder: &Path) -> io::Result<Vec<String>> {
-    let entries = fs::read_dir(folder)?.take(NAMES_MAX);
-    entries
-        .map(|entry| Ok(entry?.file_name().into_string().ok()))
-        .filter_map(Result::transpose)
-        .collect()
+    let mut names = Vec::new();
+    for (index, entry) in fs::read_dir(folder)?.enumerate() {
+        if index >= NAMES_MAX {
+            return Err(io::Error::other(format!("it has more than {NAMES_MAX} entries")));
+        }
+        names.extend(entry?.file_name().into_string().ok());
+    }
+    Ok(names)
 }
 
 /// Whether a name fits a pattern with `*` and `?`. As in a shell, a leading dot must be written.

@@ -78,8 +78,10 @@ fn a_drained_server_keeps_its_sessions_and_gets_no_new_ones() {
 
 #[test]
 fn a_server_out_of_service_in_the_file_gets_no_session_until_it_is_made_ready() {
-    let servers = ['a', 'b', 'c'].map(Echo::greeting);
+    let servers = ['a', 'b', 'c', 'd'].map(Echo::greeting);
     let mut setup = Setup::to(&[servers[0].address]).shards(1);
+    let port = servers[3].address.port();
+    setup.server(&format!("name = \"named\", address = \"localhost:{port}\", state = \"maint\""));
     for (server, state) in [(1, "maint"), (2, "drain")] {
         let address = servers[server].address;
         setup.server(&format!("name = {state:?}, address = \"{address}\", state = {state:?}"));
@@ -87,7 +89,7 @@ fn a_server_out_of_service_in_the_file_gets_no_session_until_it_is_made_ready() 
     let ringlane = setup.backend("check = { kind = \"tcp\", interval = \"50ms\" }").start();
     assert_eq!(letters(&ringlane, 6), "aaaaaa");
     let passes = |server| ringlane.server_field(server, "/check/ok") == true;
-    wait_until("checks that pass", || passes(1) && passes(2));
+    wait_until("checks that pass", || (1..4).all(passes));
     assert_eq!(letters(&ringlane, 6), "aaaaaa", "a check that passes opens neither");
     let table = done(&ringlane, &["status", "--wide"]);
     for (server, state) in [("back/maint", "up, maint"), ("back/drain", "up, drain")] {
@@ -96,11 +98,13 @@ fn a_server_out_of_service_in_the_file_gets_no_session_until_it_is_made_ready() 
     }
     done(&ringlane, &["server", "back/maint", "ready"]);
     done(&ringlane, &["server", "back/drain", "ready"]);
-    let found = letters(&ringlane, 6);
-    assert!(["a", "b", "c"].iter().all(|letter| found.matches(letter).count() == 2), "{found}");
+    done(&ringlane, &["server", "back/named", "ready"]);
+    let found = letters(&ringlane, 8);
+    let all = ["a", "b", "c", "d"];
+    assert!(all.iter().all(|letter| found.matches(letter).count() == 2), "{found}");
     let lines = ringlane.end();
     let ordered = lines.iter().filter(|line| line.contains("ordered by an operator"));
-    assert_eq!(ordered.count(), 2, "only what was ordered is logged: {lines:?}");
+    assert_eq!(ordered.count(), 3, "only what was ordered is logged: {lines:?}");
 }
 
 #[test]

@@ -243,6 +243,13 @@ fn servers<'a>(table: &Table<'a>, slots_left: &mut u32) -> Vec<ServerTable<'a>> 
 fn read_server<'a>(mut table: Table<'a>, backend: &str, slots_left: &mut u32) -> ServerTable<'a> {
     let name = table.name("name");
     let text = table.string("address");
+    if let Some(At { value, span }) = text.as_ref().filter(|_| table.value("name").is_none())
+        && value.chars().any(char::is_control)
+    {
+        let why = "has control characters, so it can't be the server's name";
+        let hint = "set name, as logs and metrics show it";
+        table.report(table.unusable("address", span.clone(), why).hint(hint));
+    }
     let name = name.or_else(|| text.clone());
     if let Some(name) = &name {
         table.call(format!("server {} of {backend}", quoted(name.value)));

@@ -138,6 +138,14 @@ fn texts_that_were_read_once_are_read_again_without_the_disk() {
 }
 
 #[test]
+fn a_configuration_can_be_read_on_another_thread() {
+    const fn is_send<T: Send>() {}
+    const { is_send::<Result<Config, Report>>() };
+    let read = || super::parse(&frontend("")).map(|config| config.snapshot.frontends.len());
+    assert_eq!(std::thread::spawn(read).join().unwrap().unwrap(), 1);
+}
+
+#[test]
 fn files_are_bounded_in_number_and_size() {
     let dir = tempfile::tempdir().unwrap();
     let main = dir.path().join("main.toml");

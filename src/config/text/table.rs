@@ -17,7 +17,7 @@ use crate::config::value::address::AddressError;
 use crate::config::value::duration;
 
 /// Longest name of an object, in bytes.
-const NAME_MAX: usize = 128;
+pub(in crate::config) const NAME_MAX: usize = 128;
 
 /// One table of the file.
 #[derive(Clone, Debug)]
