@@ -133,7 +133,7 @@ pub(in crate::config) struct Diagnostic {
 enum Certainty {
     /// A syntax error.
     Syntax,
-    /// About a file that could not be read: what it has is unknown.
+    /// About a file or a string that could not be read: what it has is unknown.
     Hiding,
     /// About something present: valid unless its own line could not be parsed.
     Presence,

@@ -110,8 +110,9 @@ impl Builder<'_> {
             }
             Err(problem) => {
                 let title = "a variable in this string can't be replaced";
-                self.sink
-                    .add(Diagnostic::at(span.clone(), title).label(problem.why).hint(problem.hint));
+                let diagnostic = Diagnostic::at(span.clone(), title).label(problem.why);
+                // It may be the name that something else refers to, or a file to include.
+                self.sink.add(diagnostic.hint(problem.hint).hides_the_rest());
                 self.sink.hush(span.clone());
                 Text { value: written, has_variable: true, is_variable: false }
             }
