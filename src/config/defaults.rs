@@ -60,6 +60,12 @@ fn always<'a>(table: &'a mut Table, key: &str) -> Option<&'a mut Table> {
     inner(table, key)
 }
 
+/// Does something with each table of the array under a key.
+fn each(table: &mut Table, key: &str, fill: impl FnMut(&mut Table)) {
+    let array = table.get_mut(key).and_then(Value::as_array_mut);
+    array.into_iter().flatten().filter_map(Value::as_table_mut).for_each(fill);
+}
+
 fn is(table: &Table, key: &str, words: &[&str]) -> bool {
     table.get(key).and_then(Value::as_str).is_some_and(|word| words.contains(&word))
 }
@@ -68,7 +74,9 @@ fn global(table: &mut Table) {
     set_all(table, &[("shards", "auto"), ("driver", "auto")]);
     set(table, "pin", true);
     set_all(table, &[("shutdown_delay", "0s"), ("drain_timeout", "30s")]);
-    always(table, "admin");
+    if let Some(admin) = always(table, "admin") {
+        each(admin, "tokens", |token| set(token, "role", "read"));
+    }
     if let Some(log) = always(table, "log") {
         set_all(log, &[("level", "info"), ("format", "text"), ("to", "stderr")]);
     }
@@ -108,10 +116,7 @@ fn frontend(table: &mut Table) {
     if let Some(accept) = inner(table, "accept_proxy") {
         set(accept, "timeout", "5s");
     }
-    let routes = table.get_mut("route").and_then(Value::as_array_mut);
-    for route in routes.into_iter().flatten().filter_map(Value::as_table_mut) {
-        set(route, "role", "any");
-    }
+    each(table, "route", |route| set(route, "role", "any"));
     if let Some(limits) = inner(table, "per_client") {
         set(limits, "refuse", "reset");
         set(limits, "size", 100_000);

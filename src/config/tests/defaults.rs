@@ -39,6 +39,7 @@ pub(super) fn files() -> Vec<String> {
     let check = |keys: &str| in_backend(&format!("check = {{ {keys} }}"));
     let mut files = vec![
         frontend(""),
+        global("admin = { tokens = [{ name = \"a\", secret = { env = \"A\" } }] }"),
         global("access_log = {}\nadmin = { http = \"127.0.0.1:9000\" }"),
         frontend("timeout = { idle = \"5m\", connect = \"1s\" }\nper_client = { rate = 2.5 }"),
         frontend("per_client = { max_connections = 3 }\naccept_proxy = true\ntcp = { mark = 7 }"),

@@ -159,6 +159,7 @@ fn what_means_the_same_is_no_difference() {
         ("server.state", "\"ready\""),
         ("frontend.per_client.burst", "10"),
         ("backend.check.timeout", "\"2s\""),
+        ("frontend.route", "[{ sni = \"x\", backend = \"pg\", role = \"any\" }]"),
         ("frontend.tcp", "{ keepalive = { idle = \"60s\" } }"),
     ] {
         assert_eq!(between(BASE, &edited(BASE, path, Some(default))), [], "{path}");
