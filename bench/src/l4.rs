@@ -400,7 +400,7 @@ impl Found {
 
 /// Idle sessions need two descriptors each in every relay. Every program started from here inherits
 /// the limit; one that can't be raised shows in a clear error of a relay.
-fn raise_descriptors() {
+pub(crate) fn raise_descriptors() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }

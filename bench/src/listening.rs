@@ -113,8 +113,19 @@ fn traffic_in(table: &str, server: SocketAddr) -> Traffic {
 
 /// Sends a byte and waits until it comes back: everything up to the echo server works.
 pub(crate) fn converse(address: SocketAddr) -> io::Result<()> {
+    open(address).map(drop)
+}
+
+/// The same, and the connection stays open.
+pub(crate) fn open(address: SocketAddr) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect_timeout(&address, ATTEMPT)?;
     stream.set_read_timeout(Some(ATTEMPT))?;
+    echo(&mut stream)?;
+    Ok(stream)
+}
+
+/// Sends a byte over an open connection and waits until it comes back.
+pub(crate) fn echo(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(b"?")?;
     let mut answer = [0];
     stream.read_exact(&mut answer)

@@ -1,6 +1,7 @@
 //! The load generator as seen from here: its servers, its runs, its marks, its result.
 
-use std::io::{BufRead, BufReader, Read};
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -60,6 +61,23 @@ impl Loadgen {
             None if self.has_closed && can_be_closed => drop(command.arg("--closed")),
             None => {}
         }
+        self.start(command, length)
+    }
+
+    /// Begins a mixed run against an address; its events are marked by [`Underway::event`].
+    pub(crate) fn begin_mixed(
+        &self,
+        address: &str,
+        options: &[String],
+        length: Duration,
+    ) -> Result<Underway, String> {
+        let mut command = on_core(self.core, &self.program);
+        command.args(["tcp-mixed", address, "--events", "--json", "--marks"]).args(options);
+        command.args(["--for", &format!("{}ms", length.as_millis())]).stdin(Stdio::piped());
+        self.start(command, length)
+    }
+
+    fn start(&self, mut command: Command, length: Duration) -> Result<Underway, String> {
         let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -105,8 +123,24 @@ impl Underway {
             .map_err(|error| format!("cannot interrupt the load: {error}"))
     }
 
+    /// Marks an event, and waits until the load knows.
+    pub(crate) fn event(&mut self, label: &str) -> Result<(), String> {
+        let stdin = self.child.stdin.as_mut().ok_or("the load has no stdin")?;
+        writeln!(stdin, "{label}").map_err(|error| format!("cannot mark {label}: {error}"))?;
+        self.wait_for_mark(&format!("event {label}"), PATIENCE)
+    }
+
     /// What it found. An exit code of 3 says that it was the limit itself, and is no failure.
-    pub(crate) fn finish(mut self) -> Result<(Value, bool), String> {
+    pub(crate) fn finish(self) -> Result<(Value, bool), String> {
+        let (result, load_limited, said) = self.finish_anyhow()?;
+        if result["failed"] != 0 {
+            return Err(format!("some of the load failed: {said}"));
+        }
+        Ok((result, load_limited))
+    }
+
+    /// What it found, whatever failed; whether it was the limit itself; and its other output.
+    pub(crate) fn finish_anyhow(mut self) -> Result<(Value, bool, String), String> {
         // It closes stderr when it ends, so that nothing below waits for long.
         self.read_until(PATIENCE, |_| false)?;
         let mut text = String::new();
@@ -114,13 +148,10 @@ impl Underway {
             stdout.read_to_string(&mut text).map_err(|error| error.to_string())?;
         }
         let status = self.child.wait().map_err(|error| error.to_string())?;
-        let said = &self.said;
+        let said = std::mem::take(&mut self.said);
         let result: Value = serde_json::from_str(&text)
             .map_err(|error| format!("the load's result ({status}): {error}; it said {said}"))?;
-        if result["failed"] != 0 {
-            return Err(format!("some of the load failed: {said}"));
-        }
-        Ok((result, status.code() == Some(3)))
+        Ok((result, status.code() == Some(3), said))
     }
 
     fn wait_for_mark(&mut self, mark: &str, patience: Duration) -> Result<(), String> {
@@ -199,6 +230,11 @@ impl Server {
             thread::sleep(LOOK);
         }
         Ok(())
+    }
+
+    /// Its open descriptors: how many connections it has, and a few more. `None` if it has ended.
+    pub(crate) fn descriptors(&self) -> Option<usize> {
+        fs::read_dir(format!("/proc/{}/fd", self.child.id())).ok().map(Iterator::count)
     }
 
     /// An error if it has ended: nothing can be measured without it.

@@ -294,19 +294,24 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // nginx must be asked: a master that is killed leaves its worker behind.
-        if let Ok(pid) = i32::try_from(self.child.id()) {
-            let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        end(&mut self.child);
+    }
+}
+
+/// Asks a relay to end, and makes it if it does not.
+pub(crate) fn end(child: &mut Child) {
+    // nginx must be asked: a master that is killed leaves its worker behind.
+    if let Ok(pid) = i32::try_from(child.id()) {
+        let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    }
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().is_ok_and(|status| status.is_none()) {
+        if Instant::now() > deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            return;
         }
-        let deadline = Instant::now() + PATIENCE;
-        while self.child.try_wait().is_ok_and(|status| status.is_none()) {
-            if Instant::now() > deadline {
-                let _ = self.child.kill();
-                let _ = self.child.wait();
-                return;
-            }
-            thread::sleep(LOOK);
-        }
+        thread::sleep(LOOK);
     }
 }
 

@@ -20,6 +20,7 @@ usage: cargo xtask COMMAND
   tidy           check the rules listed in CONTRIBUTING.md
   bench          micro-benches
   bench l4 [..]  CPU, latency and memory beside HAProxy, nginx and other runtimes; --quick: 5 minutes
+  bench reload [..]  what reloads cost live sessions, beside HAProxy and nginx; --quick: a smoke test
   bench instructions  the micro-benches counted by valgrind; keeps docs/instructions.md
   sim [..]       many seeds of the simulated worlds; --faults: do they find what they must
   docs           build the API documentation; warnings are errors";

@@ -95,7 +95,7 @@ pub(crate) fn tidy(root: &Path) -> Result<(), String> {
 pub(crate) fn bench(root: &Path, arguments: &[String]) -> Result<(), String> {
     let needed = match arguments.first().map(String::as_str) {
         None => return micro_benches(root),
-        Some("l4") => packages::COMPARISON,
+        Some("l4" | "reload") => packages::COMPARISON,
         Some("instructions") => packages::INSTRUCTIONS,
         Some(_) => &[],
     };

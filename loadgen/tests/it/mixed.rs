@@ -237,5 +237,8 @@ fn what_waits_at_the_end_and_what_was_held_back_is_counted() {
     assert!(number(&mixed["streams"]["held_back"]) > 0, "{mixed}");
     assert!(number(&mixed["connections"]["failed"]["timeout"]) > 0, "{mixed}");
     assert!(number(&mixed["connections"]["held_back"]) > 0, "{mixed}");
-    assert_eq!(mixed["sessions"]["gap"]["all"]["count"], 2, "{mixed}");
+    // They were ended 5 s after the run, which is no part of it.
+    let gaps = &mixed["sessions"]["gap"]["all"];
+    assert_eq!(gaps["count"], 2, "{mixed}");
+    assert!((1.0..5_000_000.0).contains(&gaps["max"].as_f64().unwrap()), "{mixed}");
 }

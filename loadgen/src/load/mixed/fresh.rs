@@ -61,7 +61,7 @@ impl Fresh {
         let result = result.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let (lane, now) = (&self.lane, Instant::now());
         let mut wait = Longest::default();
-        wait.add(lane.events(), due, now, |event, wait| {
+        super::waited(lane, &mut wait, due, now, |event, wait| {
             lane.find(|found| {
                 let around = found.around(event);
                 around.wait = wait.max(around.wait);

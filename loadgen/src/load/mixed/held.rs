@@ -292,7 +292,7 @@ impl Talk {
     }
 
     fn waited(&self, lane: &Lane, from: Instant, to: Instant) {
-        self.longest.borrow_mut().add(lane.events(), from, to, |event, wait| {
+        super::waited(lane, &mut self.longest.borrow_mut(), from, to, |event, wait| {
             lane.find(|found| {
                 let gap = &mut found.around(event).gap;
                 *gap = wait.max(*gap);

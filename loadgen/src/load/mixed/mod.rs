@@ -26,7 +26,7 @@ use super::lane::{Lane, Session};
 use super::turns;
 use crate::clock::Timer;
 use crate::content::Content;
-use crate::gaps::Events;
+use crate::gaps::{Events, Longest};
 use crate::output;
 use crate::schedule::{Arrivals, Open, Schedule};
 
@@ -35,6 +35,9 @@ pub(crate) const STREAM_MESSAGE: usize = 16 * 1024;
 
 /// Messages of one session that may wait for their answers.
 const WAITING_MOST: usize = 4096;
+
+/// How often the sessions look whether the run has ended.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// The longest label of an event; what is longer is cut.
 const LABEL_MOST: usize = 64;
@@ -121,6 +124,10 @@ async fn release(lane: Rc<Lane>, sort: Sort, sessions: Vec<Rc<held::Talk>>, ever
         }
     });
     let kept = kept.await;
+    // Thousands of sessions that end at once are no load that is to be measured.
+    while kept.is_ok() && !lane.is_stopping() {
+        monoio::time::sleep(LOOK).await;
+    }
     sessions.iter().for_each(|session| session.close());
     if let Err(error) = kept {
         lane.failed("waiting for the next message to", &error);
@@ -142,6 +149,21 @@ async fn keep(
     due: impl FnMut(Instant),
 ) -> io::Result<()> {
     turns::keep(lane, Timer::new()?, schedule, due).await
+}
+
+/// Adds a wait to those of a session, as far as it lies within the run: what the sessions wait for
+/// one another while all of them end is not measured. Calls `touch` for each event around it.
+fn waited(
+    lane: &Lane,
+    longest: &mut Longest,
+    from: Instant,
+    to: Instant,
+    touch: impl FnMut(usize, u64),
+) {
+    let to = lane.end().map_or(to, |end| end.min(to));
+    if from <= to {
+        longest.add(lane.events(), from, to, touch);
+    }
 }
 
 /// Lets lines on stdin mark events from now on, until stdin ends.
