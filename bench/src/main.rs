@@ -43,7 +43,7 @@ enum Command {
     /// CPU time, latency and memory of a TCP relay
     L4(Box<l4::Options>),
     /// What reloads cost live sessions and new connections
-    Reload(reload::Options),
+    Reload(reload::ReloadOptions),
     /// Write docs/BENCHMARKS.md once more, from a kept run
     Report {
         /// A line of JSON as in docs/benchmarks/run.json

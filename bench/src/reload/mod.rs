@@ -22,7 +22,7 @@ use clap::Args;
 
 use self::change::{Addresses, Kind, State};
 use self::relay::{Reloadable, Size, template, version};
-use self::table::{Outcome, Run};
+use self::table::{Outcome, ReloadRun};
 use crate::listening::Ports;
 use crate::load::{Loadgen, Server, Underway};
 use crate::machine::{self, Machine};
@@ -52,14 +52,14 @@ const SPARE: Duration = Duration::from_secs(120);
 
 /// How to compare.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct Options {
+pub(crate) struct ReloadOptions {
     /// A smoke test: 200 sessions and 3 reloads
     #[arg(long)]
     quick: bool,
     /// Relays to compare: direct, ringlane, ringlane-epoll, haproxy, nginx
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = RELAYS)]
     relays: Vec<Relay>,
-    /// Reloads, one a second; half change servers and limits, half listeners [default: 20, quick: 3]
+    /// Reloads, one a second; half change servers, half listeners [default: 20, quick: 3]
     #[arg(long)]
     reloads: Option<usize>,
     /// Sessions that send a message every 200 ms [default: 2000, quick: 200]
@@ -82,7 +82,7 @@ pub(crate) struct Options {
     pub(crate) inside: bool,
 }
 
-impl Options {
+impl ReloadOptions {
     fn reloads(&self) -> usize {
         self.reloads.unwrap_or(if self.quick { 3 } else { 20 })
     }
@@ -116,7 +116,7 @@ impl Options {
 }
 
 /// Runs the whole comparison, prints it and writes it down.
-pub(crate) fn run(options: &Options) -> Result<(), String> {
+pub(crate) fn run(options: &ReloadOptions) -> Result<(), String> {
     l4::raise_descriptors();
     namespace::set_up()?;
     let mut versions = Vec::new();
@@ -128,7 +128,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
     }
     let loadgen = Loadgen::find(options.load_core)?;
     let servers = [loadgen.serve("echo")?, loadgen.serve("echo")?, loadgen.serve("echo")?];
-    let mut run = Run {
+    let mut run = ReloadRun {
         date: format!("{:.0}", jiff::Timestamp::now()),
         commit: machine::commit(),
         machine: Machine::look(),
@@ -158,7 +158,7 @@ pub(crate) fn run(options: &Options) -> Result<(), String> {
 
 /// What all relays share.
 struct Stage<'o> {
-    options: &'o Options,
+    options: &'o ReloadOptions,
     loadgen: Loadgen,
     servers: [Server; 3],
     ports: Ports,

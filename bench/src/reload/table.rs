@@ -23,7 +23,7 @@ const KEPT: &str = "target/bench";
 
 /// A run, with all that its figures depend on.
 #[derive(Debug, Deserialize, Serialize)]
-pub(super) struct Run {
+pub(super) struct ReloadRun {
     pub(super) date: String,
     pub(super) commit: String,
     pub(super) machine: Machine,
@@ -156,7 +156,7 @@ fn mebibytes(bytes: u64) -> String {
 type Table = Vec<Vec<String>>;
 
 /// Prints the run and keeps it; a whole one also becomes the page.
-pub(super) fn publish(run: &Run, is_whole: bool) -> Result<(), String> {
+pub(super) fn publish(run: &ReloadRun, is_whole: bool) -> Result<(), String> {
     println!("\n{}", markdown(run));
     let line = serde_json::to_string(run).map_err(|error| error.to_string())?;
     let kept = Path::new(KEPT).join("reloads.jsonl");
@@ -186,7 +186,7 @@ fn replace_generated(page: &str, generated: &str) -> Result<String, String> {
 }
 
 /// The whole run.
-fn markdown(run: &Run) -> String {
+fn markdown(run: &ReloadRun) -> String {
     let mut text = format!(
         "{}, commit {}. {}; load average {:.2} before it began. Load: `{}`.\n",
         run.date,
@@ -212,7 +212,7 @@ fn markdown(run: &Run) -> String {
     text
 }
 
-fn table(run: &Run, heads: &[&str], cells: impl Fn(&Outcome) -> Vec<String>) -> Table {
+fn table(run: &ReloadRun, heads: &[&str], cells: impl Fn(&Outcome) -> Vec<String>) -> Table {
     let mut table = vec![heads.iter().map(|head| (*head).to_owned()).collect()];
     table.extend(run.outcomes.iter().map(|outcome| {
         let mut row = vec![outcome.relay.name().to_owned()];
@@ -222,7 +222,7 @@ fn table(run: &Run, heads: &[&str], cells: impl Fn(&Outcome) -> Vec<String>) -> 
     table
 }
 
-fn losses(run: &Run) -> Table {
+fn losses(run: &ReloadRun) -> Table {
     let heads = [
         "relay",
         "reloads in force",
@@ -251,7 +251,7 @@ fn losses(run: &Run) -> Table {
     })
 }
 
-fn gaps(run: &Run) -> Table {
+fn gaps(run: &ReloadRun) -> Table {
     let heads = [
         "relay",
         "sessions, outside",
@@ -277,7 +277,7 @@ fn gaps(run: &Run) -> Table {
     })
 }
 
-fn sizes(run: &Run) -> Table {
+fn sizes(run: &ReloadRun) -> Table {
     let heads = ["relay", "processes", "afterwards", "RSS", "afterwards", "PSS", "afterwards"];
     table(run, &heads, |outcome| {
         let Outcome { before, after, .. } = outcome;
@@ -292,7 +292,7 @@ fn sizes(run: &Run) -> Table {
     })
 }
 
-fn conditions(run: &Run) -> Table {
+fn conditions(run: &ReloadRun) -> Table {
     let heads = ["relay", "version", "messages that the generator sent more than 1 ms late"];
     table(run, &heads, |outcome| {
         let name = outcome.relay.name();
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!((outcome.refused(), outcome.reset(), outcome.failed_otherwise()), (6, 5, 4));
         assert_eq!(outcome.gap("/sessions/gap/labels/servers"), "0.1 / 15 / 1234");
         assert_eq!(outcome.gap("/sessions/gap/outside"), "– / – / –");
-        let run = Run {
+        let run = ReloadRun {
             date: String::new(),
             commit: String::new(),
             machine: Machine::default(),
