@@ -32,6 +32,9 @@ const LOOKS: u32 = 20;
 /// The token of the admin API on TCP; it allows orders.
 pub(crate) const TOKEN: &str = "it-write-0123456789abcdef";
 
+/// Where the balancer reads it: a file with it would be warned of if others may read it.
+const TOKEN_VARIABLE: &str = "RINGLANE_IT_TOKEN";
+
 /// What the line has that says that sessions are accepted.
 const READY: &str = " ready: ";
 
@@ -198,6 +201,7 @@ impl Setup {
         let mut command = program::bound_to_us();
         command.args(&self.wrapper);
         command.arg(env!("CARGO_BIN_EXE_ringlane")).arg("run").arg("--config").arg(file);
+        command.env(TOKEN_VARIABLE, TOKEN);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
@@ -209,7 +213,7 @@ impl Setup {
         let both = || {
             format!(
                 "{{ socket = {:?}, http = \"127.0.0.1:0\", tokens = [{{ name = \"it\", role = \"write\", \
-                 secret = {TOKEN:?} }}] }}",
+                 secret = {{ env = {TOKEN_VARIABLE:?} }} }}] }}",
                 path_str(&socket)
             )
         };
