@@ -8,6 +8,7 @@
 //! refused. `load::mixed` is the caller.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -169,10 +170,10 @@ impl Gaps {
     /// A column; `None` only if histograms can't be made at all, which every run finds out when it
     /// makes its first one.
     fn column(&mut self, span: Span) -> Option<&mut Latencies> {
-        if !self.0.contains_key(&span) {
-            self.0.insert(span, Latencies::new().ok()?);
+        match self.0.entry(span) {
+            Entry::Occupied(found) => Some(found.into_mut()),
+            Entry::Vacant(place) => Some(place.insert(Latencies::new().ok()?)),
         }
-        self.0.get_mut(&span)
     }
 }
 

@@ -261,5 +261,5 @@ impl Reloaded {
 }
 
 fn size(running: Option<&Reloadable>) -> Result<Size, String> {
-    running.map_or(Ok(Size::default()), Reloadable::size)
+    running.map_or_else(|| Ok(Size::default()), Reloadable::size)
 }
