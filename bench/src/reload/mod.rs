@@ -44,7 +44,7 @@ const WINDOW: Duration = Duration::from_millis(700);
 const LOOK_AFTER: Duration = Duration::from_millis(750);
 
 /// When a reload that is not in force counts as without effect, and how often it is looked.
-const LOOK_MOST: Duration = Duration::from_secs(2);
+const LOOK_MOST: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// What opening and ending the load and slow reloads may take beyond the planned time.
