@@ -6,6 +6,7 @@
 
 mod names;
 mod orders;
+mod reload;
 mod request;
 mod status;
 mod table;
@@ -73,6 +74,31 @@ enum CtlCommand {
         /// Show all columns, whole names and exact numbers, wider than 80 columns.
         #[arg(long, short)]
         wide: bool,
+    },
+    /// Read the configuration file again and serve it, without an end of any session.
+    Reload {
+        /// Serve this file in place of the one that the balancer was started with.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+        /// Refuse unless this generation is served, as `ctl status --json` shows it.
+        #[arg(long, value_name = "GENERATION")]
+        expect: Option<u64>,
+    },
+    /// Show what a reload would change, and change nothing.
+    Plan {
+        /// This file in place of the one that the balancer was started with.
+        #[arg(long, value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
+    /// List the configurations that were served.
+    History,
+    /// Serve an earlier configuration again, as a new generation.
+    Rollback {
+        /// Its generation, as `ctl history` shows it.
+        generation: u64,
+        /// Refuse unless this generation is served.
+        #[arg(long, value_name = "GENERATION")]
+        expect: Option<u64>,
     },
     /// Take a server out, put it back, or change its weight or its limit.
     Server {
@@ -227,6 +253,14 @@ pub fn run(ctl: Ctl, colour: bool) -> Result<String, Failure> {
             orders::put_back(&place, id, json)?
         }
         CtlCommand::Changes { toml, order: None } => orders::changes(&place, toml, json)?,
+        CtlCommand::Reload { file, expect } => {
+            reload::reload(&place, file.as_deref(), expect, json)?
+        }
+        CtlCommand::Plan { file } => reload::plan(&place, file.as_deref(), json)?,
+        CtlCommand::History => reload::history(&place, json)?,
+        CtlCommand::Rollback { generation, expect } => {
+            reload::rollback(&place, generation, expect, json)?
+        }
         CtlCommand::Events { follow, limit } => watch::events(&place, follow, limit, json)?,
         CtlCommand::Routes => String::new(),
     })

@@ -14,7 +14,8 @@ use ringlane_core::ids::BackendId;
 use ringlane_core::machine::Address;
 use ringlane_core::prng::Prng;
 use ringlane_core::settings::{BalanceKind, LoadBound, Server};
-use ringlane_core::shared::{Mailbox, Message, WEIGHT_SCALE};
+use ringlane_core::shared::WEIGHT_SCALE;
+use ringlane_shard::{Mailbox, Message};
 
 /// Operations per count. `instructions.rs` of the program divides by it.
 const TIMES: u64 = 1000;

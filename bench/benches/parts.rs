@@ -8,7 +8,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use ringlane_core::bench::{BenchSlab, BenchWheel};
 use ringlane_core::prng::Prng;
-use ringlane_core::shared::{Mailbox, Message};
+use ringlane_shard::{Mailbox, Message};
 
 /// Timers or entries that are there already.
 const LOADS: [u64; 3] = [16, 1024, 65_536];

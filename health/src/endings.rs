@@ -31,7 +31,8 @@ pub struct Ended {
 }
 
 impl OnChange {
-    fn ending(self) -> Option<Ending> {
+    /// How sessions end, if they do.
+    pub fn ending(self) -> Option<Ending> {
         match self {
             Self::Keep => None,
             Self::Drain => Some(Ending::Drain),

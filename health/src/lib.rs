@@ -148,6 +148,17 @@ pub struct Change {
     pub reason: String,
 }
 
+/// A server of a configuration that follows another one.
+#[derive(Clone, Copy, Debug)]
+pub struct Followed {
+    /// Its weight, as configured.
+    pub weight: u32,
+    /// Its place in the configuration before, if it was there.
+    pub before: Option<usize>,
+    /// Whether it is configured with another address than before.
+    pub moved: bool,
+}
+
 /// The servers of one backend.
 #[derive(Debug)]
 pub struct Backend {
@@ -173,6 +184,40 @@ impl Backend {
         let whole = tally.whole(&servers, &rules, None);
         let updated = (0..servers.len()).collect();
         Self { rules, servers, tally, whole, updated, warming: BTreeSet::new(), last_primary: None }
+    }
+
+    /// The servers of a newer configuration: those that were there already, in `older`, keep their
+    /// state, and new rules apply from the next check on. A server that is new, or has another
+    /// address, waits for its first check where there are checks and another server is up.
+    pub fn follow(older: &Self, rules: Rules, checked: bool, servers: &[Followed]) -> Self {
+        let kept = |one: &Followed| older.servers.get(one.before?);
+        let spare = |one: &Followed| !one.moved && kept(one).is_some_and(|server| server.up);
+        let others_are_up = servers.iter().any(spare);
+        let follow = |one: &Followed| {
+            let awaits_check = checked && others_are_up;
+            let new = Server { awaits_check, ..Server::new(one.weight) };
+            let Some(server) = kept(one) else { return new };
+            let ordered_weight = server.ordered_weight.filter(|_| server.weight == one.weight);
+            if one.moved {
+                return Server { admin: server.admin, ordered_weight, ..new };
+            }
+            Server { weight: one.weight, ordered_weight, ..server.clone() }
+        };
+        let all: Vec<Server> = servers.iter().map(follow).collect();
+        let mut tally = Tally::default();
+        for (index, server) in all.iter().enumerate() {
+            tally.replace(index, Part::default(), server.part());
+        }
+        let place = |before| servers.iter().position(|one| one.before == Some(before));
+        Self {
+            rules,
+            whole: tally.whole(&all, &rules, older.whole.timeline),
+            tally,
+            updated: (0..all.len()).collect(),
+            warming: older.warming.iter().filter_map(|before| place(*before)).collect(),
+            last_primary: older.last_primary.and_then(place),
+            servers: all,
+        }
     }
 
     /// Takes the outcome of a check; an error is a phrase for operators.
@@ -327,6 +372,11 @@ impl Backend {
         (!self.warming.is_empty()).then(|| now + step)
     }
 
+    /// What states are made by.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// The server that gets the sessions for a primary, if there is one now.
     pub fn primary(&self) -> Option<usize> {
         self.whole.primary
@@ -358,7 +408,7 @@ impl Backend {
         let (Some(server), Some(state)) = (self.servers.get(index), self.state(index)) else {
             return Eligibility::CLOSED;
         };
-        if state.health == Health::Absent {
+        if state.health == Health::Absent || (server.awaits_check && !server.tested) {
             return Eligibility::CLOSED;
         }
         let takes = state.admin != Admin::Maint && !state.stale && !state.diverged;

@@ -132,6 +132,25 @@ impl Outlier {
         Self { rules, present: seats.len(), out: 0, seats }
     }
 
+    /// Goes on with other rules and servers; each with its place before, if it was there, and what
+    /// it has met so far.
+    pub fn follow(
+        &mut self,
+        rules: Ejection,
+        servers: impl IntoIterator<Item = (Option<usize>, Met)>,
+        now: Instant,
+    ) {
+        let mut before: Vec<Option<Seat>> = self.seats.drain(..).map(Some).collect();
+        let kept = |at: usize, before: &mut Vec<Option<Seat>>| before.get_mut(at)?.take();
+        let seat = |(at, met): (Option<usize>, Met)| {
+            at.and_then(|at| kept(at, &mut before)).unwrap_or_else(|| Seat::new(met, now))
+        };
+        self.seats = servers.into_iter().map(seat).collect();
+        self.rules = rules;
+        self.present = self.seats.iter().filter(|seat| seat.present).count();
+        self.out = self.seats.iter().filter(|seat| seat.is_out()).count();
+    }
+
     /// The address of a server has changed or is gone: its history is reset.
     pub fn forget(&mut self, index: usize, met: Met, present: bool, now: Instant) {
         if let Some(seat) = self.seats.get_mut(index) {

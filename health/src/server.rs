@@ -9,12 +9,14 @@ use super::whole::{Claim, Part, Timeline, Whole};
 use super::{Admin, Health, Lag, Role, Rules, Seen, State, WARMING_STEPS};
 use ringlane_core::shared::WEIGHT_SCALE;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Server {
     /// It has no address; then the fields below have their initial values.
     pub(super) absent: bool,
     pub(super) up: bool,
     pub(super) tested: bool,
+    /// It takes no session before its first check: other servers can do without it.
+    pub(super) awaits_check: bool,
     /// Consecutive checks that contradict `up`.
     pub(super) against: u32,
     pub(super) ejected: bool,
@@ -46,6 +48,7 @@ impl Server {
             absent: false,
             up: true,
             tested: false,
+            awaits_check: false,
             against: 0,
             ejected: false,
             warming_since: None,

@@ -494,3 +494,46 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_newer_configuration_keeps_what_is_known_of_servers_that_stay() {
+    let mut older = Backend::new(Rules { fall: 1, ..Rules::default() }, [1, 1, 1]);
+    let now = Instant::now();
+    older.observe(0, Ok(Seen::default()), now);
+    older.observe(1, Err("refused".into()), now);
+    older.set_admin(2, Admin::Drain);
+    older.set_weight(0, 9);
+    older.set_weight(2, 7);
+    let followed = |before, weight, moved| Followed { before, weight, moved };
+    let servers = [
+        followed(None, 1, false),
+        followed(Some(2), 1, false),
+        followed(Some(1), 1, false),
+        followed(Some(0), 2, false),
+    ];
+    let mut newer = Backend::follow(&older, Rules::default(), true, &servers);
+    let health = |backend: &Backend, index| backend.state(index).unwrap().health;
+    assert_eq!(
+        [1, 2, 3].map(|index| health(&newer, index)),
+        [Health::Up, Health::Down, Health::Up]
+    );
+    assert_eq!(newer.state(1).unwrap().admin, Admin::Drain);
+    assert_eq!(
+        [1, 3].map(|index| newer.weight(index)),
+        [7, 2],
+        "an order holds until the file changes"
+    );
+    let is_open =
+        |backend: &Backend, index| backend.eligibility(index, now).is_open_for(RoleWanted::Any);
+    assert!(!is_open(&newer, 0), "the new one waits for its first check");
+    newer.observe(0, Ok(Seen::default()), now);
+    assert!(is_open(&newer, 0) && is_open(&newer, 3) && !is_open(&newer, 2));
+
+    let alone = Backend::follow(&older, Rules::default(), true, &[followed(None, 1, false)]);
+    assert!(is_open(&alone, 0), "there is no other server");
+    let elsewhere = [followed(Some(0), 1, true), followed(Some(2), 1, false)];
+    let mut newer = Backend::follow(&older, Rules::default(), true, &elsewhere);
+    assert!(!is_open(&newer, 0), "what is known is about the old address");
+    newer.observe(0, Err("refused".into()), now);
+    assert!(!is_open(&newer, 0), "its first check decides alone");
+}

@@ -40,7 +40,7 @@ pub(crate) async fn splice<'a>(
     let ended = halves.run_dry(&mut way).await?;
     way.path.switched();
     if !ended {
-        let counters = way.traffic.session.generation.counters();
+        let counters = &way.traffic.session.generation.shard.counters;
         counters.splice_entered.add(1);
         way.ease_pacing(halves.sender.stream());
         splice_through(&mut way, &halves, &mut pipe).await?;

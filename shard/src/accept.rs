@@ -2,16 +2,20 @@
 //!
 //! Invariant: a connection holds a place at both gates from here until its session is settled.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use ringlane_core::ids::FrontendId;
 use ringlane_core::machine::reactor::{First, Listener, first};
 use ringlane_core::machine::sys::Socket;
-use ringlane_core::shared::Arrival;
+use ringlane_core::settings::Frontend;
 
-use crate::generation::Generation;
+use crate::generation::{Generation, Newest};
+use crate::mailbox::Arrival;
 use crate::place::{Carrier, begin, place};
+use crate::published::ListenerId;
+use crate::shard::Shard;
 use crate::{clients, waiting};
 
 /// The pause after an accept that failed for want of a descriptor or memory.
@@ -38,19 +42,26 @@ enum Admission {
     Drained,
 }
 
-/// Accepts on one listener until the shard drains; then empties its queue and closes it.
+/// Accepts on one listener, for the frontend that it has in the configuration that is served, until
+/// it has none or the shard drains; then empties its queue and closes it.
 pub(crate) async fn accept(
-    generation: Rc<Generation>,
+    shard: Rc<Shard>,
+    newest: Rc<Newest>,
     carrier: Rc<Carrier>,
-    frontend: FrontendId,
+    id: ListenerId,
     mut listener: Listener,
 ) {
     // Connections to come that may have waited in the kernel's queue, and whose clients may have
     // left.
     let mut queued = 0;
-    loop {
-        match first(generation.shard.drain.wait(), listener.accept()).await {
-            First::Left(()) => break,
+    let mut last = None;
+    while let Some((generation, frontend)) = newest.owner(id).filter(|_| !shard.is_draining()) {
+        if shard.take_change(id) {
+            set_options(&generation, frontend, &listener);
+        }
+        last = Some((Rc::clone(&generation), frontend));
+        match first(shard.changed.wait(), listener.accept()).await {
+            First::Left(()) => {}
             First::Right(Ok(connection)) => {
                 if queued > 0 {
                     queued -= 1;
@@ -63,41 +74,64 @@ pub(crate) async fn accept(
                 match admit(&generation, frontend, &listener, &connection).await {
                     Admission::Granted { waited } => {
                         queued = if waited { QUEUED_MAX } else { queued };
-                        place(&generation, &carrier, Arrival { connection, frontend, permit });
+                        let number = generation.number();
+                        let arrival = Arrival { connection, generation: number, frontend, permit };
+                        place(&generation, &carrier, arrival);
                     }
                     Admission::Left => {
                         queued = QUEUED_MAX;
                         clients::leave(&generation, frontend, permit);
                     }
-                    Admission::Drained => {
-                        clients::leave(&generation, frontend, permit);
-                        break;
-                    }
+                    Admission::Drained => clients::leave(&generation, frontend, permit),
                 }
             }
             First::Right(Err(_)) => {
-                generation.counters().accepts_failed.add(1);
-                generation.reactor().sleep(ACCEPT_PAUSE).await;
+                shard.counters.accepts_failed.add(1);
+                shard.reactor.sleep(ACCEPT_PAUSE).await;
             }
         }
-        if generation.shard.is_draining() {
-            break;
-        }
     }
-    for connection in listener.close().await {
-        if has_left(&generation, frontend, &connection) {
+    let queue = listener.close().await;
+    if let Some((generation, frontend)) = last {
+        serve_queue(&generation, frontend, &carrier, queue);
+    }
+    shard.listener_closed();
+}
+
+/// Serves the connections that were in the queue of a listener that has closed.
+fn serve_queue(
+    generation: &Rc<Generation>,
+    frontend: FrontendId,
+    carrier: &Carrier,
+    queue: VecDeque<Socket>,
+) {
+    for connection in queue {
+        if has_left(generation, frontend, &connection) {
             continue;
         }
         // What is over the limit now would wait for sessions that are about to end: let it go.
-        let Ok(permit) = clients::admit(&generation, frontend, &connection) else { continue };
-        if enter(&generation, frontend) {
-            generation.gauges().enter_shard(generation.reactor().shard());
-            begin(&generation, &carrier, Arrival { connection, frontend, permit });
+        let Ok(permit) = clients::admit(generation, frontend, &connection) else { continue };
+        if enter(generation, frontend) {
+            let (common, own) = (&generation.gauges().common, generation.reactor().shard());
+            common.enter_shard(own);
+            let number = generation.number();
+            begin(
+                generation,
+                carrier,
+                Arrival { connection, generation: number, frontend, permit },
+            );
         } else {
-            clients::leave(&generation, frontend, permit);
+            clients::leave(generation, frontend, permit);
         }
     }
-    generation.shard.listener_closed();
+}
+
+/// Sets the socket options of a frontend that has others than before.
+fn set_options(generation: &Generation, frontend: FrontendId, listener: &Listener) {
+    let Frontend { congestion, tcp, transparent, .. } = generation.frontend(frontend);
+    if listener.set_options(congestion, tcp, *transparent).is_err() {
+        generation.shard.counters.options_refused.add(1);
+    }
 }
 
 /// Waits until the frontend's rate allows another connection, and takes a place at both gates,
@@ -110,13 +144,14 @@ async fn admit(
 ) -> Admission {
     let mut waited = false;
     while let Err(wait) = generation.gauges().try_arrive(frontend, generation.reactor().now()) {
-        generation.counters().accepts_paused.add(1);
+        generation.shard.counters.accepts_paused.add(1);
         if !std::mem::replace(&mut waited, true) {
             generation.counters().frontend(frontend).waited_rate.add(1);
         }
         listener.pause();
         if let First::Left(()) =
-            first(generation.shard.drain.wait(), generation.reactor().sleep(wait)).await
+            first(generation.shard.changed.wait(), generation.reactor().sleep(wait)).await
+            && generation.shard.is_draining()
         {
             return Admission::Drained;
         }
@@ -127,7 +162,7 @@ async fn admit(
     if enter(generation, frontend) {
         return Admission::Granted { waited };
     }
-    generation.counters().accepts_paused.add(1);
+    generation.shard.counters.accepts_paused.add(1);
     generation.counters().frontend(frontend).waited_full.add(1);
     listener.pause();
     loop {

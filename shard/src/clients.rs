@@ -117,7 +117,5 @@ fn log(generation: &Generation, frontend: FrontendId, client: SocketAddr, why: R
         reason: Some(why),
         shard: u32::try_from(generation.reactor().shard()).unwrap_or(u32::MAX),
     };
-    if generation.shard.log.push(record).is_err() {
-        generation.counters().log_dropped.add(1);
-    }
+    generation.log(record);
 }

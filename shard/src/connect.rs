@@ -16,7 +16,7 @@ use ringlane_core::machine::reactor::Stream;
 
 use crate::choose::take;
 use crate::dial::{Failure, attempt};
-use crate::queue;
+use crate::queue::{self, Unseated, WaitPlace};
 use crate::race::race;
 use crate::seat::Seat;
 use crate::trail::{Seeker, micros};
@@ -35,30 +35,33 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// How often a session looks in that pause whether there is another server by now.
 const RETRY_LOOK: Duration = Duration::from_millis(50);
 
-/// Connects a session to a server, at which it then has a seat, unless its client leaves before.
+/// Connects a session to a server, at which it then has a seat, unless its client leaves before;
+/// `place` is the one that it has in the queue already.
 ///
 /// # Errors
-/// How the session ends.
-pub async fn connect(
+/// How the session ends, or that it goes on with another configuration.
+pub(crate) async fn connect(
     seeker: &Seeker<'_>,
     waiting: &Waiting<'_, '_>,
-) -> Result<(Stream, Seat), Close> {
-    let connected = waiting.unless_gone(connect_in_turn(seeker, waiting)).await;
-    let (stream, seat) = connected
-        .unwrap_or_else(|Left| Err(Close { cause: Cause::Client, phase: seeker.trail.phase() }))?;
+    place: Option<Box<WaitPlace>>,
+) -> Result<(Stream, Seat), Unseated> {
+    let connected = waiting.unless_gone(connect_in_turn(seeker, waiting, place)).await;
+    let left = || Close { cause: Cause::Client, phase: seeker.trail.phase() };
+    let (stream, seat) = connected.unwrap_or_else(|Left| Err(left().into()))?;
     let took = micros(seeker.generation.now().saturating_duration_since(seeker.since));
     seeker.trail.connected(took);
-    seeker.generation.counters().connect_time.record(took);
+    seeker.generation.shard.counters.connect_time.record(took);
     Ok((stream, seat))
 }
 
 async fn connect_in_turn(
     seeker: &Seeker<'_>,
     waiting: &Waiting<'_, '_>,
-) -> Result<(Stream, Seat), Close> {
+    place: Option<Box<WaitPlace>>,
+) -> Result<(Stream, Seat), Unseated> {
     let trail = seeker.trail;
     let mut tried: Vec<ServerId> = Vec::new();
-    let mut seat = queue::occupy(seeker, waiting).await?;
+    let mut seat = queue::occupy(seeker, waiting, place).await?;
     trail.enter(Phase::Connect);
     let until = seeker.generation.now() + seeker.timeout;
     // Attempts that reached a server and failed, and why the last one did.
@@ -81,7 +84,7 @@ async fn connect_in_turn(
             }
             Err(Failure::Exhausted) => {
                 trail.failed(id);
-                return Err(Close::connect(Cause::Resource));
+                return Err(Close::connect(Cause::Resource).into());
             }
             Err(Failure::Impossible) => passed_over += 1,
             Err(Failure::Server(cause)) => (failed, last_cause) = (failed + 1, Some(cause)),
@@ -89,7 +92,7 @@ async fn connect_in_turn(
         trail.failed(id);
         tried.push(id);
         if failed == CONNECT_ATTEMPTS || passed_over == PASSED_OVER_MAX {
-            return Err(Close::connect(last_cause.unwrap_or(Cause::Resource)));
+            return Err(Close::connect(last_cause.unwrap_or(Cause::Resource)).into());
         }
         seat = match take(seeker, &tried) {
             Some(seat) => seat,
@@ -117,12 +120,12 @@ async fn begin_again(
     cause: Cause,
     until: Instant,
     waiting: &Waiting<'_, '_>,
-) -> Result<Seat, Close> {
+) -> Result<Seat, Unseated> {
     let generation = seeker.generation;
     let has_queue = generation.gauges().queue(seeker.backend).is_some();
     let resume = generation.now() + RETRY_PAUSE;
     if resume > until && !has_queue {
-        return Err(Close::connect(cause));
+        return Err(Close::connect(cause).into());
     }
     waiting.watch();
     while generation.now() < resume {
@@ -131,9 +134,12 @@ async fn begin_again(
         if let Some(seat) = take(seeker, tried) {
             return Ok(seat);
         }
+        if generation.successor(seeker.frontend, seeker.backend).is_some() {
+            return Err(Unseated::Reconfigured(None));
+        }
     }
     if has_queue {
-        return queue::occupy(seeker, waiting).await;
+        return queue::occupy(seeker, waiting, None).await;
     }
-    take(seeker, &[]).ok_or_else(|| Close::connect(cause))
+    take(seeker, &[]).ok_or_else(|| Close::connect(cause).into())
 }

@@ -92,7 +92,7 @@ pub async fn dial(
     let Backend { congestion, tcp, source, .. } = generation.backend_of(id);
     let options = ConnectOptions { congestion, tcp, source, client };
     // It has just lost its address, or the message with a new one has not come yet.
-    let address = generation.shard.address(id).ok_or(io::ErrorKind::NotConnected)?;
+    let address = generation.address(id).ok_or(io::ErrorKind::NotConnected)?;
     Stream::connect(generation.reactor(), &address, &options).await
 }
 

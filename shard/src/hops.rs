@@ -36,7 +36,7 @@ pub(crate) fn stop_after_connecting(
     id: ServerId,
 ) -> Result<(), Close> {
     let generation = seeker.generation;
-    let address = generation.shard.address(id);
+    let address = generation.address(id);
     let Some(Address::Inet(to)) = address.as_deref() else { return Ok(()) };
     if !generation.gauges().hops.may_listen_at(*to) {
         return Ok(());

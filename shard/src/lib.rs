@@ -17,6 +17,7 @@
 )]
 
 mod accept;
+mod addresses;
 mod choose;
 mod clients;
 mod connect;
@@ -24,8 +25,10 @@ mod dial;
 mod ends;
 mod generation;
 mod hops;
+mod mailbox;
 mod place;
 pub mod proxy;
+mod published;
 mod queue;
 mod race;
 mod run;
@@ -37,11 +40,12 @@ mod trail;
 mod wait_queues;
 mod waiting;
 
-pub use connect::connect;
 pub use dial::dial;
 pub use ends::{LEFT, REFUSED};
-pub use generation::{Generation, Published};
+pub use generation::Generation;
+pub use mailbox::{Arrival, Mailbox, Message};
 pub use place::Carrier;
+pub use published::{Installation, ListenerId, Published};
 pub use run::{MakeCarrier, Setup, Thread, run, start};
 pub use seat::Seat;
 pub use session::{ByteCounts, Session};

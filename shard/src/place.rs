@@ -8,9 +8,9 @@
 use std::rc::Rc;
 
 use ringlane_core::machine::sys::Socket;
-use ringlane_core::shared::{Arrival, Message};
 
 use crate::generation::Generation;
+use crate::mailbox::{Arrival, Message};
 use crate::session::Session;
 
 /// Sessions that a shard may have more than another before it hands new ones over, besides one
@@ -35,21 +35,21 @@ pub(crate) fn place(generation: &Rc<Generation>, carrier: &Carrier, arrival: Arr
     let other = least_loaded(generation, own);
     let kept = if other == own { Some(arrival) } else { hand_over(generation, other, arrival) };
     if let Some(arrival) = kept {
-        generation.gauges().enter_shard(own);
+        generation.gauges().common.enter_shard(own);
         begin(generation, carrier, arrival);
     }
 }
 
 /// Hands a connection to another shard; gives it back if that shard can't take it.
 fn hand_over(generation: &Generation, other: usize, arrival: Arrival) -> Option<Arrival> {
-    if !generation.gauges().try_hand_over(other) {
+    if !generation.gauges().common.try_hand_over(other) {
         return Some(arrival);
     }
-    let Err(refused) = generation.reactor().mailboxes()[other].post(Message::Adopt(arrival)) else {
-        generation.counters().handed_over.add(1);
+    let Err(refused) = generation.shard.mailboxes[other].post(Message::Adopt(arrival)) else {
+        generation.shard.counters.handed_over.add(1);
         return None;
     };
-    generation.gauges().leave_shard(other);
+    generation.gauges().common.leave_shard(other);
     match refused {
         Message::Adopt(arrival) => Some(arrival),
         _ => None,
@@ -58,12 +58,12 @@ fn hand_over(generation: &Generation, other: usize, arrival: Arrival) -> Option<
 
 /// The shard for a new session among some: `own` unless another has clearly fewer.
 fn least_loaded(generation: &Generation, own: usize) -> usize {
-    let shards = generation.reactor().mailboxes().len();
+    let shards = generation.shard.mailboxes.len();
     let start = if shards > SHARDS_COMPARED { generation.shard.random_below(shards) } else { 0 };
     let compared = (0..shards.min(SHARDS_COMPARED)).map(|n| (start + n) % shards);
-    let loads = compared.map(|index| (index, generation.gauges().shard(index)));
+    let loads = compared.map(|index| (index, generation.gauges().common.load(index)));
     let Some((other, load)) = loads.min_by_key(|(_, load)| *load) else { return own };
-    if is_clearly_more(generation.gauges().shard(own), load) { other } else { own }
+    if is_clearly_more(generation.gauges().common.load(own), load) { other } else { own }
 }
 
 fn is_clearly_more(own: u32, other: u32) -> bool {

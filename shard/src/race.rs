@@ -24,7 +24,7 @@ pub(crate) async fn race(
     let mut slow = pin!(attempt(seeker, seat.server(), waiting));
     let after = match after {
         RaceAfter::Time(time) => Some(time),
-        RaceAfter::P95 => generation.gauges().connect_p95(),
+        RaceAfter::P95 => generation.gauges().common.connect_p95(),
     };
     let Some(after) = after else { return Ok((slow.await?, seat)) };
     if let First::Left(outcome) = first(slow.as_mut(), generation.reactor().sleep(after)).await {

@@ -50,7 +50,8 @@ impl Seat {
         if epoch == self.epoch.get() {
             return None;
         }
-        let found = shutdowns.disposition(self.server, role, self.epoch.get(), mark);
+        let server = self.generation.gauges().server_tag(self.server);
+        let found = shutdowns.disposition(server, role, self.epoch.get(), mark);
         if found.is_none() {
             // An order that does not concern this session never will.
             self.epoch.set(epoch);

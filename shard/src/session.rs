@@ -6,6 +6,7 @@
 //! carrier).
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,11 +15,10 @@ use ringlane_core::balance::Known;
 use ringlane_core::counters::{
     Cause, Close, Names, Phase, Reason, ServerCounters, SessionRecord, UniqueId,
 };
-use ringlane_core::ids::{BackendId, FrontendId};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId, Tag};
 use ringlane_core::machine::reactor::{Receiver, Stream};
 use ringlane_core::machine::sys::{Buffer, peer_address};
 use ringlane_core::settings::{ClientHints, Frontend, RoleWanted, SendProxy};
-use ringlane_core::shared::Arrival;
 use ringlane_core::shared::clients::Permit;
 
 use crate::clients::{self, Refused};
@@ -26,7 +26,9 @@ use crate::connect::connect;
 use crate::ends::REFUSED;
 use crate::generation::Generation;
 use crate::hops;
+use crate::mailbox::Arrival;
 use crate::proxy::{self, Header, Introduction, Proxied};
+use crate::queue::Unseated;
 use crate::seat::Seat;
 use crate::trail::{Seeker, Trail, micros};
 use crate::waiting::Waiting;
@@ -90,7 +92,7 @@ impl RareFields {
 impl Session {
     /// A session on this shard, which counts it already.
     pub(crate) fn open(generation: Rc<Generation>, arrival: &Arrival) -> Self {
-        let Arrival { ref connection, frontend, permit } = *arrival;
+        let Arrival { ref connection, frontend, permit, .. } = *arrival;
         generation.counters().frontend(frontend).sessions.add(1);
         let logged = generation.snapshot().log_sessions;
         let Frontend { backend, role, .. } = *generation.frontend(frontend);
@@ -169,6 +171,7 @@ impl Session {
         let hints = self.rare.as_ref().and_then(|rare| rare.hints.as_ref());
         Seeker {
             generation: &self.generation,
+            frontend: self.frontend,
             backend: self.backend,
             role: self.role,
             known: Known { client: self.client(), hints },
@@ -232,9 +235,17 @@ impl Session {
     /// How the session ends.
     pub async fn reach(&mut self, waiting: &Waiting<'_, '_>) -> Result<(Stream, Seat), Close> {
         let client = waiting.client();
+        hops::stop_before_connecting(&self.seeker(), self.frontend, client)?;
+        let mut place = None;
+        let (server, seat) = loop {
+            match connect(&self.seeker(), waiting, place).await {
+                Ok(reached) => break reached,
+                Err(Unseated::Ended(close)) => return Err(close),
+                Err(Unseated::Reconfigured(waiting)) => place = waiting,
+            }
+            self.follow();
+        };
         let seeker = self.seeker();
-        hops::stop_before_connecting(&seeker, self.frontend, client)?;
-        let (server, seat) = connect(&seeker, waiting).await?;
         hops::stop_after_connecting(&seeker, self.frontend, client, &server, seat.server())?;
         if let Some(send) = self.generation.backend(self.backend).send_proxy {
             if matches!(send, SendProxy::V2(details) if details.unique_id) {
@@ -248,6 +259,18 @@ impl Session {
             }
         }
         Ok((server, seat))
+    }
+
+    /// Goes on with the configuration that is served now, if it can: without a seat, it must be
+    /// able to use a server that was added, as those behind it can.
+    fn follow(&mut self) {
+        let successor = self.generation.successor(self.frontend, self.backend);
+        let Some((newer, frontend, backend)) = successor else { return };
+        let (own, there) = (self.generation.gauges(), newer.gauges().tags());
+        let places = there.servers.iter().copied().zip((0..).map(ServerId));
+        let places: HashMap<Tag, ServerId> = places.collect();
+        self.trail.translate(|id| places.get(&own.server_tag(id)).copied());
+        (self.generation, self.frontend, self.backend) = (newer, frontend, backend);
     }
 
     /// The server's first byte came too late.
@@ -362,16 +385,14 @@ impl Drop for Session {
             self.trail.because(Reason::Empty);
         }
         let duration = self.generation.now().saturating_duration_since(self.accepted);
-        self.generation.counters().session_duration.record(micros(duration));
+        self.generation.shard.counters.session_duration.record(micros(duration));
         self.count_at_frontend(close);
         if let Some(id) = self.trail.server() {
             self.count_at_server(self.generation.counters().server(id), close);
         }
         if self.generation.snapshot().log_sessions {
             let record = self.record(close, duration);
-            if self.generation.shard.log.push(record).is_err() {
-                self.generation.counters().log_dropped.add(1);
-            }
+            self.generation.log(record);
         }
         clients::leave(&self.generation, self.frontend, self.permit);
         self.generation.session_ended(self.frontend);

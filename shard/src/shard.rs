@@ -1,35 +1,44 @@
 //! What the sessions of one shard share, whatever their configuration.
 //!
-//! The executor, orders to end sessions, wait queues, addresses of servers. It never leaves its
-//! thread.
+//! The executor, mailboxes, orders to end sessions, wait queues, addresses of servers. It never
+//! leaves its thread. Not here: what is configured (`generation`).
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crossbeam_queue::ArrayQueue;
-use ringlane_core::counters::SessionRecord;
-use ringlane_core::ids::ServerId;
-use ringlane_core::machine::Address;
+use ringlane_core::counters::ShardCounters;
+use ringlane_core::ids::Tag;
 use ringlane_core::machine::reactor::{Reactor, Signal};
 use ringlane_core::prng::Prng;
-use ringlane_core::settings::Snapshot;
-use ringlane_core::shared::{Gauges, Message};
+use ringlane_core::shared::{Common, Queue};
 
+use crate::addresses::Addresses;
+use crate::mailbox::{Mailbox, Message};
+use crate::published::ListenerId;
 use crate::shutdowns::Shutdowns;
 use crate::wait_queues::WaitQueues;
 
 /// What outlives any configuration of a shard.
 pub struct Shard {
     pub(crate) reactor: Reactor,
-    pub(crate) log: Arc<ArrayQueue<SessionRecord>>,
+    /// The mailboxes of all shards.
+    pub(crate) mailboxes: Arc<[Mailbox]>,
+    /// What this shard counts of itself.
+    pub counters: Arc<ShardCounters>,
+    /// The words of the process.
+    pub(crate) common: Arc<Common>,
     /// Orders to end sessions.
     pub(crate) shutdowns: Shutdowns,
     /// Sessions that wait for a server.
     pub(crate) wait_queues: WaitQueues,
-    /// Raised when accepting must end.
-    pub(crate) drain: Signal,
+    /// Where servers are.
+    pub(crate) addresses: Addresses,
+    /// Raised when listeners must look what they are for: another configuration is served, or
+    /// accepting must end.
+    pub(crate) changed: Signal,
+    /// Listeners that have yet to change their socket options.
+    pub(crate) options_changed: RefCell<Vec<ListenerId>>,
     /// Raised when a gate that was full has a free place.
     pub(crate) gate_opened: Signal,
     pub(crate) prng: RefCell<Prng>,
@@ -39,42 +48,64 @@ pub struct Shard {
     pub(crate) listeners: Cell<usize>,
     /// The mark of the last session.
     mark: Cell<u32>,
-    /// Where each server is now; nothing for one that has no address.
-    addresses: RefCell<Vec<Option<Rc<Address>>>>,
 }
 
 impl Shard {
     pub(crate) fn new(
         reactor: &Reactor,
-        snapshot: &Snapshot,
-        log: Arc<ArrayQueue<SessionRecord>>,
+        mailboxes: Arc<[Mailbox]>,
+        counters: Arc<ShardCounters>,
+        common: Arc<Common>,
         seed: u64,
     ) -> Self {
-        let addresses = snapshot.servers.iter().map(|server| server.address.clone().map(Rc::new));
         Self {
             reactor: reactor.clone(),
-            log,
+            mailboxes,
+            counters,
+            common,
             shutdowns: Shutdowns::default(),
-            wait_queues: WaitQueues::new(snapshot.backends.len()),
-            drain: Signal::new(reactor),
+            wait_queues: WaitQueues::default(),
+            addresses: Addresses::default(),
+            changed: Signal::new(reactor),
+            options_changed: RefCell::default(),
             gate_opened: Signal::new(reactor),
             prng: RefCell::new(Prng::new(seed)),
             ended: Signal::new(reactor),
             drain_until: Cell::new(None),
             listeners: Cell::new(0),
             mark: Cell::new(0),
-            addresses: RefCell::new(addresses.collect()),
         }
     }
 
+    /// Another configuration is served from now on.
+    pub(crate) fn reconfigured(&self) {
+        self.changed.raise();
+        self.gate_opened.raise();
+        self.wait_queues.call_all();
+    }
+
+    /// Whether the socket options of a listener are to change; once.
+    pub(crate) fn take_change(&self, listener: ListenerId) -> bool {
+        let mut changed = self.options_changed.borrow_mut();
+        let place = changed.iter().position(|one| *one == listener);
+        place.map(|place| changed.swap_remove(place)).is_some()
+    }
+
+    /// Forgets what belongs to no generation any more.
+    pub(crate) fn prune(&self) {
+        self.addresses.prune();
+        self.wait_queues.prune();
+        self.shutdowns.retain(|server| self.addresses.has(server));
+    }
+
     /// Resolves when a drain is over: no listener and no session left, or no time.
-    pub(crate) async fn drained(&self, gauges: &Gauges) {
+    pub(crate) async fn drained(&self) {
         let Some(until) = self.drain_until.get() else { return std::future::pending().await };
         let own = self.reactor.shard();
         let _ = self
             .reactor
             .timeout_at(until, async {
-                while self.listeners.get() > 0 || !gauges.is_shard_empty(own) {
+                while self.listeners.get() > 0 || !self.common.is_shard_empty(own) {
                     self.ended.wait().await;
                 }
             })
@@ -108,21 +139,17 @@ impl Shard {
     /// Posts to every shard, this one included, that a gate has a free place. One whose mailbox is
     /// full looks by itself before long.
     pub(crate) fn open_gates(&self) {
-        for mailbox in self.reactor.mailboxes() {
+        for mailbox in &*self.mailboxes {
             let _ = mailbox.post(Message::GateOpened);
         }
     }
 
-    /// A server is somewhere else from now on.
-    pub(crate) fn moved(&self, id: ServerId, address: Option<Box<Address>>) {
-        if let Some(known) = self.addresses.borrow_mut().get_mut(id.0 as usize) {
-            *known = address.map(Rc::from);
-        }
-    }
-
-    /// Where a server is now.
-    pub(crate) fn address(&self, id: ServerId) -> Option<Rc<Address>> {
-        self.addresses.borrow().get(id.0 as usize)?.clone()
+    /// A place at a server of a backend may be free: the shard of the next session is told. One
+    /// whose mailbox is full looks by itself before long.
+    pub(crate) fn call_next(&self, backend: Tag, queue: &Queue) {
+        queue.call_next(|line, shard| {
+            let _ = self.mailboxes[shard].post(Message::PlaceFree { backend, line });
+        });
     }
 
     /// A random number.

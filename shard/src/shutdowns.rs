@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use ringlane_core::counters::{Ending, Reason};
-use ringlane_core::ids::ServerId;
+use ringlane_core::ids::Tag;
 use ringlane_core::settings::RoleWanted;
 
 /// Sessions of one server that a shard ends per second while they are drained.
@@ -28,7 +28,7 @@ pub(crate) struct Shutdowns {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ShutdownOrder {
     /// Those of this server.
-    pub(crate) server: ServerId,
+    pub(crate) server: Tag,
     /// Those of frontends that want this role; `Any`: of all.
     pub(crate) role: RoleWanted,
     /// How they end.
@@ -83,10 +83,15 @@ impl Shutdowns {
         orders.push(Standing { order, epoch, at, spread });
     }
 
+    /// Forgets the orders for servers that `is_there` does not know.
+    pub(crate) fn retain(&self, is_there: impl Fn(Tag) -> bool) {
+        self.orders.borrow_mut().retain(|standing| is_there(standing.order.server));
+    }
+
     /// What orders after `epoch` mean for a session; `mark` is its own, so that drains are spread.
     pub(crate) fn disposition(
         &self,
-        server: ServerId,
+        server: Tag,
         role: RoleWanted,
         epoch: u32,
         mark: u32,
@@ -123,26 +128,25 @@ impl Shutdowns {
 mod tests {
     use super::*;
 
-    const A: ServerId = ServerId(0);
-
     fn fence(role: RoleWanted) -> ShutdownOrder {
-        ShutdownOrder { server: A, role, how: Ending::Fence, why: Reason::Demoted }
+        ShutdownOrder { server: Tag::of(&["a"]), role, how: Ending::Fence, why: Reason::Demoted }
     }
 
     #[test]
     fn an_order_concerns_sessions_that_were_there_before_alone() {
         let (shutdowns, now) = (Shutdowns::default(), Instant::now());
+        let a = Tag::of(&["a"]);
         let before = shutdowns.epoch();
         shutdowns.order(fence(RoleWanted::Primary), 10, now);
         let after = shutdowns.epoch();
         let of = |server, role, epoch| shutdowns.disposition(server, role, epoch, 7);
         let fenced = Some(Disposition::Fenced(Reason::Demoted));
-        assert_eq!(of(A, RoleWanted::Primary, before), fenced);
-        assert_eq!(of(A, RoleWanted::Primary, after), None);
-        assert_eq!(of(A, RoleWanted::Replica, before), None, "of another frontend");
-        assert_eq!(of(ServerId(1), RoleWanted::Primary, before), None, "of another server");
+        assert_eq!(of(a, RoleWanted::Primary, before), fenced);
+        assert_eq!(of(a, RoleWanted::Primary, after), None);
+        assert_eq!(of(a, RoleWanted::Replica, before), None, "of another frontend");
+        assert_eq!(of(Tag::of(&["b"]), RoleWanted::Primary, before), None, "of another server");
         shutdowns.order(fence(RoleWanted::Any), 10, now);
-        assert_eq!(of(A, RoleWanted::Replica, before), fenced);
+        assert_eq!(of(a, RoleWanted::Replica, before), fenced);
     }
 
     #[test]
@@ -152,7 +156,7 @@ mod tests {
         let order = ShutdownOrder { how: Ending::Drain, why, ..fence(RoleWanted::Any) };
         shutdowns.order(order, 500, now);
         let mut times: Vec<Duration> = (0..500_u32)
-            .map(|mark| match shutdowns.disposition(A, RoleWanted::Any, 0, mark) {
+            .map(|mark| match shutdowns.disposition(Tag::of(&["a"]), RoleWanted::Any, 0, mark) {
                 Some(Disposition::Drained(at, Reason::Drained)) => at - now,
                 other => panic!("{other:?}"),
             })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ringlane_core::balance::Known;
 use ringlane_core::counters::{Phase, Reason, TRIED_MAX};
-use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 use ringlane_core::settings::{Priority, RoleWanted};
 
 use crate::generation::Generation;
@@ -16,6 +16,8 @@ use crate::generation::Generation;
 pub struct Seeker<'a> {
     /// The configuration.
     pub generation: &'a Rc<Generation>,
+    /// Where the session came in.
+    pub frontend: FrontendId,
     /// The servers to choose from.
     pub backend: BackendId,
     /// Which of them.
@@ -134,6 +136,15 @@ impl Trail {
     /// Time was spent in a queue.
     pub(crate) fn waited(&self, micros: u64) {
         self.change(|detours| detours.queue_us += micros);
+    }
+
+    /// The search goes on with another configuration, in which servers have these ids.
+    pub(crate) fn translate(&self, id_there: impl Fn(ServerId) -> Option<ServerId>) {
+        self.server.set(self.server.get().and_then(&id_there));
+        if let Some(mut detours) = self.detours.take() {
+            detours.tried = detours.tried.map(|tried| tried.and_then(&id_there));
+            self.detours.set(Some(detours));
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Detours)) {

@@ -1,20 +1,20 @@
-//! The sessions of one shard that wait for servers.
+//! The sessions of one shard that wait for servers, whatever their configuration.
 //!
 //! Not here: waiting itself (`queue`), which of all shards is next (`ringlane_core::shared`).
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::{Rc, Weak};
 
-use ringlane_core::ids::BackendId;
+use ringlane_core::ids::Tag;
 use ringlane_core::machine::reactor::Signal;
 use ringlane_core::settings::RoleWanted;
 use ringlane_core::shared::{LINES, Ticket};
 
 /// Sessions of one shard that wait, for each backend and role: by ticket and order of arrival.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct WaitQueues {
-    queues: Vec<RefCell<Waiters>>,
+    backends: RefCell<HashMap<Tag, Weak<Lines>>>,
     arrivals: Cell<u64>,
 }
 
@@ -24,15 +24,25 @@ pub(crate) type Number = (Ticket, u64);
 /// The sessions of one queue, in order.
 pub(crate) type Waiters = BTreeMap<Number, Rc<Signal>>;
 
-impl WaitQueues {
-    /// Empty queues for so many backends.
-    pub(crate) fn new(backends: usize) -> Self {
-        Self {
-            queues: (0..backends * LINES).map(|_| RefCell::default()).collect(),
-            arrivals: Cell::new(0),
-        }
+/// The queues of one backend, by the role that their sessions want.
+#[derive(Debug, Default)]
+pub(crate) struct Lines([RefCell<Waiters>; LINES]);
+
+impl Lines {
+    /// The queue for this role.
+    pub(crate) fn of(&self, role: RoleWanted) -> &RefCell<Waiters> {
+        &self.0[role as usize]
     }
 
+    /// Calls the first session that waits for a server of this role.
+    pub(crate) fn call(&self, role: RoleWanted) {
+        if let Some(signal) = self.of(role).borrow().values().next() {
+            signal.raise();
+        }
+    }
+}
+
+impl WaitQueues {
     /// Numbers the next session that comes.
     pub(crate) fn next_arrival(&self) -> u64 {
         let arrival = self.arrivals.get();
@@ -40,15 +50,32 @@ impl WaitQueues {
         arrival
     }
 
-    /// Calls the first session that waits for a server of this role.
-    pub(crate) fn call(&self, backend: BackendId, role: RoleWanted) {
-        if let Some(signal) = self.of(backend, role).borrow().values().next() {
-            signal.raise();
+    /// The queues of a backend.
+    pub(crate) fn lines(&self, tag: Tag) -> Rc<Lines> {
+        let mut backends = self.backends.borrow_mut();
+        backends.get(&tag).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let lines = Rc::default();
+            backends.insert(tag, Rc::downgrade(&lines));
+            lines
+        })
+    }
+
+    /// Calls the first session that waits for a server of a backend.
+    pub(crate) fn call(&self, tag: Tag, role: RoleWanted) {
+        if let Some(lines) = self.backends.borrow().get(&tag).and_then(Weak::upgrade) {
+            lines.call(role);
         }
     }
 
-    /// The queue of a backend and role.
-    pub(crate) fn of(&self, backend: BackendId, role: RoleWanted) -> &RefCell<Waiters> {
-        &self.queues[backend.0 as usize * LINES + role as usize]
+    /// Calls every session that waits: another configuration is served.
+    pub(crate) fn call_all(&self) {
+        for lines in self.backends.borrow().values().filter_map(Weak::upgrade) {
+            lines.0.iter().for_each(|line| line.borrow().values().for_each(|one| one.raise()));
+        }
+    }
+
+    /// Forgets backends that no generation has any more.
+    pub(crate) fn prune(&self) {
+        self.backends.borrow_mut().retain(|_, lines| lines.strong_count() > 0);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Not here: finding differences (`diff`), what effects mean (`text::effect`).
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 
 use serde_json::json;
 
@@ -118,6 +118,13 @@ impl Difference {
             json["to"] = json!(to);
         }
         json
+    }
+}
+
+impl fmt::Display for Difference {
+    /// As in `global shards 2 → 4: why not`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.object(), self.what(), self.effect_text())
     }
 }
 

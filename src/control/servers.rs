@@ -10,6 +10,7 @@
 pub(super) mod alarms;
 mod blocking;
 pub(super) mod checks;
+pub(super) mod follow;
 mod known;
 pub mod names;
 mod outbox;
@@ -28,10 +29,11 @@ use ringlane_core::counters::Ending;
 use ringlane_core::ids::{BackendId, ServerId};
 use ringlane_core::machine::Address;
 use ringlane_core::settings::OrderedState::Ready;
-use ringlane_core::settings::{RoleWanted, Snapshot};
-use ringlane_core::shared::{Eligibility, Gauges, Mailbox, Message};
+use ringlane_core::settings::{RoleWanted, Server, Snapshot};
+use ringlane_core::shared::{Eligibility, Gauges};
 use ringlane_health::addresses::Found;
 use ringlane_health::{Admin, Backend, Change, Ended, Health, Seen, State};
+use ringlane_shard::{Mailbox, Message};
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 use tokio::time::sleep;
@@ -64,13 +66,13 @@ pub struct Servers {
     mailboxes: Arc<[Mailbox]>,
     backends: Mutex<Vec<BackendState>>,
     /// How long the checks of each backend took.
-    check_times: Vec<Timings>,
+    check_times: Vec<Arc<Timings>>,
     /// Orders to end sessions that each shard was sent.
-    sent: Vec<AtomicU64>,
+    sent: Arc<[AtomicU64]>,
     /// Each server has got another address.
-    moved: Vec<Notify>,
+    moved: Vec<Arc<Notify>>,
     /// In each backend a server warms up.
-    warming: Vec<Notify>,
+    warming: Vec<Arc<Notify>>,
     /// Shards have yet to take something, or to end sessions.
     undelivered: Notify,
 }
@@ -92,7 +94,7 @@ struct BackendState {
 }
 
 /// One server.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct ServerState {
     address: Option<Address>,
     changes: VecDeque<Recorded>,
@@ -114,41 +116,17 @@ impl Servers {
         watches: &[Watch],
     ) -> Self {
         let shards = mailboxes.len();
-        let backend = |id: u32| {
-            let servers = snapshot.servers_of(BackendId(id));
+        let backend = |id| {
             let watch = watches.get(id as usize).cloned().unwrap_or_default();
-            let mut health = Backend::new(watch.rules, servers.iter().map(|server| server.weight));
-            for (index, _) in servers.iter().enumerate().filter(|(_, s)| s.address.is_none()) {
-                // What it begins as is no change.
-                let _ = health.moved(index, false, "");
-            }
-            for (index, server) in servers.iter().enumerate().filter(|(_, s)| s.state != Ready) {
-                let _ = health.set_admin(index, server.state.into(), "the configuration");
-                let id = ServerId(snapshot.backend(BackendId(id)).first_server.0 + index as u32);
-                gauges.server(id).set_eligibility(health.eligibility(index, Instant::now()));
-            }
-            let server = |address: &Option<Address>| ServerState {
-                address: address.clone(),
-                ..ServerState::default()
-            };
-            BackendState {
-                id: BackendId(id),
-                first: snapshot.backend(BackendId(id)).first_server,
-                health,
-                servers: servers.iter().map(|one| server(&one.address)).collect(),
-                checked: watch.check.is_some(),
-                outbox: Outbox::new(shards),
-                sent: vec![0; shards],
-                fenced_until: None,
-            }
+            BackendState::new(&snapshot, BackendId(id), &watch, &gauges, shards)
         };
         let backends = u32::try_from(snapshot.backends.len()).unwrap_or(u32::MAX);
         Self {
             backends: Mutex::new((0..backends).map(backend).collect()),
-            check_times: snapshot.backends.iter().map(|_| Timings::default()).collect(),
+            check_times: snapshot.backends.iter().map(|_| Arc::default()).collect(),
             sent: mailboxes.iter().map(|_| AtomicU64::new(0)).collect(),
-            moved: snapshot.servers.iter().map(|_| Notify::new()).collect(),
-            warming: snapshot.backends.iter().map(|_| Notify::new()).collect(),
+            moved: snapshot.servers.iter().map(|_| Arc::default()).collect(),
+            warming: snapshot.backends.iter().map(|_| Arc::default()).collect(),
             undelivered: Notify::new(),
             snapshot,
             gauges,
@@ -279,6 +257,20 @@ impl Servers {
         self.lock()[backend.0 as usize].servers[index].address.clone()
     }
 
+    /// How long ago a server was checked last, if it was.
+    pub(super) fn since_check(&self, id: ServerId) -> Option<Duration> {
+        let (backend, index) = self.locate(id);
+        let last_check = &self.lock()[backend.0 as usize].servers[index].last_check;
+        last_check.as_ref()?.0.elapsed().ok()
+    }
+
+    /// Where each server is now, by its id.
+    pub(super) fn addresses(&self) -> Vec<Option<Address>> {
+        let backends = self.lock();
+        let servers = backends.iter().flat_map(|backend| &backend.servers);
+        servers.map(|server| server.address.clone()).collect()
+    }
+
     /// Completes when a server has got another address after this was called.
     pub(super) fn moved(&self, id: ServerId) -> Notified<'_> {
         self.moved[id.0 as usize].notified()
@@ -387,7 +379,8 @@ impl Servers {
         let server_id = |index: usize| ServerId(first.0 + index as u32);
         let reached = outbox.send_moves(|shard, index| {
             let address = servers[index].address.clone().map(Box::new);
-            self.mailboxes[shard].post(Message::Moved { server: server_id(index), address }).is_ok()
+            let server = self.gauges.server_tag(server_id(index));
+            self.mailboxes[shard].post(Message::Moved { server, address }).is_ok()
         });
         let mut updated = state.health.take_updated();
         updated.extend(reached);
@@ -407,7 +400,11 @@ impl Servers {
             }
         }
         if let Some(queue) = self.gauges.queue(state.id) {
-            queue.call_next(state.id, &self.mailboxes);
+            let backend = self.gauges.backend_tag(state.id);
+            queue.call_next(|line, shard| {
+                // The first of a line looks by itself before long.
+                let _ = self.mailboxes[shard].post(Message::PlaceFree { backend, line });
+            });
         }
     }
 
@@ -415,7 +412,8 @@ impl Servers {
     /// not for too long.
     fn is_fenced(&self, state: &mut BackendState, now: Instant) -> bool {
         let shards = || state.sent.iter().enumerate();
-        let is_behind = |(shard, sent): (usize, &u64)| self.gauges.acknowledged(shard) < *sent;
+        let is_behind =
+            |(shard, sent): (usize, &u64)| self.gauges.common.acknowledged(shard) < *sent;
         let awaits = state.outbox.has_endings() || shards().any(is_behind);
         if awaits && state.fenced_until.is_some_and(|until| now >= until) {
             self.log_overdue(state);
@@ -439,8 +437,10 @@ impl Servers {
         let BackendState { first, outbox, sent, .. } = state;
         outbox.send_endings(|shard, ended| {
             let Ended { role, how, why, .. } = ended;
-            let server = ServerId(first.0 + ended.server as u32);
-            let message = Message::EndSessions { server, role, how, why };
+            let id = ServerId(first.0 + ended.server as u32);
+            let sessions = self.gauges.server(id).sessions();
+            let server = self.gauges.server_tag(id);
+            let message = Message::EndSessions { server, sessions, role, how, why };
             let taken = self.mailboxes[shard].post(message).is_ok();
             if taken {
                 sent[shard] = self.sent[shard].fetch_add(1, Ordering::Relaxed) + 1;
@@ -451,6 +451,37 @@ impl Servers {
 }
 
 impl BackendState {
+    /// Servers of which nothing is known yet.
+    fn new(
+        snapshot: &Snapshot,
+        id: BackendId,
+        watch: &Watch,
+        gauges: &Gauges,
+        shards: usize,
+    ) -> Self {
+        let servers = snapshot.servers_of(id);
+        let mut health = Backend::new(watch.rules, servers.iter().map(|server| server.weight));
+        for (index, _) in servers.iter().enumerate().filter(|(_, s)| s.address.is_none()) {
+            // What it begins as is no change.
+            let _ = health.moved(index, false, "");
+        }
+        let ids = snapshot.ids_of(id).enumerate().zip(servers);
+        for ((index, id), server) in ids.filter(|(_, server)| server.state != Ready) {
+            let _ = health.set_admin(index, server.state.into(), "the configuration");
+            gauges.server(id).set_eligibility(health.eligibility(index, Instant::now()));
+        }
+        Self {
+            id,
+            first: snapshot.backend(id).first_server,
+            health,
+            servers: servers.iter().map(ServerState::at).collect(),
+            checked: watch.check.is_some(),
+            outbox: Outbox::new(shards),
+            sent: vec![0; shards],
+            fenced_until: None,
+        }
+    }
+
     /// Whether shards have yet to take something, or to end sessions that are fenced.
     fn is_undelivered(&self) -> bool {
         self.fenced_until.is_some() || !self.outbox.is_empty()
@@ -458,6 +489,11 @@ impl BackendState {
 }
 
 impl ServerState {
+    /// One of which no more is known than where it is configured.
+    fn at(settings: &Server) -> Self {
+        Self { address: settings.address.clone(), ..Self::default() }
+    }
+
     fn record(&mut self, from: String, to: String, reason: String) {
         if self.changes.len() == CHANGES_KEPT {
             self.changes.pop_front();

@@ -69,6 +69,10 @@ impl<'a> Request<'a> {
         Self { method: "DELETE", path, body: "" }
     }
 
+    pub(super) const fn put(path: &'a str, body: &'a str) -> Self {
+        Self { method: "PUT", path, body }
+    }
+
     pub(super) const fn post(path: &'a str, body: &'a str) -> Self {
         Self { method: "POST", path, body }
     }

@@ -121,7 +121,7 @@ impl<'a> Ticker<'a> {
         let mut round_trips = seen.round_trips.borrow_mut();
         let line = Second {
             at: Duration::from_secs(second),
-            live: self.traffic.gauges.process.live(),
+            live: self.traffic.gauges.common.process.live(),
             opened: since(&mut self.opened, seen.opened.get()),
             failed: since(&mut self.failed, seen.failed.get()),
             bytes: since(&mut self.bytes, seen.bytes.get()),

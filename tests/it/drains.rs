@@ -161,7 +161,7 @@ fn signals_sent_by_habit_are_answered_and_harmless() {
     let ringlane = Setup::to(&[echo.address]).start();
     let mut client = session(ringlane.address());
     for (signal, answer) in [
-        (Signal::SIGHUP, "SIGHUP: ignored"),
+        (Signal::SIGHUP, "SIGHUP: configuration 2 is served"),
         (Signal::SIGUSR2, "SIGUSR2: ignored"),
         (Signal::SIGALRM, "SIGALRM: ignored"),
         (Signal::SIGVTALRM, "SIGVTALRM: ignored"),

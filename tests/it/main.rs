@@ -49,6 +49,7 @@ mod postgres;
 mod proxied;
 mod queue;
 mod refusals;
+mod reloads;
 mod restarts;
 mod roles;
 mod serving;

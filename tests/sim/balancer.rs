@@ -1,17 +1,21 @@
 //! The balancer of a world: its shards, stepped in turn instead of run on threads.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use ringlane_core::counters::{SessionRecord, ShardCounters};
+use ringlane_core::counters::{Counters, SessionRecord, ShardCounters};
 use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 use ringlane_core::machine::reactor::{Reactor, Rest};
 use ringlane_core::machine::sys::sim::Net;
 use ringlane_core::settings::Snapshot;
-use ringlane_core::shared::{Gauges, Mailbox, Message};
-use ringlane_shard::{Published, Setup};
+use ringlane_core::shared::Gauges;
+use ringlane_shard::{Installation, ListenerId, Mailbox, Message, Published, Setup};
+
+/// The only listener of each shard.
+const LISTENER: ListenerId = ListenerId(0);
 
 /// Records that a shard's queue holds.
 const RECORDS: usize = 4096;
@@ -67,8 +71,14 @@ impl Balancer {
     ) -> Result<Self, String> {
         let mailboxes: Result<Vec<_>, _> = (0..shards).map(|_| Mailbox::new()).collect();
         let mailboxes: Arc<[Mailbox]> = mailboxes.map_err(|error| error.to_string())?.into();
-        let counters = (0..shards).map(|_| Arc::new(ShardCounters::new(&snapshot))).collect();
-        let published = Published { snapshot, gauges: Arc::clone(&gauges), counters };
+        let log = || Arc::new(ArrayQueue::new(RECORDS));
+        let published = Published {
+            counters: (0..shards).map(|_| Counters::new(&snapshot)).collect(),
+            logs: (0..shards).map(|_| log()).collect(),
+            owners: Arc::new(HashMap::from([(LISTENER, FrontendId(0))])),
+            gauges: Arc::clone(&gauges),
+            snapshot,
+        };
         let mut balancer =
             Self { shards: Vec::new(), published, gauges, mailboxes, lost_in_mail: 0 };
         for index in 0..shards {
@@ -84,16 +94,22 @@ impl Balancer {
         index: usize,
         frontend: SocketAddr,
     ) -> Result<Shard, Box<dyn std::error::Error>> {
-        let log = Arc::new(ArrayQueue::new(RECORDS));
-        let counters = Arc::clone(&self.published.counters[index]);
-        let mailboxes = Arc::clone(&self.mailboxes);
-        let reactor = Reactor::simulated(net.place(), index, mailboxes, counters)?;
+        let counters = Arc::new(ShardCounters::default());
+        let bell = Arc::clone(self.mailboxes[index].bell());
+        let event_loop = Arc::clone(&counters.event_loop);
+        let reactor = Reactor::simulated(net.place(), index, bell, event_loop)?;
+        let log = Arc::clone(&self.published.logs[index]);
+        let servers = &self.published.snapshot.servers;
         let setup = Setup {
             index,
-            published: self.published.clone(),
+            installation: Installation {
+                published: self.published.clone(),
+                addresses: servers.iter().map(|server| server.address.clone()).collect(),
+                listeners: vec![(LISTENER, net.listener(index, frontend))],
+                changed: Arc::default(),
+            },
             mailboxes: Arc::clone(&self.mailboxes),
-            listeners: vec![(FrontendId(0), net.listener(index, frontend))],
-            log: Arc::clone(&log),
+            counters,
             carrier: ringlane::carriers::all(net.below(8) as usize + 1),
             seed: net.below(u64::MAX),
         };
@@ -114,7 +130,7 @@ impl Balancer {
                 Rest::Not => true,
                 Rest::Until(time) => {
                     net.has_news(index)
-                        || shard.reactor.has_mail()
+                        || shard.reactor.is_rung()
                         || time.is_some_and(|time| time <= net.origin() + net.now())
                 }
             };
@@ -210,10 +226,10 @@ impl Balancer {
         let servers = (0..self.published.snapshot.servers.len() as u32).map(ServerId);
         let shards = 0..self.mailboxes.len();
         let live = [
-            self.gauges.process.live(),
+            self.gauges.common.process.live(),
             self.gauges.frontend(FrontendId(0)).live(),
             servers.map(|id| self.gauges.server(id).sessions()).max().unwrap_or(0),
-            shards.map(|index| self.gauges.shard(index)).max().unwrap_or(0),
+            shards.map(|index| self.gauges.common.shard(index)).max().unwrap_or(0),
             self.gauges.queue(BackendId(0)).map_or(0, |queue| queue.waiting()),
         ];
         if live == [0; 5] {

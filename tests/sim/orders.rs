@@ -11,7 +11,8 @@ use ringlane_core::ids::ServerId;
 use ringlane_core::limits::LAST_WORDS;
 use ringlane_core::machine::sys::sim::Facts;
 use ringlane_core::settings::{RoleWanted, Snapshot};
-use ringlane_core::shared::{Eligibility, Gauges, Message, WEIGHT_SCALE};
+use ringlane_core::shared::{Eligibility, Gauges, WEIGHT_SCALE};
+use ringlane_shard::Message;
 
 use crate::verdict::{SLACK, has_last_words, micros};
 use crate::world::Run;
@@ -41,9 +42,11 @@ pub(crate) struct EndOrder {
 }
 
 impl EndOrder {
-    pub(crate) fn message(self) -> Message {
-        let Self { server, role, how, why, .. } = self;
-        Message::EndSessions { server: ServerId(server), role, how, why }
+    pub(crate) fn message(self, gauges: &Gauges) -> Message {
+        let Self { role, how, why, .. } = self;
+        let id = ServerId(self.server);
+        let (server, sessions) = (gauges.server_tag(id), gauges.server(id).sessions());
+        Message::EndSessions { server, sessions, role, how, why }
     }
 
     /// Whether it concerns sessions of this server in this world.

@@ -15,7 +15,8 @@ use ringlane_core::settings::{
     Affinity, Backend, BalanceKind, Bandwidth, ClientLimits, Frontend, HashKey, Path,
     QueueSettings, RaceAfter, RoleWanted, Snapshot, Timeout,
 };
-use ringlane_core::shared::{Gauges, Message};
+use ringlane_core::shared::Gauges;
+use ringlane_shard::Message;
 
 use crate::balancer::Balancer;
 use crate::client::{Client, Visitor};
@@ -435,7 +436,8 @@ impl Run {
         };
         self.clients.iter().all(|client| client.done)
             && (self.balancer.has_ended()
-                || (self.balancer.gauges.process.live() == 0 && self.clients.iter().all(is_parted)))
+                || (self.balancer.gauges.common.process.live() == 0
+                    && self.clients.iter().all(is_parted)))
     }
 
     /// Everybody does what there is to do now.
@@ -448,7 +450,8 @@ impl Run {
                     match wake {
                         Wake::Alarm(token) if token > ORDER => {
                             let order = self.world.ends[(token - ORDER - 1) as usize];
-                            self.balancer.tell(|| order.message());
+                            let gauges = &self.balancer.gauges;
+                            self.balancer.tell(|| order.message(gauges));
                         }
                         _ => self.give_order(),
                     }
@@ -472,7 +475,7 @@ impl Run {
             }
         }
         self.records.extend(self.balancer.records());
-        let live = self.balancer.gauges.process.live();
+        let live = self.balancer.gauges.common.process.live();
         if live > self.world.max_connections {
             return Err(format!("{live} sessions at once are above the limit"));
         }
@@ -489,7 +492,7 @@ impl Run {
     fn give_order(&mut self) {
         let Some((_, order)) = self.world.order else { return };
         let moved = |server, to: Option<usize>| Message::Moved {
-            server: ServerId(server),
+            server: self.balancer.gauges.server_tag(ServerId(server)),
             address: to.map(|to| Box::new(Address::Inet(server_address(to)))),
         };
         // Of these alone sessions may notice something.
@@ -525,7 +528,7 @@ impl Run {
 
     fn where_it_stands(&self) -> String {
         let waiting: Vec<_> = self.clients.iter().filter(|client| !client.done).collect();
-        let live = self.balancer.gauges.process.live();
+        let live = self.balancer.gauges.common.process.live();
         let now = self.net.now();
         format!("{live} sessions live at {now:?}, and clients still wait: {waiting:#?}")
     }

@@ -12,8 +12,8 @@ use crate::sync::Ordering;
 
 const MESSAGES: usize = 2;
 
-/// A mailbox with the protocol of the real one around a queue that acts as its `ArrayQueue` does:
-/// who pushes claims a slot first and fills it then, and emptiness is judged by claims.
+/// A mailbox with the protocol of the real one around a queue that acts as its `ArrayQueue` does: a
+/// slot is claimed first and filled then, and one that is not filled yet hides those behind it.
 #[derive(Default)]
 struct Mailbox {
     claimed: AtomicUsize,
@@ -28,7 +28,7 @@ impl Mailbox {
     fn post(&self) {
         let slot = self.claimed.fetch_add(1, Ordering::AcqRel);
         self.filled[slot].store(true, Ordering::Release);
-        if self.parking.must_wake() {
+        if self.parking.ring() {
             self.bell.ring();
         }
     }
@@ -45,21 +45,18 @@ impl Mailbox {
         self.taken.load(Ordering::Relaxed)
     }
 
-    fn is_empty(&self) -> bool {
-        self.claimed.load(Ordering::Acquire) == self.taken()
-    }
-
-    /// One turn of the shard's loop: sleep if there is nothing to do, else look at all messages.
+    /// One turn of the shard's loop: sleep if it was not rung for, else look at all messages.
     /// `woken` is a turn in which something else ends the sleep.
     fn turn(&self, woken: bool) {
-        let parked = self.parking.park(|| self.is_empty());
-        if parked && !woken {
+        if self.parking.park() && !woken {
             self.bell.sleep();
         } else {
             thread::yield_now();
         }
         self.parking.unpark();
-        while self.take() {}
+        if self.parking.silence() {
+            while self.take() {}
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::ids::{BackendId, FrontendId, ServerId};
+use crate::ids::{BackendId, FrontendId, ServerId, Tag};
 use crate::machine::{Address, Congestion, Source, TcpOptions};
 
 use super::role::RoleWanted;
@@ -454,6 +454,17 @@ pub struct Affinity {
     pub size: u32,
 }
 
+/// The tags of the objects of a snapshot, by their ids.
+#[derive(Clone, Debug, Default)]
+pub struct Tags {
+    /// Of frontends.
+    pub frontends: Vec<Tag>,
+    /// Of backends.
+    pub backends: Vec<Tag>,
+    /// Of servers.
+    pub servers: Vec<Tag>,
+}
+
 impl Snapshot {
     /// The frontend with this id.
     pub fn frontend(&self, id: FrontendId) -> &Frontend {
@@ -474,6 +485,20 @@ impl Snapshot {
     pub fn full_name(&self, id: ServerId) -> String {
         let server = self.server(id);
         format!("{}/{}", self.backend(server.backend).name, server.name)
+    }
+
+    /// What its objects are recognised by in other snapshots.
+    pub fn tags(&self) -> Tags {
+        let backend = |id: BackendId| &self.backend(id).name;
+        Tags {
+            frontends: self.frontends.iter().map(|one| Tag::of(&[&one.name])).collect(),
+            backends: self.backends.iter().map(|one| Tag::of(&[&one.name])).collect(),
+            servers: self
+                .servers
+                .iter()
+                .map(|one| Tag::of(&[backend(one.backend), &one.name]))
+                .collect(),
+        }
     }
 
     /// The servers of one backend, in the order of the configuration.

@@ -14,7 +14,7 @@
 use std::time::Duration;
 
 use crate::settings::ClientLimits;
-use crate::sync::{AtomicU64, Ordering, total_order};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, total_order};
 
 /// Entries in a set: four cache lines. Under loom, as few as can be fought for.
 const WAYS: usize = if cfg!(all(loom, test)) { 3 } else { 16 };
@@ -39,12 +39,17 @@ const LOCKED: u64 = u64::MAX;
 /// The table of one frontend.
 #[derive(Debug)]
 pub struct Table {
-    max_sessions: u32,
+    max_sessions: AtomicU32,
     /// Ticks that one arrival pays for; 0: as many as like.
-    interval: u64,
+    interval: AtomicU64,
     /// Ticks that may be paid for ahead.
-    ahead: u64,
+    ahead: AtomicU64,
     entries: Box<[(AtomicU64, AtomicU64)]>,
+}
+
+/// Entries of a table of the size that is asked for.
+fn places(limits: &ClientLimits) -> usize {
+    (limits.size as usize).div_ceil(WAYS).max(1) * WAYS
 }
 
 /// A session's place in the table, to be given back.
@@ -67,19 +72,32 @@ pub enum Entry {
 impl Table {
     /// A table without clients.
     pub fn new(limits: &ClientLimits) -> Self {
-        let sets = (limits.size as usize).div_ceil(WAYS).max(1);
+        let entry = |_| (AtomicU64::new(0), AtomicU64::new(0));
+        let table = Self {
+            max_sessions: AtomicU32::new(0),
+            interval: AtomicU64::new(0),
+            ahead: AtomicU64::new(0),
+            entries: (0..places(limits)).map(entry).collect(),
+        };
+        table.set_limits(limits);
+        table
+    }
+
+    /// Whether it is as large as these limits ask for.
+    pub fn fits(&self, limits: &ClientLimits) -> bool {
+        self.entries.len() == places(limits)
+    }
+
+    /// Changes the limits; sessions above a lower one stay.
+    pub fn set_limits(&self, limits: &ClientLimits) {
         let interval = match limits.rate {
             Some(rate) => (TICKS_PER_SECOND * 100).div_ceil(u64::from(rate.per_100_seconds.max(1))),
             None => 0,
         };
         let ahead = interval.saturating_mul(limits.burst.saturating_sub(1).into());
-        let entry = |_| (AtomicU64::new(0), AtomicU64::new(0));
-        Self {
-            max_sessions: limits.max_connections.min(u32::MAX - 1),
-            interval,
-            ahead: ahead.min(AHEAD_MAX),
-            entries: (0..sets * WAYS).map(entry).collect(),
-        }
+        self.max_sessions.store(limits.max_connections.min(u32::MAX - 1), Ordering::Relaxed);
+        self.interval.store(interval, Ordering::Relaxed);
+        self.ahead.store(ahead.min(AHEAD_MAX), Ordering::Relaxed);
     }
 
     /// A session of the client with this number, `since` these tables were made.
@@ -141,14 +159,15 @@ impl Table {
             if old == LOCKED || owner.load(Ordering::SeqCst) != client {
                 return None;
             }
-            if (old >> 32) as u32 >= self.max_sessions {
+            if (old >> 32) as u32 >= self.max_sessions.load(Ordering::Relaxed) {
                 return Some(Entry::TooMany);
             }
             let ahead = self.ahead_of(old, now);
-            if self.interval > 0 && ahead > self.ahead {
+            let (interval, allowed) = self.pace();
+            if interval > 0 && ahead > allowed {
                 return Some(Entry::TooFast);
             }
-            let paid = now.wrapping_add((ahead + self.interval) as u32);
+            let paid = now.wrapping_add((ahead + interval) as u32);
             let new = ((old >> 32) + 1) << 32 | u64::from(paid);
             if state.compare_exchange(old, new, Ordering::SeqCst, Ordering::SeqCst).is_ok() {
                 return Some(Entry::Counted(Permit(at as u32)));
@@ -173,7 +192,13 @@ impl Table {
     /// How far ahead arrivals are paid for. What looks further than it can be was long ago.
     fn ahead_of(&self, state: u64, now: u32) -> u64 {
         let ahead = u64::from((state as u32).wrapping_sub(now));
-        if ahead > self.ahead + self.interval { 0 } else { ahead }
+        let (interval, allowed) = self.pace();
+        if ahead > allowed + interval { 0 } else { ahead }
+    }
+
+    /// Ticks that one arrival pays for, and that may be paid for ahead.
+    fn pace(&self) -> (u64, u64) {
+        (self.interval.load(Ordering::Relaxed), self.ahead.load(Ordering::Relaxed))
     }
 }
 

@@ -11,6 +11,7 @@
 //! endless. Not here: ways through other programs, which nothing shows.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -38,14 +39,32 @@ pub struct Hops {
     listeners: Box<[SocketAddr]>,
     /// As many hops as a chain that does not lead back can have.
     most: u32,
-    /// Whether any was ever made: in most processes none is.
+    made: Arc<Made>,
+}
+
+/// What was made, whatever is configured.
+#[derive(Debug)]
+struct Made {
+    /// Whether any hop was ever made: in most processes none is.
     is_used: AtomicBool,
     places: Box<[AtomicU64]>,
+}
+
+impl Made {
+    fn nothing() -> Arc<Self> {
+        let places = (0..PLACES).map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self { is_used: AtomicBool::new(false), places })
+    }
 }
 
 impl Hops {
     /// Of a process that has made none.
     pub fn new(frontends: &[Frontend]) -> Self {
+        Self::follow(frontends, None)
+    }
+
+    /// With other frontends than before.
+    pub fn follow(frontends: &[Frontend], older: Option<&Self>) -> Self {
         let binds = frontends.iter().flat_map(|frontend| &frontend.bind);
         let inet = |bind: &Address| match bind {
             Address::Inet(inet) if inet.port() != 0 => Some(*inet),
@@ -57,8 +76,7 @@ impl Hops {
         Self {
             listeners: listeners.into(),
             most,
-            is_used: AtomicBool::new(false),
-            places: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
+            made: older.map_or_else(Made::nothing, |older| Arc::clone(&older.made)),
         }
     }
 
@@ -74,7 +92,7 @@ impl Hops {
 
     /// Whether a session goes round whose client is at the address that `client` gives.
     pub fn goes_round(&self, client: impl FnOnce() -> Option<SocketAddr>, now_ms: u64) -> bool {
-        self.is_used.load(Ordering::Relaxed)
+        self.made.is_used.load(Ordering::Relaxed)
             && client().is_some_and(|client| self.made_by(client, now_ms) >= self.most)
     }
 
@@ -92,15 +110,15 @@ impl Hops {
         let with_this = (hops + 1).min(self.most);
         let (place, tag) = place(own);
         let word = tag << TAG_SHIFT | u64::from(with_this) << TIME_BITS | now_ms & TIME_MASK;
-        self.places[place].store(word, Ordering::Relaxed);
-        self.is_used.store(true, Ordering::Relaxed);
+        self.made.places[place].store(word, Ordering::Relaxed);
+        self.made.is_used.store(true, Ordering::Relaxed);
         hops < self.most
     }
 
     /// The hops behind a connection that comes from this address.
     fn made_by(&self, client: SocketAddr, now_ms: u64) -> u32 {
         let (place, tag) = place(client);
-        let word = self.places[place].load(Ordering::Relaxed);
+        let word = self.made.places[place].load(Ordering::Relaxed);
         let age = now_ms.wrapping_sub(word) & TIME_MASK;
         let is_it = word >> TAG_SHIFT == tag && word != 0 && age < KEPT_MS;
         // Masked to 9 bits.

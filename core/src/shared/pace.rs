@@ -18,9 +18,9 @@ const BURSTS_PER_SECOND: u64 = 50;
 #[derive(Debug)]
 pub struct Pace {
     /// Units per second.
-    rate: u64,
+    rate: AtomicU64,
     /// Nanoseconds that may be paid for ahead.
-    ahead: u64,
+    ahead: AtomicU64,
     /// Until when what came is paid for, in nanoseconds.
     paid: AtomicU64,
 }
@@ -28,13 +28,27 @@ pub struct Pace {
 impl Pace {
     /// `rate` units per second, `burst` of them at once.
     pub fn new(rate: u64, burst: u64) -> Self {
+        let pace =
+            Self { rate: AtomicU64::new(0), ahead: AtomicU64::new(0), paid: AtomicU64::new(0) };
+        pace.set(rate, burst);
+        pace
+    }
+
+    /// Changes both from the next unit on; what has been used stays used.
+    pub fn set(&self, rate: u64, burst: u64) {
         let rate = rate.max(1);
-        Self { rate, ahead: nanos(burst.max(1) - 1, rate), paid: AtomicU64::new(0) }
+        self.rate.store(rate, Ordering::Relaxed);
+        self.ahead.store(nanos(burst.max(1) - 1, rate), Ordering::Relaxed);
     }
 
     /// So many bytes per second, with a burst that a shard can keep.
     pub fn of_bytes(rate: u64) -> Self {
-        Self::new(rate, (rate / BURSTS_PER_SECOND).max(BYTES_AT_ONCE))
+        Self::new(rate, bytes_at_once(rate))
+    }
+
+    /// Changes it to so many bytes per second.
+    pub fn set_bytes(&self, rate: u64) {
+        self.set(rate, bytes_at_once(rate));
     }
 
     /// Takes so many units, `since` the clock began; how long to wait first, and then to ask anew,
@@ -44,11 +58,12 @@ impl Pace {
     /// The time to wait. Nothing was taken.
     pub fn try_take(&self, units: u64, since: Duration) -> Result<(), Duration> {
         let now = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+        let (rate, ahead) = self.limits();
         let mut wait = 0;
         let take = |paid: u64| {
             let paid = paid.max(now);
-            wait = (paid - now).saturating_sub(self.ahead);
-            (wait == 0).then(|| paid.saturating_add(nanos(units, self.rate)))
+            wait = (paid - now).saturating_sub(ahead);
+            (wait == 0).then(|| paid.saturating_add(nanos(units, rate)))
         };
         let taken = self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         taken.map(drop).map_err(|_| Duration::from_nanos(wait))
@@ -57,12 +72,22 @@ impl Pace {
     /// Takes so many units that have passed already; how long to wait before more may.
     pub fn charge(&self, units: u64, since: Duration) -> Duration {
         let now = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-        let cost = nanos(units, self.rate);
+        let (rate, ahead) = self.limits();
+        let cost = nanos(units, rate);
         let charge = |paid: u64| Some(paid.max(now).saturating_add(cost));
         let before = self.paid.fetch_update(Ordering::Relaxed, Ordering::Relaxed, charge);
         let paid = before.unwrap_or_default().max(now).saturating_add(cost);
-        Duration::from_nanos((paid - now).saturating_sub(self.ahead))
+        Duration::from_nanos((paid - now).saturating_sub(ahead))
     }
+
+    fn limits(&self) -> (u64, u64) {
+        (self.rate.load(Ordering::Relaxed), self.ahead.load(Ordering::Relaxed))
+    }
+}
+
+/// Bytes of a limited rate that pass at once.
+fn bytes_at_once(rate: u64) -> u64 {
+    (rate / BURSTS_PER_SECOND).max(BYTES_AT_ONCE)
 }
 
 fn nanos(units: u64, rate: u64) -> u64 {
@@ -82,6 +107,9 @@ mod tests {
         assert_eq!(take(60), Err(Duration::from_millis(40)));
         assert_eq!([100, 200].map(take), [Ok(()); 2]);
         assert!(take(200).is_err());
+        pace.set(1000, 1);
+        assert_eq!(take(200), Err(Duration::from_millis(300)), "what was used stays used");
+        assert_eq!([500, 501].map(take), [Ok(()); 2], "the new rate");
     }
 
     #[test]

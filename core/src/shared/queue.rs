@@ -11,8 +11,6 @@
 use crossbeam_utils::CachePadded;
 
 use super::gate::Gate;
-use super::mailbox::{Mailbox, Message};
-use crate::ids::BackendId;
 use crate::settings::Priority;
 use crate::settings::RoleWanted;
 use crate::sync::{AtomicU64, Ordering};
@@ -89,19 +87,24 @@ impl Queue {
         line.iter().all(|first| first.load(Ordering::Acquire) >= ticket.0)
     }
 
-    /// A place may have become free: tells the shard whose session is the next of each line.
-    pub fn call_next(&self, backend: BackendId, mailboxes: &[Mailbox]) {
+    /// Changes how many sessions may wait; those above a lower number stay.
+    pub fn resize(&self, size: u32) {
+        // No session waits to be able to wait.
+        let _ = self.places.set_max(size);
+    }
+
+    /// A place may have become free: `call` gets each line with the shard whose session is its
+    /// next.
+    pub fn call_next(&self, mut call: impl FnMut(RoleWanted, usize)) {
         if self.waiting() == 0 {
             return;
         }
         for line in RoleWanted::ALL {
             let firsts =
                 self.first[line as usize].iter().map(|first| first.load(Ordering::Acquire));
-            let next = firsts.zip(mailboxes).min_by_key(|(first, _)| *first);
-            if let Some((first, mailbox)) = next
-                && first != NOBODY
-            {
-                let _ = mailbox.post(Message::PlaceFree { backend, line });
+            let next = firsts.zip(0..).min_by_key(|(first, _)| *first);
+            if let Some((_, shard)) = next.filter(|(first, _)| *first != NOBODY) {
+                call(line, shard);
             }
         }
     }
@@ -132,18 +135,15 @@ mod tests {
 
     #[test]
     fn the_next_of_each_line_is_called() {
-        let mailboxes = [Mailbox::new().unwrap(), Mailbox::new().unwrap()];
-        let (queue, backend) = (Queue::new(1, 2), BackendId(7));
+        let queue = Queue::new(1, 2);
         queue.publish(RoleWanted::Any, 0, Some(Ticket::new(Priority::Normal, 2, 0)));
         queue.publish(RoleWanted::Any, 1, Some(Ticket::new(Priority::Normal, 1, 1)));
-        queue.call_next(backend, &mailboxes);
-        assert!(mailboxes.iter().all(|mailbox| mailbox.take().is_none()), "nobody has a place");
+        queue.call_next(|line, shard| panic!("no session has a place: {line:?} {shard}"));
         assert!(queue.try_enter() && !queue.try_enter());
-        queue.call_next(backend, &mailboxes);
-        assert!(mailboxes[0].take().is_none());
-        let called = mailboxes[1].take();
-        let Some(Message::PlaceFree { backend, line }) = called else { panic!("{called:?}") };
-        assert_eq!((backend, line), (BackendId(7), RoleWanted::Any));
-        assert!(mailboxes[1].take().is_none());
+        let mut called = Vec::new();
+        queue.call_next(|line, shard| called.push((line, shard)));
+        assert_eq!(called, [(RoleWanted::Any, 1)]);
+        queue.resize(2);
+        assert!(queue.try_enter() && !queue.try_enter());
     }
 }

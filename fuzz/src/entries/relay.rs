@@ -8,18 +8,20 @@
 
 mod world;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use ringlane_core::counters::{Close, Phase, SessionRecord, ShardCounters};
+use ringlane_core::counters::{Close, Counters, Phase, SessionRecord, ShardCounters};
 use ringlane_core::ids::{FrontendId, ServerId};
 use ringlane_core::limits::{BUFFER_SIZE, LAST_WORDS, RECEIVE_WINDOW};
+use ringlane_core::machine::Address;
 use ringlane_core::machine::reactor::{Reactor, Rest};
 use ringlane_core::machine::sys::sim::{Net, SocketId, Weather};
-use ringlane_core::settings::{Bandwidth, Path};
-use ringlane_core::shared::{Gauges, Mailbox, Message};
-use ringlane_shard::{Published, Setup};
+use ringlane_core::settings::{Bandwidth, Path, Snapshot};
+use ringlane_core::shared::Gauges;
+use ringlane_shard::{Installation, ListenerId, Mailbox, Message, Published, Setup};
 
 use super::Input;
 use world::{snapshot, weather};
@@ -112,6 +114,27 @@ struct Machine {
     resets: usize,
 }
 
+/// A configuration for the only shard, with its only listener.
+fn installation(
+    net: &Net,
+    snapshot: Arc<Snapshot>,
+    gauges: &Arc<Gauges>,
+    log: &Arc<ArrayQueue<SessionRecord>>,
+) -> Installation {
+    Installation {
+        addresses: vec![Some(Address::Inet(SERVER.into()))],
+        published: Published {
+            counters: [Counters::new(&snapshot)].into(),
+            gauges: Arc::clone(gauges),
+            logs: [Arc::clone(log)].into(),
+            owners: Arc::new(HashMap::from([(ListenerId(0), FrontendId(0))])),
+            snapshot,
+        },
+        listeners: vec![(ListenerId(0), net.listener(0, FRONTEND.into()))],
+        changed: Arc::default(),
+    }
+}
+
 impl Machine {
     fn start(input: &mut Input<'_>) -> Self {
         let weather = weather(input);
@@ -128,19 +151,16 @@ impl Machine {
         let snapshot = Arc::new(snapshot(path, bandwidth, mirror > 0));
         let gauges = Arc::new(Gauges::new(&snapshot, 1, net.origin()));
         let mailboxes: Arc<[Mailbox]> = vec![Mailbox::new().expect("a descriptor")].into();
-        let counters = Arc::new(ShardCounters::new(&snapshot));
-        let (mail, counted) = (Arc::clone(&mailboxes), Arc::clone(&counters));
-        let reactor = Reactor::simulated(net.place(), 0, mail, counted).expect("memory");
+        let counters = Arc::new(ShardCounters::default());
+        let (bell, counted) = (Arc::clone(mailboxes[0].bell()), Arc::clone(&counters.event_loop));
+        let reactor = Reactor::simulated(net.place(), 0, bell, counted).expect("memory");
         let log = Arc::new(ArrayQueue::new(4));
-        let published =
-            Published { snapshot, gauges: Arc::clone(&gauges), counters: [counters].into() };
         let setup = Setup {
             index: 0,
-            published,
+            installation: installation(&net, snapshot, &gauges, &log),
             mailboxes: Arc::clone(&mailboxes),
-            listeners: vec![(FrontendId(0), net.listener(0, FRONTEND.into()))],
             carrier: ringlane::carriers::all(input.below(3)),
-            log: Arc::clone(&log),
+            counters,
             seed: 1,
         };
         ringlane_shard::start(&reactor, setup).expect("a simulated ring does not fail");
@@ -238,7 +258,7 @@ impl Machine {
             Rest::Ended => false,
             Rest::Until(time) => {
                 self.net.has_news(0)
-                    || self.reactor.has_mail()
+                    || self.reactor.is_rung()
                     || time.is_some_and(|time| time <= now)
             }
         }
@@ -368,7 +388,7 @@ impl Machine {
         assert_eq!(self.rest, Rest::Ended);
         assert_eq!((self.reactor.lent(), self.reactor.timers()), ((0, 0), 0));
         assert_eq!(
-            (self.gauges.process.live(), self.gauges.server(ServerId(0)).sessions()),
+            (self.gauges.common.process.live(), self.gauges.server(ServerId(0)).sessions()),
             (0, 0)
         );
         drop(self.reactor);

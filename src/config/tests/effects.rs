@@ -66,7 +66,6 @@ fn every_effect_is_explained() {
         Effect::Listener,
         Effect::Check,
         Effect::Process,
-        Effect::Shards,
         Effect::Forgets,
         Effect::Leaves(OnChange::Keep),
         Effect::Leaves(OnChange::Drain),

@@ -18,8 +18,6 @@ pub enum Effect {
     Check,
     /// Something of the process that no session notices, such as a log.
     Process,
-    /// Threads are started, or end when their sessions have ended.
-    Shards,
     /// Clients that were remembered or counted are forgotten.
     Forgets,
     /// A server leaves: it gets no new sessions, and this happens to those that it has.
@@ -37,7 +35,6 @@ impl Effect {
             Self::Listener => "listeners",
             Self::Check => "checks",
             Self::Process => "process",
-            Self::Shards => "shards",
             Self::Forgets => "clients_forgotten",
             Self::Leaves(OnChange::Keep) => "sessions_kept",
             Self::Leaves(OnChange::Drain) => "sessions_drained",
@@ -53,7 +50,6 @@ impl Effect {
             Self::All | Self::Process => "at once",
             Self::Listener => "new connections",
             Self::Check => "next check",
-            Self::Shards => "threads start or end",
             Self::Forgets => "remembered clients are forgotten",
             Self::Leaves(OnChange::Keep) => "live sessions go on",
             Self::Leaves(OnChange::Drain) => "live sessions end when idle",

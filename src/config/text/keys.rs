@@ -4,7 +4,7 @@
 //! documentation of keys and of their effects with it. Not here: which table is inside which
 //! (`schema`), what effects mean (`effect`).
 
-use super::effect::Effect::{self, All, Check, Forgets, Listener, New, Process, Refused, Shards};
+use super::effect::Effect::{self, All, Check, Forgets, Listener, New, Process, Refused};
 
 /// A key.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,18 @@ pub(in crate::config) enum OnReload {
 
 /// Why `driver` is refused.
 const DRIVER_STAYS: &str = "shards can't change their driver: restart";
+
+/// Why `shards` is refused.
+const SHARDS_STAY: &str = "the number of shards is fixed at the start: restart";
+
+/// Why `pin` is refused.
+const PIN_STAYS: &str = "shards stay on their cores: restart";
+
+/// Why `admin` is refused.
+const ADMIN_STAYS: &str = "the admin sockets stay as they are: restart";
+
+/// Why `log` is refused.
+const LOG_STAYS: &str = "the process log stays as it is: restart";
 
 /// Why `user` and `group` are refused.
 const USER_STAYS: &str = "only root may change it, and root was given up at the start: restart";
@@ -60,52 +72,52 @@ pub(super) const ROOT: &[Key] = &[
 
 /// `[global]`.
 pub(super) const GLOBAL: &[Key] = &[
-    key("shards", "shards = \"auto\"", Shards),
+    key("shards", "shards = \"auto\"", Refused(SHARDS_STAY)),
     key("driver", "driver = \"auto\"", Refused(DRIVER_STAYS)),
-    key("pin", "pin = true", Process),
-    key("admin", "admin = { socket = \"/run/ringlane/admin.sock\" }", Listener),
+    key("pin", "pin = true", Refused(PIN_STAYS)),
+    key("admin", "admin = { socket = \"/run/ringlane/admin.sock\" }", Refused(ADMIN_STAYS)),
     key("user", "user = \"ringlane\"", Refused(USER_STAYS)),
     key("group", "group = \"ringlane\"", Refused(USER_STAYS)),
     key("max_connections", "max_connections = 100000", All),
     key("shutdown_delay", "shutdown_delay = \"10s\"", Process),
     key("drain_timeout", "drain_timeout = \"30s\"", Process),
-    key("log", "log = { level = \"info\", to = \"stderr\" }", Process),
+    key("log", "log = { level = \"info\", to = \"stderr\" }", Refused(LOG_STAYS)),
     key("access_log", "access_log = { format = \"json\", to = \"stderr\" }", New),
     key("resolver", "resolver = { servers = [\"10.0.0.53:53\"] }", Process),
 ];
 
 /// `admin` in `[global]`.
 pub(super) const ADMIN: &[Key] = &[
-    key("socket", "socket = \"/run/ringlane/admin.sock\"", Listener),
-    key("http", "http = \"127.0.0.1:9000\"", Listener),
+    key("socket", "socket = \"/run/ringlane/admin.sock\"", Refused(ADMIN_STAYS)),
+    key("http", "http = \"127.0.0.1:9000\"", Refused(ADMIN_STAYS)),
     key(
         "tokens",
         "tokens = [{ name = \"prometheus\", secret = { file = \"/etc/ringlane/prometheus.token\" } }]",
-        Process,
+        Refused(ADMIN_STAYS),
     ),
-    key("allow_hosts", "allow_hosts = [\"lb1.example.org\"]", Process),
+    key("allow_hosts", "allow_hosts = [\"lb1.example.org\"]", Refused(ADMIN_STAYS)),
 ];
 
 /// `socket` in `admin`, as a table.
 pub(super) const ADMIN_SOCKET: &[Key] = &[
-    key("path", "path = \"/run/ringlane/admin.sock\"", Listener),
-    key("mode", "mode = \"0660\"", Listener),
-    key("owner", "owner = \"ringlane\"", Listener),
-    key("group", "group = \"operators\"", Listener),
+    key("path", "path = \"/run/ringlane/admin.sock\"", Refused(ADMIN_STAYS)),
+    key("mode", "mode = \"0660\"", Refused(ADMIN_STAYS)),
+    key("owner", "owner = \"ringlane\"", Refused(ADMIN_STAYS)),
+    key("group", "group = \"operators\"", Refused(ADMIN_STAYS)),
 ];
 
 /// An entry of `tokens` in `admin`.
 pub(super) const TOKEN: &[Key] = &[
-    key("name", "name = \"prometheus\"", Process),
-    key("secret", "secret = { file = \"/etc/ringlane/prometheus.token\" }", Process),
-    key("role", "role = \"read\"", Process),
+    key("name", "name = \"prometheus\"", Refused(ADMIN_STAYS)),
+    key("secret", "secret = { file = \"/etc/ringlane/prometheus.token\" }", Refused(ADMIN_STAYS)),
+    key("role", "role = \"read\"", Refused(ADMIN_STAYS)),
 ];
 
 /// `log` in `[global]`.
 pub(super) const LOG: &[Key] = &[
-    key("level", "level = \"info\"", Process),
-    key("format", "format = \"json\"", Process),
-    key("to", "to = \"stderr\"", Process),
+    key("level", "level = \"info\"", Refused(LOG_STAYS)),
+    key("format", "format = \"json\"", Refused(LOG_STAYS)),
+    key("to", "to = \"stderr\"", Refused(LOG_STAYS)),
 ];
 
 /// `access_log` in `[global]`.

@@ -76,7 +76,7 @@ impl Sources {
     }
 
     /// The path of the main file, if it was read from disk.
-    pub(in crate::config) fn main_path(&self) -> Option<&Path> {
+    pub(crate) fn main_path(&self) -> Option<&Path> {
         self.files.first()?.path.as_deref()
     }
 

@@ -19,12 +19,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use ringlane_core::counters::{Reason, SessionRecord};
-use ringlane_core::settings::Snapshot;
 
 use crate::config;
+use crate::control::log;
 use crate::control::log::sink::{Lost, RecordsLost, Sink};
-use crate::control::log::{self, NotStarted};
 use crate::control::log::{Level, Notice};
+use crate::control::running::Snapshots;
 use line::Shape;
 
 /// Time between two sweeps. The queues have no wake-up, so that a push costs a shard nothing; they
@@ -54,36 +54,57 @@ struct Orders {
     reopen: AtomicBool,
 }
 
-/// Opens the destination and starts the thread.
+/// An access log whose destination is open, and that no thread writes to yet.
+#[derive(Debug)]
+pub(in crate::control) struct Opened {
+    shape: Shape,
+    log_empty: bool,
+    sink: Sink,
+}
+
+/// Opens the destination.
 ///
 /// # Errors
-/// When the destination can't be opened, with its name, or the thread can't be made.
-pub(in crate::control) fn start(
-    configured: &config::AccessLog,
-    snapshot: Arc<Snapshot>,
-    lost: RecordsLost,
-    queues: Vec<Arc<ArrayQueue<SessionRecord>>>,
-) -> Result<AccessLogThread, NotStarted> {
-    let sink = Sink::open(&configured.destination).map_err(NotStarted::Destination)?;
-    let orders = Arc::new(Orders::default());
-    let (living, alive) = mpsc::channel();
-    let writer = Writer {
-        snapshot,
-        lost,
+/// When it can't be opened, with its name.
+pub(in crate::control) fn open(configured: &config::AccessLog) -> io::Result<Opened> {
+    Ok(Opened {
         shape: Shape { format: configured.format, fields: configured.fields.clone() },
         log_empty: configured.log_empty,
-        queues,
-        orders: Arc::clone(&orders),
-        batch: Vec::with_capacity(BATCH + BATCH / 8),
-        sink,
-        losses: LossReport::default(),
-    };
-    let thread = crate::control::thread::spawn("access-log", move || {
-        let _living = living;
-        writer.run();
+        sink: Sink::open(&configured.destination)?,
     })
-    .map_err(NotStarted::Thread)?;
-    Ok(AccessLogThread { orders, thread: Some(thread), alive })
+}
+
+impl Opened {
+    /// Starts the thread that writes the records of these queues.
+    ///
+    /// # Errors
+    /// When the thread can't be made.
+    pub(in crate::control) fn start(
+        self,
+        snapshots: Arc<Snapshots>,
+        lost: RecordsLost,
+        queues: Vec<Arc<ArrayQueue<SessionRecord>>>,
+    ) -> io::Result<AccessLogThread> {
+        let Self { shape, log_empty, sink } = self;
+        let orders = Arc::new(Orders::default());
+        let (living, alive) = mpsc::channel();
+        let writer = Writer {
+            snapshots,
+            lost,
+            shape,
+            log_empty,
+            queues,
+            orders: Arc::clone(&orders),
+            batch: Vec::with_capacity(BATCH + BATCH / 8),
+            sink,
+            losses: LossReport::default(),
+        };
+        let thread = crate::control::thread::spawn("access-log", move || {
+            let _living = living;
+            writer.run();
+        })?;
+        Ok(AccessLogThread { orders, thread: Some(thread), alive })
+    }
 }
 
 impl AccessLogThread {
@@ -126,7 +147,7 @@ impl Drop for AccessLogThread {
 
 /// What the thread owns.
 struct Writer {
-    snapshot: Arc<Snapshot>,
+    snapshots: Arc<Snapshots>,
     lost: RecordsLost,
     shape: Shape,
     log_empty: bool,
@@ -166,13 +187,18 @@ impl Writer {
 
     /// Writes everything that is queued now, and no more than the queues can hold.
     fn sweep(&mut self) {
+        let snapshots = self.snapshots.all();
         for index in 0..self.queues.len() {
             for _ in 0..self.queues[index].capacity() {
                 let Some(record) = self.queues[index].pop() else { break };
                 if record.reason == Some(Reason::Empty) && !self.log_empty {
                     continue;
                 }
-                self.shape.append(&mut self.batch, &record, &self.snapshot);
+                let of = snapshots.iter().find(|one| one.generation == record.generation);
+                let snapshot = of.or(snapshots.last());
+                if let Some(snapshot) = snapshot {
+                    self.shape.append(&mut self.batch, &record, snapshot);
+                }
                 if self.batch.len() >= BATCH {
                     self.flush();
                 }

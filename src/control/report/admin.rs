@@ -8,7 +8,7 @@
 
 mod access;
 pub(in crate::control) mod affinity;
-mod apply;
+pub(in crate::control) mod apply;
 mod bound;
 mod connection;
 pub(in crate::control) mod find;
@@ -16,6 +16,7 @@ mod openapi;
 mod orders;
 mod origin;
 mod pages;
+mod reload;
 
 pub(crate) mod routes;
 mod spares;
@@ -37,6 +38,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::control::log;
+use crate::control::running::Current;
 use crate::control::traffic::Traffic;
 use crate::control::{Life, Running};
 pub(in crate::control) use access::{Access, REFUSALS};
@@ -52,17 +54,17 @@ pub(super) use pages::built;
 const BODY_MAX: usize = 64 * 1024;
 
 /// Answers on the sockets of `bound` until the future is dropped. Needs a tokio runtime.
-pub async fn serve(bound: Bound, running: Running) {
+pub(in crate::control) async fn serve(bound: Bound, current: Current) {
     let Bound { socket, http, files, rules, .. } = bound;
-    running.access.replace(rules);
+    let access = current.get().access;
+    access.replace(rules);
     let router = |is_unix| {
-        let access = &running.access;
-        routes::router(access, is_unix)
+        routes::router(&access, is_unix)
             .fallback(not_found)
             .method_not_allowed_fallback(wrong_method)
             .layer(DefaultBodyLimit::max(BODY_MAX))
-            .layer(from_fn_with_state(Arc::clone(access), access::admit))
-            .with_state(running.clone())
+            .layer(from_fn_with_state(Arc::clone(&access), access::admit))
+            .with_state(current.clone())
     };
     let unix = listen("socket", socket.map(tokio::net::UnixListener::from_std), router(true));
     let tcp = async {
@@ -79,21 +81,27 @@ pub async fn serve(bound: Bound, running: Running) {
     drop(files);
 }
 
-impl FromRef<Running> for Arc<Life> {
-    fn from_ref(running: &Running) -> Self {
-        Self::clone(&running.life)
+impl FromRef<Current> for Running {
+    fn from_ref(current: &Current) -> Self {
+        current.get()
     }
 }
 
-impl FromRef<Running> for Arc<Access> {
-    fn from_ref(running: &Running) -> Self {
-        Self::clone(&running.access)
+impl FromRef<Current> for Arc<Access> {
+    fn from_ref(current: &Current) -> Self {
+        current.get().access
     }
 }
 
-impl FromRef<Running> for Traffic {
-    fn from_ref(running: &Running) -> Self {
-        running.traffic.clone()
+impl FromRef<Current> for Arc<Life> {
+    fn from_ref(current: &Current) -> Self {
+        current.get().life
+    }
+}
+
+impl FromRef<Current> for Traffic {
+    fn from_ref(current: &Current) -> Self {
+        current.get().traffic
     }
 }
 

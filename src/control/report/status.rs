@@ -130,7 +130,7 @@ impl<'a> Status<'a> {
     /// The balancer as it is now.
     pub fn of(running: &'a Running) -> Self {
         let Running { traffic, life, driver, .. } = running;
-        let (snapshot, process) = (&traffic.snapshot, &traffic.gauges.process);
+        let (snapshot, process) = (&traffic.snapshot, &traffic.gauges.common.process);
         Self {
             version: VERSION,
             revision: REVISION,
@@ -161,16 +161,16 @@ impl Shard {
     }
 
     fn of(traffic: &Traffic, index: usize) -> Self {
-        let counters = &traffic.counters[index];
+        let counters = &traffic.shard_counters[index];
         Self {
             index,
             cpu: traffic.cpus[index],
-            sessions_live: traffic.gauges.shard(index),
-            turns: counters.turns.get(),
-            completions: counters.completions.get(),
-            completions_stale: counters.completions_stale.get(),
-            buffers_exhausted: counters.buffers_exhausted.get(),
-            false_readiness: counters.false_readiness.get(),
+            sessions_live: traffic.gauges.common.shard(index),
+            turns: counters.event_loop.turns.get(),
+            completions: counters.event_loop.completions.get(),
+            completions_stale: counters.event_loop.completions_stale.get(),
+            buffers_exhausted: counters.event_loop.buffers_exhausted.get(),
+            false_readiness: counters.event_loop.false_readiness.get(),
             accepts_paused: counters.accepts_paused.get(),
             accepts_failed: counters.accepts_failed.get(),
             handed_over: counters.handed_over.get(),

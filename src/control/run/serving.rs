@@ -14,81 +14,71 @@ use std::future::pending;
 use std::pin::pin;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ringlane_core::machine::sys::DriverKind;
-use ringlane_core::shared::Message;
+use ringlane_shard::Message;
 use sd_notify::NotifyState;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use crate::control::life::{Life, Stage};
 use crate::control::log;
 use crate::control::log::{Level, Notice};
-use crate::control::report::access_log::AccessLogThread;
 use crate::control::report::events::{Events, LOOK_INTERVAL};
+use crate::control::run::requests::Requests;
 use crate::control::run::shards::{End, Shards};
 use crate::control::run::signals::{Signal, Signals};
-use crate::control::running::Running;
-use crate::control::traffic::Traffic;
-
-/// How a balancer terminates.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::control) struct Shutdown {
-    /// How long it still accepts sessions after `/healthz` announces the end.
-    pub(in crate::control) delay: Duration,
-    /// How long sessions may go on after that.
-    pub(in crate::control) drain: Duration,
-}
+use crate::control::running::{Current, Running};
 
 /// The control thread's state.
-pub(in crate::control) struct Serving<'a> {
+pub(in crate::control) struct Serving {
     life: Arc<Life>,
-    traffic: Traffic,
+    current: Current,
     driver: DriverKind,
     shards: Shards,
     signals: Signals,
-    shutdown: Shutdown,
+    /// Where requests to change the configuration go.
+    reloads: Requests,
     /// When a lame duck begins to drain.
     drain_at: Option<tokio::time::Instant>,
-    log: Option<&'a AccessLogThread>,
     events: Events,
     broken: bool,
     /// systemd could not be notified, which has been logged.
     unheard: bool,
 }
 
-impl<'a> Serving<'a> {
+impl Serving {
     pub(in crate::control) fn new(
-        running: &Running,
+        current: Current,
         shards: Shards,
         signals: Signals,
-        shutdown: Shutdown,
-        log: Option<&'a AccessLogThread>,
+        reloads: Requests,
     ) -> Self {
-        let traffic = running.traffic.clone();
+        let running = current.get();
         Self {
             life: Arc::clone(&running.life),
             driver: running.driver,
-            events: Events::new(&traffic, Instant::now()),
-            traffic,
+            events: Events::new(&running.traffic, Instant::now()),
+            current,
             shards,
             signals,
-            shutdown,
+            reloads,
             drain_at: None,
-            log,
             broken: false,
             unheard: false,
         }
     }
 
-    /// Serves until the last shard has ended. `admin` is polled all the while.
-    pub(in crate::control) async fn run(mut self, ready: &str, admin: impl Future) -> ExitCode {
+    /// Serves until the last shard has ended. `beside`, the admin API and the reloads, is polled
+    /// all
+    /// the while.
+    pub(in crate::control) async fn run(mut self, ready: &str, beside: impl Future) -> ExitCode {
         log::announce(&Notice::new(Level::Info, "ready", ready.to_owned()));
         // By itself: systemd drops a datagram that is too long, and with it all that is in it.
         self.notify(&[NotifyState::Ready]);
         self.notify(&[NotifyState::Status(&self.summary())]);
-        let mut admin = pin!(admin);
-        let mut admin_ended = false;
+        let mut beside = pin!(beside);
+        let mut beside_ended = false;
         let mut looks = interval_at(tokio::time::Instant::now() + LOOK_INTERVAL, LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.shards.all_ended() {
@@ -97,15 +87,15 @@ impl<'a> Serving<'a> {
                 () = self.life.drain_requested() => self.leave("drain requested"),
                 () = reached(self.drain_at) => self.drain("shutdown_delay is over"),
                 (index, end) = self.shards.next_ended() => self.account_for(index, &end),
-                now = looks.tick() => write(self.events.look(&self.traffic, now.into_std())),
-                _ = &mut admin, if !admin_ended => admin_ended = true,
+                now = looks.tick() => self.look(now.into_std()),
+                _ = &mut beside, if !beside_ended => beside_ended = true,
             }
         }
         let why = match self.life.stage() {
             Stage::Stopping => "at stop",
             _ => "at the end of drain_timeout",
         };
-        write(self.events.last_look(&self.traffic, Instant::now(), why));
+        write(self.events.last_look(&self.current.get().traffic, Instant::now(), why));
         log::info(format_args!("stopped"));
         if self.broken { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
@@ -123,36 +113,32 @@ impl<'a> Serving<'a> {
                 "SIGUSR2: ignored, this version cannot hand its sessions to a new process"
             )),
             Signal::Meaningless(name) => log::info(format_args!("{name}: ignored (logged once)")),
-            Signal::Reload => log::info(format_args!(
-                "SIGHUP: ignored, this version reads its configuration only at start"
-            )),
-            Signal::Reopen => match self.log {
-                Some(access_log) => {
-                    access_log.reopen();
-                    log::reopen();
-                }
-                None if log::reopen() => {}
-                None => log::info(format_args!("SIGUSR1: ignored, no log goes to a file")),
-            },
+            Signal::Reload => self.reloads.reload_by_signal(),
+            Signal::Reopen => self.reloads.reopen_logs(),
         }
+    }
+
+    fn look(&mut self, now: Instant) {
+        write(self.events.look(&self.current.get().traffic, now));
     }
 
     /// The status that systemd shows for the unit.
     fn summary(&self) -> String {
         let count = |n: usize, noun: &str| format!("{n} {noun}{}", if n == 1 { "" } else { "s" });
+        let traffic = self.current.get().traffic;
         format!(
             "ringlane {}: serving, {} on {}, {}",
             env!("CARGO_PKG_VERSION"),
-            count(self.traffic.shards(), "shard"),
+            count(traffic.shards(), "shard"),
             self.driver.name(),
-            count(self.traffic.snapshot.frontends.len(), "frontend"),
+            count(traffic.snapshot.frontends.len(), "frontend"),
         )
     }
 
     /// Drains, after `shutdown_delay` if there is one: until then `/healthz` announces the end, and
     /// new sessions are still served.
     fn leave(&mut self, why: &str) {
-        let delay = self.shutdown.delay;
+        let delay = self.current.get().shutdown.delay;
         if delay.is_zero() {
             return self.drain(why);
         }
@@ -184,7 +170,8 @@ impl<'a> Serving<'a> {
         self.life.enter(Stage::Draining);
         self.drain_at = None;
         self.notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
-        let (timeout, live) = (self.shutdown.drain, self.traffic.gauges.process.live());
+        let Running { traffic, shutdown, .. } = self.current.get();
+        let (timeout, live) = (shutdown.drain, traffic.gauges.common.process.live());
         log::info(format_args!(
             "{why}: draining, {live} live session{} may finish within {} s; a second signal ends them",
             if live == 1 { "" } else { "s" },

@@ -10,14 +10,11 @@ use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam_queue::ArrayQueue;
-use ringlane_core::counters::SessionRecord;
-use ringlane_core::ids::FrontendId;
-use ringlane_core::machine::sys::{SetupError, Socket};
-use ringlane_core::shared::{Mailbox, Message};
-use ringlane_shard::{Published, Setup, Thread};
+use ringlane_core::machine::sys::SetupError;
+use ringlane_shard::{Installation, Mailbox, Message, Setup, Thread};
 use tokio::sync::mpsc;
 
+use super::publish;
 use crate::carriers;
 use crate::control::running::Running;
 use crate::control::start::StartError;
@@ -51,8 +48,7 @@ impl Shards {
     /// Starts one thread per shard and waits until all are up.
     pub(in crate::control) fn start(
         running: &Running,
-        listeners: Vec<Vec<(FrontendId, Socket)>>,
-        logs: &[Arc<ArrayQueue<SessionRecord>>],
+        installations: Vec<Installation>,
         pipes: usize,
     ) -> Result<Self, StartError> {
         let traffic = &running.traffic;
@@ -60,20 +56,14 @@ impl Shards {
         let mut shards =
             Self { mailboxes: Arc::clone(&running.mailboxes), threads: Vec::new(), ended };
         let mut starts = Vec::new();
-        let published = Published {
-            snapshot: Arc::clone(&traffic.snapshot),
-            gauges: Arc::clone(&traffic.gauges),
-            counters: traffic.counters.iter().map(Arc::clone).collect(),
-        };
-        for (index, (listeners, log)) in listeners.into_iter().zip(logs).enumerate() {
+        for (index, installation) in installations.into_iter().enumerate() {
             let (started, start) = std_mpsc::channel();
             let setup = Setup {
                 index,
-                published: published.clone(),
+                installation,
                 mailboxes: Arc::clone(&running.mailboxes),
-                listeners,
+                counters: Arc::clone(&traffic.shard_counters[index]),
                 carrier: carriers::all(pipes),
-                log: Arc::clone(log),
                 // Nothing here needs to be unpredictable, only different.
                 seed: RandomState::new().hash_one(index),
             };
@@ -111,20 +101,9 @@ impl Shards {
         (index, end)
     }
 
-    /// Sends every shard a message. Needs the control thread's runtime around it: a full mailbox
-    /// gets the message as soon as it has room.
+    /// Sends every shard a message. Needs the control thread's runtime around it.
     pub(in crate::control) fn tell_all(&self, message: impl Fn() -> Message) {
-        for (index, mailbox) in self.mailboxes.iter().enumerate() {
-            let Err(back) = mailbox.post(message()) else { continue };
-            let mailboxes = Arc::clone(&self.mailboxes);
-            tokio::spawn(async move {
-                let mut message = back;
-                while let Err(back) = mailboxes[index].post(message) {
-                    message = back;
-                    tokio::time::sleep(MAILBOX_RETRY).await;
-                }
-            });
-        }
+        publish::tell(&self.mailboxes, message);
     }
 }
 

@@ -9,27 +9,27 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crossbeam_queue::ArrayQueue;
-use ringlane_core::counters::SessionRecord;
-use ringlane_core::limits;
 use ringlane_core::machine::sys::{self, DriverKind, SetupError};
 use ringlane_core::settings::Snapshot;
 use tokio::runtime::{Builder, Runtime};
 
-use super::serving::{Serving, Shutdown};
+use super::publish;
+use super::reload::Reloader;
+use super::requests::{ReloadOrders, Requests};
+use super::serving::Serving;
 use super::shards::Shards;
 use super::signals::Signals;
 use crate::config::{self, Config};
 use crate::control::life::Stage;
-use crate::control::log;
+use crate::control::log::{self, NotStarted};
 use crate::control::report::access_log::{self, AccessLogThread};
 use crate::control::report::admin;
-use crate::control::running::Running;
+use crate::control::running::{Current, Running, Served, Shutdown};
 use crate::control::servers::tasks::{Task, Tasks};
 use crate::control::servers::{alarms, checks, names, outliers, rates};
 use crate::control::start::descriptors::{self, Room};
 use crate::control::start::privileges::Identity;
-use crate::control::start::sockets::{self, Listening, SocketFiles};
+use crate::control::start::sockets::{self, Listening};
 use crate::control::start::{StartError, cores, explain, probe};
 
 /// Bytes of the ready line after which no further address is listed.
@@ -39,14 +39,14 @@ const LISTING_MAX: usize = 1024;
 /// follows.
 #[derive(Debug)]
 pub struct Supervisor {
-    running: Running,
-    /// Ended with this.
+    current: Current,
+    /// The tasks that every configuration has. Ended with this.
     tasks: Tasks,
+    reloader: Reloader,
+    requests: Requests,
+    orders: ReloadOrders,
     shards: Shards,
     admin: admin::Bound,
-    log: Option<AccessLogThread>,
-    files: SocketFiles,
-    shutdown: Shutdown,
     ready: String,
     signals: Signals,
     runtime: Runtime,
@@ -61,7 +61,7 @@ impl Supervisor {
     /// # Errors
     /// A sentence for the operator; nothing is left running or listening then.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let Config { global, mut snapshot, watches, lookups, .. } = config;
+        let Config { global, mut snapshot, watches, lookups, sources, objects, .. } = config;
         let driver = choose_driver(global.driver).map_err(StartError::Kernel)?;
         let identity = Identity::find(global.user.as_deref(), global.group.as_deref())
             .map_err(StartError::Privileges)?;
@@ -74,7 +74,7 @@ impl Supervisor {
         .map_err(StartError::Descriptors)?;
         snapshot.max_connections = room.max_connections;
 
-        let listeners = sockets::bind(&snapshot, cpus.len()).map_err(StartError::Bind)?;
+        let listeners = sockets::bind(&snapshot, cpus.len(), None).map_err(StartError::Bind)?;
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -91,30 +91,41 @@ impl Supervisor {
         drop(inside);
 
         probe::check(&mut snapshot).map_err(StartError::Connect)?;
-        let queues = log_queues(&snapshot, cpus.len());
-        let running = Running::new(snapshot, &watches, lookups, driver, cpus, listeners.addresses)
+        let resolver = global.resolver.clone();
+        let shutdown = Shutdown::of(&global);
+        let served = Served { snapshot, watches, lookups, resolver, shutdown };
+        let (requests, orders) = Requests::channel();
+        let running = Running::new(served, driver, cpus, listeners.addresses, requests.clone())
             .map_err(StartError::system("the mailboxes of the shards"))?;
-        let log = start_log(global.access_log.as_ref(), &running, &queues)?;
+        let log = start_log(global.access_log.as_ref(), &running)?;
         let mut tasks = Tasks::default();
-        let Running { traffic, servers, names, .. } = &running;
-        runtime.block_on(names::begin(&mut tasks, names, servers, &global.resolver));
-        let shards = Shards::start(&running, listeners.shards, &queues, room.pipes)?;
+        let Running { servers, names, watches, .. } = &running;
+        let first = runtime.block_on(names::ask_first(names, &global.resolver));
+        let inside = runtime.enter();
+        names::begin(&mut tasks, names, servers, &global.resolver, first);
+        drop(inside);
+        let installations = publish::installations(&running, listeners.shards, Vec::new());
+        let shards = Shards::start(&running, installations, room.pipes)?;
         running.life.enter(Stage::Serving);
         let inside = runtime.enter();
-        checks::begin(&mut tasks, servers, &watches);
-        outliers::begin(&mut tasks, traffic, servers, &watches);
-        begin_others(&mut tasks, &running);
-        drop(inside);
+        checks::begin(&mut tasks, servers, watches);
+        let own = Arc::clone(servers);
+        tasks.start(Task::Delivery, async move { own.deliver().await });
         let http = admin.http().map(|http| (http, admin.listens_on_http()));
         let ready = ready_line(&running, room, &global.admin, http);
+        let current = Current::new(running);
+        let for_all = begin_for_all(&current);
+        drop(inside);
+        let config = (global, sources, objects);
+        let reloader = Reloader::new(current.clone(), config, tasks, listeners.files, log);
         Ok(Self {
-            running,
-            tasks,
+            current,
+            tasks: for_all,
+            reloader,
+            requests,
+            orders,
             shards,
             admin,
-            log,
-            files: listeners.files,
-            shutdown: Shutdown { delay: global.shutdown_delay, drain: global.drain_timeout },
             ready,
             signals,
             runtime,
@@ -123,34 +134,49 @@ impl Supervisor {
 
     /// What the admin API and the demo read while shards serve.
     pub fn shared(&self) -> Running {
-        self.running.clone()
+        self.current.get()
     }
 
     /// Turns the calling thread into the control thread, until a signal or `Life::drain` has ended
     /// every shard. The code is 0 after an orderly end and 1 after a shard broke.
     pub fn serve(self) -> ExitCode {
-        let Self { running, tasks, shards, admin, log, files, shutdown, ready, signals, runtime } =
-            self;
-        let serving = Serving::new(&running, shards, signals, shutdown, log.as_ref());
-        let code = runtime.block_on(serving.run(&ready, admin::serve(admin, running)));
+        let Self {
+            current,
+            tasks,
+            mut reloader,
+            requests,
+            mut orders,
+            shards,
+            admin,
+            ready,
+            signals,
+            runtime,
+        } = self;
+        let serving = Serving::new(current.clone(), shards, signals, requests);
+        let admin = admin::serve(admin, current);
+        let reloads = reloader.run(&mut orders);
+        let code = runtime.block_on(async { serving.run(&ready, join(admin, reloads)).await });
         drop(tasks);
-        if let Some(log) = log {
-            log.stop();
-        }
-        drop(files);
+        reloader.end();
         // A file that a check reads may never answer; the end of the process does not wait for it.
         runtime.shutdown_background();
         code
     }
 }
 
-/// Tasks that every balancer has, whatever is configured.
-fn begin_others(tasks: &mut Tasks, running: &Running) {
-    let Running { traffic, servers, threads, .. } = running;
-    tasks.start(Task::Rates, rates::measure(traffic.clone(), Arc::clone(threads)));
-    tasks.start(Task::Alarms, alarms::watch(traffic.clone(), Arc::clone(servers)));
-    let servers = Arc::clone(servers);
-    tasks.start(Task::Delivery, async move { servers.deliver().await });
+/// Starts the tasks that every configuration has.
+fn begin_for_all(current: &Current) -> Tasks {
+    let mut tasks = Tasks::default();
+    let threads = current.get().threads;
+    tasks.start(Task::Rates, rates::measure(current.clone(), threads));
+    tasks.start(Task::Alarms, alarms::watch(current.clone()));
+    tasks.start(Task::Outliers, outliers::judge(current.clone()));
+    tasks
+}
+
+/// Polls both, for ever.
+async fn join(one: impl Future, other: impl Future) {
+    tokio::join!(one, other);
 }
 
 /// The configured driver, or the best that works here, with a warning if it is not the best.
@@ -170,20 +196,17 @@ fn choose_driver(configured: config::Driver) -> Result<DriverKind, SetupError> {
     }
 }
 
-/// Where shards put finished sessions. Without an access log nothing ever does.
-fn log_queues(snapshot: &Snapshot, shards: usize) -> Vec<Arc<ArrayQueue<SessionRecord>>> {
-    let places = if snapshot.log_sessions { limits::LOG_RECORDS } else { 1 };
-    (0..shards).map(|_| Arc::new(ArrayQueue::new(places))).collect()
-}
-
 fn start_log(
     configured: Option<&config::AccessLog>,
     running: &Running,
-    queues: &[Arc<ArrayQueue<SessionRecord>>],
 ) -> Result<Option<AccessLogThread>, StartError> {
     let Some(configured) = configured else { return Ok(None) };
-    let snapshot = Arc::clone(&running.traffic.snapshot);
-    access_log::start(configured, snapshot, running.records_lost.clone(), queues.to_vec())
+    let opened = access_log::open(configured).map_err(NotStarted::Destination);
+    let (snapshots, lost) = (Arc::clone(&running.snapshots), running.records_lost.clone());
+    opened
+        .and_then(|opened| {
+            opened.start(snapshots, lost, running.logs.to_vec()).map_err(NotStarted::Thread)
+        })
         .map(Some)
         .map_err(StartError::access_log)
 }
@@ -263,8 +286,7 @@ mod tests {
         let Config { snapshot, .. } = config::parse("test.toml", text).unwrap();
         let bound = snapshot.frontends.iter().map(|frontend| frontend.bind.clone()).collect();
         let (cpus, listening) = (vec![Some(0), Some(1)], Listening::new(bound));
-        let running =
-            Running::new(snapshot, &[], Vec::new(), DriverKind::Epoll, cpus, listening).unwrap();
+        let running = Running::for_test(snapshot, Vec::new(), DriverKind::Epoll, cpus, listening);
         let room = Room { max_connections: 350, pipes: 64, derived_from: Some(1024) };
         let admin =
             config::Admin { socket: Some("/run/a.sock".into()), ..config::Admin::default() };

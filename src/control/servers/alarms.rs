@@ -5,16 +5,15 @@
 //! Not here: the trial (`start::probe`); resources that ran out, which `report::events` logs with
 //! counts.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::Duration;
 
-use ringlane_core::ids::BackendId;
+use ringlane_core::ids::{BackendId, Tag};
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::Servers;
 use crate::control::log::{self, Level, Notice};
+use crate::control::running::{Current, Running};
 use crate::control::start::probe;
-use crate::control::traffic::Traffic;
 
 /// Between two looks at the counters.
 const PACE: Duration = Duration::from_secs(1);
@@ -23,14 +22,19 @@ const PACE: Duration = Duration::from_secs(1);
 const SILENT_LOOKS: u32 = 60;
 
 /// Logs when connects of a backend begin to be impossible, and why, until the future is dropped.
-pub(in crate::control) async fn watch(traffic: Traffic, servers: Arc<Servers>) {
-    let mut alarms: Vec<Alarm> =
-        traffic.snapshot.backends.iter().map(|_| Alarm::default()).collect();
+pub(in crate::control) async fn watch(current: Current) {
+    let mut alarms: HashMap<Tag, Alarm> = HashMap::new();
     let mut ticker = interval(PACE);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticker.tick().await;
-        for (alarm, id) in alarms.iter_mut().zip((0..).map(BackendId)) {
+        let Running { traffic, servers, .. } = current.get();
+        let tags = &traffic.gauges.tags().backends;
+        if alarms.len() > tags.len() {
+            alarms.retain(|tag, _| tags.contains(tag));
+        }
+        for (tag, id) in tags.iter().zip((0..).map(BackendId)) {
+            let alarm = alarms.entry(*tag).or_default();
             let backend = traffic.snapshot.backend(id);
             let ids = || traffic.snapshot.ids_of(id);
             let impossible = |id| traffic.server_total(id, |s| s.connects_impossible.get());

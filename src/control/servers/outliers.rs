@@ -4,17 +4,16 @@
 //! do nothing for it but count. Not here: when a server is ejected (`Outlier` of the core), what
 //! follows from it (`servers`).
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use ringlane_core::ids::{BackendId, ServerId};
+use ringlane_core::ids::{BackendId, Places, ServerId, Tag};
 use ringlane_core::machine::Address;
-use ringlane_health::{Met, Outlier, Verdict};
+use ringlane_health::{Ejection, Met, Outlier, Verdict};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Servers;
-use super::tasks::{Task, Tasks};
-use crate::config::Watch;
+use crate::control::running::{Current, Running};
 use crate::control::traffic::Traffic;
 
 /// Between two looks at the counters.
@@ -29,43 +28,23 @@ const FORGIVEN: Duration = Duration::from_secs(1);
 
 /// One backend and its judge.
 struct Judged {
+    /// The configuration that it is of.
+    generation: u64,
     first: ServerId,
+    /// What its servers are recognised by in other configurations.
+    tags: Vec<Tag>,
     /// Where each server was when it was judged last.
     addresses: Vec<Option<Address>>,
     outlier: Outlier,
 }
 
-/// Begins to judge the servers of those backends that want it. Needs a tokio runtime around it.
-pub(in crate::control) fn begin(
-    tasks: &mut Tasks,
-    traffic: &Traffic,
-    servers: &Arc<Servers>,
-    watches: &[Watch],
-) {
-    let now = Instant::now();
-    let judged = |(id, watch): (BackendId, &Watch)| {
-        let ids = || traffic.snapshot.ids_of(id);
-        let rules = watch.outlier?;
-        for gauge in ids().map(|id| traffic.gauges.server(id)) {
-            gauge.limit_loss(rules.retransmits.unwrap_or(0));
-            gauge.limit_first_byte(rules.first_byte);
-        }
-        let outlier = Outlier::new(rules, ids().map(|id| met(traffic, id)), now);
-        // Until the first look, as if they were nowhere.
-        let first = traffic.snapshot.backend(id).first_server;
-        Some(Judged { first, addresses: ids().map(|_| None).collect(), outlier })
-    };
-    let judged: Vec<Judged> = (0..).map(BackendId).zip(watches).filter_map(judged).collect();
-    if !judged.is_empty() {
-        let work = judge(traffic.clone(), Arc::clone(servers), judged);
-        tasks.start(Task::Outliers, work);
-    }
-}
-
-async fn judge(traffic: Traffic, servers: Arc<Servers>, mut judged: Vec<Judged>) {
+/// Judges the servers of those backends that want it, until the future is dropped.
+pub(in crate::control) async fn judge(current: Current) {
+    let mut judged: HashMap<Tag, Judged> = HashMap::new();
     let mut ticker = interval(PACE);
     ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut last, mut forgiven_until) = (Instant::now(), None);
+    let mut generation = 0;
     loop {
         ticker.tick().await;
         let now = Instant::now();
@@ -73,12 +52,69 @@ async fn judge(traffic: Traffic, servers: Arc<Servers>, mut judged: Vec<Judged>)
             forgiven_until = Some(now + FORGIVEN);
         }
         last = now;
+        let running = current.get();
+        let number = running.traffic.snapshot.generation;
+        if number != std::mem::replace(&mut generation, number) {
+            follow(&mut judged, &running, now);
+        }
         let is_forgiven = forgiven_until.is_some_and(|until| now < until);
-        judged.iter_mut().for_each(|judged| judged.look(&traffic, &servers, now, is_forgiven));
+        let Running { traffic, servers, .. } = &running;
+        judged.values_mut().for_each(|judged| judged.look(traffic, servers, now, is_forgiven));
     }
 }
 
+/// Another configuration is served: servers that stay are judged by what they have met so far.
+fn follow(judged: &mut HashMap<Tag, Judged>, running: &Running, now: Instant) {
+    let Running { traffic, servers, watches, .. } = running;
+    for (id, watch) in (0..).map(BackendId).zip(&**watches) {
+        let limits = watch.outlier;
+        for gauge in traffic.snapshot.ids_of(id).map(|id| traffic.gauges.server(id)) {
+            gauge.limit_loss(limits.and_then(|rules| rules.retransmits).unwrap_or(0));
+            gauge.limit_first_byte(limits.and_then(|rules| rules.first_byte));
+        }
+        let tag = traffic.gauges.backend_tag(id);
+        match watch.outlier {
+            Some(rules) => {
+                let before = judged.remove(&tag);
+                judged.insert(tag, Judged::follow(before, traffic, id, rules, now));
+            }
+            None if judged.contains_key(&tag) => {
+                // What it has ejected is judged by nothing any more.
+                let ids = traffic.snapshot.ids_of(id);
+                ids.for_each(|id| servers.set_ejected(id, None, "outlier is no longer configured"));
+            }
+            None => {}
+        }
+    }
+    judged.retain(|_, judged| judged.generation == traffic.snapshot.generation);
+}
+
 impl Judged {
+    fn follow(
+        before: Option<Self>,
+        traffic: &Traffic,
+        id: BackendId,
+        rules: Ejection,
+        now: Instant,
+    ) -> Self {
+        let ids: Vec<ServerId> = traffic.snapshot.ids_of(id).collect();
+        let tags: Vec<Tag> = ids.iter().map(|id| traffic.gauges.server_tag(*id)).collect();
+        let met = || ids.iter().map(|id| met(traffic, *id));
+        // Until the first look, new ones are as if they were nowhere.
+        let (addresses, outlier) = match before {
+            None => (vec![None; ids.len()], Outlier::new(rules, met(), now)),
+            Some(Self { tags: older, addresses, mut outlier, .. }) => {
+                let places: Vec<_> = Places::new(&tags, &older).iter().collect();
+                outlier.follow(rules, places.iter().copied().zip(met()), now);
+                let address = |place: &Option<usize>| addresses[(*place)?].clone();
+                (places.iter().map(address).collect(), outlier)
+            }
+        };
+        let first = traffic.snapshot.backend(id).first_server;
+        let generation = traffic.snapshot.generation;
+        Self { generation, first, tags, addresses, outlier }
+    }
+
     fn look(&mut self, traffic: &Traffic, servers: &Servers, now: Instant, is_forgiven: bool) {
         let ids = (0..self.addresses.len()).zip((self.first.0..).map(ServerId));
         // All addresses first, since shares are of the servers that are present.

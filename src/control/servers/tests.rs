@@ -51,7 +51,11 @@ impl Servers {
     fn take_endings(&self, shard: usize) -> Vec<(u32, RoleWanted)> {
         let messages = std::iter::from_fn(|| self.mailboxes[shard].take());
         let endings = messages.filter_map(|message| match message {
-            Message::EndSessions { server, role, .. } => Some((server.0, role)),
+            Message::EndSessions { server, role, .. } => {
+                let tags = &self.gauges.tags().servers;
+                let id = (0..).zip(tags).find(|(_, tag)| **tag == server)?.0;
+                Some((id, role))
+            }
             _ => None,
         });
         endings.collect()
@@ -66,7 +70,7 @@ impl Servers {
 
     /// A shard has applied this number of orders.
     fn apply(&self, shard: usize, orders: usize) {
-        (0..orders).for_each(|_| self.gauges.acknowledge(shard));
+        (0..orders).for_each(|_| self.gauges.common.acknowledge(shard));
     }
 
     /// Puts something else into a mailbox until it is full.
@@ -169,6 +173,7 @@ fn a_server_that_moved_takes_nothing_before_all_shards_know_where_it_is() {
     let Some(Message::Moved { server, address: Some(address) }) = message else {
         panic!("{message:?} after {last:?}");
     };
-    assert_eq!((server, address.to_string()), (ServerId(0), "10.0.0.2:3".to_owned()));
+    assert_eq!(server, servers.gauges.server_tag(ServerId(0)));
+    assert_eq!(address.to_string(), "10.0.0.2:3");
     assert!(servers.mailboxes[1].take().is_none(), "the address between was never sent");
 }

@@ -8,6 +8,7 @@ pub(super) mod descriptors;
 pub(super) mod privileges;
 pub(super) mod probe;
 pub(super) mod problem;
+pub(super) mod socket_files;
 pub(super) mod sockets;
 mod start_error;
 

@@ -2,27 +2,28 @@
 //!
 //! Not here: socket options (`ringlane_core::machine::sys::listen`), accepting. A TCP address gets
 //! one SO_REUSEPORT socket per shard, so that the kernel spreads connections; a unix address has
-//! one socket, which one shard accepts from. Invariant: nothing listens before every address was
-//! found free, and a socket file that is left behind or removed is always our own or stale.
+//! one socket, which one shard accepts from. What listens already goes on as it is. Invariant:
+//! nothing new listens before every new address was found free. Next: `socket_files`.
 
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs;
-use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use ringlane_core::ids::FrontendId;
 use ringlane_core::limits::MIRRORS_MAX;
 use ringlane_core::machine::sys::{self, ListenOptions, Refused};
 use ringlane_core::machine::{Address, Congestion, TcpOptions};
 use ringlane_core::settings::{Frontend, Snapshot};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use ringlane_shard::ListenerId;
+use socket2::{Domain, Protocol, Socket, Type};
 
-use super::problem::{Problem, errno};
+use super::problem::Problem;
+use super::socket_files::{SocketFiles, prepare_path};
 
 /// Connections that wait in the kernel until a shard accepts them; net.core.somaxconn caps it.
 const BACKLOG: u32 = 65_535;
@@ -35,43 +36,115 @@ pub(in crate::control) const FREE_WAIT: Duration = Duration::from_secs(1);
 /// The pause between two looks at an address that is taken.
 const FREE_STEP: Duration = Duration::from_millis(10);
 
-/// The listening sockets of a process.
+/// The listening sockets of a configuration.
 #[derive(Debug)]
 pub(in crate::control) struct Listeners {
-    /// What each shard accepts from.
-    pub(in crate::control) shards: Vec<Vec<(FrontendId, sys::Socket)>>,
+    /// What each shard accepts from that was not there before.
+    pub(in crate::control) shards: Vec<Vec<(ListenerId, sys::Socket)>>,
     /// Where each frontend listens.
     pub(in crate::control) addresses: Listening,
-    /// The socket files among them.
+    /// The socket files among those that were not there before.
     pub(in crate::control) files: SocketFiles,
+    /// Those that were there before, and have other socket options now.
+    pub(in crate::control) changed: Vec<ListenerId>,
 }
 
 /// The addresses at which each frontend listens, with the ports that the kernel chose for port 0.
-#[derive(Debug)]
-pub struct Listening(Vec<Vec<Address>>);
+#[derive(Debug, Default)]
+pub struct Listening {
+    addresses: Vec<Vec<Address>>,
+    /// The same by number.
+    ids: Vec<Vec<ListenerId>>,
+    /// The number of the next one.
+    next: u32,
+}
 
 impl Listening {
     #[cfg(test)]
     pub(in crate::control) fn new(by_frontend: Vec<Vec<Address>>) -> Self {
-        Self(by_frontend)
+        Self { addresses: by_frontend, ..Self::default() }
     }
 
     /// The addresses of one frontend.
     pub(in crate::control) fn of(&self, id: FrontendId) -> &[Address] {
-        &self.0[id.0 as usize]
+        &self.addresses[id.0 as usize]
     }
 
     /// The addresses of all frontends, by id.
     pub(in crate::control) fn all(&self) -> impl Iterator<Item = &[Address]> {
-        self.0.iter().map(Vec::as_slice)
+        self.addresses.iter().map(Vec::as_slice)
+    }
+
+    /// The frontend of each listener.
+    pub(in crate::control) fn owners(&self) -> HashMap<ListenerId, FrontendId> {
+        let of = |(frontend, ids): (u32, &Vec<ListenerId>)| {
+            ids.iter().map(move |id| (*id, FrontendId(frontend))).collect::<Vec<_>>()
+        };
+        (0..).zip(&self.ids).flat_map(of).collect()
     }
 
     /// The first that is no unix socket.
     pub fn first_inet(&self) -> Option<SocketAddr> {
-        self.0.iter().flatten().find_map(|address| match address {
+        self.addresses.iter().flatten().find_map(|address| match address {
             Address::Inet(inet) => Some(*inet),
             Address::Unix(_) => None,
         })
+    }
+
+    /// The paths of all unix sockets.
+    pub(in crate::control) fn paths(&self) -> HashSet<&Path> {
+        self.addresses
+            .iter()
+            .flatten()
+            .filter_map(|address| match address {
+                Address::Unix(path) => Some(path.as_path()),
+                Address::Inet(_) => None,
+            })
+            .collect()
+    }
+
+    fn next_id(&mut self) -> ListenerId {
+        self.next += 1;
+        ListenerId(self.next)
+    }
+
+    fn add(&mut self, id: ListenerId, address: Address) {
+        if let (Some(ids), Some(addresses)) = (self.ids.last_mut(), self.addresses.last_mut()) {
+            ids.push(id);
+            addresses.push(address);
+        }
+    }
+}
+
+/// A listener of the configuration before.
+struct KeptListener<'a> {
+    id: ListenerId,
+    configured: &'a Address,
+    at: &'a Address,
+    frontend: &'a Frontend,
+}
+
+impl KeptListener<'_> {
+    /// Whether it is what a frontend wants to listen at. Port 0 is another port for each frontend.
+    fn is_for(&self, address: &Address, frontend: &Frontend) -> bool {
+        let any_port = matches!(address, Address::Inet(inet) if inet.port() == 0);
+        self.configured == address && (!any_port || self.frontend.name == frontend.name)
+    }
+
+    /// Whether its sockets have the options of a frontend.
+    fn has_options_of(&self, frontend: &Frontend) -> bool {
+        let Frontend { congestion, tcp, transparent, .. } = self.frontend;
+        (congestion, tcp, transparent)
+            == (&frontend.congestion, &frontend.tcp, &frontend.transparent)
+    }
+
+    /// Whether a new socket at this address is refused to another process alone: one of ours may
+    /// have the same port at another address.
+    fn has_port_of(&self, address: &Address) -> bool {
+        match (self.at, address) {
+            (Address::Inet(own), Address::Inet(other)) => own.port() == other.port(),
+            _ => false,
+        }
     }
 }
 
@@ -87,49 +160,87 @@ pub(in crate::control) fn count(snapshot: &Snapshot, shards: usize) -> usize {
     listeners + if has_mirrors { MIRRORS_MAX * shards } else { 0 }
 }
 
-/// Binds every address of every frontend.
-pub(in crate::control) fn bind(snapshot: &Snapshot, shards: usize) -> Result<Listeners, BindError> {
-    let until = Instant::now() + FREE_WAIT;
-    for frontend in &snapshot.frontends {
-        for address in &frontend.bind {
-            when_free(until, || check_free(address, frontend.transparent))
-                .map_err(|problem| BindError::new(frontend, address, problem))?;
-        }
-    }
+/// The configuration before: where it listens, and its settings.
+pub(in crate::control) type OlderListeners<'a> = Option<(&'a Listening, &'a Snapshot)>;
+
+/// Binds every address of every frontend that the configuration before did not have.
+pub(in crate::control) fn bind(
+    snapshot: &Snapshot,
+    shards: usize,
+    before: OlderListeners<'_>,
+) -> Result<Listeners, BindError> {
+    look(snapshot, before, FREE_WAIT)?;
+    let mut kept =
+        before.map(|(listening, snapshot)| kept(listening, snapshot)).unwrap_or_default();
     let mut listeners = Listeners {
         shards: (0..shards).map(|_| Vec::new()).collect(),
-        addresses: Listening(Vec::with_capacity(snapshot.frontends.len())),
+        addresses: Listening {
+            next: before.map_or(0, |(listening, _)| listening.next),
+            ..Listening::default()
+        },
         files: SocketFiles::default(),
+        changed: Vec::new(),
     };
-    let mut unix_sockets = 0;
-    for (id, frontend) in (0..).map(FrontendId).zip(&snapshot.frontends) {
-        let mut bound = Vec::with_capacity(frontend.bind.len());
+    for frontend in &snapshot.frontends {
+        listeners.addresses.ids.push(Vec::new());
+        listeners.addresses.addresses.push(Vec::new());
         for address in &frontend.bind {
-            let add = match address {
-                Address::Inet(inet) => listeners.add_inet(id, frontend, *inet),
-                Address::Unix(path) => {
-                    unix_sockets += 1;
-                    listeners.add_unix(id, path, (unix_sockets - 1) % shards)
+            if let Some(place) = kept.iter().position(|one| one.is_for(address, frontend)) {
+                let one = kept.swap_remove(place);
+                if !one.has_options_of(frontend) {
+                    listeners.changed.push(one.id);
                 }
+                listeners.addresses.add(one.id, one.at.clone());
+                continue;
+            }
+            let added = match address {
+                Address::Inet(inet) => listeners.add_inet(frontend, *inet),
+                Address::Unix(path) => listeners.add_unix(path),
             };
-            bound.push(add.map_err(|refused| {
+            added.map_err(|refused| {
                 let problem = Problem::from_listen(refused, &frontend.congestion);
                 BindError::new(frontend, address, problem)
-            })?);
+            })?;
         }
-        listeners.addresses.0.push(bound);
     }
     Ok(listeners)
 }
 
+/// Looks whether every address that the configuration before did not have is free, waiting for it
+/// for so long.
+pub(in crate::control) fn look(
+    snapshot: &Snapshot,
+    before: OlderListeners<'_>,
+    wait: Duration,
+) -> Result<(), BindError> {
+    let kept = before.map(|(listening, snapshot)| kept(listening, snapshot)).unwrap_or_default();
+    let until = Instant::now() + wait;
+    for frontend in &snapshot.frontends {
+        for address in &frontend.bind {
+            if kept.iter().any(|one| one.is_for(address, frontend) || one.has_port_of(address)) {
+                continue;
+            }
+            when_free(until, || check_free(address, frontend.transparent))
+                .map_err(|problem| BindError::new(frontend, address, problem))?;
+        }
+    }
+    Ok(())
+}
+
+/// All listeners of a configuration.
+fn kept<'a>(listening: &'a Listening, snapshot: &'a Snapshot) -> Vec<KeptListener<'a>> {
+    let of = |(nth, frontend): (usize, &'a Frontend)| {
+        let bound = listening.ids[nth].iter().zip(&listening.addresses[nth]);
+        let all = bound.zip(&frontend.bind);
+        all.map(move |((id, at), configured)| KeptListener { id: *id, configured, at, frontend })
+    };
+    snapshot.frontends.iter().enumerate().flat_map(of).collect()
+}
+
 impl Listeners {
     /// One socket per shard. With port 0 the first one chooses the port for all.
-    fn add_inet(
-        &mut self,
-        id: FrontendId,
-        frontend: &Frontend,
-        mut address: SocketAddr,
-    ) -> Result<Address, Refused> {
+    fn add_inet(&mut self, frontend: &Frontend, mut address: SocketAddr) -> Result<(), Refused> {
+        let id = self.addresses.next_id();
         let Frontend { congestion, tcp, transparent, .. } = frontend;
         let options = ListenOptions {
             congestion,
@@ -146,10 +257,14 @@ impl Listeners {
             }
             shard.push((id, socket));
         }
-        Ok(Address::Inet(address))
+        self.addresses.add(id, Address::Inet(address));
+        Ok(())
     }
 
-    fn add_unix(&mut self, id: FrontendId, path: &Path, shard: usize) -> Result<Address, Refused> {
+    /// One socket, which shards get in turn.
+    fn add_unix(&mut self, path: &Path) -> Result<(), Refused> {
+        let id = self.addresses.next_id();
+        let shard = self.files.len() % self.shards.len();
         let address = Address::Unix(path.to_owned());
         let (congestion, tcp) = (&Congestion::Host, &TcpOptions::default());
         let options = ListenOptions {
@@ -165,7 +280,8 @@ impl Listeners {
         // that.
         fs::set_permissions(path, fs::Permissions::from_mode(0o666))?;
         self.shards[shard].push((id, socket));
-        Ok(address)
+        self.addresses.add(id, address);
+        Ok(())
     }
 }
 
@@ -205,87 +321,6 @@ fn check_port(address: SocketAddr, transparent: bool) -> Result<(), Refused> {
         socket.set_only_v6(true)?;
     }
     Ok(socket.bind(&address.into())?)
-}
-
-/// Makes room for a socket file: creates its directory if only that is missing, and removes a stale
-/// file.
-pub(in crate::control) fn prepare_path(path: &Path) -> Result<(), Problem> {
-    if let Some(folder) = path.parent()
-        && !folder.exists()
-        && let Err(error) = fs::create_dir(folder)
-    {
-        return Err(Problem::Folder(folder.to_owned(), error));
-    }
-    clear_stale(path)
-}
-
-/// Removes a socket file that nothing listens at any more.
-fn clear_stale(path: &Path) -> Result<(), Problem> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Problem::from_bind(error)),
-        Ok(metadata) if !metadata.file_type().is_socket() => return Err(Problem::NotASocket),
-        Ok(_) => {}
-    }
-    match try_connect(path) {
-        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(Problem::Stale)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        // A listener whose queue is full, or a socket of another type.
-        Err(error) if matches!(errno(&error), Errno::EAGAIN | Errno::EPROTOTYPE) => {
-            Err(Problem::InUse)
-        }
-        Err(error) => Err(Problem::from_bind(error)),
-        Ok(()) => Err(Problem::InUse),
-    }
-}
-
-/// Connects without waiting for a slot in the listener's queue.
-fn try_connect(path: &Path) -> io::Result<()> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
-    socket.connect(&SockAddr::unix(path)?)
-}
-
-/// Socket files of ours, removed when this is dropped.
-#[derive(Debug, Default)]
-pub(in crate::control) struct SocketFiles(Vec<SocketFile>);
-
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl SocketFiles {
-    /// Where they are.
-    pub(in crate::control) fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.0.iter().map(|file| file.path.as_path())
-    }
-
-    /// Remembers a file that this process has just made.
-    pub(in crate::control) fn add(&mut self, path: &Path) -> io::Result<()> {
-        let metadata = fs::symlink_metadata(path)?;
-        let (device, inode) = (metadata.dev(), metadata.ino());
-        self.0.push(SocketFile { path: path.to_owned(), device, inode });
-        Ok(())
-    }
-}
-
-impl Drop for SocketFiles {
-    fn drop(&mut self) {
-        for file in &self.0 {
-            // While we drained, a new process may have put its own socket there.
-            let ours = fs::symlink_metadata(&file.path)
-                .is_ok_and(|found| (found.dev(), found.ino()) == (file.device, file.inode));
-            if ours {
-                // Without write access to the directory (privileges were given up) it stays, and
-                // the next start removes it.
-                let _ = fs::remove_file(&file.path);
-            }
-        }
-    }
 }
 
 /// A frontend can't listen where it should.

@@ -78,7 +78,7 @@ impl Buckets {
     ) -> Self {
         let mut counts = vec![0; bounds.len() + 1];
         let mut sum = 0_u64;
-        for histogram in traffic.counters.iter().map(|shard| which(shard)) {
+        for histogram in traffic.shard_counters.iter().map(|shard| which(shard)) {
             sum = sum.wrapping_add(histogram.sum());
             histogram.for_each(|value, count| counts[bucket_of(bounds, value)] += count);
         }

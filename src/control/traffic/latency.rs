@@ -23,7 +23,7 @@ impl Latency {
         which: fn(&ShardCounters) -> &Histogram,
     ) -> Self {
         let mut latency = Self::default();
-        traffic.counters.iter().for_each(|shard| latency.add(which(shard)));
+        traffic.shard_counters.iter().for_each(|shard| latency.add(which(shard)));
         latency
     }
 

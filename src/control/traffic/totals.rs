@@ -20,7 +20,7 @@ pub(in crate::control) fn shut_down(server: &ServerCounters) -> u64 {
 impl Traffic {
     /// The limit on open sessions of a frontend: its own or the process's, whichever is lower.
     pub(in crate::control) fn frontend_max(&self, id: FrontendId) -> u32 {
-        self.gauges.frontend(id).max().min(self.gauges.process.max())
+        self.gauges.frontend(id).max().min(self.gauges.common.process.max())
     }
 
     /// Clients of a backend that are remembered now; 0 for a backend without affinity.

@@ -162,7 +162,8 @@ impl Setup {
     pub(crate) fn start(self) -> Ringlane {
         let mut child = self.command().spawn().unwrap();
         let said = Said::listen(child.stderr.take().unwrap(), self.deaf);
-        let mut ringlane = Ringlane { child, said, dir: self.dir };
+        let before_body = self.head();
+        let mut ringlane = Ringlane { child, said, dir: self.dir, before_body };
         wait_for("the ready line", || {
             let has_ended = ringlane.child.try_wait().unwrap().is_some();
             let lines = ringlane.said.lines();
@@ -208,6 +209,23 @@ impl Setup {
     }
 
     fn text(&self) -> String {
+        let mut text = self.head();
+        match &self.body {
+            Some(body) => text.push_str(body),
+            None => {
+                let Self { frontend, backend, servers, .. } = self;
+                let _ = write!(
+                    text,
+                    "[[frontend]]\nname = \"front\"\nbackend = \"back\"\n{frontend}\n\
+                     [[backend]]\nname = \"back\"\n{backend}server = [{servers}]\n"
+                );
+            }
+        }
+        text
+    }
+
+    /// What comes before frontends and backends.
+    fn head(&self) -> String {
         let mut text = format!("{}[global]\nshards = {}\n", self.top, self.shards);
         let socket = self.path("admin.sock");
         let both = || {
@@ -232,17 +250,6 @@ impl Setup {
                 path_str(&log)
             );
         }
-        match &self.body {
-            Some(body) => text.push_str(body),
-            None => {
-                let Self { frontend, backend, servers, .. } = self;
-                let _ = write!(
-                    text,
-                    "[[frontend]]\nname = \"front\"\nbackend = \"back\"\n{frontend}\n\
-                     [[backend]]\nname = \"back\"\n{backend}server = [{servers}]\n"
-                );
-            }
-        }
         text
     }
 }
@@ -251,7 +258,9 @@ impl Setup {
 pub(crate) struct Ringlane {
     child: Child,
     said: Said,
-    dir: TempDir,
+    pub(super) dir: TempDir,
+    /// What its configuration has before frontends and backends.
+    pub(super) before_body: String,
 }
 
 impl Ringlane {

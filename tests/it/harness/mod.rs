@@ -19,6 +19,7 @@ pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod program;
 pub(crate) mod redis;
+mod reload;
 pub(crate) mod server;
 pub(crate) mod session;
 pub(crate) mod stamped;

@@ -48,6 +48,11 @@ impl Process {
         Duration::from_millis(fields.map(|field| field.parse::<u64>().unwrap() * 10).sum())
     }
 
+    /// How many threads it has.
+    pub(crate) fn threads(self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.0)).unwrap().count()
+    }
+
     /// Whether a signal has stopped it, with all of its threads.
     pub(crate) fn is_stopped(self) -> bool {
         let threads = fs::read_dir(format!("/proc/{}/task", self.0)).unwrap().flatten();

@@ -19,6 +19,7 @@ const LONG_FILES: &[(&str, &str)] = &[
     ("core/src/machine/sys/sim/tcp.rs", "TCP of the simulated kernel, one state machine"),
     ("core/src/machine/sys/socket.rs", "one short function for each socket option and call"),
     ("core/src/settings/snapshot.rs", "all settings of shards, mostly fields and their meaning"),
+    ("fuzz/src/entries/relay.rs", "one session as a machine, with its two ends and the mirror"),
     ("health/src/lib.rs", "the state machine of a backend and its inputs"),
     ("health/src/tests.rs", "scenarios of one backend over one small harness"),
     ("l4/src/transactions/mysql.rs", "one protocol; 100 lines are its tests"),
@@ -29,6 +30,7 @@ const LONG_FILES: &[(&str, &str)] = &[
     ("tests/it/checks.rs", "the stories of one feature"),
     ("tests/it/harness/balancer.rs", "everything that a story asks of a running balancer"),
     ("tests/it/logs.rs", "the stories of one feature"),
+    ("tests/it/reloads.rs", "the stories of one feature"),
     ("tests/sim/world.rs", "the builder of a world and its run"),
 ];
 

@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &str, &[&str])] = &[
     ("ringlane-l4", "l4/", &["ringlane-core", "ringlane-shard"]),
     ("ringlane-tuning", "tuning/", &[]),
     ("ringlane-loadgen", "loadgen/", &[]),
-    ("ringlane-bench", "bench/", &["ringlane-core", "ringlane-l4"]),
+    ("ringlane-bench", "bench/", &["ringlane-core", "ringlane-l4", "ringlane-shard"]),
     ("ringlane-fuzz", "fuzz/", &["ringlane", "ringlane-core", "ringlane-l4", "ringlane-shard"]),
     ("xtask", "xtask/", &[]),
 ];

@@ -11,7 +11,8 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use super::{Operation, Reactor};
-use crate::machine::sys::{self, Outcome, Socket};
+use crate::machine::sys::{self, Outcome, Refused, Socket};
+use crate::machine::{Congestion, TcpOptions};
 
 /// A listening socket.
 pub struct Listener {
@@ -30,6 +31,20 @@ impl Listener {
     /// A listener over a listening, non-blocking socket.
     pub fn new(reactor: &Reactor, socket: Socket) -> Self {
         Self { reactor: reactor.clone(), fd: Rc::new(socket), operation: None }
+    }
+
+    /// Changes the options that accepted sockets inherit; those that are not set become the host's
+    /// defaults again.
+    ///
+    /// # Errors
+    /// The kernel's, with the setting that it refused. Settings before it have been changed.
+    pub fn set_options(
+        &self,
+        congestion: &Congestion,
+        tcp: &TcpOptions,
+        transparent: bool,
+    ) -> Result<(), Refused> {
+        sys::set_listen_options(&self.fd, congestion, tcp, transparent)
     }
 
     /// The next connection.

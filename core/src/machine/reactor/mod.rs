@@ -32,7 +32,6 @@ pub use retry::Retry;
 pub use stream::{Receiver, Sender, Stream};
 pub use timer::{Elapsed, Signal, Sleep};
 
-use crate::counters::ShardCounters;
 use crate::limits::{SILENCE, TASKS_PER_TURN, VISITS_BEFORE_TIMERS};
 use crate::machine::slab::{Key, Slab};
 use crate::machine::sys::sim::Place;
@@ -40,7 +39,7 @@ use crate::machine::sys::{
     Brief, Driver, DriverKind, Label, Look, Outcome, Owner, Pipe, Rooms, SetupError, Wait,
 };
 use crate::machine::wheel::Wheel;
-use crate::shared::{Mailbox, Message};
+use crate::machine::{Counter, Doorbell};
 
 /// The handle to a shard's loop. Cloning it is cheap; it can't leave its thread.
 #[derive(Clone)]
@@ -61,13 +60,28 @@ struct Inner {
     wheel: RefCell<Wheel>,
     started: Instant,
     now: Cell<Instant>,
-    mailboxes: Arc<[Mailbox]>,
+    bell: Arc<Doorbell>,
     index: usize,
-    /// The task that reads the mailbox.
-    reader: Cell<Key>,
+    /// The task that waits for the bell.
+    called: Cell<Key>,
     /// The task that ends the loop.
     main: Cell<Key>,
-    counters: Arc<ShardCounters>,
+    counters: Arc<LoopCounters>,
+}
+
+/// What one loop counts; the loop is the only writer.
+#[derive(Debug, Default)]
+pub struct LoopCounters {
+    /// Loop iterations.
+    pub turns: Counter,
+    /// Completions reaped from the kernel.
+    pub completions: Counter,
+    /// Completions whose operation was gone; dropped.
+    pub completions_stale: Counter,
+    /// Times that a receive found no buffer and had to wait.
+    pub buffers_exhausted: Counter,
+    /// Times that a socket was reported as ready and no byte could be moved.
+    pub false_readiness: Counter,
 }
 
 /// What a loop that was stepped does next.
@@ -100,18 +114,17 @@ impl fmt::Debug for Reactor {
 }
 
 impl Reactor {
-    /// A loop over a driver for the calling thread, as shard `index` with the mailbox of that
-    /// index.
+    /// A loop over a driver for the calling thread, as shard `index`; ringing `bell` wakes it.
     ///
     /// # Errors
     /// When the kernel refuses a ring; one sentence for the operator.
     pub fn new(
         driver: DriverKind,
         index: usize,
-        mailboxes: Arc<[Mailbox]>,
-        counters: Arc<ShardCounters>,
+        bell: Arc<Doorbell>,
+        counters: Arc<LoopCounters>,
     ) -> Result<Self, SetupError> {
-        Ok(Self::over(Driver::new(driver)?, index, mailboxes, counters))
+        Ok(Self::over(Driver::new(driver)?, index, bell, counters))
     }
 
     /// A loop in a simulated world, to be stepped.
@@ -121,17 +134,17 @@ impl Reactor {
     pub fn simulated(
         place: Place,
         index: usize,
-        mailboxes: Arc<[Mailbox]>,
-        counters: Arc<ShardCounters>,
+        bell: Arc<Doorbell>,
+        counters: Arc<LoopCounters>,
     ) -> Result<Self, SetupError> {
-        Ok(Self::over(Driver::simulated(place)?, index, mailboxes, counters))
+        Ok(Self::over(Driver::simulated(place)?, index, bell, counters))
     }
 
     fn over(
         driver: Driver,
         index: usize,
-        mailboxes: Arc<[Mailbox]>,
-        counters: Arc<ShardCounters>,
+        bell: Arc<Doorbell>,
+        counters: Arc<LoopCounters>,
     ) -> Self {
         let now = driver.now();
         Self(Rc::new(Inner {
@@ -145,9 +158,9 @@ impl Reactor {
             wheel: RefCell::new(Wheel::new()),
             started: now,
             now: Cell::new(now),
-            mailboxes,
+            bell,
             index,
-            reader: Cell::new(Key::NOBODY),
+            called: Cell::new(Key::NOBODY),
             main: Cell::new(Key::NOBODY),
             counters,
         }))
@@ -178,7 +191,7 @@ impl Reactor {
     /// # Errors
     /// When the kernel fails the ring itself.
     pub fn start(&self, main: impl Future<Output = ()> + 'static) -> io::Result<()> {
-        self.0.driver.borrow_mut().watch_mailbox(self.mailbox().event_fd())?;
+        self.0.driver.borrow_mut().watch_bell(self.0.bell.event_fd())?;
         self.0.main.set(self.spawn_task(main));
         Ok(())
     }
@@ -211,9 +224,9 @@ impl Reactor {
         self.visit_kernel(Wait::No)
     }
 
-    /// Whether there is mail.
-    pub fn has_mail(&self) -> bool {
-        !self.mailbox().is_empty()
+    /// Whether the bell was rung and no task has been told yet.
+    pub fn is_rung(&self) -> bool {
+        self.0.bell.is_rung()
     }
 
     /// Timers that are armed: zero when nothing leaks and nobody waits for a time.
@@ -274,23 +287,19 @@ impl Reactor {
         self.0.index
     }
 
-    /// What this shard counts.
-    pub fn counters(&self) -> &ShardCounters {
+    /// What this loop counts.
+    pub fn counters(&self) -> &LoopCounters {
         &self.0.counters
     }
 
-    /// The mailboxes of all shards.
-    pub fn mailboxes(&self) -> &[Mailbox] {
-        &self.0.mailboxes
-    }
-
-    /// The next message to this shard. One task at a time may wait for it.
-    pub async fn mail(&self) -> Message {
+    /// Resolves once the bell was rung, and silences it: what it was rung for is to be looked at
+    /// afterwards. One task at a time may wait for it.
+    pub async fn rung(&self) {
         std::future::poll_fn(|_| {
-            self.0.reader.set(self.0.current.get());
-            self.mailbox().take().map_or(Poll::Pending, Poll::Ready)
+            self.0.called.set(self.0.current.get());
+            if self.0.bell.silence() { Poll::Ready(()) } else { Poll::Pending }
         })
-        .await
+        .await;
     }
 
     /// Lets every other ready task run first.
@@ -311,10 +320,6 @@ impl Reactor {
     pub fn lent(&self) -> (usize, usize) {
         let driver = self.0.driver.borrow();
         (driver.in_flight(), driver.buffers_lent())
-    }
-
-    fn mailbox(&self) -> &Mailbox {
-        &self.0.mailboxes[self.0.index]
     }
 
     /// Polls one part of the current task, if it has news: what it starts wakes the task for this
@@ -358,7 +363,7 @@ impl Reactor {
     }
 
     /// Submits what the tasks started, sleeps if there is nothing to do, and wakes whoever got
-    /// something: from the kernel, a timer, or the mailbox.
+    /// something: from the kernel, a timer, or the bell.
     ///
     /// What the kernel has when a timer falls due is delivered before the timer fires. After a
     /// pause of the whole process (a signal, a suspend, a machine that is moved) the visit that it
@@ -367,7 +372,7 @@ impl Reactor {
         let ask =
             |wait| self.0.driver.borrow_mut().turn(wait, |task, news| self.wake_for(task, news));
         let outcome = ask(wait);
-        self.mailbox().unpark();
+        self.0.bell.unpark();
         let mut turn = outcome?;
         self.0.now.set(self.0.driver.borrow().now());
         let millis = self.millis_until(self.now());
@@ -375,19 +380,19 @@ impl Reactor {
             for _ in 0..VISITS_BEFORE_TIMERS {
                 let more = ask(Wait::No)?;
                 turn.completions += more.completions;
-                turn.mail |= more.mail;
+                turn.rung |= more.rung;
                 if more.completions == 0 {
                     break;
                 }
             }
         }
         self.count(turn.completions);
-        if turn.mail {
-            self.mailbox().acknowledge();
-            self.0.driver.borrow_mut().watch_mailbox(self.mailbox().event_fd())?;
+        if turn.rung {
+            self.0.bell.acknowledge();
+            self.0.driver.borrow_mut().watch_bell(self.0.bell.event_fd())?;
         }
-        if !self.mailbox().is_empty() {
-            self.wake(self.0.reader.get());
+        if self.is_rung() {
+            self.wake(self.0.called.get());
         }
         self.0.wheel.borrow_mut().expire(millis, |task| self.wake(task));
         Ok(())
@@ -443,9 +448,10 @@ impl Reactor {
         Some((task.future.take()?, news))
     }
 
-    /// How long the kernel may keep us: not at all with tasks or mail waiting, else until a timer.
+    /// How long the kernel may keep us: not at all with tasks waiting, or when the bell was rung,
+    /// else until a timer.
     fn wait(&self) -> Wait {
-        if !self.0.ready.borrow().is_empty() || !self.mailbox().park() {
+        if !self.0.ready.borrow().is_empty() || !self.0.bell.park() {
             return Wait::No;
         }
         match self.0.wheel.borrow().next() {

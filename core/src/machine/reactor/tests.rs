@@ -10,7 +10,6 @@ use super::*;
 use crate::limits::{BUFFER_SIZE, BUFFERS_MAX, RECEIVE_QUEUE};
 use crate::machine::sys::{Buffer, ConnectOptions, Interest, Pipe};
 use crate::machine::{Address, Congestion, Source, SourceAddress, TcpOptions};
-use crate::settings::Snapshot;
 
 /// Nothing but what every relay wants.
 const PLAIN: ConnectOptions<'static> = ConnectOptions {
@@ -27,16 +26,8 @@ const PLAIN: ConnectOptions<'static> = ConnectOptions {
 };
 
 fn reactor(driver: DriverKind) -> Reactor {
-    let snapshot = Snapshot {
-        generation: 1,
-        max_connections: 0,
-        log_sessions: false,
-        frontends: Vec::new(),
-        backends: Vec::new(),
-        servers: Vec::new(),
-    };
-    let mailboxes = Arc::new([Mailbox::new().unwrap()]);
-    Reactor::new(driver, 0, mailboxes, Arc::new(ShardCounters::new(&snapshot))).unwrap()
+    let bell = Arc::new(Doorbell::new().unwrap());
+    Reactor::new(driver, 0, bell, Arc::default()).unwrap()
 }
 
 const DRIVERS: [DriverKind; 2] = [DriverKind::Uring, DriverKind::Epoll];
@@ -320,25 +311,23 @@ fn what_came_before_a_stop_is_not_lost_and_the_rest_is_spliced() {
 }
 
 #[test]
-fn mail_wakes_a_sleeping_shard() {
+fn a_bell_wakes_a_sleeping_shard() {
     story(|reactor| {
-        let mailboxes = Arc::clone(&reactor.0.mailboxes);
-        let sender = std::thread::spawn(move || {
+        let bell = Arc::clone(&reactor.0.bell);
+        let rings = std::thread::spawn(move || {
             for _ in 0..100 {
                 // Whether it comes before or after the shard has gone to sleep, it must arrive.
-                mailboxes[0].post(Message::GateOpened).unwrap();
-                while !mailboxes[0].is_empty() {
+                bell.ring();
+                while bell.is_rung() {
                     std::thread::yield_now();
                 }
             }
-            mailboxes[0].post(Message::Stop).unwrap();
         });
         async move {
             for _ in 0..100 {
-                assert!(matches!(reactor.mail().await, Message::GateOpened));
+                reactor.rung().await;
             }
-            assert!(matches!(reactor.mail().await, Message::Stop));
-            sender.join().unwrap();
+            rings.join().unwrap();
         }
     });
 }

@@ -116,7 +116,7 @@ pub(crate) struct Driver {
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Turn {
     pub(crate) completions: usize,
-    pub(crate) mail: bool,
+    pub(crate) rung: bool,
 }
 
 impl Driver {
@@ -228,9 +228,9 @@ impl Driver {
         submitted.map(|()| key)
     }
 
-    /// Watches a mailbox's eventfd, which must outlive the driver. Once: it is to be watched again
+    /// Watches a bell's eventfd, which must outlive the driver. Once: it is to be watched again
     /// after each wake-up.
-    pub(crate) fn watch_mailbox(&mut self, event_fd: BorrowedFd<'_>) -> io::Result<()> {
+    pub(crate) fn watch_bell(&mut self, event_fd: BorrowedFd<'_>) -> io::Result<()> {
         self.kernel.watch(event_fd)
     }
 
@@ -356,10 +356,10 @@ impl Driver {
         let wait = if self.wake_starved(&mut wake) { Wait::No } else { wait };
         let mut completions = std::mem::take(&mut self.completions);
         let entered = self.kernel.enter(wait, &mut completions);
-        let mut turn = Turn { completions: completions.len(), mail: false };
+        let mut turn = Turn { completions: completions.len(), rung: false };
         for completion in completions.drain(..) {
             match completion.user_data {
-                WOKEN => turn.mail = true,
+                WOKEN => turn.rung = true,
                 bits if bits & CANCELLATION != 0 => {
                     self.cancel_failed(Key::from_bits(bits & !CANCELLATION));
                 }

@@ -36,7 +36,7 @@ pub(super) struct Epoll {
     /// Listeners that had more to give than their turn allowed.
     again: Vec<RawFd>,
     events: Vec<EpollEvent>,
-    mailbox_watched: bool,
+    bell_watched: bool,
     /// Whether the last visit left the kernel alone.
     skipped: bool,
 }
@@ -86,7 +86,7 @@ impl Epoll {
             done: VecDeque::new(),
             again: Vec::new(),
             events: vec![EpollEvent::empty(); EVENTS],
-            mailbox_watched: false,
+            bell_watched: false,
             skipped: false,
         })
     }
@@ -160,12 +160,12 @@ impl Epoll {
         }
     }
 
-    /// Completes as [`WOKEN`] whenever a mailbox's eventfd becomes readable.
+    /// Completes as [`WOKEN`] whenever a bell's eventfd becomes readable.
     pub(super) fn watch(&mut self, event_fd: BorrowedFd<'_>) -> io::Result<()> {
-        if !self.mailbox_watched {
+        if !self.bell_watched {
             let event = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, WOKEN);
             self.epoll.add(event_fd, event)?;
-            self.mailbox_watched = true;
+            self.bell_watched = true;
         }
         Ok(())
     }

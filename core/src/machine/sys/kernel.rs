@@ -93,7 +93,7 @@ pub(super) struct Completion {
 /// Marks the answer to a cancellation of the request whose number is in the other bits. Only failed
 /// cancellations answer.
 pub(super) const CANCELLATION: u64 = 1 << 63;
-/// The watched mailbox became readable.
+/// The watched bell became readable.
 pub(super) const WOKEN: u64 = u64::MAX;
 
 /// What carries operations out.
@@ -152,12 +152,12 @@ impl Kernel {
         Ok(())
     }
 
-    /// Completes once, as [`WOKEN`], when a mailbox's eventfd becomes readable.
+    /// Completes once, as [`WOKEN`], when a bell's eventfd becomes readable.
     pub(super) fn watch(&mut self, event_fd: BorrowedFd<'_>) -> io::Result<()> {
         match self {
             Self::Uring(uring) => uring.watch(event_fd),
             Self::Epoll(epoll) => epoll.watch(event_fd),
-            // Whoever steps the shard sees its mail by itself.
+            // What steps the shard sees the bell by itself.
             Self::Sim(_) => Ok(()),
         }
     }

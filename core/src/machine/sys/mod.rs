@@ -41,6 +41,6 @@ pub use socket::{
     reset_on_close, socket_towards,
 };
 pub(crate) use socket::{
-    accept_now, is_readable, leave_pacing_on_a_short_path, segments, send_few, shutdown_write,
-    since_last_bytes, unacknowledged,
+    accept_now, is_readable, leave_pacing_on_a_short_path, segments, send_few, set_listen_options,
+    shutdown_write, since_last_bytes, unacknowledged,
 };

@@ -158,6 +158,33 @@ pub(super) fn apply_tcp_options(
     Ok(())
 }
 
+/// Takes back on a listener what [`apply_tcp_options`] and its like may have set on it: what the
+/// host has by default stands again.
+pub(super) fn reset_tcp_options(socket: &Socket, is_ipv4: bool) -> io::Result<()> {
+    let domain = if is_ipv4 { socket2::Domain::IPV4 } else { socket2::Domain::IPV6 };
+    let fresh = Socket::new(domain, socket2::Type::STREAM, None)?;
+    let times = TcpKeepalive::new()
+        .with_time(fresh.tcp_keepalive_time()?)
+        .with_interval(fresh.tcp_keepalive_interval()?)
+        .with_retries(fresh.tcp_keepalive_retries()?);
+    socket.set_tcp_keepalive(&times)?;
+    socket.set_keepalive(false)?;
+    socket.set_tcp_user_timeout(None)?;
+    socket.set_tcp_congestion(&fresh.tcp_congestion()?)?;
+    // Marks need a capability, even to be taken away.
+    if socket.mark()? != 0 {
+        socket.set_mark(0)?;
+    }
+    set(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 0)?;
+    if is_ipv4 {
+        socket.set_tos_v4(0)?;
+        socket.set_ip_transparent_v4(false)
+    } else {
+        socket.set_tclass_v6(0)?;
+        socket.set_ip_transparent_v6(false)
+    }
+}
+
 /// Lets a listener accept data with the first packet.
 pub(super) fn accept_fast(socket: &Socket) -> Result<(), Refused> {
     set(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, FAST_OPEN_WAITING)

@@ -127,6 +127,35 @@ pub fn listen(address: &Address, options: &ListenOptions<'_>) -> Result<Socket, 
     Ok(Socket::from(socket))
 }
 
+/// Changes the options of a listening socket; those that are not set become the host's defaults.
+///
+/// # Errors
+/// The kernel's, with the setting that it refused. Settings before it have been changed.
+pub(crate) fn set_listen_options(
+    socket: &Socket,
+    congestion: &Congestion,
+    tcp: &TcpOptions,
+    transparent: bool,
+) -> Result<(), Refused> {
+    if socket.simulated().is_some() {
+        return Ok(());
+    }
+    // A unix socket has none of them.
+    let Some(address) = local_address(socket)? else { return Ok(()) };
+    let socket = socket.os()?;
+    let socket = SockRef::from(&socket);
+    options::reset_tcp_options(&socket, address.is_ipv4())?;
+    set_congestion(&socket, congestion).map_err(refused(SocketSetting::Congestion))?;
+    options::apply_tcp_options(&socket, address.is_ipv4(), tcp)?;
+    if tcp.fast_open {
+        options::accept_fast(&socket)?;
+    }
+    if transparent {
+        options::set_transparent(&socket, address.is_ipv4())?;
+    }
+    Ok(())
+}
+
 fn prepare_listener(
     socket: &socket2::Socket,
     address: &SocketAddr,

@@ -92,7 +92,7 @@ impl Uring {
         unsafe { self.push(&entry) }
     }
 
-    /// Watches a mailbox's eventfd once.
+    /// Watches a bell's eventfd once.
     pub(super) fn watch(&mut self, event_fd: BorrowedFd<'_>) -> io::Result<()> {
         let mask = poll_mask(Interest::Readable);
         let entry = opcode::PollAdd::new(Fd(event_fd.as_raw_fd()), mask).build().user_data(WOKEN);

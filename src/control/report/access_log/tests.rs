@@ -226,8 +226,10 @@ fn start_log(destination: LogDestination, places: usize) -> (AccessLogThread, Qu
         log_empty: true,
         fields: LogField::ALL.to_vec(),
     };
-    let (snapshot, lost) = (Arc::new(snapshot()), RecordsLost::default());
-    (start(&configured, snapshot, lost.clone(), queues.clone()).unwrap(), queues, lost)
+    let (snapshots, lost) = (Arc::new(Snapshots::default()), RecordsLost::default());
+    snapshots.add(&Arc::new(snapshot()));
+    let opened = open(&configured).unwrap();
+    (opened.start(snapshots, lost.clone(), queues.clone()).unwrap(), queues, lost)
 }
 
 fn lines_in(path: &Path) -> usize {
@@ -332,9 +334,7 @@ fn a_destination_that_cannot_be_opened_is_named() {
             log_empty: true,
             fields: LogField::ALL.to_vec(),
         };
-        let error = start(&configured, Arc::new(snapshot()), RecordsLost::default(), Vec::new())
-            .unwrap_err();
-        let NotStarted::Destination(error) = error else { panic!("{error:?}") };
+        let error = open(&configured).unwrap_err();
         assert!(error.to_string().starts_with(missing.to_str().unwrap()), "{error}");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use ringlane_core::ids::{FrontendId, ServerId};
 use ringlane_core::settings::Snapshot;
-use ringlane_core::shared::{Mailbox, Message};
+use ringlane_shard::{Mailbox, Message};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
@@ -71,7 +71,6 @@ pub(in crate::control) fn put_back(
 
 /// Applies all changes to another snapshot, after a reload; returns those that end with it and
 /// why. Where the file has another value than before, the file wins.
-#[expect(dead_code, reason = "for reloads, which are being built")]
 pub(in crate::control) fn follow(running: &Running) -> Vec<(Override, &'static str)> {
     let mut entries = running.overlay.lock();
     let mut ended = Vec::new();
@@ -158,7 +157,11 @@ fn apply(
             let before = gauge.max();
             gauge.set_max(max);
             if let Some(queue) = gauges.queue(backend).filter(|_| max > before) {
-                queue.call_next(backend, &running.mailboxes);
+                let backend = running.traffic.gauges.backend_tag(backend);
+                queue.call_next(|line, shard| {
+                    // The first of a line looks by itself before long.
+                    let _ = running.mailboxes[shard].post(Message::PlaceFree { backend, line });
+                });
             }
             if before != max {
                 report(subject, "server_limit", &limit(max, before), by);

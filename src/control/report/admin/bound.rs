@@ -21,7 +21,8 @@ use super::takeover;
 use crate::config;
 use crate::control::start::privileges::{FileOwner, Identity, PrivilegesError};
 use crate::control::start::problem::Problem;
-use crate::control::start::sockets::{FREE_WAIT, SocketFiles, prepare_path, when_free};
+use crate::control::start::socket_files::{SocketFiles, prepare_path};
+use crate::control::start::sockets::{FREE_WAIT, when_free};
 
 /// Connections that wait in the kernel.
 const BACKLOG: i32 = 128;

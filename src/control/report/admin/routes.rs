@@ -9,18 +9,18 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Extension, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, Request, State};
 use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{MethodFilter, MethodRouter, delete, get, on, post};
+use axum::routing::{MethodFilter, MethodRouter, delete, get, on, post, put};
 use schemars::{Schema, SchemaGenerator};
 
 use super::access::{Access, Caller, Denial};
-use super::{affinity, orders, pages};
+use super::{affinity, orders, pages, reload};
 use crate::config::TokenRole;
-use crate::control::Running;
 use crate::control::report::feed::{events, live};
+use crate::control::running::Current;
 
 /// One route.
 pub(crate) struct Route {
@@ -35,7 +35,7 @@ pub(crate) struct Route {
     /// The shape of its body.
     pub(super) body: Option<MakeSchema>,
     pub(super) answer: AnswerKind,
-    serve: fn() -> MethodRouter<Running>,
+    serve: fn() -> MethodRouter<Current>,
 }
 
 /// Gives the schema of a type.
@@ -46,6 +46,7 @@ pub(super) type MakeSchema = fn(&mut SchemaGenerator) -> Schema;
 pub(crate) enum Verb {
     Get,
     Post,
+    Put,
     Delete,
 }
 
@@ -83,6 +84,7 @@ impl Verb {
         match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Put => "PUT",
             Self::Delete => "DELETE",
         }
     }
@@ -91,6 +93,7 @@ impl Verb {
         match self {
             Self::Get => MethodFilter::GET,
             Self::Post => MethodFilter::POST,
+            Self::Put => MethodFilter::PUT,
             Self::Delete => MethodFilter::DELETE,
         }
     }
@@ -101,7 +104,7 @@ const fn page(
     path: &'static str,
     summary: &'static str,
     answer: AnswerKind,
-    serve: fn() -> MethodRouter<Running>,
+    serve: fn() -> MethodRouter<Current>,
 ) -> Route {
     let (method, needs, place) = (Verb::Get, Needs::Read, Reach::Both);
     Route { method, path, needs, place, summary, query: &[], body: None, answer, serve }
@@ -113,10 +116,25 @@ const fn order(
     path: &'static str,
     summary: &'static str,
     answer: AnswerKind,
-    serve: fn() -> MethodRouter<Running>,
+    serve: fn() -> MethodRouter<Current>,
 ) -> Route {
     let (needs, place) = (Needs::Write, Reach::Both);
     Route { method, path, needs, place, summary, query: &[], body: None, answer, serve }
+}
+
+/// A route by which another configuration is served: whoever may do that may run programs.
+const fn configuration(
+    method: Verb,
+    path: &'static str,
+    summary: &'static str,
+    serve: fn() -> MethodRouter<Current>,
+) -> Route {
+    let answer = AnswerKind::Json(reload::shape);
+    Route {
+        place: Reach::Unix,
+        query: reload::QUERY,
+        ..order(method, path, summary, answer, serve)
+    }
 }
 
 /// Where a server is.
@@ -220,6 +238,33 @@ pub(crate) const ROUTES: &[Route] = &[
         AnswerKind::Json(orders::done_shape),
         || delete(orders::put_back),
     ),
+    configuration(Verb::Post, "/v1/reload", "reads the configuration again and serves it", || {
+        post(reload::reload)
+    }),
+    configuration(
+        Verb::Put,
+        "/v1/config",
+        "serves the configuration in the body in place of the file",
+        || put(reload::put).layer(DefaultBodyLimit::max(reload::TEXT_MAX)),
+    ),
+    configuration(
+        Verb::Post,
+        "/v1/plan",
+        "what would change with the configuration in the body, or else with the file",
+        || post(reload::plan).layer(DefaultBodyLimit::max(reload::TEXT_MAX)),
+    ),
+    page(
+        "/v1/snapshots",
+        "the configurations that were served",
+        AnswerKind::Json(reload::history_shape),
+        || get(reload::history),
+    ),
+    configuration(
+        Verb::Post,
+        "/v1/snapshots/{generation}/rollback",
+        "serves an earlier configuration again",
+        || post(reload::rollback),
+    ),
     Route {
         query: affinity::QUERY,
         ..page(
@@ -247,9 +292,9 @@ pub(super) fn is_open(path: &str) -> bool {
 }
 
 /// The router of the unix socket, or of the TCP address.
-pub(super) fn router(access: &Arc<Access>, is_unix: bool) -> Router<Running> {
+pub(super) fn router(access: &Arc<Access>, is_unix: bool) -> Router<Current> {
     ROUTES.iter().fold(Router::new(), |router, route| {
-        let served: MethodRouter<Running> = match route.place {
+        let served: MethodRouter<Current> = match route.place {
             Reach::Unix if !is_unix => on(route.method.filter(), unix_only),
             _ => (route.serve)(),
         };

@@ -28,7 +28,7 @@ fn while_serving<T: Send>(bound: Bound, running: Running, talk: impl FnOnce() ->
         });
         runtime.block_on(async {
             tokio::select! {
-                () = serve(bound, running) => panic!("the API ended"),
+                () = serve(bound, Current::new(running)) => panic!("the API ended"),
                 _ = ended => {}
             }
         });

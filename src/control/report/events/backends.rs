@@ -77,6 +77,19 @@ pub(super) fn all(snapshot: &Snapshot, now: Instant) -> Vec<BackendEvents> {
     backends
 }
 
+impl BackendEvents {
+    /// What is remembered of the same backend in a newer configuration, in which sessions may want
+    /// other roles.
+    pub(super) fn follow(self, mut older: Self) -> Self {
+        let kept = |role: Role| {
+            let before = older.wanted.iter().position(|before| before.role == role.role);
+            before.map_or(role, |at| older.wanted.swap_remove(at))
+        };
+        let wanted = self.wanted.into_iter().map(kept).collect();
+        Self { wanted, ..older }
+    }
+}
+
 /// Servers of a backend by what sessions of one role can do with them.
 #[derive(Clone, Copy, Debug, Default)]
 struct ServerCounts {

@@ -46,7 +46,7 @@ pub(super) fn attribute_waits(
     traffic: &Traffic,
 ) {
     let ids = (0..).map(FrontendId);
-    let mut is_process_full = traffic.gauges.process.is_full();
+    let mut is_process_full = traffic.gauges.common.process.is_full();
     for (id, frontend) in ids.clone().zip(frontends.iter_mut()) {
         let total = traffic.frontend_total(id, |f| f.waited_full.get());
         frontend.waited_new = total.saturating_sub(frontend.waited_any);
@@ -67,7 +67,7 @@ pub(super) fn attribute_waits(
 
 /// Whether a frontend has a limit below that of the process.
 fn has_own_limit(traffic: &Traffic, id: FrontendId) -> bool {
-    traffic.gauges.frontend(id).max() < traffic.gauges.process.max()
+    traffic.gauges.frontend(id).max() < traffic.gauges.common.process.max()
 }
 
 /// The events of a limit.
@@ -125,7 +125,7 @@ impl Process {
     }
 
     pub(super) fn look(&mut self, look: &mut Look<'_>) {
-        let gate = &look.traffic.gauges.process;
+        let gate = &look.traffic.gauges.common.process;
         let events = LimitEvents { full: "process_full", below: "process_below_limit" };
         let notice = full(&mut self.full, "the process", &events, gate, self.waited, look);
         look.notices.extend(notice);

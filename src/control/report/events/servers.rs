@@ -194,7 +194,9 @@ pub(super) fn cut(look: &mut Look<'_>, why: &str) {
     }
     let without = total.saturating_sub(cut.iter().map(|(count, _)| count).sum());
     if without > 0 {
-        parts.push(format!("{without} not yet connected to a server"));
+        let is_first = traffic.snapshot.generation == 1;
+        let elsewhere = if is_first { "" } else { ", or on one that is no longer configured" };
+        parts.push(format!("{without} not yet connected to a server{elsewhere}"));
     }
     let text = format!("{} cut {why}: {}", counted(total, "session"), parts.join(", "));
     look.notices.push(Notice::new(Level::Warning, "sessions_cut", text).count(total));

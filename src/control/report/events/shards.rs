@@ -21,7 +21,7 @@ impl ShardEvents {
     }
 
     pub(super) fn look(&mut self, index: usize, look: &mut Look<'_>) {
-        let counters = &look.traffic.counters[index];
+        let counters = &look.traffic.shard_counters[index];
         let failed = counters.accepts_failed.get();
         if let Some(seen) = self.accepts_failed.observe(failed, look.now, &mut look.budget) {
             let text = format!(
@@ -32,7 +32,7 @@ impl ShardEvents {
             );
             push(look, Level::Error, "accepts_failed", text, seen.count);
         }
-        let waited = counters.buffers_exhausted.get();
+        let waited = counters.event_loop.buffers_exhausted.get();
         if let Some(seen) = self.buffers.observe(waited, look.now, &mut look.budget) {
             let text = format!(
                 "shard {index}: {} in {} waited for a buffer; sessions are slowed down",

@@ -177,7 +177,7 @@ fn connections_wait_for_the_process_or_for_their_frontend_and_are_counted_once()
     let waited = |story: &Story, count| {
         story.traffic.counters[0].frontend(FrontendId(0)).waited_full.add(count);
     };
-    let process = &story.traffic.gauges.process;
+    let process = &story.traffic.gauges.common.process;
     (0..200).for_each(|_| assert!(process.try_enter()));
     waited(&story, 4);
     let notices = story.look();
@@ -190,7 +190,7 @@ fn connections_wait_for_the_process_or_for_their_frontend_and_are_counted_once()
     waited(&story, 2);
     let notices = story.look();
     assert_eq!((notices.len(), notices[0].event, notices[0].count), (1, "frontend_full", Some(2)));
-    assert!((0..200).all(|_| !story.traffic.gauges.process.leave()), "no shard waits here");
+    assert!((0..200).all(|_| !story.traffic.gauges.common.process.leave()), "no shard waits here");
     assert!((0..2).all(|_| story.lines().is_empty()), "not calm yet");
     let over = story.look().remove(0);
     let text =
@@ -265,9 +265,10 @@ fn sessions_that_are_cut_are_counted_by_server_at_the_end() {
 fn each_kind_of_loss_has_a_line() {
     let mut story = Story::begin();
     let shard = &story.traffic.counters[0];
-    shard.accepts_failed.add(1);
-    shard.buffers_exhausted.add(2);
-    shard.log_dropped.add(3);
+    let own = &story.traffic.shard_counters[0];
+    own.accepts_failed.add(1);
+    own.event_loop.buffers_exhausted.add(2);
+    own.log_dropped.add(3);
     let frontend = shard.frontend(FrontendId(0));
     frontend.waited_rate.add(4);
     frontend.clients_unknown.add(5);

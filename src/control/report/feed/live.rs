@@ -23,6 +23,7 @@ use super::{COMMENT_INTERVAL, Frames, Gone, begin, wants_json};
 use crate::control::Running;
 use crate::control::changes::time;
 use crate::control::report::admin::{Access, Requester, answer, built};
+use crate::control::running::Current;
 use crate::control::traffic::latency::Latency;
 
 /// Between two frames.
@@ -122,20 +123,20 @@ pub(in crate::control::report) fn shape(schemas: &mut SchemaGenerator) -> Schema
 }
 
 pub(in crate::control::report) async fn show(
-    State(running): State<Running>,
+    State(current): State<Current>,
     State(access): State<Arc<Access>>,
     ConnectInfo(requester): ConnectInfo<Requester>,
     headers: HeaderMap,
 ) -> Response {
     if wants_json(&headers) {
-        let page = built(move || Ok(make(&running, &Before::default()).0)).await;
+        let page = built(move || Ok(make(&current.get(), &Before::default()).0)).await;
         return match page.map(serde_json::to_value) {
             Ok(Ok(page)) => answer(StatusCode::OK, &page),
             _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         };
     }
     begin(&access, &requester, move |frames| {
-        let latest = LIVE.follow(move || running.clone());
+        let latest = LIVE.follow(current);
         follow(frames, latest)
     })
 }
@@ -162,10 +163,7 @@ impl Live {
     }
 
     /// The frames from now on; starts the task that makes them, if there is none.
-    fn follow(
-        &'static self,
-        current: impl Fn() -> Running + Send + 'static,
-    ) -> watch::Receiver<Bytes> {
+    fn follow(&'static self, current: Current) -> watch::Receiver<Bytes> {
         let receiver = self.frames.subscribe();
         let mut is_made = self.is_made.lock().unwrap_or_else(PoisonError::into_inner);
         if !std::mem::replace(&mut *is_made, true) {
@@ -174,8 +172,8 @@ impl Live {
         receiver
     }
 
-    /// Makes frames while there are clients; `current` gives the balancer as it is now.
-    async fn make_all(&self, current: impl Fn() -> Running) {
+    /// Makes frames while there are clients.
+    async fn make_all(&self, current: Current) {
         let mut before = Before::default();
         let mut ticker = interval(INTERVAL);
         ticker.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -189,7 +187,7 @@ impl Live {
                     return;
                 }
             }
-            let running = current();
+            let running = current.get();
             let made = built(move || {
                 let (frame, now) = make(&running, &before);
                 let data = serde_json::to_string(&frame).unwrap_or_default();
@@ -218,7 +216,7 @@ fn make(running: &Running, before: &Before) -> (LiveFrame, Before) {
     let frame = LiveFrame {
         at: time(SystemTime::now()),
         state: running.life.stage().name(),
-        sessions_live: running.traffic.gauges.process.live(),
+        sessions_live: running.traffic.gauges.common.process.live(),
         sessions_rate: maker.rate("sessions", total),
         connect_p50_us,
         connect_p99_us,
@@ -323,9 +321,14 @@ impl Maker<'_> {
     fn shards(&mut self, running: &Running) -> Vec<LiveShard> {
         let traffic = &running.traffic;
         let shards = (0..traffic.shards()).map(|index| {
-            let turns = traffic.counters[index].turns.get();
+            let turns = traffic.shard_counters[index].event_loop.turns.get();
             let turns_rate = self.rate(&format!("shard {index}"), turns);
-            LiveShard { index, sessions_live: traffic.gauges.shard(index), turns, turns_rate }
+            LiveShard {
+                index,
+                sessions_live: traffic.gauges.common.shard(index),
+                turns,
+                turns_rate,
+            }
         });
         shards.collect()
     }
@@ -344,7 +347,7 @@ mod tests {
         assert_eq!(first.frontends[0].sessions, 3);
         let counters = &running.traffic.counters[0];
         counters.frontend(FrontendId(0)).sessions.add(20);
-        counters.connect_time.record(500);
+        running.traffic.shard_counters[0].connect_time.record(500);
         before.at = Instant::now().checked_sub(Duration::from_secs(10));
         let (second, _) = make(&running, &before);
         let rate = second.frontends[0].sessions_rate.unwrap();

@@ -146,7 +146,7 @@ impl<'a> View<'a> {
             }
             Read::Shard(read) => self.shards(each, |index| Some(read(traffic, index))),
             Read::ShardCount(read) => {
-                self.shards(each, |index| Some(read(&traffic.counters[index]).into()))
+                self.shards(each, |index| Some(read(&traffic.shard_counters[index]).into()))
             }
             Read::Frontend(read) => self.frontends(each, |id| read(traffic, id)),
             Read::FrontendCount(read) => {

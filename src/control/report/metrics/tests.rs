@@ -152,8 +152,7 @@ fn a_server_without_address_is_neither_up_nor_down() {
     let mut snapshot = snapshot();
     snapshot.servers[1].address = None;
     let (cpus, listening) = (vec![None], Listening::new(vec![Vec::new()]));
-    let running =
-        Running::new(snapshot, &[], Vec::new(), DriverKind::Epoll, cpus, listening).unwrap();
+    let running = Running::for_test(snapshot, Vec::new(), DriverKind::Epoll, cpus, listening);
     let text = scrape(&running, Format::Plain).unwrap();
     let has = |sample: &str| text.lines().any(|line| line.starts_with(sample));
     assert!(has("ringlane_server_up{backend=\"postgres\",server=\"pg1\"} 1"), "{text}");

@@ -82,13 +82,12 @@ pub(in crate::control) fn running() -> Running {
         weight: 2,
     };
     let (cpus, listening) = (vec![Some(0), None], Listening::new(bound));
-    let running =
-        Running::new(snapshot(), &[], vec![lookup], DriverKind::Uring, cpus, listening).unwrap();
+    let running = Running::for_test(snapshot(), vec![lookup], DriverKind::Uring, cpus, listening);
     for (shard, turns, bytes) in [(0, 5, 10), (1, 7, 20)] {
-        let counters = &running.traffic.counters[shard];
-        counters.turns.add(turns);
+        let counters = &running.traffic.shard_counters[shard];
+        counters.event_loop.turns.add(turns);
         counters.session_duration.record(1000 * (shard as u64 + 1));
-        let frontend = counters.frontend(FrontendId(0));
+        let frontend = running.traffic.counters[shard].frontend(FrontendId(0));
         frontend.sessions.add(shard as u64 + 1);
         frontend.bytes_in.add(bytes);
     }
@@ -153,8 +152,7 @@ fn a_frontend_without_a_limit_has_that_of_the_process() {
     let mut snapshot = snapshot();
     snapshot.frontends[0].max_connections = u32::MAX;
     let (cpus, listening) = (vec![None], Listening::new(vec![Vec::new()]));
-    let running =
-        Running::new(snapshot, &[], Vec::new(), DriverKind::Epoll, cpus, listening).unwrap();
+    let running = Running::for_test(snapshot, Vec::new(), DriverKind::Epoll, cpus, listening);
     let page = serde_json::to_value(Status::of(&running)).unwrap();
     assert_eq!(page["frontends"][0]["sessions_max"], 200);
 }

@@ -68,9 +68,13 @@ pub(in crate::control) fn begin(tasks: &mut Tasks, servers: &Arc<Servers>, watch
         let Some(check) = &watch.check else { continue };
         let count = servers.snapshot().backend(id).server_count;
         for (nth, server) in (0..count).zip(servers.snapshot().ids_of(id)) {
-            let spread = check.interval.min(FIRST_SPREAD) * nth / count;
+            let first = match servers.since_check(server) {
+                // Of a configuration before.
+                Some(since) => check.interval.saturating_sub(since),
+                None => check.interval.min(FIRST_SPREAD) * nth / count,
+            };
             let own = watch.addresses.get(nth as usize).cloned().flatten();
-            let work = watch_one(Arc::clone(servers), server, check.clone(), own, origin, spread);
+            let work = watch_one(Arc::clone(servers), server, check.clone(), own, origin, first);
             tasks.start(Task::Check(server), work);
         }
     }

@@ -54,11 +54,11 @@ pub(super) const SOCKETS_PER_QUERY: usize = 2;
 const SRV_MAX: usize = 256;
 
 /// Records, and how long they are valid.
-pub(super) type Answered<T> = Result<(Vec<T>, Duration), Unresolved>;
+pub(in crate::control) type Answered<T> = Result<(Vec<T>, Duration), Unresolved>;
 
 /// Why there is nothing.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Unresolved {
+pub(in crate::control) enum Unresolved {
     /// An authoritative answer without records; why, in words.
     Empty(String),
     /// No usable answer; why, in words.

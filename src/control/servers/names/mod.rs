@@ -8,13 +8,15 @@
 
 mod dns;
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ringlane_core::ids::ServerId;
+use ringlane_core::settings::Snapshot;
 use ringlane_health::addresses::{Addresses, Answer, Found, of_srv};
-use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 
 use super::Servers;
@@ -26,17 +28,25 @@ use dns::{Answered, Dns, Memory, Unresolved};
 /// How long a start waits for first answers. Later answers are used when they arrive.
 const START_WAIT: Duration = Duration::from_secs(5);
 
-/// What is counted of one entry.
+/// One entry that is configured by name.
 #[derive(Debug)]
 pub struct Followed {
     /// The name, and the servers that get their addresses from it.
     pub lookup: Lookup,
+    /// What has come of it.
+    pub state: Arc<NameState>,
+}
+
+/// What has come of following one entry; goes on from one configuration to the next.
+#[derive(Debug)]
+pub struct NameState {
     /// Questions.
     pub resolutions: AtomicU64,
     /// Lookups that failed.
     pub failures: AtomicU64,
     /// Slots that have an address.
     pub addresses: AtomicU32,
+    slots: Mutex<Addresses>,
 }
 
 /// All entries that are configured by name.
@@ -49,13 +59,47 @@ pub struct Names {
 
 impl Names {
     /// For a configuration with this number of servers.
-    pub(in crate::control) fn new(lookups: Vec<Lookup>, servers: usize) -> Self {
+    pub(in crate::control) fn new(lookups: Vec<Lookup>, servers: usize, hold: Duration) -> Self {
+        let followed = |lookup| Followed::new(lookup, hold);
+        Self::of_all(lookups.into_iter().map(followed).collect(), servers)
+    }
+
+    /// For a newer configuration: entries that stay as they are keep their addresses. Also gives
+    /// the servers whose address came from an entry that is not the same any more.
+    pub(in crate::control) fn follow(
+        &self,
+        before: &Snapshot,
+        snapshot: &Snapshot,
+        lookups: Vec<Lookup>,
+        hold: Duration,
+    ) -> (Self, HashSet<ServerId>) {
+        let older: HashMap<_, _> =
+            self.followed.iter().map(|one| (key(before, &one.lookup), one)).collect();
+        let mut renamed = HashSet::new();
+        let followed = lookups.into_iter().map(|lookup| {
+            let same = older.get(&key(snapshot, &lookup)).filter(|one| {
+                (&one.lookup.name, one.lookup.slots, one.lookup.weight)
+                    == (&lookup.name, lookup.slots, lookup.weight)
+            });
+            match same.map(|one| Arc::clone(&one.state)) {
+                Some(state) => Followed { lookup, state },
+                None => {
+                    let first = lookup.first.0;
+                    renamed.extend((first..first + lookup.slots).map(ServerId));
+                    Followed::new(lookup, hold)
+                }
+            }
+        });
+        (Self::of_all(followed.collect(), snapshot.servers.len()), renamed)
+    }
+
+    fn of_all(followed: Vec<Followed>, servers: usize) -> Self {
         let mut of_server = vec![None; servers];
-        for (nth, lookup) in lookups.iter().enumerate() {
+        for (nth, Followed { lookup, .. }) in followed.iter().enumerate() {
             let first = lookup.first.0 as usize;
             of_server[first..first + lookup.slots as usize].fill(Some(nth));
         }
-        Self { followed: lookups.into_iter().map(Followed::from).collect(), of_server }
+        Self { followed, of_server }
     }
 
     /// The name that gives a server its address; `None` for one that is configured by address.
@@ -70,11 +114,30 @@ impl Names {
     }
 }
 
-impl From<Lookup> for Followed {
+/// What an entry is recognised by in other configurations.
+fn key<'a>(snapshot: &'a Snapshot, lookup: &'a Lookup) -> (&'a str, &'a str) {
+    let backend = snapshot.backend(snapshot.server(lookup.first).backend);
+    (&backend.name, &lookup.entry)
+}
+
+impl Followed {
     /// Nothing resolved yet.
-    fn from(lookup: Lookup) -> Self {
-        let (resolutions, failures) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { lookup, resolutions, failures, addresses: AtomicU32::new(0) }
+    fn new(lookup: Lookup, hold: Duration) -> Self {
+        let slots = Addresses::new(lookup.slots as usize, hold, Instant::now());
+        let state = NameState {
+            resolutions: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            addresses: AtomicU32::new(0),
+            slots: Mutex::new(slots),
+        };
+        Self { lookup, state: Arc::new(state) }
+    }
+}
+
+impl NameState {
+    fn slots(&self) -> MutexGuard<'_, Addresses> {
+        // Nothing that panics is called with it held.
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -84,18 +147,43 @@ pub(in crate::control) fn sockets(names: usize) -> usize {
     (2 * names).min(dns::QUERIES_MAX) * dns::SOCKETS_PER_QUERY
 }
 
-/// Starts to follow all names, and waits until each was resolved once, for at most [`START_WAIT`].
-/// Needs a tokio runtime around it, which must go on afterwards.
-pub(in crate::control) async fn begin(
+/// What names resolved to before they were followed, by their place among all.
+pub(in crate::control) type FirstAnswers = HashMap<usize, Answered<Found>>;
+
+/// Resolves once each name that has never been resolved, for at most [`START_WAIT`]. Needs a tokio
+/// runtime around it.
+pub(in crate::control) async fn ask_first(names: &Names, resolver: &Resolver) -> FirstAnswers {
+    let dns = Arc::new(Dns::new(resolver.clone()));
+    let mut asking = JoinSet::new();
+    for (nth, followed) in names.all().iter().enumerate() {
+        if followed.state.resolutions.load(Ordering::Relaxed) > 0 {
+            continue;
+        }
+        let (dns, lookup) = (Arc::clone(&dns), followed.lookup.clone());
+        asking.spawn(async move { (nth, resolve(&dns, &lookup, &mut Memory::new()).await) });
+    }
+    let mut answers = FirstAnswers::new();
+    let all = async {
+        while let Some(answer) = asking.join_next().await {
+            answers.extend(answer);
+        }
+    };
+    let _ = timeout(START_WAIT, all).await;
+    answers
+}
+
+/// Starts to follow all names, with first answers where there are some. Needs a tokio runtime
+/// around it.
+pub(in crate::control) fn begin(
     tasks: &mut Tasks,
     names: &Arc<Names>,
     servers: &Arc<Servers>,
     resolver: &Resolver,
+    mut first: FirstAnswers,
 ) {
     let dns = Arc::new(Dns::new(resolver.clone()));
-    let (asked, mut first_answers) = mpsc::channel::<()>(1);
     for (nth, followed) in names.all().iter().enumerate() {
-        let follower = Follower {
+        let mut follower = Follower {
             names: Arc::clone(names),
             servers: Arc::clone(servers),
             nth,
@@ -105,11 +193,26 @@ pub(in crate::control) async fn begin(
             is_failing: false,
             left_over: 0,
         };
-        tasks.start(Task::Name(followed.lookup.first), follower.follow(asked.clone()));
+        if let Some(answer) = first.remove(&nth) {
+            follower.take_answer(answer);
+        }
+        tasks.start(Task::Name(followed.lookup.first), follower.follow());
     }
-    drop(asked);
-    // Nothing is ever sent: this ends when all senders are gone.
-    let _ = timeout(START_WAIT, first_answers.recv()).await;
+}
+
+/// The present answer of DNS.
+async fn resolve(dns: &Arc<Dns>, lookup: &Lookup, memory: &mut Memory) -> Answered<Found> {
+    match &lookup.name {
+        Name::Addresses { name, port } => {
+            let (ips, valid_for) = dns.addresses(name, memory).await?;
+            let found = |ip| Found { address: (ip, *port).into(), weight: None, backup: false };
+            Ok((ips.into_iter().map(found).collect(), valid_for))
+        }
+        Name::Srv(name) => {
+            let (records, valid_for) = dns.srv(name, memory).await?;
+            Ok((of_srv(&records, lookup.weight), valid_for))
+        }
+    }
 }
 
 /// One entry's task.
@@ -128,39 +231,32 @@ struct Follower {
 }
 
 impl Follower {
-    /// Resolves the name until it is stopped. Drops `asked` after the first answer.
-    async fn follow(mut self, asked: mpsc::Sender<()>) {
-        let slots = self.followed().lookup.slots as usize;
-        let mut addresses = Addresses::new(slots, self.hold, Instant::now());
-        let mut asked = Some(asked);
+    /// Resolves the name until it is stopped.
+    async fn follow(mut self) {
         loop {
-            sleep_until(addresses.ask_at().into()).await;
-            let answer = self.resolve().await;
-            self.followed().resolutions.fetch_add(1, Ordering::Relaxed);
-            let (answer, why) = self.take(answer, addresses.present());
-            self.publish(&mut addresses, answer, &why);
-            asked.take();
+            let ask_at = self.state().slots().ask_at();
+            sleep_until(ask_at.into()).await;
+            let lookup = &self.names.followed[self.nth].lookup;
+            let answer = resolve(&self.dns, lookup, &mut self.memory).await;
+            self.take_answer(answer);
         }
+    }
+
+    /// Gives the servers what an answer changes.
+    fn take_answer(&mut self, answer: Answered<Found>) {
+        let state = Arc::clone(self.state());
+        state.resolutions.fetch_add(1, Ordering::Relaxed);
+        let present = state.slots().present();
+        let (answer, why) = self.take(answer, present);
+        self.publish(&mut state.slots(), answer, &why);
+    }
+
+    fn state(&self) -> &Arc<NameState> {
+        &self.followed().state
     }
 
     fn followed(&self) -> &Followed {
         &self.names.followed[self.nth]
-    }
-
-    /// The present answer of DNS.
-    async fn resolve(&mut self) -> Answered<Found> {
-        let Lookup { name, weight, .. } = &self.names.followed[self.nth].lookup;
-        match name {
-            Name::Addresses { name, port } => {
-                let (ips, valid_for) = self.dns.addresses(name, &mut self.memory).await?;
-                let found = |ip| Found { address: (ip, *port).into(), weight: None, backup: false };
-                Ok((ips.into_iter().map(found).collect(), valid_for))
-            }
-            Name::Srv(name) => {
-                let (records, valid_for) = self.dns.srv(name, &mut self.memory).await?;
-                Ok((of_srv(&records, *weight), valid_for))
-            }
-        }
     }
 
     /// Logs what is new about the answer, while `present` slots have an address; returns it with
@@ -178,7 +274,7 @@ impl Follower {
             }
             Err(Unresolved::Empty(why)) => (Answer::Empty, why),
             Err(Unresolved::Failed(why)) => {
-                self.followed().failures.fetch_add(1, Ordering::Relaxed);
+                self.state().failures.fetch_add(1, Ordering::Relaxed);
                 (Answer::Failed, why)
             }
         };
@@ -216,7 +312,7 @@ impl Follower {
             }
         }
         let present = u32::try_from(addresses.present()).unwrap_or(u32::MAX);
-        self.followed().addresses.store(present, Ordering::Relaxed);
+        self.state().addresses.store(present, Ordering::Relaxed);
         let left_over = addresses.left_over();
         if left_over > self.left_over {
             let (full_name, slots) = (self.full_name(), lookup.slots);

@@ -1,9 +1,11 @@
 //! Binding on loopback, with ports from the kernel and socket files in a temporary directory.
 
+use std::io;
 use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use ringlane_core::ids::BackendId;
 use ringlane_core::machine::sys::SocketSetting;
 use ringlane_core::settings::Timeout;
@@ -45,7 +47,7 @@ fn inet(text: &str) -> Address {
 fn refuses(address: Address, congestion: Congestion, sentence: &str) {
     let mut snapshot = snapshot(vec![address]);
     snapshot.frontends[0].congestion = congestion;
-    let error = bind(&snapshot, 2).unwrap_err().to_string();
+    let error = bind(&snapshot, 2, None).unwrap_err().to_string();
     assert!(error.starts_with("frontend \"web\" cannot listen on "), "{error}");
     assert!(error.contains(sentence), "{error}");
 }
@@ -54,14 +56,14 @@ fn refuses(address: Address, congestion: Congestion, sentence: &str) {
 fn port_zero_is_one_port_for_all_shards() {
     let snapshot = snapshot(vec![inet("127.0.0.1:0")]);
     assert_eq!(count(&snapshot, 3), 3);
-    let listeners = bind(&snapshot, 3).unwrap();
-    let [Address::Inet(bound)] = listeners.addresses.0[0][..] else {
+    let listeners = bind(&snapshot, 3, None).unwrap();
+    let [Address::Inet(bound)] = listeners.addresses.addresses[0][..] else {
         panic!("{:?}", listeners.addresses)
     };
     assert_ne!(bound.port(), 0);
     assert_eq!(listeners.shards.len(), 3);
     for shard in &listeners.shards {
-        let [(FrontendId(0), socket)] = &shard[..] else { panic!("{shard:?}") };
+        let [(_, socket)] = &shard[..] else { panic!("{shard:?}") };
         assert_eq!(sys::local_address(socket).unwrap(), Some(bound));
     }
 }
@@ -82,7 +84,7 @@ fn a_plain_listener_is_in_use_and_free_when_it_is_gone() {
     let address = Address::Inet(other.local_addr().unwrap());
     refuses(address.clone(), Congestion::Host, "another program listens there");
     drop(other);
-    bind(&snapshot(vec![address]), 1).unwrap();
+    bind(&snapshot(vec![address]), 1, None).unwrap();
 }
 
 #[test]
@@ -102,9 +104,9 @@ fn unix_sockets_go_round_the_shards_and_their_files_go_away() {
     let paths = ["a", "b", "c"].map(|name| dir.path().join(name));
     let snapshot = snapshot(paths.iter().cloned().map(Address::Unix).collect());
     assert_eq!(count(&snapshot, 2), 3);
-    let listeners = bind(&snapshot, 2).unwrap();
+    let listeners = bind(&snapshot, 2, None).unwrap();
     assert_eq!(listeners.shards.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1]);
-    assert_eq!(listeners.addresses.0[0], snapshot.frontends[0].bind);
+    assert_eq!(listeners.addresses.addresses[0], snapshot.frontends[0].bind);
     assert!(paths.iter().all(|path| path.exists()));
     // Another process takes one over while we drain.
     fs::remove_file(&paths[1]).unwrap();
@@ -119,7 +121,7 @@ fn a_stale_socket_file_is_replaced() {
     let path = dir.path().join("stale");
     drop(UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    bind(&snapshot(vec![Address::Unix(path)]), 1).unwrap();
+    bind(&snapshot(vec![Address::Unix(path)]), 1, None).unwrap();
 }
 
 #[test]
