@@ -21,7 +21,7 @@ pub(super) mod tasks;
 mod tests;
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -75,6 +75,8 @@ pub struct Servers {
     warming: Vec<Arc<Notify>>,
     /// Shards have yet to take something, or to end sessions.
     undelivered: Notify,
+    /// A newer configuration has taken the states over: nothing changes them here any more.
+    is_superseded: AtomicBool,
 }
 
 /// One backend.
@@ -128,6 +130,7 @@ impl Servers {
             moved: snapshot.servers.iter().map(|_| Arc::default()).collect(),
             warming: snapshot.backends.iter().map(|_| Arc::default()).collect(),
             undelivered: Notify::new(),
+            is_superseded: AtomicBool::new(false),
             snapshot,
             gauges,
             mailboxes,
@@ -340,6 +343,9 @@ impl Servers {
         let (backend, index) = self.locate(id);
         let now = Instant::now();
         let mut backends = self.lock();
+        if self.is_superseded.load(Ordering::Relaxed) {
+            return;
+        }
         let state = &mut backends[backend.0 as usize];
         let primary = state.health.primary();
         let changes = change(state, index);

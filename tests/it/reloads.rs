@@ -2,8 +2,9 @@
 //!
 //! Not here: load beside reloads at scale (`cargo xtask bench reload`).
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
@@ -366,6 +367,27 @@ fn orders_of_operators_hold_until_the_file_orders_something_else() {
     assert_eq!(ringlane.server_field(1, "/admin"), "drain", "the file orders another state");
     ringlane.reload(&with_state("ready"));
     assert!(letters().contains('a'));
+    ringlane.end();
+}
+
+#[test]
+fn an_order_whose_body_comes_after_a_reload_is_for_the_new_configuration() {
+    let servers = ['a', 'b'].map(Echo::greeting);
+    let [a, b] = servers.each_ref().map(|server| server.address);
+    let ringlane = Setup::of(&body("", "", &[("a", a), ("b", b)])).start();
+    let order = r#"{"state":"maint"}"#;
+    let mut stream = UnixStream::connect(ringlane.admin_socket()).unwrap();
+    let head = "POST /v1/backends/back/servers/a HTTP/1.1\r\nHost: ringlane\r\nConnection: close";
+    write!(stream, "{head}\r\nContent-Length: {}\r\n\r\n", order.len()).unwrap();
+    ringlane.reload(&body("", "", &[("b", b), ("a", a)]));
+    stream.write_all(order.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(ringlane.server_field(1, "/admin"), "maint");
+    let letters: String =
+        (0..4).map(|_| greeting(&mut connect(ringlane.address())).unwrap()).collect();
+    assert_eq!(letters, "bbbb");
     ringlane.end();
 }
 

@@ -195,7 +195,7 @@ impl Writer {
                     continue;
                 }
                 let of = snapshots.iter().find(|one| one.generation == record.generation);
-                let snapshot = of.or(snapshots.last());
+                let snapshot = of.or_else(|| snapshots.last());
                 if let Some(snapshot) = snapshot {
                     self.shape.append(&mut self.batch, &record, snapshot);
                 }

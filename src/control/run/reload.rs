@@ -113,39 +113,32 @@ impl Reloader {
         drop(files);
     }
 
-    /// Carries out requests until the future is dropped.
+    /// Carries out orders until the future is dropped.
     pub(in crate::control) async fn run(&mut self, orders: &mut ReloadOrders) {
-        while let Some(order) = orders.0.recv().await {
-            match order {
-                ReloadOrder::Reopen => self.reopen(),
-                ReloadOrder::History(answer) => {
+        // Taken out already, in their order.
+        let mut pending = VecDeque::new();
+        loop {
+            let next = match pending.pop_front() {
+                Some(order) => Some(order),
+                None => orders.0.recv().await,
+            };
+            match next {
+                None => return,
+                Some(ReloadOrder::Reopen) => self.reopen(),
+                Some(ReloadOrder::History(answer)) => {
                     // Fails if the client has disconnected.
                     let _ = answer.send(self.history.iter().cloned().collect());
                 }
-                ReloadOrder::Reload(request) => {
-                    let mut waiting = Vec::new();
-                    let mut others = Vec::new();
-                    // What waits for the same is served by the same reload.
+                Some(ReloadOrder::Reload(request)) => {
                     while let Ok(order) = orders.0.try_recv() {
-                        match order {
-                            ReloadOrder::Reload(other) if request.is_served_with(&other) => {
-                                waiting.push(other)
-                            }
-                            other => others.push(other),
-                        }
+                        pending.push_back(order);
                     }
                     let outcome = self.reload(&request).await;
-                    for request in std::iter::once(request).chain(waiting) {
-                        request.answer(outcome.clone());
+                    // What waited for the same before it began is served by it.
+                    for other in take_same(&mut pending, &request) {
+                        other.answer(outcome.clone());
                     }
-                    for other in others {
-                        if let ReloadOrder::Reload(request) = other {
-                            let outcome = self.reload(&request).await;
-                            request.answer(outcome);
-                        } else if let ReloadOrder::Reopen = other {
-                            self.reopen();
-                        }
-                    }
+                    request.answer(outcome);
                 }
             }
         }
@@ -254,11 +247,7 @@ impl Reloader {
         let (new_names, renamed) =
             running.names.follow(older, &config.snapshot, config.lookups, hold);
         let first = names::ask_first(&new_names, &config.global.resolver).await;
-        // What shards were to be sent before is sent, and no fence is open.
-        while !running.servers.settle(Instant::now()) {
-            sleep(STEP).await;
-        }
-        self.wait_for_room(&running).await;
+        self.wait_for_mailboxes(&running).await;
 
         // From here to the last message nothing is awaited: states of servers must not change
         // between being taken over and being served.
@@ -337,9 +326,17 @@ impl Reloader {
         }
     }
 
-    /// Waits until every mailbox has room for another message.
-    async fn wait_for_room(&self, running: &Running) {
-        while running.mailboxes.iter().any(|mailbox| !mailbox.has_room()) {
+    /// Waits until all that shards were to be sent before is sent, no fence is open, and every
+    /// mailbox has room for more.
+    async fn wait_for_mailboxes(&self, running: &Running) {
+        let (begin, mut is_logged) = (Instant::now(), false);
+        let has_room = || running.mailboxes.iter().all(|mailbox| mailbox.has_room());
+        while !(running.servers.settle(Instant::now()) && has_room()) {
+            if begin.elapsed() > PATIENCE && !std::mem::replace(&mut is_logged, true) {
+                log::warning(format_args!(
+                    "a reload waits: after {PATIENCE:?} a shard still has messages to read"
+                ));
+            }
             sleep(STEP).await;
         }
     }
@@ -359,6 +356,19 @@ impl Reloader {
             )),
         }
     }
+}
+
+/// Takes the requests out that are served by the same reload as `request`.
+fn take_same(pending: &mut VecDeque<ReloadOrder>, request: &ReloadRequest) -> Vec<ReloadRequest> {
+    let (mut same, mut others) = (Vec::new(), VecDeque::new());
+    for order in pending.drain(..) {
+        match order {
+            ReloadOrder::Reload(other) if other.is_served_with(request) => same.push(other),
+            other => others.push_back(other),
+        }
+    }
+    *pending = others;
+    same
 }
 
 /// What has changed, in one line that is not too long.

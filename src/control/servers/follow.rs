@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use ringlane_core::counters::{Ending, Reason};
@@ -36,7 +36,7 @@ pub(in crate::control) struct Newer<'a> {
 
 impl Servers {
     /// The servers of a newer configuration, with what is known of those that were there. Their
-    /// eligibility is published. Nothing may change `self` afterwards.
+    /// eligibility is published. Nothing changes in `self` afterwards.
     pub(in crate::control) fn follow(&self, newer: Newer<'_>) -> Self {
         let Newer { snapshot, gauges, watches, renamed } = newer;
         let older = self.lock();
@@ -68,11 +68,14 @@ impl Servers {
             moved: servers.iter().map(|at| kept(&self.moved, *at)).collect(),
             warming: backends.iter().map(|at| kept(&self.warming, at)).collect(),
             undelivered: Notify::new(),
+            is_superseded: AtomicBool::new(false),
             mailboxes: Arc::clone(&self.mailboxes),
             backends: Mutex::new(states),
             snapshot,
             gauges,
         };
+        // With the lock held: whatever comes after finds it.
+        self.is_superseded.store(true, Ordering::Relaxed);
         drop(older);
         let now = Instant::now();
         followed.lock().iter_mut().for_each(|state| followed.publish(state, now));

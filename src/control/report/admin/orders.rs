@@ -20,6 +20,7 @@ use super::apply;
 use super::find::Refusal;
 use crate::control::Running;
 use crate::control::changes::{self, Override, Setting, Subject};
+use crate::control::running::Current;
 use crate::control::servers::WEIGHT_MAX;
 
 /// ChangesPage of a server. A key that is absent leaves things as they are.
@@ -68,11 +69,13 @@ const FRONTEND: OrderKind =
     OrderKind { keys: &["paused", "max_connections"], example: "{\"paused\": true}" };
 
 pub(super) async fn server(
-    State(running): State<Running>,
+    State(current): State<Current>,
     Extension(caller): Extension<Caller>,
     path: Result<Path<(String, String)>, PathRejection>,
     body: Bytes,
 ) -> Response {
+    // Only now: another configuration may have been served while the body came.
+    let running = current.get();
     done(path_of(path).and_then(|(backend, server)| {
         let subject = Subject::Server { backend, server };
         apply::exists(&running, &subject)?;
@@ -82,11 +85,13 @@ pub(super) async fn server(
 }
 
 pub(super) async fn frontend(
-    State(running): State<Running>,
+    State(current): State<Current>,
     Extension(caller): Extension<Caller>,
     path: Result<Path<String>, PathRejection>,
     body: Bytes,
 ) -> Response {
+    // Only now, as above.
+    let running = current.get();
     done(path_of(path).and_then(|frontend| {
         let subject = Subject::Frontend { frontend };
         apply::exists(&running, &subject)?;

@@ -54,8 +54,8 @@ pub(super) async fn put(
     body: Bytes,
 ) -> Response {
     match text(&body) {
-        Ok(text) => ask(&running, &caller, ConfigOrigin::Text(text), options, false).await,
-        Err(refused) => refused,
+        Some(text) => ask(&running, &caller, ConfigOrigin::Text(text), options, false).await,
+        None => not_text(),
     }
 }
 
@@ -70,8 +70,8 @@ pub(super) async fn plan(
         return ask(&running, &caller, ConfigOrigin::File, options, true).await;
     }
     match text(&body) {
-        Ok(text) => ask(&running, &caller, ConfigOrigin::Text(text), options, true).await,
-        Err(refused) => refused,
+        Some(text) => ask(&running, &caller, ConfigOrigin::Text(text), options, true).await,
+        None => not_text(),
     }
 }
 
@@ -138,11 +138,13 @@ pub(super) async fn history(State(running): State<Running>) -> Response {
     answer(StatusCode::OK, &json!(HistoryPage { generation, snapshots }))
 }
 
-fn text(body: &[u8]) -> Result<String, Response> {
-    String::from_utf8(body.to_vec()).map_err(|_| {
-        let why = "the body must be a configuration in UTF-8";
-        answer(StatusCode::BAD_REQUEST, &json!({ "error": why }))
-    })
+fn text(body: &[u8]) -> Option<String> {
+    String::from_utf8(body.to_vec()).ok()
+}
+
+fn not_text() -> Response {
+    let why = "the body must be a configuration in UTF-8";
+    answer(StatusCode::BAD_REQUEST, &json!({ "error": why }))
 }
 
 async fn ask(
