@@ -501,9 +501,9 @@ fn a_newer_configuration_keeps_what_is_known_of_servers_that_stay() {
     let now = Instant::now();
     older.observe(0, Ok(Seen::default()), now);
     older.observe(1, Err("refused".into()), now);
-    older.set_admin(2, Admin::Drain);
-    older.set_weight(0, 9);
-    older.set_weight(2, 7);
+    older.set_admin(2, Admin::Drain, "an operator");
+    older.set_weight(0, Some(9));
+    older.set_weight(2, Some(7));
     let followed = |before, weight, moved| Followed { before, weight, moved };
     let servers = [
         followed(None, 1, false),
