@@ -14,6 +14,8 @@ use ringlane_core::settings::Snapshot;
 use ringlane_core::shared::Gauges;
 use ringlane_shard::{Installation, ListenerId, Mailbox, Message, Published, Setup};
 
+use crate::reloads::Reloads;
+
 /// The only listener of each shard.
 const LISTENER: ListenerId = ListenerId(0);
 
@@ -54,7 +56,7 @@ impl Shard {
 /// The shards and what they share.
 pub(crate) struct Balancer {
     shards: Vec<Shard>,
-    published: Published,
+    pub(crate) reloads: Reloads,
     pub(crate) gauges: Arc<Gauges>,
     mailboxes: Arc<[Mailbox]>,
     /// Connections on their way to a shard that was stopped.
@@ -79,8 +81,8 @@ impl Balancer {
             gauges: Arc::clone(&gauges),
             snapshot,
         };
-        let mut balancer =
-            Self { shards: Vec::new(), published, gauges, mailboxes, lost_in_mail: 0 };
+        let reloads = Reloads::new(published);
+        let mut balancer = Self { shards: Vec::new(), reloads, gauges, mailboxes, lost_in_mail: 0 };
         for index in 0..shards {
             let shard = balancer.start_shard(net, index, frontend);
             balancer.shards.push(shard.map_err(|error| error.to_string())?);
@@ -98,12 +100,13 @@ impl Balancer {
         let bell = Arc::clone(self.mailboxes[index].bell());
         let event_loop = Arc::clone(&counters.event_loop);
         let reactor = Reactor::simulated(net.place(), index, bell, event_loop)?;
-        let log = Arc::clone(&self.published.logs[index]);
-        let servers = &self.published.snapshot.servers;
+        let published = self.reloads.first();
+        let log = Arc::clone(&published.logs[index]);
+        let servers = &published.snapshot.servers;
         let setup = Setup {
             index,
             installation: Installation {
-                published: self.published.clone(),
+                published: published.clone(),
                 addresses: servers.iter().map(|server| server.address.clone()).collect(),
                 listeners: vec![(LISTENER, net.listener(index, frontend))],
                 changed: Arc::default(),
@@ -119,6 +122,7 @@ impl Balancer {
 
     /// One turn for each shard that has something to do, in random order; how many that were.
     pub(crate) fn turn(&mut self, net: &Net) -> Result<u64, String> {
+        self.reloads.go_on(net, &self.mailboxes);
         let mut turns = 0;
         let mut order: Vec<usize> = (0..self.shards.len()).collect();
         while !order.is_empty() {
@@ -163,7 +167,9 @@ impl Balancer {
 
     /// The sessions that have ended since this was last asked.
     pub(crate) fn records(&self) -> Vec<SessionRecord> {
-        self.shards.iter().flat_map(|shard| std::iter::from_fn(|| shard.log.pop())).collect()
+        let logs = self.shards.iter().map(|shard| &shard.log);
+        let records = logs.flat_map(|log| std::iter::from_fn(|| log.pop()));
+        records.map(|record| self.reloads.told_first(record)).collect()
     }
 
     pub(crate) fn has_ended(&self) -> bool {
@@ -212,7 +218,7 @@ impl Balancer {
     /// No client has a session any more.
     fn check_permits(&self, now: Duration) -> Result<(), String> {
         // Where they are paced, clients are remembered for a while longer.
-        let limits = self.published.snapshot.frontends[0].per_client.as_ref();
+        let limits = self.reloads.first().snapshot.frontends[0].per_client.as_ref();
         let is_paced = limits.is_some_and(|limits| limits.rate.is_some());
         match self.gauges.clients(FrontendId(0)).map(|table| table.clients(now)) {
             Some(clients) if clients > 0 && !is_paced => {
@@ -223,7 +229,7 @@ impl Balancer {
     }
 
     fn check_gauges(&self) -> Result<(), String> {
-        let servers = (0..self.published.snapshot.servers.len() as u32).map(ServerId);
+        let servers = (0..self.reloads.first().snapshot.servers.len() as u32).map(ServerId);
         let shards = 0..self.mailboxes.len();
         let live = [
             self.gauges.common.process.live(),

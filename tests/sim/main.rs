@@ -16,6 +16,7 @@ mod mirror;
 mod orders;
 mod permits;
 mod queues;
+mod reloads;
 mod server;
 mod stories;
 mod story;

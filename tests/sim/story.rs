@@ -56,8 +56,16 @@ pub(crate) fn world(seed: u64) -> World {
 }
 
 /// What shards can do beyond relaying bytes to servers without limits.
-const LESSONS: [fn(&mut Dice, World) -> World; 9] =
-    [limits, orders, permits, races, memory, throttle, first_messages, throttles, mirrors];
+const LESSONS: [fn(&mut Dice, World) -> World; 10] =
+    [limits, orders, permits, races, memory, throttle, first_messages, throttles, mirrors, reloads];
+
+/// Other configurations while it goes on.
+fn reloads(dice: &mut Dice, mut world: World) -> World {
+    if dice.one_in(3) {
+        world.reloads = (0..=dice.below(3)).map(|_| dice.millis(3000)).collect();
+    }
+    world
+}
 
 /// Servers with room for a few sessions, and a queue before them.
 fn limits(dice: &mut Dice, mut world: World) -> World {

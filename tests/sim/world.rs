@@ -43,6 +43,9 @@ const LAST_DAY: Duration = Duration::from_secs(4 * 3600);
 /// The alarm of a world's order; those of orders to end sessions come after it.
 const ORDER: u32 = 0;
 
+/// The alarm of another configuration.
+const RELOAD: u32 = u32::MAX;
+
 /// What happens to the balancer from outside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Order {
@@ -87,6 +90,8 @@ pub(crate) struct World {
     pub(crate) mirror: Option<Mirrored>,
     /// Orders to end sessions.
     pub(crate) ends: Vec<EndOrder>,
+    /// When another configuration is to be served.
+    pub(crate) reloads: Vec<Duration>,
     /// When the balancer's process stands still, and for how long.
     pub(crate) pause: Option<(Duration, Duration)>,
     pub(crate) clients: Vec<Client>,
@@ -146,6 +151,7 @@ impl World {
             first: None,
             mirror: None,
             ends: Vec::new(),
+            reloads: Vec::new(),
             pause: None,
             clients: Vec::new(),
             servers: Vec::new(),
@@ -401,6 +407,9 @@ impl Run {
         for (token, order) in (ORDER + 1..).zip(&world.ends) {
             net.alarm(u32::MAX, order.at, token);
         }
+        for at in &world.reloads {
+            net.alarm(u32::MAX, *at, RELOAD);
+        }
         Ok(Self {
             net,
             balancer,
@@ -448,6 +457,7 @@ impl Run {
                 moved = true;
                 if actor == u32::MAX {
                     match wake {
+                        Wake::Alarm(RELOAD) => self.balancer.reloads.ask(),
                         Wake::Alarm(token) if token > ORDER => {
                             let order = self.world.ends[(token - ORDER - 1) as usize];
                             let gauges = &self.balancer.gauges;

@@ -27,7 +27,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 const DRAIN_IDLE: Duration = Duration::from_secs(1);
 
 /// Everything a shard must know to serve.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Counts published configurations, from 1.
     pub generation: u64,
@@ -44,7 +44,7 @@ pub struct Snapshot {
 }
 
 /// A client side: listeners, limits, and the backend that serves them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Frontend {
     /// What carries its sessions.
     pub mode: Mode,
@@ -166,7 +166,7 @@ pub struct ProxyDetails {
 }
 
 /// A group of servers that can stand in for one another.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Backend {
     /// The operator's name for it.
     pub name: String,
