@@ -9,12 +9,12 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 use std::time::Instant;
 
-use ringlane_core::balance::{Chooser, View};
+use ringlane_core::balance::{Chooser, View, chosen_alike};
 use ringlane_core::counters::{Counters, SessionRecord};
 use ringlane_core::ids::{BackendId, FrontendId, Places, ServerId, Tag};
 use ringlane_core::machine::Address;
 use ringlane_core::machine::reactor::Reactor;
-use ringlane_core::settings::{Backend, Frontend, RoleWanted, Server, Snapshot};
+use ringlane_core::settings::{Backend, Frontend, RoleWanted, Snapshot};
 use ringlane_core::shared::{Gauges, ServerGauge};
 
 use crate::addresses::Place;
@@ -228,16 +228,8 @@ fn choosers(published: &Published, older: Option<&Generation>) -> Vec<Rc<RefCell
         {
             return Rc::clone(&older.choosers[at]);
         }
-        Rc::new(RefCell::new(Chooser::new(backend.balance, servers)))
+        let table = published.tables[id.0 as usize].clone();
+        Rc::new(RefCell::new(Chooser::sharing(backend.balance, servers, table)))
     };
     ids.zip(places.iter()).map(chooser).collect()
-}
-
-/// Whether a chooser of some servers may choose among others.
-fn chosen_alike(some: &[Server], others: &[Server]) -> bool {
-    let same = |(one, other): (&Server, &Server)| {
-        (&one.name, one.weight, one.backup, one.max_connections)
-            == (&other.name, other.weight, other.backup, other.max_connections)
-    };
-    some.len() == others.len() && some.iter().zip(others).all(same)
 }

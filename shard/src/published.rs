@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crossbeam_queue::ArrayQueue;
+use ringlane_core::balance::HashTable;
 use ringlane_core::counters::{Counters, SessionRecord};
 use ringlane_core::ids::FrontendId;
 use ringlane_core::machine::Address;
@@ -24,6 +25,8 @@ pub struct Published {
     pub snapshot: Arc<Snapshot>,
     /// The words that shards share.
     pub gauges: Arc<Gauges>,
+    /// The tables of backends that are balanced by hash, by the ids of all backends.
+    pub tables: Arc<[HashTable]>,
     /// What each shard counts, by its index.
     pub counters: Arc<[Counters]>,
     /// Where each shard puts finished sessions for the access log, by its index.

@@ -11,6 +11,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use ringlane_core::balance::HashTable;
 use ringlane_core::ids::ServerId;
 use ringlane_core::machine::sys::DriverKind;
 use ringlane_core::settings::Snapshot;
@@ -57,6 +58,8 @@ pub struct Running {
     pub(super) driver: DriverKind,
     /// The settings of all configurations that sessions still have.
     pub(super) snapshots: Arc<Snapshots>,
+    /// The tables of backends that are balanced by hash.
+    pub(super) tables: Arc<[HashTable]>,
     /// Where requests for another configuration go.
     pub(super) reloads: Requests,
     /// How it terminates.
@@ -94,6 +97,7 @@ impl Running {
             life: Arc::new(Life::begin()),
             threads: Arc::new(Threads::new(traffic.shards())),
             logs: publish::logs(&traffic.snapshot, traffic.shards()),
+            tables: HashTable::of_all(&traffic.snapshot, None),
             snapshots: Arc::new(snapshots),
             traffic,
             records_lost: RecordsLost::default(),
@@ -130,6 +134,7 @@ impl Running {
         names: Arc<Names>,
         renamed: &HashSet<ServerId>,
         listening: Listening,
+        tables: Arc<[HashTable]>,
         shutdown: Shutdown,
     ) -> Self {
         let traffic = self.traffic.follow(snapshot);
@@ -150,6 +155,7 @@ impl Running {
             watches: watches.into(),
             names,
             listening: Arc::new(listening),
+            tables,
             traffic,
             shutdown,
             ..self.clone()

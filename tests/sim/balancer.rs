@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
+use ringlane_core::balance::HashTable;
 use ringlane_core::counters::{Counters, SessionRecord, ShardCounters};
 use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 use ringlane_core::machine::reactor::{Reactor, Rest};
@@ -79,6 +80,7 @@ impl Balancer {
             logs: (0..shards).map(|_| log()).collect(),
             owners: Arc::new(HashMap::from([(LISTENER, FrontendId(0))])),
             gauges: Arc::clone(&gauges),
+            tables: HashTable::of_all(&snapshot, None),
             snapshot,
         };
         let reloads = Reloads::new(published);

@@ -1,11 +1,12 @@
 //! Another configuration while a world goes on: servers in another order, under the same names.
 //!
-//! The control thread of the real balancer is played here: each message is sent once all shards have
-//! carried out the one before. Ids mean something else in each configuration, so the records of
-//! later ones are told in the ids of the first before they are judged.
+//! The control thread of the real balancer is played here: each message is sent once all shards
+//! have carried out the one before. Ids mean something else in each configuration, so the records
+//! of later ones are told in the ids of the first before they are judged.
 
 use std::sync::Arc;
 
+use ringlane_core::balance::HashTable;
 use ringlane_core::counters::{Counters, SessionRecord};
 use ringlane_core::ids::{Places, ServerId};
 use ringlane_core::machine::sys::sim::Net;
@@ -77,6 +78,7 @@ impl Reloads {
                 .collect(),
             logs: Arc::clone(&older.logs),
             owners: Arc::clone(&older.owners),
+            tables: HashTable::of_all(&snapshot, Some((&older.tables, &older.snapshot))),
             snapshot,
         };
         tell(mailboxes, || {

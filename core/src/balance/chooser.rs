@@ -6,7 +6,7 @@
 //! shard and no clock is used. The first tier with servers ends the search, so in normal operation
 //! each server is examined at most once.
 
-use super::{Balance, Candidate, Member, Turns};
+use super::{Balance, Candidate, HashTable, Member, Turns};
 use crate::prng::Prng;
 use crate::settings::{BalanceKind, Server};
 
@@ -66,9 +66,14 @@ const TIERS: [(bool, bool); 4] = [(true, false), (true, true), (false, false), (
 impl Chooser {
     /// A chooser among `servers`, in their order.
     pub fn new(kind: BalanceKind, servers: &[Server]) -> Self {
+        Self::sharing(kind, servers, HashTable::new(kind, servers))
+    }
+
+    /// The same with a table that was built for these servers.
+    pub fn sharing(kind: BalanceKind, servers: &[Server], table: HashTable) -> Self {
         let members: Vec<Member> = servers.iter().map(Member::new).collect();
         Self {
-            balance: Balance::new(kind, &members),
+            balance: Balance::new(kind, table),
             scratch: Vec::with_capacity(members.len()),
             members,
         }

@@ -9,6 +9,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::sync::Arc;
 
 use super::{Member, below, mix};
 
@@ -25,9 +26,9 @@ const SERVERS_PER_SMALL_TABLE: usize = 655;
 const LOOKS: u64 = 16;
 
 /// The lookup table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Maglev {
-    places: Vec<u32>,
+    places: Arc<[u32]>,
 }
 
 impl Maglev {

@@ -7,6 +7,8 @@
 //! the configuration, no key of another server moves. Invariant: a server's points depend on its
 //! name and its weight relative to the average, not on the order of servers.
 
+use std::sync::Arc;
+
 use super::{Member, mix};
 
 /// Points of a server of average weight, as in ketama.
@@ -19,9 +21,9 @@ const POINTS_MAX: f64 = 1_000_000.0;
 const LOOKS: usize = 16;
 
 /// The points, sorted by position on the ring.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct RingHash {
-    points: Vec<(u64, u32)>,
+    points: Arc<[(u64, u32)]>,
 }
 
 impl RingHash {
@@ -39,7 +41,7 @@ impl RingHash {
             points.extend((0..own).map(|point| (place(point), index as u32)));
         }
         points.sort_unstable();
-        Self { points }
+        Self { points: points.into() }
     }
 
     /// The first server in the sequence of `key` that `accepts` accepts.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
+use ringlane_core::balance::HashTable;
 use ringlane_core::counters::{Close, Counters, Phase, SessionRecord, ShardCounters};
 use ringlane_core::ids::{FrontendId, ServerId};
 use ringlane_core::limits::{BUFFER_SIZE, LAST_WORDS, RECEIVE_WINDOW};
@@ -126,6 +127,7 @@ fn installation(
         published: Published {
             counters: [Counters::new(&snapshot)].into(),
             gauges: Arc::clone(gauges),
+            tables: HashTable::of_all(&snapshot, None),
             logs: [Arc::clone(log)].into(),
             owners: Arc::new(HashMap::from([(ListenerId(0), FrontendId(0))])),
             snapshot,

@@ -7,6 +7,9 @@ use ringlane_core::ids::{BackendId, FrontendId, ServerId};
 use crate::config::{self, Difference, Effect, ObjectKind};
 use crate::control::running::Running;
 
+/// Changes that a log line names.
+const CHANGES_NAMED: usize = 8;
+
 /// The changes as lines for people, with the number of live sessions that each touches.
 pub(super) fn changes(differences: &[Difference], running: &Running) -> Vec<String> {
     let text = config::describe(differences, |difference| note(difference, running));
@@ -47,4 +50,17 @@ fn live(difference: &Difference, running: &Running) -> Option<u32> {
             Some(of_servers(&mut ids.filter(|id| snapshot.full_name(*id) == *name)))
         }
     }
+}
+
+/// What has changed, in one line that is not too long.
+pub(super) fn summary(changes: &[String]) -> String {
+    if changes.is_empty() {
+        return "nothing has changed".to_owned();
+    }
+    let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut parts: Vec<String> = changes.iter().take(CHANGES_NAMED).map(words).collect();
+    if let Some(more) = changes.len().checked_sub(CHANGES_NAMED).filter(|more| *more > 0) {
+        parts.push(format!("and {more} more changes"));
+    }
+    parts.join("; ")
 }

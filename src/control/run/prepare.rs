@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringlane_core::balance::HashTable;
 use tokio::sync::oneshot;
 
 use super::live;
@@ -46,6 +47,8 @@ pub(super) struct Prepared {
     pub(super) config: Config,
     /// Nothing where it was only asked what would happen.
     pub(super) listeners: Option<Listeners>,
+    /// The tables of backends that are balanced by hash.
+    pub(super) tables: Arc<[HashTable]>,
     /// The access log, if it is another one than before.
     pub(super) access_log: Option<access_log::Opened>,
     /// What has changed, one line each.
@@ -119,7 +122,9 @@ fn prepare_here(source: Source, before: &ServedNow, plan: bool) -> Result<Prepar
     };
     let listeners = bound.map_err(|error| ReloadRefusal::invalid(vec![error.to_string()]))?;
     let changes = live::changes(&differences, running);
-    Ok(Prepared { config, listeners, access_log, changes })
+    let older = Some((&*running.tables, &*running.traffic.snapshot));
+    let tables = HashTable::of_all(&config.snapshot, older);
+    Ok(Prepared { config, listeners, tables, access_log, changes })
 }
 
 /// Opens the access log, if another one is configured than before.

@@ -34,6 +34,7 @@ pub(in crate::control) fn installations(
     let published = Published {
         snapshot: Arc::clone(&traffic.snapshot),
         gauges: Arc::clone(&traffic.gauges),
+        tables: Arc::clone(&running.tables),
         counters: Arc::clone(&traffic.counters),
         logs: Arc::clone(&running.logs),
         owners: Arc::new(running.listening.owners()),

@@ -15,10 +15,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use ringlane_core::balance::HashTable;
 use ringlane_shard::Message;
 use sd_notify::NotifyState;
 use tokio::time::sleep;
 
+use super::live;
 use super::prepare::{self, Prepared, ServedNow};
 use super::publish;
 use super::refusals::ReloadRefusal;
@@ -41,9 +43,6 @@ const STEP: Duration = Duration::from_millis(1);
 
 /// The time after which a shard that has not taken a configuration is named in the log.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Changes that a log line names.
-const CHANGES_NAMED: usize = 8;
 
 /// Configurations whose texts are kept.
 const HISTORY_MAX: usize = 10;
@@ -173,7 +172,7 @@ impl Reloader {
                 for warning in warnings {
                     log::warning(format_args!("{warning}"));
                 }
-                let what = summary(changes);
+                let what = live::summary(changes);
                 let text = format!(
                     "{}: configuration {generation} is served after {took} ms: {what}",
                     request.by
@@ -226,9 +225,9 @@ impl Reloader {
         };
         let prepared = prepare::prepare(source, before, request.plan).await?;
         let outcome = prepared.outcome(generation);
-        let Prepared { config, listeners, access_log, .. } = prepared;
+        let Prepared { config, listeners, tables, access_log, .. } = prepared;
         if let Some(listeners) = listeners {
-            self.apply(running, config, listeners, access_log).await;
+            self.apply(running, config, listeners, tables, access_log).await;
             self.remember(generation + 1, request.by.clone());
         }
         Ok(outcome)
@@ -240,6 +239,7 @@ impl Reloader {
         running: Running,
         config: Config,
         listeners: Listeners,
+        tables: Arc<[HashTable]>,
         access_log: Option<access_log::Opened>,
     ) {
         let hold = config.global.resolver.hold;
@@ -258,6 +258,7 @@ impl Reloader {
             Arc::new(new_names),
             &renamed,
             listeners.addresses,
+            tables,
             Shutdown::of(&config.global),
         );
         let mut tasks = Tasks::default();
@@ -369,19 +370,6 @@ fn take_same(pending: &mut VecDeque<ReloadOrder>, request: &ReloadRequest) -> Ve
     }
     *pending = others;
     same
-}
-
-/// What has changed, in one line that is not too long.
-fn summary(changes: &[String]) -> String {
-    if changes.is_empty() {
-        return "nothing has changed".to_owned();
-    }
-    let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
-    let mut parts: Vec<String> = changes.iter().take(CHANGES_NAMED).map(words).collect();
-    if let Some(more) = changes.len().checked_sub(CHANGES_NAMED).filter(|more| *more > 0) {
-        parts.push(format!("and {more} more changes"));
-    }
-    parts.join("; ")
 }
 
 /// Notifies systemd that a reload begins. With Type=notify-reload both must be in one message.
