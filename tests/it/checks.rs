@@ -47,6 +47,8 @@ fn a_server_that_fails_its_check_gets_no_session_until_it_passes_again() {
     let ringlane =
         Setup::to(&servers.each_ref().map(|s| s.address)).shards(1).backend(&check).start();
     assert_eq!(letters(&ringlane, 4).matches('a').count(), 2);
+    // Otherwise it would be down at its first check, which is another line.
+    wait_until("the first check", || ringlane.server_field(0, "/check/ok") == true);
     let mark = dir.path().join("s1");
     fs::write(&mark, "").unwrap();
     wait_until("the check to fail", || ringlane.server_field(0, "/state") == "down");
