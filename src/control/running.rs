@@ -126,17 +126,9 @@ impl Running {
         Self::new(served, driver, cpus, listening, requests).unwrap()
     }
 
-    /// The same balancer with a newer configuration, whose names are in `names`.
-    pub(super) fn follow(
-        &self,
-        snapshot: Snapshot,
-        watches: Vec<Watch>,
-        names: Arc<Names>,
-        renamed: &HashSet<ServerId>,
-        listening: Listening,
-        tables: Arc<[HashTable]>,
-        shutdown: Shutdown,
-    ) -> Self {
+    /// The same balancer with a newer configuration.
+    pub(super) fn follow(&self, newer: NewerParts<'_>) -> Self {
+        let NewerParts { snapshot, watches, names, renamed, listening, tables, shutdown } = newer;
         let traffic = self.traffic.follow(snapshot);
         let servers = self.servers.follow(Newer {
             snapshot: Arc::clone(&traffic.snapshot),
@@ -161,6 +153,25 @@ impl Running {
             ..self.clone()
         }
     }
+}
+
+/// What a newer configuration brings along.
+#[derive(Debug)]
+pub(super) struct NewerParts<'a> {
+    /// Settings of frontends, backends and servers.
+    pub(super) snapshot: Snapshot,
+    /// How servers are checked.
+    pub(super) watches: Vec<Watch>,
+    /// Servers that are configured by name.
+    pub(super) names: Arc<Names>,
+    /// Servers whose address comes from another name than before.
+    pub(super) renamed: &'a HashSet<ServerId>,
+    /// Addresses of the listeners.
+    pub(super) listening: Listening,
+    /// The tables of backends that are balanced by hash.
+    pub(super) tables: Arc<[HashTable]>,
+    /// How the process terminates.
+    pub(super) shutdown: Shutdown,
 }
 
 /// The part of a configuration that is served, beside its listeners.

@@ -32,7 +32,7 @@ use crate::control::Stage;
 use crate::control::log::{self, Level, Notice};
 use crate::control::report::access_log::{self, AccessLogThread};
 use crate::control::report::admin::apply;
-use crate::control::running::{Current, Running, Shutdown};
+use crate::control::running::{Current, NewerParts, Running, Shutdown};
 use crate::control::servers::tasks::{Task, Tasks};
 use crate::control::servers::{checks, names};
 use crate::control::start::socket_files::SocketFiles;
@@ -252,15 +252,15 @@ impl Reloader {
         // From here to the last message nothing is awaited: states of servers must not change
         // between being taken over and being served.
         self.tasks = Tasks::default();
-        let newer = running.follow(
-            config.snapshot,
-            config.watches,
-            Arc::new(new_names),
-            &renamed,
-            listeners.addresses,
+        let newer = running.follow(NewerParts {
+            snapshot: config.snapshot,
+            watches: config.watches,
+            names: Arc::new(new_names),
+            renamed: &renamed,
+            listening: listeners.addresses,
             tables,
-            Shutdown::of(&config.global),
-        );
+            shutdown: Shutdown::of(&config.global),
+        });
         let mut tasks = Tasks::default();
         names::begin(&mut tasks, &newer.names, &newer.servers, &config.global.resolver, first);
         let installations = publish::installations(&newer, listeners.shards, listeners.changed);
