@@ -37,7 +37,7 @@ fn a_server_that_fails_its_check_gets_no_session_until_it_passes_again() {
     let servers = ['a', 'b'].map(Echo::greeting);
     let dir = TempDir::new().unwrap();
     let script = format!(
-        "test ! -e {}/${{RINGLANE_SERVER#*/}} || {{ echo marked as down; exit 1; }}",
+        "test ! -e {}/$${{RINGLANE_SERVER#*/}} || {{ echo marked as down; exit 1; }}",
         path_str(dir.path())
     );
     let check = format!(
